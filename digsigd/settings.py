@@ -1,0 +1,301 @@
+"""The settings of a daemon: their names, types and defaults, and how a TOML file and the environment become them.
+
+`etc/digsigd.toml` documents every key for operators. Times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tempfile
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, field
+
+Seconds = Annotated[float, Meta(gt=0)]
+Size = Annotated[int, Meta(gt=0)]
+Count = Annotated[int, Meta(gt=0)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9A-Fa-f]{64}$")]
+
+# Which environment variable of the existing servers sets which key.
+ENVIRONMENT = {
+    "DIGSIGSERVER_KEYFILE_URI": ("keys", "uri"),
+    "DIGSIGSERVER_IMX_CST_BASE": ("cst", "base"),
+}
+
+_TYPES = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "object": "a table",
+    "array": "a list",
+}
+
+
+class SettingsError(Exception):
+    """A mistake in the configuration. The text names the file or variable, the key, and what was expected."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file. Unknown keys are errors."""
+
+
+class Listen(_Section):
+    """Where the daemon listens: a Twisted endpoint string."""
+
+    endpoint: str = "tcp:9999:interface=127.0.0.1"
+    allow_anonymous: bool = False
+
+
+class HttpStore(_Section):
+    """Credentials and certificates for a key store on http(s)."""
+
+    token_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+
+class S3Store(_Section):
+    """Where an S3-compatible key store is; its credentials come from botocore's chain."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    ca_file: Path | None = None
+
+
+class Keys(_Section):
+    """Where key tarballs come from, and the bounds of fetching and keeping them."""
+
+    uri: str | None = None
+    keep: Annotated[float, Meta(ge=0)] = 300.0
+    max_tarball: Size = 8 << 20
+    max_unpacked: Size = 16 << 20
+    connect_timeout: Seconds = 5.0
+    idle_timeout: Seconds = 10.0
+    timeout: Seconds = 30.0
+    tries: Count = 3
+    http: HttpStore = HttpStore()
+    s3: S3Store = S3Store()
+
+
+class Cst(_Section):
+    """Where cst is, and the bounds of one run and of how many run."""
+
+    base: Path = Path("/opt/NXP")
+    versions: dict[str, Path] = field(default_factory=dict)
+    timeout: Seconds = 120.0
+    kill_after: Seconds = 5.0
+    max_running: Count = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    max_waiting: Annotated[int, Meta(ge=0)] = 64
+    cpu_seconds: Count = 120
+    open_files: Annotated[int, Meta(ge=16)] = 64
+    memory: Annotated[int, Meta(ge=32 << 20)] = 256 << 20
+
+
+class Upload(_Section):
+    """The bounds of what a client may send."""
+
+    max_artifact: Size = 1 << 30
+    idle_timeout: Seconds = 60.0
+    timeout: Seconds = 1800.0
+
+
+class Daemon(_Section):
+    """Where requests have their directories, and how the daemon ends."""
+
+    workdir: Path | None = None
+    shutdown_grace: Annotated[float, Meta(ge=0)] = 30.0
+
+
+class PolicySettings(_Section):
+    """What CSF descriptions may hold beyond the safe commands."""
+
+    allow: tuple[str, ...] = ()
+    require_ivt: bool = True
+
+
+class Machine(_Section):
+    """What is pinned and allowed for one machine; None and () leave the general setting."""
+
+    keys_sha256: Sha256 | None = None
+    fuses: Sha256 | None = None
+    allow: tuple[str, ...] = ()
+    require_ivt: bool | None = None
+
+
+class Caller(_Section):
+    """Somebody who may sign: the file with the token, and for which machines and backends."""
+
+    token_file: Path
+    machines: tuple[str, ...] | None = None
+    backends: tuple[typing.Literal["ssl", "pkcs11"], ...] | None = None
+
+
+class Settings(_Section):
+    """All settings of a daemon. `Settings()` has every default; `load` reads a file and the environment."""
+
+    listen: Listen = Listen()
+    keys: Keys = Keys()
+    cst: Cst = field(default_factory=Cst)
+    upload: Upload = Upload()
+    daemon: Daemon = Daemon()
+    policy: PolicySettings = PolicySettings()
+    machines: dict[str, Machine] = field(default_factory=dict)
+    callers: dict[str, Caller] = field(default_factory=dict)
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from a TOML file (None: only defaults) and the environment, which overrides the file.
+
+    Raises `SettingsError` with every mistake that can be told at once, a line each.
+    """
+    raw: dict[str, Any] = {}
+    origin = str(path) if path else "the configuration"
+    if path is not None:
+        try:
+            raw = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: is not TOML: {error}") from None
+    mistakes = [f"{origin}: {mistake}" for mistake in _unknown_keys(raw, Settings)]
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    settings = _convert(raw, origin, path.parent if path else Path(), environ)
+    for variable, (section, key) in ENVIRONMENT.items():
+        if value := environ.get(variable):
+            override = _convert({section: {key: value}}, f"the environment variable {variable}", Path(), environ)
+            changed = msgspec.structs.replace(
+                getattr(settings, section), **{key: getattr(getattr(override, section), key)}
+            )
+            settings = msgspec.structs.replace(settings, **{section: changed})
+    _check(settings, origin)
+    return settings
+
+
+def workdir_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder for requests' directories: as set, else systemd's RUNTIME_DIRECTORY, else the temporary one."""
+    # systemd separates several runtime directories by a colon: systemd.exec(5), RuntimeDirectory.
+    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return settings.daemon.workdir or Path(runtime or tempfile.gettempdir())
+
+
+def _convert(raw: Mapping[str, Any], origin: str, folder: Path, environ: Mapping[str, str]) -> Settings:
+    def decode(kind: type, value: Any) -> Any:
+        if kind is not Path:
+            raise NotImplementedError(kind)
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise ValueError("expected a path")
+        credentials = environ.get("CREDENTIALS_DIRECTORY")
+        if value.startswith("${CREDENTIALS_DIRECTORY}"):
+            if not credentials:
+                raise ValueError("expected $CREDENTIALS_DIRECTORY to be set (systemd sets it for LoadCredential=)")
+            value = value.replace("${CREDENTIALS_DIRECTORY}", credentials, 1)
+        return folder.absolute() / value
+
+    try:
+        return msgspec.convert(raw, Settings, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        key = place.rstrip("`").lstrip(".")
+        # msgspec writes [...] for an entry of a table; of the entries, those that are wrong alone have the name.
+        table, bracket, rest = key.partition("[...]")
+        if bracket:
+            entries: Any = raw
+            for name in table.split("."):
+                entries = entries[name]
+            wrong = [name for name, entry in entries.items() if not _alone(table, name, entry, decode)]
+            key = f"{table}.{' and '.join(wrong)}{rest}"
+        raise SettingsError(f"{origin}: {key or 'the file'}: {_in_words(text)}") from None
+
+
+def _alone(table: str, name: str, entry: object, decode: Callable[[type, Any], Any]) -> bool:
+    """Whether one entry of a table is right by itself."""
+    raw: dict[str, Any] = {name: entry}
+    for part in reversed(table.split(".")):
+        raw = {part: raw}
+    try:
+        msgspec.convert(raw, Settings, dec_hook=decode)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _in_words(text: str) -> str:
+    """What msgspec says of a value, in the words of a configuration file."""
+    if "matching regex" in text and "{64}" in text:
+        return "expected 64 hexadecimal digits"
+    for name, words in _TYPES.items():
+        text = text.replace(f"`{name}`", words)
+    return text[:1].lower() + text[1:]
+
+
+def _unknown_keys(raw: object, kind: object, where: str = "") -> Iterator[str]:
+    """Every key of `raw` that `kind` has not, as a text with the nearest known key."""
+    if not isinstance(raw, Mapping):
+        return
+    for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,):
+        if typing.get_origin(option) is dict:
+            for name, entry in raw.items():
+                yield from _unknown_keys(entry, typing.get_args(option)[1], f"{where}{name}.")
+        elif isinstance(option, type) and issubclass(option, msgspec.Struct):
+            known = {field.name: field.type for field in msgspec.structs.fields(option)}
+            for name, entry in raw.items():
+                if name in known:
+                    yield from _unknown_keys(entry, known[name], f"{where}{name}.")
+                else:
+                    near = difflib.get_close_matches(name, known, 1, 0.6)
+                    advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+                    yield f"{where}{name}: unknown key; {advice}"
+
+
+def _check(settings: Settings, origin: str) -> None:
+    """What types cannot say."""
+
+    def wrong(key: str, text: str) -> SettingsError:
+        return SettingsError(f"{origin}: {key}: {text}")
+
+    http = settings.keys.http
+    if http.token_file and http.user:
+        raise wrong("keys.http", "has both token_file and user; one of them says who we are")
+    if bool(http.user) != bool(http.password_file):
+        raise wrong("keys.http", "user and password_file go together")
+    if http.key_file and not http.certificate_file:
+        raise wrong("keys.http.key_file", "needs certificate_file")
+    for name in settings.machines:
+        if not re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}", name):
+            raise wrong(f"machines.{name}", "is no machine name: 1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot")
+    for version in settings.cst.versions:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}", version):
+            raise wrong(f"cst.versions.{version}", "is no version: 1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit")
+    for name in settings.callers:
+        if not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", name):
+            raise wrong(f"callers.{name}", "is no caller's name: 1-64 of A-Z a-z 0-9 . _ + @ -")
+    if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
+        raise wrong(
+            "listen.endpoint",
+            f"{settings.listen.endpoint!r} is not loopback, and nobody would have to say who they are; add [callers.NAME]"
+            " with a token_file, or set listen.allow_anonymous = true if something in front authenticates",
+        )
+
+
+def is_local(endpoint: str) -> bool:
+    """Whether an endpoint string surely listens on loopback or a Unix socket only."""
+    parts = [part.replace("\\", "") for part in re.split(r"(?<!\\):", endpoint)]
+    if parts[0] == "unix":
+        return True
+    interfaces = [part.removeprefix("interface=") for part in parts if part.startswith("interface=")]
+    return parts[0] in {"tcp", "tcp6", "ssl"} and any(
+        name in {"localhost", "::1"} or re.fullmatch(r"127\.\d+\.\d+\.\d+", name) for name in interfaces
+    )
