@@ -155,8 +155,12 @@ class Settings(_Section):
     callers: dict[str, Caller] = field(default_factory=dict)
 
 
-def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+def load(
+    path: Path | None = None, environ: Mapping[str, str] = os.environ, *, listen: str | None = None
+) -> Settings:
     """Read the settings from a TOML file (None: only defaults) and the environment, which overrides the file.
+
+    `listen` is an endpoint string that overrides both.
 
     Raises `SettingsError` with every mistake that can be told at once, a line each.
     """
@@ -180,6 +184,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
                 getattr(settings, section), **{key: getattr(getattr(override, section), key)}
             )
             settings = msgspec.structs.replace(settings, **{section: changed})
+    if listen is not None:
+        settings = msgspec.structs.replace(
+            settings, listen=msgspec.structs.replace(settings.listen, endpoint=listen)
+        )
+        origin = "--listen"
     _check(settings, origin)
     return settings
 

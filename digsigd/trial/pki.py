@@ -13,7 +13,6 @@ from typing import Literal, TypeAlias
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization.pkcs12 import PBES
 from cryptography.x509.oid import NameOID
 
 from digsigd.hab.srk import SrkTable, build_srk_table
@@ -87,17 +86,14 @@ class TrialPki:
 
         def add(name: str, key: _Key, certificate: x509.Certificate) -> None:
             form = serialization.Encoding.PEM if encoding == "pem" else serialization.Encoding.DER
-            protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
-            if encrypted:
-                protection = (
-                    serialization.PrivateFormat.PKCS8.encryption_builder()
-                    .kdf_rounds(2048)  # what the openssl command uses: cst pays for each at every run
-                    .hmac_hash(hashes.SHA256())
-                    .key_cert_algorithm(PBES.PBESv2SHA256AndAES256CBC)
-                    .build(_PASS_PHRASE.encode())
-                )
+            # The older PEM form is quick to decrypt, as keys of NXP's scripts are; DER is encrypted in PKCS #8 only.
+            older = encrypted and encoding == "pem"
             files[f"keys/{name}_key.{encoding}"] = key.private_bytes(
-                form, serialization.PrivateFormat.PKCS8, protection
+                form,
+                serialization.PrivateFormat.TraditionalOpenSSL if older else serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(_PASS_PHRASE.encode())
+                if encrypted
+                else serialization.NoEncryption(),
             )
             files[f"crts/{name}_crt.{encoding}"] = certificate.public_bytes(form)
 

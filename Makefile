@@ -1,0 +1,55 @@
+# `make demo` and `make test` work on a fresh Debian 12 or 13; see README.md.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/.run-stamp
+DEV := $(VENV)/.dev-stamp
+CST_BASE ?= $(CURDIR)/.digsigd/nxp
+# The versions that the tests run, each for real.
+TEST_CST := 3.4.1 4.0.1
+
+.PHONY: help demo serve test check-tools lint types bench clean
+
+help:
+	@echo "make demo    sign a trial image through the daemon with a real cst, and verify it (about a minute)"
+	@echo "make serve   the same, and the daemon stays up to be tried"
+	@echo "make test    get what the tests need, and run them"
+	@echo "make lint    ruff; make types: mypy strict"
+	@echo "make bench   the daemon against bare cst runs"
+	@echo "make clean   remove .venv and .digsigd"
+
+$(RUN): pyproject.toml etc/make-venv
+	@etc/make-venv $(PYTHON) $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[s3]'
+	@touch $@
+
+$(DEV): $(RUN)
+	@etc/need openssl curl
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group test --group lint
+	@touch $@
+
+demo: $(RUN)
+	@etc/need curl
+	@$(VENV)/bin/python etc/demo
+
+serve: $(RUN)
+	@etc/need curl
+	@$(VENV)/bin/python etc/demo --serve
+
+check-tools: $(DEV)
+	@etc/get-cst --base $(CST_BASE) $(TEST_CST)
+
+test: $(DEV) check-tools
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(DEV)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(DEV)
+	$(VENV)/bin/mypy
+
+bench: $(DEV) check-tools
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python etc/bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .digsigd
