@@ -1,0 +1,164 @@
+"""The binary CSF blob: its commands, and the certificates, table and signatures they point at.
+
+Format: HABv4 API Reference Manual, "Command Sequence File" (headers, commands, tags); big-endian throughout. A blob as
+cst writes it is a header, commands up to the header's length, then the objects that commands point at, each begun on a
+multiple of four bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from digsigd.hab.errors import FormatError
+
+TAG_CSF = 0xD4
+TAG_CERTIFICATE = 0xD7
+TAG_SIGNATURE = 0xD8
+SET, INSTALL_KEY, AUTHENTICATE, WRITE_DATA, CHECK_DATA, NOP, INIT, UNLOCK = (
+    0xB1, 0xBE, 0xCA, 0xCC, 0xCF, 0xC0, 0xB4, 0xB2,
+)  # fmt: skip
+NAMES = {
+    SET: "Set",
+    INSTALL_KEY: "Install Key",
+    AUTHENTICATE: "Authenticate Data",
+    WRITE_DATA: "Write Data",
+    CHECK_DATA: "Check Data",
+    NOP: "NOP",
+    INIT: "Init",
+    UNLOCK: "Unlock",
+}
+SRK_TABLE, X509, CMS = 0x03, 0x09, 0xC5  # protocols: HAB_PCL_SRK, HAB_PCL_X509, HAB_PCL_CMS
+INSTALL_CSFK_FLAG = 0x02  # HAB_CMD_INS_KEY_CSF
+MAX_COMMANDS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class InstallKey:
+    """A key put into `target` of the key store, once the key in `source` has verified it.
+
+    For the SRK table `source` is the index of the SRK in the table. `flags` are the command's parameter.
+    """
+
+    offset: int
+    flags: int
+    protocol: int
+    hash_algorithm: int
+    source: int
+    target: int
+    data_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """A signature over blocks of memory, (address, length) each; without any, over the CSF's own commands."""
+
+    offset: int
+    flags: int
+    key: int
+    protocol: int
+    engine: int
+    configuration: int
+    data_offset: int
+    blocks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherCommand:
+    """A command without data of its own, by its tag: Set, NOP, Init, Unlock, Write Data, Check Data."""
+
+    offset: int
+    tag: int
+    parameter: int
+    body: bytes
+
+
+Command: TypeAlias = InstallKey | Authenticate | OtherCommand
+
+
+@dataclass(frozen=True, slots=True)
+class CsfBlob:
+    """A parsed blob. `header_length` is where the commands end: what the CSF's own signature covers."""
+
+    data: bytes = field(repr=False)
+    header_length: int
+    version: int
+    commands: tuple[Command, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> CsfBlob:
+        """Read a blob that fills `data`. Raises `FormatError`."""
+        tag, length, version = _header(data, 0, "the CSF")
+        if tag != TAG_CSF:
+            raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not {tag:#x}", 0)
+        if version & 0xF0 != 0x40:
+            raise FormatError(f"a CSF of version {version:#x}; HAB4's are 0x40 to 0x4f", 3)
+        commands: list[Command] = []
+        position = 4
+        while position < length:
+            if len(commands) == MAX_COMMANDS:
+                raise FormatError(f"a CSF of more than {MAX_COMMANDS} commands", position)
+            command, position = _command(data, position, length)
+            commands.append(command)
+        blob = cls(data, length, version, tuple(commands))
+        blob._check_objects()
+        return blob
+
+    def object_at(self, command: InstallKey | Authenticate) -> bytes:
+        """What a command points at, with its own header of four bytes."""
+        start = command.data_offset
+        return self.data[start : start + struct.unpack_from(">H", self.data, start + 1)[0]]
+
+    def _check_objects(self) -> None:
+        """Objects lie behind the commands, apart from one another, with nothing but padding between and behind."""
+        spans: list[tuple[int, int]] = []
+        for command in self.commands:
+            if isinstance(command, OtherCommand):
+                continue
+            start = command.data_offset
+            tag, length, _ = _header(self.data, start, "what a command points at")
+            wanted = TAG_SIGNATURE if isinstance(command, Authenticate) else TAG_CERTIFICATE
+            if tag != wanted:
+                raise FormatError(f"a command points at a {tag:#x}, where a {wanted:#x} must be", start)
+            if start < self.header_length:
+                raise FormatError("a command points into the commands", start)
+            spans.append((start, start + length))
+        position = self.header_length
+        for start, end in [*sorted(spans), (len(self.data), len(self.data))]:
+            gap = self.data[position:start]
+            if start < position:
+                raise FormatError("two commands point at the same bytes", start)
+            if len(gap) > 3 or any(gap):
+                raise FormatError(f"{len(gap)} bytes that belong to no command", position)
+            position = end
+
+
+def _header(data: bytes, offset: int, what: str) -> tuple[int, int, int]:
+    """Tag, length and parameter of the header at `offset`, with its length inside the data."""
+    if offset + 4 > len(data):
+        raise FormatError(f"{what} lies outside of the {len(data)} bytes", offset)
+    tag, length, parameter = struct.unpack_from(">BHB", data, offset)
+    if length < 4 or offset + length > len(data):
+        raise FormatError(f"{what} says it has {length} bytes and does not fit the {len(data)}", offset)
+    return tag, length, parameter
+
+
+def _command(data: bytes, offset: int, end: int) -> tuple[Command, int]:
+    tag, length, parameter = _header(data, offset, "a command")
+    if offset + length > end:
+        raise FormatError("a command reaches beyond the CSF's own length", offset)
+    if tag == INSTALL_KEY:
+        if length != 12:
+            raise FormatError(f"an Install Key command of {length} bytes; it has 12", offset)
+        fields = struct.unpack_from(">BBBBI", data, offset + 4)
+        return InstallKey(offset, parameter, *fields), offset + length
+    if tag == AUTHENTICATE:
+        if length < 12 or (length - 12) % 8:
+            raise FormatError(f"an Authenticate command of {length} bytes; it has 12 and 8 for each block", offset)
+        key, protocol, engine, configuration, place = struct.unpack_from(">BBBBI", data, offset + 4)
+        blocks = tuple(struct.iter_unpack(">II", data[offset + 12 : offset + length]))
+        return Authenticate(offset, parameter, key, protocol, engine, configuration, place, blocks), offset + length
+    if tag not in NAMES:
+        raise FormatError(f"an unknown command {tag:#x}", offset)
+    return OtherCommand(offset, tag, parameter, data[offset + 4 : offset + length]), offset + length

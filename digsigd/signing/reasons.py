@@ -1,0 +1,34 @@
+"""What cst says when it refuses, made fit for a client: no secret, no path of the host, one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+MAX_REASON = 500
+# A pass phrase shorter than this would blank out ordinary words; it is no protection either.
+_SHORTEST_SECRET = 4
+# cst says this for any failure, and beside the cause it tells nobody anything.
+_EMPTY = ("error: undefined error", "undefined error")
+
+
+def reason_of(output: bytes, workdir: Path, client_name_of: Mapping[str, str], secrets: Iterable[bytes]) -> str:
+    """cst's own words from its output.
+
+    The names of files are given back as the client wrote them, `secrets` (whole files, each line one) are blanked out,
+    and so is the directory it ran in.
+    """
+    for secret in secrets:
+        for line in secret.splitlines():
+            if len(line) >= _SHORTEST_SECRET:
+                output = output.replace(line, b"***")
+    text = output.decode("utf-8", "replace").replace(f"{workdir}/", "").replace(str(workdir), ".")
+    for ours in sorted(client_name_of, key=len, reverse=True):
+        text = text.replace(ours, client_name_of[ours])
+    kept: list[str] = []
+    for line in text.splitlines():
+        line = "".join(c if c.isprintable() else " " for c in line).strip()
+        if line and line not in kept and line.lower().rstrip(".") not in _EMPTY:
+            kept.append(line)
+    reason = "; ".join(kept)
+    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 4] + " ..."

@@ -1,0 +1,111 @@
+"""Which versions of cst this host has, and where."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from digsigd.errors import BadRequest, CstFailed, CstTimeout, Refused
+from digsigd.signing.cst import CstRunner, Limits, describe, why_not_executable
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
+# Where NXP's tarball has its programs, the best first; `bin` is for builds of one's own.
+_PLACES = ("linux64/bin/cst", "linux32/bin/cst", "bin/cst")
+_PROBE_LIMITS = Limits(cpu_seconds=10, memory=256 << 20, file_size=1 << 20, open_files=64)
+_PROBE_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CstTool:
+    """A cst under the version that clients ask for, which need not be what it says of itself."""
+
+    version: str
+    executable: str
+
+
+class CstTools:
+    """The cst executables of this host.
+
+    Version V is what `versions` names for V, and nothing else; without an entry it is
+    `<base>/cst-V/linux64/bin/cst`, else the same with `linux32`, else `<base>/cst-V/bin/cst`.
+    """
+
+    def __init__(self, base: Path, versions: Mapping[str, str | os.PathLike[str]]) -> None:
+        # Not resolved: an operator may turn a link to another version while the daemon runs.
+        self._base = os.path.abspath(base)  # noqa: PTH100
+        self._versions = {version: os.path.abspath(path) for version, path in versions.items()}  # noqa: PTH100
+
+    def find(self, version: str) -> CstTool:
+        """The tool of a version, which may be a client's text as it came.
+
+        Raises BadRequest if it is none by its form, Refused with the versions there are if this host lacks
+        it.
+        """
+        if not _VERSION.fullmatch(version):
+            raise BadRequest("cstversion must be 1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit")
+        if tool := self._locate(version):
+            return tool
+        mapped = self._versions.get(version)
+        raise Refused(
+            f"this host has no cst {version}",
+            hint=f"it has {_listed([tool.version for tool in self.available()])}",
+            detail=f"{mapped}: {why_not_executable(mapped)}" if mapped else f"nothing in {self._base}",
+        )
+
+    def available(self) -> tuple[CstTool, ...]:
+        """Every tool of this host in the order of versions. Reads the base folder: not for each request."""
+        versions = sorted({*self._versions, *self._installed()}, key=_order)
+        return tuple(tool for version in versions if (tool := self._locate(version)))
+
+    def _installed(self) -> Iterator[str]:
+        try:
+            names = os.listdir(self._base)  # noqa: PTH208
+        except OSError:
+            return
+        for name in names:
+            version = name.removeprefix("cst-")
+            if version != name and _VERSION.fullmatch(version):
+                yield version
+
+    def _locate(self, version: str) -> CstTool | None:
+        mapped = self._versions.get(version)
+        paths = [mapped] if mapped else [f"{self._base}/cst-{version}/{place}" for place in _PLACES]
+        for path in paths:
+            if not why_not_executable(path):
+                return CstTool(version, path)
+        return None
+
+
+def _order(version: str) -> list[tuple[int, int, str]]:
+    """3.9 before 3.10, numbers before words."""
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", version)
+    ]
+
+
+def _listed(words: list[str]) -> str:
+    if not words:
+        return "none at all"
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+async def probe(tool: CstTool, runner: CstRunner) -> str | None:
+    """Why `tool` does not run on this host, for its operator; None if it does.
+
+    That it answers `--version` with some text is all that is asked, as no two versions answer alike, and
+    old ones call the option wrong. It is no proof that it signs.
+    """
+    try:
+        run = await runner.run(
+            tool.executable, ["--version"], cwd="/", limits=_PROBE_LIMITS, timeout=_PROBE_TIMEOUT
+        )
+    except (CstFailed, CstTimeout) as error:
+        return error.detail or error.what
+    if run.signal is not None:
+        return f"{tool.executable} {describe(run)}"
+    if not run.output.strip():
+        return f"{tool.executable} says nothing when asked for its version"
+    return None

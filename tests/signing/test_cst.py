@@ -1,0 +1,693 @@
+"""Running cst: real processes, good and bad ones, and nothing left of any."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from digsigd.errors import Busy, CstFailed, CstTimeout
+from digsigd.signing import process
+from digsigd.signing.cst import KEPT_OUTPUT, CstRun, CstRunner, Limits, describe
+from digsigd.signing.process import DRAIN, Excerpt
+
+if TYPE_CHECKING:
+    from tests.signing.conftest import Rig
+
+FOREVER = "exec sleep 1000"
+# A child in a session of its own that holds the output; its process id is in the file `pid`.
+LEAVE_GROUP = "setsid sh -c 'echo $$ > pid; exec sleep 1000' & while [ ! -s pid ]; do sleep 0.01; done; "
+
+
+def clocked() -> tuple[Clock, CstRunner]:
+    """A runner with real processes whose deadlines come when the test says so."""
+    clock = Clock()
+    return clock, CstRunner(reactor, timeout=120, kill_after=5, clock=clock)
+
+
+def open_descriptors() -> list[str]:
+    return sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+# How a run goes and what it says
+
+
+async def test_a_tool_runs_in_its_directory_with_its_arguments_as_they_are(
+    rig: Rig, runner: CstRunner
+) -> None:
+    """No shell reads the arguments, and the working directory is the one asked for."""
+    tool = rig.python("import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:]]))")
+    arguments = ["-o", "a b", "$(touch x)", "`touch y`", "; touch z", "'\"", "*", "--", "a\nb", "", "-c", "ü"]
+    run = await rig.run(runner, tool, *arguments)
+    assert json.loads(run.output) == [str(rig.cwd), arguments]
+    assert (run.exit_code, run.signal) == (0, None)
+    assert list(rig.cwd.iterdir()) == []
+
+
+async def test_a_directory_with_a_strange_name_is_only_a_name(rig: Rig, runner: CstRunner) -> None:
+    """The directory is no text for the shell either."""
+    for name in ("-P", "$(touch x)", "a b;c", "-"):
+        folder = rig.cwd / name
+        folder.mkdir()
+        run = await runner.run(rig.shell("pwd -P"), [], cwd=str(folder), limits=Limits(9, 1 << 30, 9, 20))
+        assert run.output.decode() == f"{folder}\n"
+
+
+async def test_output_keeps_the_order_in_which_it_was_written(rig: Rig, runner: CstRunner) -> None:
+    """Stdout and stderr share one pipe: cst puts the failure on one and the cause on the other."""
+    tool = rig.shell("for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; done")
+    run = await rig.run(runner, tool)
+    assert run.output.decode() == "".join(f"out {i}\nerr {i}\n" for i in range(1, 6))
+
+
+async def test_standard_input_is_empty(rig: Rig, runner: CstRunner) -> None:
+    """A tool that asks for a pass phrase gets the end of a file, and waits for nobody."""
+    run = await rig.run(runner, rig.shell("read x || echo nothing; readlink /proc/$$/fd/0"))
+    assert run.output == b"nothing\n/dev/null\n"
+
+
+async def test_garbage_on_the_output_is_kept_as_it_is(rig: Rig, runner: CstRunner) -> None:
+    """Output is bytes, of any kind."""
+    tool = rig.python("import os; os.write(1, bytes(range(256)) * 64)")
+    assert (await rig.run(runner, tool)).output == bytes(range(256)) * 64
+
+
+async def test_a_tool_that_ends_without_a_word_or_a_file_is_reported_as_it_ended(
+    rig: Rig, runner: CstRunner
+) -> None:
+    """Exit code 0 and nothing else: what that means is the caller's to judge."""
+    run = await rig.run(runner, rig.shell("exit 0"))
+    assert (run.exit_code, run.signal, run.output) == (0, None, b"")
+    assert describe(run) == "ended with exit code 0"
+    assert list(rig.cwd.iterdir()) == []
+
+
+async def test_the_exit_code_is_the_tools_own(rig: Rig, runner: CstRunner) -> None:
+    """Nothing in between changes it."""
+    for code in (1, 2, 125, 255):
+        run = await rig.run(runner, rig.shell(f"exit {code}"))
+        assert (run.exit_code, run.signal) == (code, None)
+        assert describe(run) == f"ended with exit code {code}"
+
+
+@pytest.mark.parametrize("name", ["SEGV", "ABRT", "TERM", "KILL", "HUP", "PIPE"])
+async def test_a_crash_is_told_by_the_name_of_its_signal(rig: Rig, runner: CstRunner, name: str) -> None:
+    """A signal is not mistaken for an exit code, and none is ignored because Python ignores it."""
+    run = await rig.run(runner, rig.shell(f"kill -{name} $$"))
+    assert (run.exit_code, run.signal) == (None, signal.Signals[f"SIG{name}"])
+    assert describe(run) == f"was killed by SIG{name}"
+
+
+def test_describe_knows_signals_without_a_name() -> None:
+    """Real-time signals have no names of their own."""
+    assert describe(CstRun(None, 42, b"", 0.1)) == "was killed by signal 42"
+    assert describe(CstRun(None, signal.SIGXCPU, b"", 0.1)) == "ran out of its CPU limit"
+
+
+# What cannot be started
+
+
+def never_started(error: CstFailed, path: object) -> None:
+    """The operator gets the path, the client does not."""
+    assert error.what == "cst could not be started"
+    assert str(path) in error.detail
+    assert str(path) not in error.for_client()
+
+
+async def test_a_missing_executable_is_told_before_anything_starts(rig: Rig, runner: CstRunner) -> None:
+    """Clearly, and without a path for the client."""
+    with pytest.raises(CstFailed) as caught:
+        await rig.run(runner, str(rig.folder / "no-cst"))
+    never_started(caught.value, rig.folder / "no-cst")
+    assert "No such file" in caught.value.detail
+    assert runner.running == 0
+
+
+async def test_what_may_not_be_executed_is_told(rig: Rig, runner: CstRunner) -> None:
+    """A file without the right, and a directory that seems to have it."""
+    plain = rig.folder / "plain"
+    plain.write_text("#!/bin/sh\n")
+    for path, reason in ((plain, "not executable"), (rig.folder, "not a regular file")):
+        with pytest.raises(CstFailed) as caught:
+            await rig.run(runner, str(path))
+        never_started(caught.value, path)
+        assert reason in caught.value.detail
+
+
+async def test_a_program_for_another_machine_is_told(rig: Rig, runner: CstRunner) -> None:
+    """The kernel refuses it, and no shell tries to read it as a script."""
+    header = bytearray(Path(sys.executable).resolve().read_bytes())
+    struct.pack_into("<H", header, 18, 0xFEED)  # e_machine, ELF specification
+    foreign = rig.folder / "foreign"
+    foreign.write_bytes(header)
+    foreign.chmod(0o755)
+    with pytest.raises(CstFailed) as caught:
+        await rig.run(runner, str(foreign))
+    never_started(caught.value, foreign)
+    assert "Exec format error" in caught.value.detail
+
+
+async def test_a_script_without_its_interpreter_is_told(rig: Rig, runner: CstRunner) -> None:
+    """The file is there and executable, and still cannot be run."""
+    tool = rig.folder / "orphan"
+    tool.write_text("#!/no/such/interpreter\n")
+    tool.chmod(0o755)
+    with pytest.raises(CstFailed) as caught:
+        await rig.run(runner, str(tool))
+    never_started(caught.value, tool)
+
+
+async def test_a_missing_directory_is_told(rig: Rig, runner: CstRunner) -> None:
+    """The tool does not run somewhere else instead."""
+    with pytest.raises(CstFailed) as caught:
+        await runner.run(rig.shell("pwd"), [], cwd=str(rig.cwd / "gone"), limits=Limits(9, 1 << 30, 9, 20))
+    assert str(rig.cwd / "gone") in caught.value.detail
+
+
+async def test_what_a_tool_says_is_not_in_the_error_of_its_start(rig: Rig, runner: CstRunner) -> None:
+    """A wrapper around cst that ends with 127 has no way to put a secret into the log."""
+    with pytest.raises(CstFailed) as caught:
+        await rig.run(runner, rig.shell("echo PIN 123456; exit 127"))
+    assert "123456" not in str(caught.value)
+    assert "exit code 127" in caught.value.detail
+
+
+async def test_a_relative_executable_is_a_mistake_of_the_caller(rig: Rig, runner: CstRunner) -> None:
+    """It would be searched for in the directory of a request, or in PATH."""
+    for name in ("sh", "./cst", ""):
+        with pytest.raises(ValueError, match="must be absolute"):
+            await rig.run(runner, name)
+
+
+def test_a_host_without_setsid_cannot_have_a_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is known at the start, not at the first request."""
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None if name == "setsid" else f"/bin/{name}")
+    with pytest.raises(CstFailed) as caught:
+        CstRunner(reactor)
+    assert caught.value.detail == "setsid is missing"
+
+
+async def test_a_start_that_the_system_refuses_is_told(
+    rig: Rig, runner: CstRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process, no descriptor and no run is left of it."""
+    descriptors = open_descriptors()
+
+    def refused(*args: Any, **kwargs: Any) -> int:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "posix_spawnp", refused)
+    with pytest.raises(CstFailed) as caught:
+        await rig.run(runner, rig.shell("true"))
+    assert "temporarily unavailable" in caught.value.detail
+    assert runner.running == 0
+    assert open_descriptors() == descriptors
+
+
+# What a run gets to see
+
+
+async def test_nothing_of_the_daemons_environment_reaches_the_tool(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment is made from nothing, plus what the runner and the run were told to add."""
+    monkeypatch.setenv("DIGSIGSERVER_YUBIHSM_PASSWORD", "s3cret")
+    monkeypatch.setenv("LD_PRELOAD_NOT", "s3cret")
+    runner = CstRunner(reactor, environment={"PKCS11_MODULE_PATH": "/m.so", "OPENSSL_CONF": "/mine"})
+    tool = rig.python("print(open('/proc/self/environ', 'rb').read())")
+    run = await rig.run(runner, tool)
+    assert b"s3cret" not in run.output
+    environment = dict(pair.split("=", 1) for pair in eval(run.output).decode().split("\0") if pair)  # noqa: S307
+    assert environment == {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(rig.cwd),
+        "TMPDIR": str(rig.cwd),
+        "LC_ALL": "C",
+        "OPENSSL_CONF": "/mine",
+        "PKCS11_MODULE_PATH": "/m.so",
+        "RIG": rig.mark,
+    }
+
+
+async def test_openssl_reads_no_configuration_unless_told(rig: Rig, runner: CstRunner) -> None:
+    """The host's openssl.cnf may load engines; a run starts without."""
+    assert (await rig.run(runner, rig.shell("echo $OPENSSL_CONF"))).output == b"/dev/null\n"
+
+
+async def test_no_descriptor_of_the_daemon_reaches_the_tool(rig: Rig, runner: CstRunner) -> None:
+    """Not even one that a library made inheritable."""
+    with (rig.folder / "secret").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        tool = rig.python(
+            "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd') if int(n) < 100))"
+        )
+        run = await rig.run(runner, tool)
+    # The fourth is that of listing them.
+    assert json.loads(run.output) == [0, 1, 2, 3]
+
+
+async def test_a_run_leads_a_session_and_a_group_of_its_own(rig: Rig, runner: CstRunner) -> None:
+    """So no signal to it can hit the daemon, and no terminal's signal hits it. Its files are private."""
+    tool = rig.python("import os; print(os.getpid(), os.getpgid(0), os.getsid(0), os.umask(0))")
+    pid, group, session, umask = (int(n) for n in (await rig.run(runner, tool)).output.split())
+    assert pid == group == session
+    assert session != os.getsid(0)
+    assert umask == 0o077
+
+
+async def test_starting_does_not_fork_the_daemon(
+    rig: Rig, runner: CstRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork of a large process would block it for tens of milliseconds."""
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    assert (await rig.run(runner, rig.shell("echo fine"))).output == b"fine\n"
+
+
+# Limits
+
+
+async def test_every_limit_is_set_and_cannot_be_raised_again(rig: Rig, runner: CstRunner) -> None:
+    """Hard limits equal soft ones, but for CPU time, where the hard one is a second later; no core dumps."""
+    run = await rig.run(
+        runner, rig.shell("cat /proc/self/limits"), limits=Limits(7, 300 << 20, 1000 * 512 + 1, 33)
+    )
+    limits = {row[:26].strip(): row[26:].split()[:2] for row in run.output.decode().splitlines()}
+    assert limits["Max cpu time"] == ["7", "8"]
+    assert limits["Max address space"] == [str(300 << 20)] * 2
+    assert limits["Max file size"] == [str(1001 * 512)] * 2
+    assert limits["Max open files"] == ["33"] * 2
+    assert limits["Max core file size"] == ["0"] * 2
+
+
+async def test_a_tool_that_uses_too_much_cpu_time_is_stopped(rig: Rig, runner: CstRunner) -> None:
+    """With a signal of its own, so that it can be told from a crash."""
+    run = await rig.run(runner, rig.shell("while :; do :; done"), limits=Limits(1, 1 << 30, 1 << 20, 30))
+    assert run.ran_out_of_cpu
+    assert describe(run) == "ran out of its CPU limit of 1 s"
+
+
+async def test_a_tool_that_wants_too_much_memory_gets_none(rig: Rig, runner: CstRunner) -> None:
+    """The host keeps its memory, and the tool says what it says."""
+    tool = rig.python("bytearray(1 << 30)")
+    run = await rig.run(runner, tool, limits=Limits(60, 256 << 20, 1 << 20, 30))
+    assert run.exit_code == 1
+    assert b"MemoryError" in run.output
+
+
+async def test_a_tool_that_writes_too_large_a_file_is_stopped(rig: Rig, runner: CstRunner) -> None:
+    """At the limit, to the byte, although Python itself ignores the signal."""
+    tool = rig.shell("exec dd if=/dev/zero of=big bs=4096 count=1000")
+    run = await rig.run(runner, tool, limits=Limits(60, 1 << 30, 64 << 10, 30))
+    assert run.signal == signal.SIGXFSZ
+    assert describe(run) == "wrote a file beyond its limit of 65536 bytes"
+    assert (rig.cwd / "big").stat().st_size == 64 << 10
+
+
+async def test_a_tool_that_opens_too_many_files_is_refused(rig: Rig, runner: CstRunner) -> None:
+    """The count includes the three that it starts with."""
+    tool = rig.python(
+        "files = []\ntry:\n  while True: files.append(open('/dev/null'))\nexcept OSError: print(len(files))"
+    )
+    run = await rig.run(runner, tool, limits=Limits(60, 1 << 30, 1 << 20, 20))
+    assert int(run.output) == 20 - 3
+
+
+async def test_a_crash_dumps_no_core(rig: Rig, runner: CstRunner) -> None:
+    """A core would hold private keys."""
+    await rig.run(runner, rig.shell("ulimit -c unlimited 2>/dev/null; kill -QUIT $$"))
+    run = await rig.run(runner, rig.shell("kill -QUIT $$"))
+    assert run.signal == signal.SIGQUIT
+    assert list(rig.cwd.iterdir()) == []
+
+
+def test_a_limit_above_the_daemons_own_is_lowered_to_it(rig: Rig) -> None:
+    """A service with limits of its own, as systemd sets them, still runs cst."""
+    program = (
+        "import resource, sys\n"
+        "from twisted.internet import task\n"
+        "from twisted.internet.defer import ensureDeferred\n"
+        "from digsigd.signing.cst import CstRunner, Limits\n"
+        "for which, hard in ((resource.RLIMIT_NOFILE, 50), (resource.RLIMIT_CPU, 60)):\n"
+        "    resource.setrlimit(which, (hard, hard))\n"
+        "async def main(reactor):\n"
+        "    run = await CstRunner(reactor).run('/bin/cat', ['/proc/self/limits'], cwd='/',\n"
+        "        limits=Limits(cpu_seconds=120, memory=1 << 30, file_size=1 << 20, open_files=64))\n"
+        "    print(run.output.decode())\n"
+        "task.react(lambda reactor: ensureDeferred(main(reactor)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    limits = {row[:26].strip(): row[26:].split()[:2] for row in done.stdout.splitlines()}
+    assert limits["Max open files"] == ["50", "50"]
+    assert limits["Max cpu time"] == ["60", "60"]
+
+
+# Output without end
+
+
+async def test_long_output_is_read_to_its_end_and_kept_in_part(rig: Rig, runner: CstRunner) -> None:
+    """The tool never waits for room in the pipe; its first and its last words are kept."""
+    tool = rig.shell("echo FIRST; head -c 20000000 /dev/zero | tr '\\0' x; echo; echo LAST; touch done")
+    run = await rig.run(runner, tool)
+    assert run.exit_code == 0
+    assert (rig.cwd / "done").exists()
+    assert len(run.output) <= KEPT_OUTPUT
+    assert run.output.startswith(b"FIRST\nxxx")
+    assert run.output.endswith(b"xxx\nLAST\n")
+    cut = re.search(rb"\n\[\.\.\. (\d+) bytes cut \.\.\.\]\n", run.output)
+    assert cut is not None
+    assert len(run.output) - len(cut[0]) + int(cut[1]) == len(b"FIRST\n") + 20000000 + len(b"\nLAST\n")
+
+
+async def test_endless_output_ends_with_the_deadline(rig: Rig) -> None:
+    """It fills neither the memory nor the pipe on the way."""
+    with pytest.raises(CstTimeout):
+        await rig.run(CstRunner(reactor, timeout=0.3), rig.shell("exec yes"))
+
+
+@given(st.lists(st.binary(max_size=200)), st.integers(128, 400))
+def test_an_excerpt_has_the_start_and_the_end_and_never_more_than_its_size(
+    pieces: list[bytes], size: int
+) -> None:
+    """However the text comes in pieces; a text that fits is whole."""
+    excerpt, text = Excerpt(size), b"".join(pieces)
+    for piece in pieces:
+        excerpt.add(piece)
+    kept = bytes(excerpt)
+    assert len(kept) <= size
+    if len(text) <= size - 64:
+        assert kept == text
+    if kept != text:
+        half = size // 2
+        assert kept[:half] == text[:half]
+        assert text.endswith(kept[len(kept) - (size - half - 64) :])
+        assert re.fullmatch(
+            rb"\n\[\.\.\. [1-9]\d* bytes cut \.\.\.\]\n", kept[half : len(kept) - (size - half - 64)]
+        )
+
+
+# Stopping
+
+
+async def test_a_tool_that_runs_too_long_is_stopped(rig: Rig) -> None:
+    """With its children, and the error says how long it had."""
+    runner = CstRunner(reactor, timeout=0.2)
+    with pytest.raises(CstTimeout, match=r"within 0.2 s"):
+        await rig.run(runner, rig.shell("sleep 1000 & sleep 1000 | sleep 1000"))
+    assert rig.left() == []
+    assert runner.running == 0
+
+
+async def test_one_run_may_have_a_deadline_of_its_own(rig: Rig, runner: CstRunner) -> None:
+    """For what must not take as long as signing may."""
+    with pytest.raises(CstTimeout, match=r"within 0.1 s"):
+        await rig.run(runner, rig.shell(FOREVER), timeout=0.1)
+
+
+async def test_a_tool_that_ignores_term_is_killed(rig: Rig) -> None:
+    """Exactly `kill_after` seconds later; until then the run is not over."""
+    clock, runner = clocked()
+    tool = rig.python(
+        "import os, signal\n"
+        "signal.signal(signal.SIGTERM, lambda *_: open('termed', 'a').write('x\\n'))\n"
+        "if os.fork() == 0: pass\n"
+        "else: open('ready', 'w').write('x\\n')\n"
+        "while True: signal.pause()\n"
+    )
+    ended = rig.start(runner, tool)
+    await rig.wrote("ready")
+    clock.advance(119.9)
+    assert not (rig.cwd / "termed").exists()
+    clock.advance(0.1)
+    await rig.until(lambda: (rig.cwd / "termed").exists() and (rig.cwd / "termed").read_text() == "x\nx\n")
+    clock.advance(4.9)
+    assert not rig.fired(ended)
+    assert len(rig.left()) == 2
+    clock.advance(0.1)
+    await rig.over(ended, clock)
+    with pytest.raises(CstTimeout):
+        await ended
+    assert rig.left() == []
+
+
+async def test_a_tool_that_ends_well_after_its_deadline_still_ran_too_long(rig: Rig) -> None:
+    """TERM may make it exit with 0: that is no success."""
+    clock, runner = clocked()
+    ended = rig.start(runner, rig.shell("trap 'exit 0' TERM; echo x > ready; while :; do sleep 0.01; done"))
+    await rig.wrote("ready")
+    clock.advance(120)
+    await rig.over(ended, clock)
+    with pytest.raises(CstTimeout):
+        await ended
+
+
+async def test_cancelling_stops_the_tool_and_waits_until_it_is_gone(rig: Rig) -> None:
+    """Only then may the caller remove the directory, so only then the Deferred fires."""
+    clock, runner = clocked()
+    ended = rig.start(
+        runner,
+        rig.shell("trap 'echo x > termed' TERM; sleep 1000 & echo x > ready; while :; do sleep 0.01; done"),
+    )
+    await rig.wrote("ready")
+    ended.cancel()
+    await rig.wrote("termed")
+    ended.cancel()
+    assert not rig.fired(ended)
+    assert runner.running == 1
+    assert rig.left() != []
+    clock.advance(5)
+    await rig.over(ended, clock)
+    with pytest.raises(CancelledError):
+        await ended
+    assert rig.left() == []
+    assert runner.running == 0
+
+
+async def test_a_run_can_be_cancelled_in_the_moment_of_its_start(rig: Rig, runner: CstRunner) -> None:
+    """Before it has a group of its own, too: the daemon's group gets no signal."""
+    for _ in range(10):
+        ended = rig.start(runner, rig.shell(FOREVER))
+        ended.cancel()
+        with pytest.raises(CancelledError):
+            await ended
+        assert rig.left() == []
+
+
+async def test_a_run_can_be_cancelled_while_its_output_is_held_open(rig: Rig) -> None:
+    """After the tool has ended, too, cancelling ends the wait."""
+    clock, runner = clocked()
+    ended = rig.start(runner, rig.shell(LEAVE_GROUP + "exit 0"))
+    pid = int(await rig.wrote("pid"))
+    await rig.until(lambda: runner_has_reaped(runner))
+    ended.cancel()
+    with pytest.raises(CancelledError):
+        await ended
+    assert clock.seconds() == 0
+    os.kill(pid, signal.SIGKILL)
+    await rig.until(lambda: rig.left() == [])
+
+
+def runner_has_reaped(runner: CstRunner) -> bool:
+    return all(run._exited for run in runner._runs)
+
+
+# Children that stay
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sleep 1000 & echo done",
+        "( ( sleep 1000 & ) & ) ; echo done",
+        "( sleep 1000 >/dev/null 2>&1 & ) ; echo done",
+        "( trap '' TERM HUP INT; sleep 1000 & ) ; echo done",
+        "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo done",
+    ],
+    ids=["child", "double fork", "without the output", "deaf to TERM", "many"],
+)
+async def test_who_stays_behind_in_the_group_is_killed_when_the_tool_ends(
+    rig: Rig, runner: CstRunner, text: str
+) -> None:
+    """The answer is the tool's and waits for none of them."""
+    run = await rig.run(runner, rig.shell(text))
+    assert (run.exit_code, run.output) == (0, b"done\n")
+    assert rig.left() == []
+
+
+async def test_who_left_the_group_with_the_output_delays_the_answer_only_so_long(rig: Rig) -> None:
+    """Such a one cannot be found by its group; it is not listened to any longer."""
+    clock, runner = clocked()
+    ended = rig.start(runner, rig.shell(LEAVE_GROUP + "echo done; exit 3"))
+    pid = int(await rig.wrote("pid"))
+    try:
+        await rig.until(lambda: runner_has_reaped(runner))
+        clock.advance(0.01)
+        assert not rig.fired(ended)
+        await rig.over(ended, clock)
+        run = await ended
+        assert (run.exit_code, run.output) == (3, b"done\n")
+        assert run.seconds < 3 * DRAIN
+        assert runner.running == 0
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    await rig.until(lambda: rig.left() == [])
+
+
+def test_a_zombie_is_not_alive() -> None:
+    """In a container whose first process reaps nobody, zombies stay for ever; no run waits for them."""
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, process_group=0) as cat:
+        assert process._lives(cat.pid)
+        assert cat.stdin is not None
+        cat.stdin.close()
+        os.waitid(os.P_PID, cat.pid, os.WEXITED | os.WNOWAIT)
+        assert process._signal_group(cat.pid, 0)
+        assert not process._lives(cat.pid)
+        cat.wait()
+        assert not process._signal_group(cat.pid, 0)
+
+
+# Shutting down
+
+
+async def test_stopping_waits_for_what_runs(rig: Rig) -> None:
+    """Within the grace a run ends as if nothing were; nothing new begins."""
+    clock, runner = clocked()
+    run = rig.start(runner, rig.shell("echo x > ready; while [ ! -e go ]; do sleep 0.01; done; echo done"))
+    await rig.wrote("ready")
+    stopped = Deferred.fromCoroutine(runner.stop(30))
+    with pytest.raises(Busy, match="shutting down"):
+        await rig.run(runner, rig.shell("true"))
+    clock.advance(29)
+    assert not stopped.called
+    (rig.cwd / "go").touch()
+    assert (await run).output == b"done\n"
+    await stopped
+    assert runner.running == 0
+    assert clock.getDelayedCalls() == []
+
+
+async def test_stopping_kills_what_outlives_the_grace(rig: Rig) -> None:
+    """All of it, and is over when it is gone."""
+    clock, runner = clocked()
+    deaf = rig.shell("trap '' TERM; sleep 1000 & echo x > $1; while :; do sleep 0.01; done")
+    runs = [rig.start(runner, deaf, f"ready{i}") for i in range(3)]
+    for i in range(3):
+        await rig.wrote(f"ready{i}")
+    assert runner.running == 3
+    stopped = Deferred.fromCoroutine(runner.stop(30))
+    again = Deferred.fromCoroutine(runner.stop(31))
+    clock.advance(30)
+    for run in runs:
+        await rig.over(run, clock)
+        with pytest.raises(Busy, match="shutting down"):
+            await run
+    await stopped
+    await again
+    assert rig.left() == []
+    assert clock.getDelayedCalls() == []
+
+
+async def test_stopping_without_a_run_takes_no_time(runner: CstRunner) -> None:
+    """There is nobody to wait for."""
+    await runner.stop(1000)
+
+
+# In the long run
+
+
+async def test_runs_leave_no_descriptor_and_no_timer(rig: Rig) -> None:
+    """Whether they end well, fail, crash, are cancelled or run out of time."""
+    clock = Clock()
+    runner = CstRunner(reactor, clock=clock)
+    tools = [rig.shell(text) for text in ("echo x", "exit 1", "kill -SEGV $$", "exit 127")]
+    await rig.run(runner, tools[0])
+    descriptors = open_descriptors()
+    for _ in range(5):
+        for tool in tools:
+            ended = rig.start(runner, tool)
+            await rig.over(ended.addErrback(lambda failure: failure.trap(CstFailed)), clock)
+        ended = rig.start(runner, rig.shell(FOREVER))
+        ended.cancel()
+        await rig.over(ended.addErrback(lambda failure: failure.trap(CancelledError)), clock)
+    assert open_descriptors() == descriptors
+    assert clock.getDelayedCalls() == []
+    assert runner.running == 0
+
+
+async def test_runs_at_the_same_time_do_not_mix(rig: Rig, runner: CstRunner) -> None:
+    """Each has its own output, directory and end."""
+    tool = rig.shell("echo start $1; sleep 0.0$1; echo end $1; exit $1")
+    runs = [rig.start(runner, tool, str(number)) for number in range(8)]
+    assert runner.running == 8
+    for number, run in enumerate(runs):
+        done = await run
+        assert (done.exit_code, done.output.decode()) == (number, f"start {number}\nend {number}\n")
+    assert runner.running == 0
+
+
+# The real one
+
+
+def check_with_openssl(folder: Path) -> None:
+    """Raise unless the signature over the image is right."""
+    (folder / "signature.der").write_bytes(data_signature((folder / "csf.bin").read_bytes()))
+    command = "openssl cms -verify -binary -inform DER -in signature.der -content image.bin -noverify"
+    subprocess.run(
+        [*command.split(), "-certfile", "crts/IMG1_crt.pem", "-out", "/dev/null"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+async def test_a_real_cst_signs(
+    rig: Rig, runner: CstRunner, cst_base: Path, signing_folder: Path, version: str
+) -> None:
+    """In a private directory and within tight limits; openssl agrees with the signature."""
+    shutil.copytree(signing_folder, rig.cwd, dirs_exist_ok=True)
+    cst = str(cst_base / f"cst-{version}/linux64/bin/cst")
+    limits = Limits(cpu_seconds=10, memory=256 << 20, file_size=1 << 20, open_files=64)
+    run = await rig.run(runner, cst, "-i", "trial.csf", "-o", "csf.bin", limits=limits)
+    assert run.exit_code == 0, run.output.decode()
+    check_with_openssl(rig.cwd)
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+async def test_a_real_cst_says_why_it_refuses(
+    rig: Rig, runner: CstRunner, cst_base: Path, signing_folder: Path, version: str
+) -> None:
+    """Its exit code and its words arrive."""
+    shutil.copytree(signing_folder, rig.cwd, dirs_exist_ok=True)
+    (rig.cwd / "keys/CSF1_key.pem").unlink()
+    cst = str(cst_base / f"cst-{version}/linux64/bin/cst")
+    run = await rig.run(runner, cst, "-i", "trial.csf", "-o", "csf.bin")
+    assert run.exit_code == 1
+    assert b"CSF1" in run.output
+    assert not (rig.cwd / "csf.bin").exists()
+
+
+def data_signature(blob: bytes) -> bytes:
+    """The CMS signature of the first command with blocks of a CSF blob (HABv4 API reference, CSF)."""
+    length, position = struct.unpack_from(">xH", blob)[0], 4
+    while position < length:
+        tag, size = struct.unpack_from(">BH", blob, position)
+        if tag == 0xCA and size > 12:
+            (offset,) = struct.unpack_from(">I", blob, position + 8)
+            (signature,) = struct.unpack_from(">xH", blob, offset)
+            return blob[offset + 4 : offset + signature]
+        position += size
+    raise AssertionError("no signature over data")

@@ -1,0 +1,551 @@
+"""Work directories: private, shared with nobody, and none left over."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+import random
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from digsigd.errors import DigsigError
+from digsigd.signing.workdir import Workdir, WorkRoot
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    path = tmp_path / "parent"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def root(parent: Path) -> Iterator[WorkRoot]:
+    """An open work root, which has to leave nothing in its parent."""
+    made = WorkRoot(parent)
+    made.open()
+    yield made
+    made.close()
+    assert list(parent.iterdir()) == []
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def descriptors() -> list[str]:
+    return sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+# A request's directory
+
+
+def test_directories_and_files_are_private(root: WorkRoot) -> None:
+    """Whatever the umask says."""
+    before = os.umask(0)
+    try:
+        made = root.new("request-1")
+        made.write("description.csf", b"[Header]")
+        made.write("crts/a/CSF1_crt.pem", b"pem")
+        made.write("open", b"", 0o644)
+    finally:
+        os.umask(before)
+    assert made.path == root.path / "request-1"
+    assert [mode(path) for path in (root.path, made.path, made.path / "crts", made.path / "crts/a")] == [
+        0o700
+    ] * 4
+    assert mode(made.path / "description.csf") == mode(made.path / "crts/a/CSF1_crt.pem") == 0o600
+    assert mode(made.path / "open") == 0o644
+    assert (made.path / "crts/a/CSF1_crt.pem").read_bytes() == b"pem"
+
+
+def test_large_data_is_written_whole(root: WorkRoot) -> None:
+    """In however many pieces the system takes it."""
+    made, data = root.new("r"), random.randbytes(3 << 20)
+    made.write("big", data)
+    assert (made.path / "big").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "/etc/x", "../x", "a/../../x", "a//b", "a/", "./a", "a/./b", "a\0b"]
+)
+def test_a_name_that_leads_elsewhere_is_refused(root: WorkRoot, name: str) -> None:
+    """Before anything is made."""
+    made = root.new("r")
+    with pytest.raises(ValueError, match="no relative path"):
+        made.write(name, b"x")
+    assert list(made.path.iterdir()) == []
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "..", ".", "", "c d", "~", "\\", "…", "-"]), min_size=1, max_size=5)
+)
+def test_no_name_leads_out_of_the_directory(parts: list[str]) -> None:
+    """A file is written inside, or there is an error and no file."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Workdir(Path(folder, "here"))
+        made.path.mkdir()
+        try:
+            made.write("/".join(parts), b"x")
+        except ValueError:
+            assert list(Path(folder).rglob("*")) == [made.path]
+        else:
+            assert (made.path / "/".join(parts)).read_bytes() == b"x"
+            assert list(Path(folder).iterdir()) == [made.path]
+
+
+def test_no_link_is_followed_and_nothing_overwritten(root: WorkRoot, tmp_path: Path) -> None:
+    """Neither as the file nor as a folder on the way to it."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_bytes(b"mine")
+    made = root.new("r")
+    (made.path / "file").symlink_to(outside / "file")
+    (made.path / "dangling").symlink_to(outside / "new")
+    (made.path / "crts").symlink_to(outside)
+    (made.path / "there").write_bytes(b"first")
+    for name in ("file", "dangling", "crts/new", "crts/file", "there", "there/x"):
+        with pytest.raises(DigsigError, match="cannot write"):
+            made.write(name, b"overwritten")
+    assert [path.name for path in outside.iterdir()] == ["file"]
+    assert (outside / "file").read_bytes() == b"mine"
+    assert (made.path / "there").read_bytes() == b"first"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".x", "a/b", "/a", "a b", "a\0", "a\n", "ü", "x" * 101])
+def test_only_a_safe_name_names_a_directory(root: WorkRoot, name: str) -> None:
+    """Such a name is a mistake of ours."""
+    with pytest.raises(ValueError, match="cannot name"):
+        root.new(name)
+    assert list(root.path.iterdir()) == []
+
+
+def test_two_requests_never_share_a_directory(root: WorkRoot) -> None:
+    """A name that is in use is an error."""
+    root.new("r")
+    with pytest.raises(DigsigError, match="cannot write"):
+        root.new("r")
+
+
+def test_no_path_has_what_cst_would_replace(root: WorkRoot) -> None:
+    """A key is where `keys` instead of the first `crts` in its certificate's path leads, for cst."""
+    assert "crts" not in str(root.new("crts").path)
+    assert "crts" not in str(root.new("acrtscrtsb").path)
+
+
+def test_a_removed_directory_is_gone_with_all_that_was_in_it(root: WorkRoot, tmp_path: Path) -> None:
+    """Links are removed, not what they lead to; read-only folders are no hindrance; twice is once."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    made = root.new("r")
+    made.write("keys/deep/er/file", b"x")
+    (made.path / "link").symlink_to(tmp_path / "kept")
+    os.mkfifo(made.path / "fifo")
+    for folder in ("keys/deep/er", "keys/deep", "keys"):
+        (made.path / folder).chmod(0o500)
+    made.remove()
+    assert not made.path.exists()
+    made.remove()
+    assert (tmp_path / "kept/file").exists()
+
+
+@pytest.mark.parametrize("folder_mode", [0o500, 0o000])
+def test_read_only_folders_are_removed_without_the_rights_of_root(folder_mode: int) -> None:
+    """Root passes over modes, so this takes another user where the tests run as root."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Workdir(Path(folder, "r"))
+        made.path.mkdir()
+        made.write("keys/deep/file", b"x")
+        (made.path / "keys/deep").chmod(folder_mode)
+        (made.path / "keys").chmod(folder_mode)
+        as_nobody(Path(folder), "Workdir(Path(sys.argv[1], 'r')).remove()")
+        assert list(Path(folder).iterdir()) == []
+
+
+def as_nobody(folder: Path, program: str) -> None:
+    """Run a program as another user, to whom the folder is given; as ourselves if we are not root."""
+    setup = "import sys\nfrom pathlib import Path\nfrom digsigd.signing.workdir import *\n"
+    extra: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        for path in (folder, *folder.rglob("*")):
+            os.lchown(path, nobody.pw_uid, nobody.pw_gid)
+        # The interpreter may be where only root may look: import first, then become another.
+        setup += f"import os\nos.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
+    done = subprocess.run(
+        [sys.executable, "-c", setup + program, folder], capture_output=True, text=True, **extra
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_directory_that_changes_while_it_is_removed_is_removed(
+    root: WorkRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that a crash left may still be writing."""
+    made = root.new("r")
+    made.write("one", b"x")
+    rmdir, late = os.rmdir, ["two", "three"]
+
+    def busy(path: Any, *args: Any, **kwargs: Any) -> None:
+        if late and Path(path) == made.path:
+            (made.path / late.pop()).touch()
+        rmdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "rmdir", busy)
+    made.remove()
+    assert late == []
+    assert not made.path.exists()
+
+
+def test_what_cannot_be_removed_is_told(root: WorkRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the path for the operator alone."""
+    made = root.new("r")
+
+    def refused(path: Any, *args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", refused)
+        with pytest.raises(DigsigError) as caught:
+            made.remove()
+    assert str(made.path) in caught.value.detail
+    assert str(made.path) not in caught.value.for_client()
+
+
+def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(root: WorkRoot) -> None:
+    """The limit on file sizes stands for the disk: the system writes a part and refuses the rest."""
+    made = root.new("r")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    open_before = descriptors()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(DigsigError, match="no room left") as caught:
+            made.write("crts/big", b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(made.path) not in caught.value.for_client()
+    assert list((made.path / "crts").iterdir()) == []
+    assert descriptors() == open_before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_without_room_for_a_folder_is_told(
+    root: WorkRoot, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Making one needs room, too."""
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    made = root.new("r")
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(DigsigError, match="no room left"):
+        root.new("s")
+    with pytest.raises(DigsigError, match="no room left"):
+        made.write("crts/x", b"x")
+
+
+# The daemon's own directory
+
+
+def test_closing_removes_everything_and_gives_up_the_lock(parent: Path) -> None:
+    """Twice is once, and it can be opened again, as a service may be started again."""
+    open_before = descriptors()
+    root = WorkRoot(parent)
+    with pytest.raises(RuntimeError, match="not open"):
+        root.new("r")
+    for _ in range(2):
+        root.open()
+        root.new("r").write("crts/x", b"x")
+        with pytest.raises(RuntimeError, match="open already"):
+            root.open()
+        root.close()
+        root.close()
+        assert list(parent.iterdir()) == []
+    assert descriptors() == open_before
+
+
+def test_a_bad_parent_is_told_when_opening(tmp_path: Path) -> None:
+    """Missing, a file, with what spoils cst's paths in it, or where anybody could replace our directory."""
+    (tmp_path / "file").touch()
+    (tmp_path / "my-crts-2").mkdir()
+    (tmp_path / "innocent").symlink_to("my-crts-2")
+    (tmp_path / "everybody").mkdir()
+    (tmp_path / "everybody").chmod(0o777)
+    for name, reason in (
+        ("missing", "No such file"),
+        ("file", "Not a directory"),
+        ("my-crts-2", "must not contain 'crts'"),
+        ("innocent", "must not contain 'crts'"),
+        ("everybody", "sticky"),
+    ):
+        with pytest.raises(DigsigError, match="work directory cannot be used") as caught:
+            WorkRoot(tmp_path / name).open()
+        assert reason in caught.value.hint
+        assert str(tmp_path) not in caught.value.for_client()
+    (tmp_path / "everybody").chmod(0o1777)
+    root = WorkRoot(tmp_path / "everybody")
+    root.open()
+    root.close()
+
+
+def test_a_name_by_chance_that_spoils_cst_is_not_taken(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is."""
+    names = iter(["xxcrtsxx", "abcdefgh"])
+    monkeypatch.setattr(tempfile, "_get_candidate_names", lambda: names)
+    root = WorkRoot(parent)
+    root.open()
+    assert root.path.name == "digsigd-abcdefgh"
+    root.close()
+    assert list(parent.iterdir()) == []
+
+
+def test_what_a_crash_left_is_removed_and_nothing_else(parent: Path, tmp_path: Path) -> None:
+    """Not what is locked, not what is no directory of ours, not what links lead to."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target/file").touch()
+    left, held = parent / "digsigd-left0000", parent / "digsigd-held0000"
+    for folder in (left, held, parent / "other", parent / "digsig"):
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub/file").touch()
+    (left / "link").symlink_to(tmp_path / "target")
+    (parent / "digsigd-link0000").symlink_to(tmp_path / "target")
+    (parent / "digsigd-file0000").touch()
+    lock = os.open(held, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    root = WorkRoot(parent)
+    root.open()
+    root.close()
+    os.close(lock)
+    assert sorted(path.name for path in parent.iterdir()) == [
+        "digsig", "digsigd-file0000", "digsigd-held0000", "digsigd-link0000", "other",
+    ]  # fmt: skip
+    assert (held / "sub/file").exists()
+    assert (tmp_path / "target/file").exists()
+
+
+def test_what_another_user_left_is_not_touched(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the rights would allow it."""
+    (parent / "digsigd-theirs00").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    root = WorkRoot(parent)
+    root.open()
+    root.close()
+    assert [path.name for path in parent.iterdir()] == ["digsigd-theirs00"]
+
+
+def test_what_was_left_and_cannot_be_removed_does_not_stop_the_start(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is for the operator to look at."""
+    (parent / "digsigd-stubborn").mkdir()
+    rmdir = os.rmdir
+
+    def stubborn(path: Any, *args: Any, **kwargs: Any) -> None:
+        if Path(path).name == "digsigd-stubborn":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        rmdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "rmdir", stubborn)
+    root = WorkRoot(parent)
+    root.open()
+    assert root.path.is_dir()
+    root.close()
+    assert [path.name for path in parent.iterdir()] == ["digsigd-stubborn"]
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is held"])
+def test_a_new_directory_that_another_cleans_away_is_replaced(
+    parent: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """In each moment between making and locking it, when it looks like a dead daemon's."""
+    victims: list[Path] = []
+    held: list[int] = []
+    make, flock = tempfile.mkdtemp, fcntl.flock
+
+    def mkdtemp(**kwargs: Any) -> str:
+        path = Path(make(**kwargs))
+        if not victims:
+            victims.append(path)
+            if moment == "before it is opened":
+                path.rmdir()
+            elif moment == "while it is held":
+                held.append(os.open(path, os.O_RDONLY))
+                flock(held[0], fcntl.LOCK_EX)
+        return str(path)
+
+    def locking(descriptor: int, operation: int) -> None:
+        if moment == "before it is locked" and victims[0].exists():
+            victims[0].rmdir()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(fcntl, "flock", locking)
+    open_before = descriptors()
+    root = WorkRoot(parent)
+    root.open()
+    assert root.path not in victims
+    assert root.path.is_dir()
+    root.close()
+    for descriptor in held:
+        victims[0].rmdir()
+        os.close(descriptor)
+    assert list(parent.iterdir()) == []
+    assert descriptors() == open_before
+
+
+def test_a_file_system_without_locks_is_told(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing stays on it."""
+
+    def none(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    open_before = descriptors()
+    with pytest.raises(DigsigError, match="cannot be used"):
+        WorkRoot(parent).open()
+    assert list(parent.iterdir()) == []
+    assert descriptors() == open_before
+
+
+# Several daemons
+
+DAEMON = """
+import subprocess
+import sys
+from pathlib import Path
+from digsigd.signing.workdir import WorkRoot
+root = WorkRoot(Path(sys.argv[1]))
+root.open()
+root.new("request").write("keys/secret_key.pem", b"secret")
+print(root.path, flush=True)
+if "child" in sys.argv:
+    print(subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, close_fds=False).pid, flush=True)
+sys.stdin.read()
+root.close()
+"""
+
+
+class Daemon:
+    """Another process with a work root; it ends when its input does."""
+
+    def __init__(self, parent: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DAEMON, parent, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def path(self) -> Path:
+        return Path(self.line())
+
+    def end(self) -> None:
+        self.process.communicate("")
+        assert self.process.returncode == 0
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+Start: TypeAlias = Callable[..., Daemon]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts daemons, and ends those that a failed test left running."""
+    started: list[Daemon] = []
+
+    def one(parent: Path, *arguments: str) -> Daemon:
+        started.append(Daemon(parent, *arguments))
+        return started[-1]
+
+    yield one
+    for daemon in started:
+        if daemon.process.poll() is None:
+            daemon.kill()
+
+
+def test_the_next_start_removes_what_a_killed_daemon_left_and_no_more(parent: Path, start: Start) -> None:
+    """Daemons that share a parent keep their own, whoever of them starts or is killed."""
+    first, second = start(parent), start(parent)
+    first_path, second_path = first.path(), second.path()
+    assert {first_path, second_path} == set(parent.iterdir())
+    first.kill()
+    assert (first_path / "request/keys/secret_key.pem").exists()
+    third = start(parent)
+    assert set(parent.iterdir()) == {second_path, third.path()}
+    assert (second_path / "request/keys/secret_key.pem").exists()
+    second.end()
+    third.end()
+    assert list(parent.iterdir()) == []
+
+
+STARTS = """
+import sys
+from pathlib import Path
+from digsigd.signing.workdir import WorkRoot
+sys.stdin.readline()
+roots = []
+for number in range(40):
+    root = WorkRoot(Path(sys.argv[1]))
+    root.open()
+    root.new("request").write("keys/key.pem", b"mine")
+    roots.append(root)
+    if number % 2:
+        roots.pop(0).close()
+for root in roots:
+    assert (root.path / "request/keys/key.pem").read_bytes() == b"mine", root.path
+    root.close()
+"""
+
+
+def test_daemons_that_start_at_once_do_not_take_each_others_directories(parent: Path) -> None:
+    """Each cleans up while the others are between making and locking theirs."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", STARTS, parent], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    assert list(parent.iterdir()) == []
+
+
+def test_what_a_daemon_started_does_not_keep_the_lock(parent: Path, start: Start) -> None:
+    """A cst that outlives its killed daemon for a moment is no reason to keep the directory."""
+    killed = start(parent, "child")
+    path, child = killed.path(), int(killed.line())
+    killed.kill()
+    try:
+        root = WorkRoot(parent)
+        root.open()
+        assert not path.exists()
+        root.close()
+        os.kill(child, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
