@@ -1,6 +1,31 @@
-"""HAB4's binary formats and their verification. Pure: bytes in, values out."""
+"""HAB4's binary formats and their verification. Pure: bytes in, values out; no I/O, nothing of the rest of digsigd."""
 
+from digsigd.hab.csf import CsfBlob
 from digsigd.hab.errors import FormatError, HabError, VerificationError
+from digsigd.hab.ivt import Block, Ivt, Read, digest_blocks, find_ivts
+from digsigd.hab.layout import Layout, check_layout, check_room
 from digsigd.hab.srk import SrkRecord, SrkTable, build_srk_table
+from digsigd.hab.verify import DataDigest, InstalledCertificate, Verified, verify, wanted
 
-__all__ = ["FormatError", "HabError", "SrkRecord", "SrkTable", "VerificationError", "build_srk_table"]
+__all__ = [
+    "Block",
+    "CsfBlob",
+    "DataDigest",
+    "FormatError",
+    "HabError",
+    "InstalledCertificate",
+    "Ivt",
+    "Layout",
+    "Read",
+    "SrkRecord",
+    "SrkTable",
+    "VerificationError",
+    "Verified",
+    "build_srk_table",
+    "check_layout",
+    "check_room",
+    "digest_blocks",
+    "find_ivts",
+    "verify",
+    "wanted",
+]

@@ -110,7 +110,10 @@ class CmsSignature:
 
     def names(self, certificate: x509.Certificate) -> bool:
         """Whether it says that it was made with this certificate's key."""
-        return self.serial == certificate.serial_number and self.issuer == certificate.issuer.public_bytes()
+        try:
+            return self.serial == certificate.serial_number and self.issuer == certificate.issuer.public_bytes()
+        except ValueError:
+            return False  # it has no issuer that could be read
 
 
 def verifies(key: PublicKey, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm, kind: str) -> bool:

@@ -8,7 +8,7 @@ multiple of four bytes.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from digsigd.hab.errors import FormatError
@@ -31,6 +31,7 @@ NAMES = {
 }
 SRK_TABLE, X509, CMS = 0x03, 0x09, 0xC5  # protocols: HAB_PCL_SRK, HAB_PCL_X509, HAB_PCL_CMS
 INSTALL_CSFK_FLAG = 0x02  # HAB_CMD_INS_KEY_CSF
+SET_MID = 0x03  # HAB_VAR_CFG_MID
 MAX_COMMANDS = 256
 
 
@@ -79,12 +80,16 @@ Command: TypeAlias = InstallKey | Authenticate | OtherCommand
 
 @dataclass(frozen=True, slots=True)
 class CsfBlob:
-    """A parsed blob. `header_length` is where the commands end: what the CSF's own signature covers."""
+    """A parsed blob. `header_length` is where the commands end: what the CSF's own signature covers.
+
+    `loose` are certificates that no command points at: with fast authentication, cst puts the SRK's there.
+    """
 
     data: bytes = field(repr=False)
     header_length: int
     version: int
     commands: tuple[Command, ...]
+    loose: tuple[bytes, ...] = field(default=(), repr=False)
 
     @classmethod
     def parse(cls, data: bytes) -> CsfBlob:
@@ -102,16 +107,18 @@ class CsfBlob:
             command, position = _command(data, position, length)
             commands.append(command)
         blob = cls(data, length, version, tuple(commands))
-        blob._check_objects()
-        return blob
+        return replace(blob, loose=blob._check_objects())
 
     def object_at(self, command: InstallKey | Authenticate) -> bytes:
         """What a command points at, with its own header of four bytes."""
         start = command.data_offset
         return self.data[start : start + struct.unpack_from(">H", self.data, start + 1)[0]]
 
-    def _check_objects(self) -> None:
-        """Objects lie behind the commands, apart from one another, with nothing but padding between and behind."""
+    def _check_objects(self) -> tuple[bytes, ...]:
+        """Objects lie behind the commands, apart from one another, with nothing but padding between and behind.
+
+        The one exception is given back: a certificate that no command points at.
+        """
         spans: list[tuple[int, int]] = []
         for command in self.commands:
             if isinstance(command, OtherCommand):
@@ -121,17 +128,33 @@ class CsfBlob:
             wanted = TAG_SIGNATURE if isinstance(command, Authenticate) else TAG_CERTIFICATE
             if tag != wanted:
                 raise FormatError(f"a command points at a {tag:#x}, where a {wanted:#x} must be", start)
+            if tag == TAG_SIGNATURE or command.protocol != SRK_TABLE:
+                _check_version(self.data[start + 3], self.version, start + 3)
             if start < self.header_length:
                 raise FormatError("a command points into the commands", start)
             spans.append((start, start + length))
         position = self.header_length
+        loose: list[bytes] = []
         for start, end in [*sorted(spans), (len(self.data), len(self.data))]:
-            gap = self.data[position:start]
             if start < position:
                 raise FormatError("two commands point at the same bytes", start)
+            gap = self.data[position:start]
+            if len(gap) > 3:
+                tag, length, _ = _header(gap, 0, "what no command points at")
+                if tag != TAG_CERTIFICATE:
+                    raise FormatError(f"{len(gap)} bytes that belong to no command", position)
+                _check_version(gap[3], self.version, position + 3)
+                loose.append(gap[:length])
+                gap = gap[length:]
             if len(gap) > 3 or any(gap):
-                raise FormatError(f"{len(gap)} bytes that belong to no command", position)
+                raise FormatError(f"{len(gap)} bytes that belong to no command", start - len(gap))
             position = end
+        return tuple(loose)
+
+
+def _check_version(version: int, wanted: int, offset: int) -> None:
+    if version != wanted:
+        raise FormatError(f"a part of version {version:#x} in a CSF of version {wanted:#x}", offset)
 
 
 def _header(data: bytes, offset: int, what: str) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import Hash
@@ -26,6 +27,8 @@ from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable
 
 SRK_INDEX, CSFK_INDEX = 0, 1  # HAB_IDX_SRK, HAB_IDX_CSFK
 LAST_INDEX = 5
+# What cryptography raises for certificates that are none, or of kinds that it does not know.
+_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
 # Digests that HAB4's library computes; i.MX8M's ROM has no SHA-1 signatures in use, and SHA-1 no future.
 _ACCEPTED = ("sha256", "sha384", "sha512")
 
@@ -223,12 +226,29 @@ class _Verification:
             )
         )
 
+    def _srk_certificate(self) -> x509.Certificate | None:
+        """The SRK's own certificate, which cst puts into a CSF with fast authentication. The ROM does not read it."""
+        if not self._blob.loose:
+            return None
+        certificate = self._load(self._blob.loose[0][4:], "the SRK", 0)
+        if len(self._blob.loose) > 1 or certificate.public_key() != self._keys[SRK_INDEX].public:
+            raise VerificationError("certificate", "it holds a certificate that is not the chosen SRK's")
+        return certificate
+
     def _certificate(self, command: InstallKey, name: str) -> x509.Certificate:
-        der = self._blob.object_at(command)[4:]
+        return self._load(self._blob.object_at(command)[4:], name, command.data_offset)
+
+    def _load(self, der: bytes, name: str, offset: int) -> x509.Certificate:
         try:
             certificate = x509.load_der_x509_certificate(der)
-        except ValueError as error:
-            raise FormatError(f"the certificate of {name} is none: {error}", command.data_offset) from None
+            certificate.public_key()
+        except _UNREADABLE as error:
+            raise FormatError(f"the certificate of {name} is none: {error}", offset) from None
+        # The algorithm stands in the certificate twice, only once under its signature: RFC 5280, 4.1.1.2.
+        body = certificate.tbs_certificate_bytes
+        behind = der[der.find(body) + len(body) :]
+        if behind[: 2 + behind[1]] not in body or der[-len(certificate.signature) - 1]:
+            raise FormatError(f"the certificate of {name} names two algorithms, or has bits to spare", offset)
         return certificate
 
     def _note_dates(self, certificate: x509.Certificate, name: str) -> None:
@@ -254,6 +274,8 @@ class _Verification:
         digest = Hash(HASHES[self._digest_algorithm])
         digest.update(self._blob.data[: self._blob.header_length])
         self._check_signature(command, index, digest.finalize(), "csf-signature", "its commands")
+        if self._blob.loose and index != SRK_INDEX:
+            raise VerificationError("certificate", "it holds a certificate that no command installs")
         self._csf_authenticated = True
 
     def _authenticate_data(self, command: Authenticate, expected: Sequence[Block], digest: bytes) -> None:
@@ -285,8 +307,6 @@ class _Verification:
             raise VerificationError(
                 "ca-flag", "the SRK has the CA flag and may sign only certificates; fast authentication needs one without"
             )
-        if command.offset and self._blob.object_at(command)[3] & 0xF0 != csf.VERSION_HIGH:
-            raise FormatError("a signature of a version that is not HAB4's", command.data_offset + 3)
         signature = CmsSignature.parse(self._blob.object_at(command)[4:])
         if signature.digest_algorithm != self._digest_algorithm or signature.digest_algorithm not in _ACCEPTED:
             raise VerificationError(
@@ -296,7 +316,8 @@ class _Verification:
             raise VerificationError(
                 check, f"the signature over {what} is for the digest {signature.digest.hex()}, but it is {digest.hex()}"
             )
-        if key.certificate is not None and not signature.names(key.certificate):
+        certificate = key.certificate or self._srk_certificate()
+        if certificate is not None and not signature.names(certificate):
             raise VerificationError(check, f"the signature over {what} names another certificate than key {index}'s")
         if not signature.is_by(key.public):
             raise VerificationError(check, f"the signature over {what} is not by key {index}")
@@ -315,7 +336,7 @@ def _check_issued(certificate: x509.Certificate, issuer: PublicKey, name: str, i
         algorithm = certificate.signature_hash_algorithm
         kind = "ecdsa" if "ecdsa" in certificate.signature_algorithm_oid._name else "rsa"  # noqa: SLF001
         body = certificate.tbs_certificate_bytes
-    except Exception as error:  # noqa: BLE001 -- cryptography raises its own for algorithms it does not know
+    except _UNREADABLE as error:
         raise VerificationError("certificate", f"{name} is signed in an unknown way: {error}") from None
     if algorithm is None or algorithm.name not in _ACCEPTED:
         raise VerificationError("certificate", f"{name} is signed with {algorithm.name if algorithm else 'no hash'}")
@@ -327,7 +348,7 @@ def _check_issued(certificate: x509.Certificate, issuer: PublicKey, name: str, i
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, *_UNREADABLE):
         return False
 
 

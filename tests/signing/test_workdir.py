@@ -492,7 +492,8 @@ def test_the_next_start_removes_what_a_killed_daemon_left_and_no_more(parent: Pa
     first.kill()
     assert (first_path / "request/keys/secret_key.pem").exists()
     third = start(parent)
-    assert set(parent.iterdir()) == {second_path, third.path()}
+    third_path = third.path()
+    assert set(parent.iterdir()) == {second_path, third_path}
     assert (second_path / "request/keys/secret_key.pem").exists()
     second.end()
     third.end()

@@ -1,0 +1,106 @@
+"""Blocks, and the Image Vector Table that the boot ROM starts from.
+
+Format: HABv4 API Reference Manual, "Image Vector Table" and "Boot data"; little-endian words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from digsigd.hab.errors import FormatError
+
+IVT_SIZE = 0x20
+BOOT_DATA_SIZE = 12
+# Tag 0xD1, length 0x0020 (big endian), then the version: 0x40 to 0x43 have been seen.
+_IVT_START = b"\xd1\x00\x20"
+
+# read(offset, length) gives bytes of the signed file, fewer at its end.
+Read: TypeAlias = Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of the signed file: `length` bytes at `offset`, which stand at `address` when the ROM checks them."""
+
+    address: int
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The file offset just behind it."""
+        return self.offset + self.length
+
+    def __str__(self) -> str:
+        return f"{self.address:#x} {self.offset:#x} {self.length:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ivt:
+    """An Image Vector Table, addresses as in memory. `offset` is where in the file it stands."""
+
+    offset: int
+    entry: int
+    dcd: int
+    boot_data: int
+    self_address: int
+    csf: int
+
+    @classmethod
+    def parse(cls, data: bytes, offset: int = 0) -> Ivt:
+        """Read 32 bytes. Raises `FormatError`."""
+        if len(data) != IVT_SIZE:
+            raise FormatError(f"an IVT has {IVT_SIZE} bytes, not {len(data)}", offset)
+        if data[:3] != _IVT_START or data[3] & 0xF0 != 0x40:
+            raise FormatError(f"an IVT begins with d1 00 20 4x, not {data[:4].hex(' ')}", offset)
+        entry, _, dcd, boot_data, self_address, csf, _ = struct.unpack_from("<7I", data, 4)
+        return cls(offset, entry, dcd, boot_data, self_address, csf)
+
+    def offset_of(self, address: int) -> int:
+        """The file offset of an address near the IVT. Negative where that lies before the file."""
+        return self.offset + address - self.self_address
+
+
+def looks_like_ivt(data: bytes) -> bool:
+    """Whether these bytes begin as an IVT does."""
+    return data[:3] == _IVT_START and len(data) >= IVT_SIZE and data[3] & 0xF0 == 0x40
+
+
+def find_ivts(blocks: Sequence[Block], read: Read) -> tuple[Ivt, ...]:
+    """The IVTs that blocks cover whole: at the start of a block or in its last 32 bytes.
+
+    An SPL's block starts with its IVT; the block of a FIT tree or a kernel ends with it. Only an IVT that says of
+    itself that it stands where its block puts it is one.
+    """
+    found: dict[int, Ivt] = {}
+    for block in blocks:
+        if block.length < IVT_SIZE:
+            continue
+        for place in {block.offset, block.end - IVT_SIZE}:
+            data = read(place, IVT_SIZE)
+            if looks_like_ivt(data):
+                ivt = Ivt.parse(data, place)
+                if ivt.self_address == block.address + place - block.offset:
+                    found[place] = ivt
+    return tuple(found[place] for place in sorted(found))
+
+
+def digest_blocks(algorithm: str, blocks: Sequence[Block], read: Read, chunk: int = 1 << 20) -> bytes:
+    """The digest over the contents of the blocks, one after the other, read `chunk` bytes at a time.
+
+    Raises `FormatError` where the file ends before a block does.
+    """
+    digest = hashlib.new(algorithm)
+    for block in blocks:
+        position = block.offset
+        while position < block.end:
+            data = read(position, min(chunk, block.end - position))
+            if not data:
+                raise FormatError(f"the file ends inside the block {block}", position)
+            digest.update(data)
+            position += len(data)
+    return digest.digest()
