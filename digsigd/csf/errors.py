@@ -1,0 +1,37 @@
+"""The errors of `digsigd.csf`, each with the place in the description that it is about."""
+
+from __future__ import annotations
+
+_SHOWN = 60
+
+
+class CsfError(Exception):
+    """Base of all errors of this package. `line` and `column` count from 1; None where it is about no place."""
+
+    def __init__(self, what: str, line: int | None = None, column: int | None = None, *, hint: str = "") -> None:
+        where = ""
+        if line is not None:
+            where = f"line {line}: " if column is None else f"line {line}, column {column}: "
+        super().__init__(f"{where}{what}{f'; {hint}' if hint else ''}")
+        self.what = what
+        self.line = line
+        self.column = column
+        self.hint = hint
+
+
+class CsfSyntaxError(CsfError):
+    """The text is no CSF description for HAB4."""
+
+
+class CsfPolicyError(CsfError):
+    """The description holds what this host does not sign."""
+
+
+class CsfNameError(CsfError):
+    """The description names a file or a part of the artifact that is not there."""
+
+
+def quoted(text: str) -> str:
+    """Client's text for an error: short, and without control characters."""
+    shown = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown) + '"'

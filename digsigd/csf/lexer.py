@@ -1,0 +1,89 @@
+"""From the bytes of a CSF description to its logical lines, each a list of tokens with their places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from digsigd.csf.errors import CsfSyntaxError, quoted
+from digsigd.csf.model import Place
+
+MAX_LINE = 16 << 10
+# cst copies paths into buffers of 256 bytes.
+MAX_STRING = 255
+
+_TOKEN = re.compile(
+    r'(?P<space>[ \t\f\v]+)|(?P<comment>\#.*)|(?P<string>"[^"]*")|(?P<mark>[\[\]=,])'
+    r'|(?P<continued>\\[ \t]*(?:\#.*)?$)|(?P<word>[^ \t\f\v\[\]=,"#\\]+)'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, a string (without its quotes) or one of the marks `[ ] = ,`."""
+
+    kind: str
+    text: str
+    place: Place
+
+
+def logical_lines(data: bytes, max_bytes: int) -> Iterator[list[Token]]:
+    """The lines that hold anything, with what `\\` continues joined. Raises `CsfSyntaxError`."""
+    if len(data) > max_bytes:
+        raise CsfSyntaxError(f"a CSF description of {len(data)} bytes; at most {max_bytes} are read")
+    # Latin-1 maps every byte to one character: comments may hold anything, and columns count bytes.
+    text = data.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+    pending: list[Token] = []
+    continued = False
+    number = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        tokens, continued = _tokens(line.removesuffix("\r"), number)
+        pending += tokens
+        if not continued and pending:
+            yield pending
+            pending = []
+    if continued:
+        raise CsfSyntaxError("the last line ends with \\, and nothing follows", number)
+    if pending:
+        yield pending
+
+
+def _tokens(line: str, number: int) -> tuple[list[Token], bool]:
+    """The tokens of one line, and whether the next one continues it."""
+    if len(line) > MAX_LINE:
+        raise CsfSyntaxError(f"the line has {len(line)} characters; at most {MAX_LINE} are read", number)
+    tokens: list[Token] = []
+    position = 0
+    while position < len(line):
+        place = (number, position + 1)
+        match = _TOKEN.match(line, position)
+        if match is None:
+            if line[position] == '"':
+                raise CsfSyntaxError("the quotation mark is never closed", *place)
+            raise CsfSyntaxError(f"{quoted(line[position])} does not belong here", *place)
+        kind, content = match.lastgroup or "", match.group()
+        position = match.end()
+        if kind == "continued":
+            return tokens, True
+        if kind == "string":
+            tokens.append(Token(kind, _string(content[1:-1], place), place))
+        elif kind == "word":
+            if not (content.isascii() and content.isprintable()):
+                raise CsfSyntaxError(f"{quoted(content)} is no word of the language", *place)
+            tokens.append(Token(kind, content, place))
+        elif kind == "mark":
+            tokens.append(Token(content, content, place))
+    return tokens, False
+
+
+def _string(content: str, place: Place) -> str:
+    if len(content) > MAX_STRING:
+        raise CsfSyntaxError(f"a string of {len(content)} bytes; cst takes at most {MAX_STRING}", *place)
+    try:
+        text = content.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        raise CsfSyntaxError("the string is not UTF-8", *place) from None
+    if not text.isprintable():
+        raise CsfSyntaxError("the string holds control characters", *place)
+    return text

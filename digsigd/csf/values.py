@@ -1,0 +1,185 @@
+"""The kinds of values that arguments have: how each is read from tokens and written again."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from digsigd.csf.errors import CsfSyntaxError, quoted
+from digsigd.csf.lexer import Token
+from digsigd.csf.model import Block, Place
+
+_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,19}")
+
+# The values cst 3.4.1 and 4.0.1 know, as they are written. Of the engine configurations, cst corrupts its own memory
+# at those that begin with DSC_BE, so these are not among them.
+HASHES = ("sha1", "sha256", "sha384", "sha512")
+ENGINES = ("ANY", "CAAM", "CSU", "DCP", "DTCP", "HDCP", "OCOTP", "ROM", "RTIC", "SAHARA", "SCC", "SNVS", "SRTC", "SW")
+CONFIGURATIONS = ("IN_SWAP_8", "IN_SWAP_16", "OUT_SWAP_8", "OUT_SWAP_16", "DSC_SWAP_8", "DSC_SWAP_16", "KEEP")
+FEATURES = ("MID", "RNG", "MFG", "LP SWR", "ZMK WRITE", "FIELD RETURN", "SRK REVOKE", "SCS", "JTAG")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What stands behind `=`: groups of tokens that commas separate."""
+
+    label: str
+    place: Place
+    groups: tuple[tuple[Token, ...], ...]
+
+    def wrong(self, what: str, token: Token | None = None) -> CsfSyntaxError:
+        """An error at a token of this value, else at its label."""
+        return CsfSyntaxError(f"{self.label}: {what}", *(token.place if token else self.place))
+
+    def single(self) -> tuple[Token, ...]:
+        """The only group."""
+        if len(self.groups) != 1:
+            raise self.wrong("has several values, and takes one" if self.groups else "has no value")
+        return self.groups[0]
+
+    def token(self) -> Token:
+        """The only token."""
+        tokens = self.single()
+        if len(tokens) != 1:
+            raise self.wrong("takes one word or number", tokens[1])
+        return tokens[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: `read` takes it from tokens, `write` gives its text."""
+
+    read: Callable[[Value], Any]
+    write: Callable[[Any], str]
+
+
+def _number(value: Value, token: Token, limit: int = 1 << 32) -> int:
+    if token.kind != "word" or not _NUMBER.fullmatch(token.text):
+        raise value.wrong(f"{quoted(token.text)} is no number (decimal, octal from 0, hexadecimal from 0x)", token)
+    text = token.text.lower()
+    number = int(text, 16) if text.startswith("0x") else int(text, 8 if text.startswith("0") else 10)
+    if number >= limit:
+        raise value.wrong(f"{token.text} is more than {limit - 1}", token)
+    return number
+
+
+def number(limit: int = 1 << 32) -> Kind:
+    """An unsigned number below `limit`."""
+    return Kind(lambda value: _number(value, value.token(), limit), lambda n: f"{n:#x}" if n > 9 else str(n))
+
+
+def _fold(text: str) -> str:
+    """cst joins the words of a keyword, and knows no case and no underscores in it."""
+    return text.replace(" ", "").replace("_", "").upper()
+
+
+def _keyword(value: Value, group: tuple[Token, ...], known: tuple[str, ...]) -> str:
+    if any(token.kind != "word" for token in group):
+        raise value.wrong(f"takes one of {', '.join(known)}", group[0])
+    text = " ".join(token.text for token in group)
+    for name in known:
+        if _fold(name) == _fold(text):
+            return name
+    near = difflib.get_close_matches(text.upper(), [name.upper() for name in known], 1)
+    advice = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+    raise value.wrong(f"{quoted(text)} is not known: {advice}", group[0])
+
+
+def keyword(*known: str) -> Kind:
+    """One of these words, in any case."""
+    return Kind(lambda value: _keyword(value, value.single(), known), str)
+
+
+def keywords(*known: str) -> Kind:
+    """Any of these words, each once."""
+
+    def read(value: Value) -> tuple[str, ...]:
+        words = tuple(_keyword(value, group, known) for group in value.groups)
+        if len(set(words)) != len(words):
+            raise value.wrong("names the same twice")
+        return words
+
+    return Kind(read, ", ".join)
+
+
+def configuration() -> Kind:
+    """0, or swap modes."""
+    swaps = keywords(*CONFIGURATIONS)
+
+    def read(value: Value) -> Any:
+        groups = value.groups
+        if len(groups) == 1 and len(groups[0]) == 1 and _NUMBER.fullmatch(groups[0][0].text):
+            if _number(value, groups[0][0]) != 0:
+                raise value.wrong(f"of numbers it takes only 0; else {', '.join(CONFIGURATIONS)}", groups[0][0])
+            return ()
+        value.single() if not groups else None
+        return swaps.read(value)
+
+    return Kind(read, lambda words: ", ".join(words) or "0")
+
+
+def version() -> Kind:
+    """HAB4's versions."""
+
+    def read(value: Value) -> tuple[int, int]:
+        tokens = value.single()
+        match = re.fullmatch(r"4[ .]([0-5])", " ".join(token.text for token in tokens))
+        if not match or any(token.kind != "word" for token in tokens):
+            raise value.wrong("is 4.0 to 4.5 (HAB4); other boot loaders' descriptions are not signed here", tokens[0])
+        return (4, int(match[1]))
+
+    return Kind(read, lambda pair: f"{pair[0]}.{pair[1]}")
+
+
+def octets(count: int) -> Kind:
+    """So many numbers below 256."""
+
+    def read(value: Value) -> tuple[int, ...]:
+        if len(value.groups) != count or any(len(group) != 1 for group in value.groups):
+            raise value.wrong(f"takes {count} numbers with commas between")
+        return tuple(_number(value, group[0], 256) for group in value.groups)
+
+    return Kind(read, lambda numbers: ", ".join(f"{n:#04x}" for n in numbers))
+
+
+def file() -> Kind:
+    """A file name in quotes; a PKCS #11 URI may come without."""
+
+    def read(value: Value) -> str:
+        if value.groups and value.groups[0] and value.groups[0][0].text.startswith("pkcs11:"):
+            # A URI holds = and , as it likes; it stands alone, so its tokens belong together.
+            return "".join(token.text for group in value.groups for token in group)
+        token = value.token()
+        if token.kind != "string":
+            raise value.wrong("takes a file name in quotation marks", token)
+        if not token.text:
+            raise value.wrong("the file name is empty", token)
+        return token.text
+
+    return Kind(read, lambda name: f'"{name}"')
+
+
+def blocks(limit: int) -> Kind:
+    """ADDRESS OFFSET LENGTH "FILE", several with commas between."""
+
+    def read(value: Value) -> tuple[Block, ...]:
+        if not value.groups:
+            raise value.wrong("has no block")
+        if len(value.groups) > limit:
+            raise value.wrong(f"has {len(value.groups)} blocks; at most {limit} are signed", value.groups[limit][0])
+        result = []
+        for group in value.groups:
+            if len(group) != 4 or group[3].kind != "string" or not group[3].text:
+                raise value.wrong('a block is ADDRESS OFFSET LENGTH "FILE"', group[0])
+            address, offset, length = (_number(value, token) for token in group[:3])
+            result.append(Block(address, offset, length, group[3].text, place=group[0].place))
+        return tuple(result)
+
+    def write(items: tuple[Block, ...]) -> str:
+        # One block a line: cst reads a line into a buffer.
+        return ", \\\n".join(f'{b.address:#x} {b.offset:#x} {b.length:#x} "{b.file}"' for b in items)
+
+    return Kind(read, write)
