@@ -1,1 +1,26 @@
+"""CSF descriptions: read, check, resolve, write anew. Pure: no I/O, nothing of the rest of digsigd."""
 
+from digsigd.csf.errors import CsfError, CsfNameError, CsfPolicyError, CsfSyntaxError
+from digsigd.csf.model import Block, Command, Description
+from digsigd.csf.parser import parse
+from digsigd.csf.policy import ALLOWABLE, Policy, check
+from digsigd.csf.resolve import FileNeeded, Resolved, resolve
+from digsigd.csf.writer import write
+
+__all__ = [
+    "ALLOWABLE",
+    "Block",
+    "Command",
+    "CsfError",
+    "CsfNameError",
+    "CsfPolicyError",
+    "CsfSyntaxError",
+    "Description",
+    "FileNeeded",
+    "Policy",
+    "Resolved",
+    "check",
+    "parse",
+    "resolve",
+    "write",
+]

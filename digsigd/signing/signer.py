@@ -238,7 +238,7 @@ class _Job:
     def judge(self, run: CstRun) -> None:
         """Raise unless cst says that it worked, which is no proof yet."""
         secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
-        reason = reason_of(run.output, self._workdir.path, self._plan.client_name_of, secrets)
+        reason = reason_of(run.output, self._workdir.path, self._plan.client_names, secrets)
         if run.ran_out_of_cpu:
             raise CstTimeout("cst ran out of processor time and was stopped", detail=reason)
         if run.signal is not None:

@@ -19,7 +19,7 @@ from digsigd.hab.srk import SrkTable, build_srk_table
 
 KeyKind: TypeAlias = Literal["rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"]
 _Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-_CURVES = {"p256": ec.SECP256R1, "p384": ec.SECP384R1, "p521": ec.SECP521R1}
+_CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1] | type[ec.SECP521R1]] = {"p256": ec.SECP256R1, "p384": ec.SECP384R1, "p521": ec.SECP521R1}
 _PASS_PHRASE = "trial-pass-phrase"
 
 

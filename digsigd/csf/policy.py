@@ -1,0 +1,185 @@
+"""What a host signs: the commands of a description and their order, checked before any key is fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from digsigd.csf.errors import CsfPolicyError
+from digsigd.csf.model import (
+    AuthenticateCsf,
+    AuthenticateData,
+    Command,
+    Description,
+    Header,
+    Init,
+    InstallCsfk,
+    InstallKey,
+    InstallNocak,
+    InstallSrk,
+    Refusable,
+    Unlock,
+)
+
+# What an operator may allow beyond the safe features, by the name used in the configuration. Each leaves something
+# unlocked for whatever boots; none lets a description touch a file of this host.
+ALLOWABLE = {
+    "unlock-snvs-lp-swr": ("SNVS", "LP SWR"),
+    "unlock-snvs-zmk-write": ("SNVS", "ZMK WRITE"),
+    "unlock-ocotp-field-return": ("OCOTP", "FIELD RETURN"),
+    "unlock-ocotp-srk-revoke": ("OCOTP", "SRK REVOKE"),
+    "unlock-ocotp-scs": ("OCOTP", "SCS"),
+    "unlock-ocotp-jtag": ("OCOTP", "JTAG"),
+}
+_SAFE = {("CAAM", "MID"), ("CAAM", "RNG"), ("CAAM", "MFG")}
+_WHY_REFUSED = {
+    "Set MID": "U-Boot refuses images that hold it",
+    "Write Data": "it writes to any register of the board, and U-Boot refuses images that hold it",
+    "Check Data": "U-Boot refuses images that hold it",
+    "Install Secret Key": "cst would write a key file on this host; encrypted boot is not signed here",
+    "Decrypt Data": "cst would encrypt files of this host in place; encrypted boot is not signed here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`allow` holds names from `ALLOWABLE`. Raises `ValueError` for any other."""
+
+    allow: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse names that nothing stands behind."""
+        for name in self.allow:
+            if name not in ALLOWABLE:
+                raise ValueError(f"{name!r} cannot be allowed; what can: {', '.join(ALLOWABLE)}")
+
+
+def check(description: Description, policy: Policy) -> None:
+    """Raise `CsfPolicyError` where this host does not sign such a description."""
+    commands = description.commands
+    if not isinstance(commands[0], Header):
+        raise CsfPolicyError("the first command must be [Header]", *commands[0].place)
+    _check_header(commands[0])
+    state = _State()
+    for command in commands[1:]:
+        _check_command(command, policy)
+        state.take(command)
+    state.end(commands[-1])
+
+
+def _check_header(header: Header) -> None:
+    if header.mode is not None:
+        raise CsfPolicyError("Mode = HSM makes placeholders instead of signatures", *header.mode_place)
+    if header.hash_algorithm != "sha256":
+        raise CsfPolicyError(
+            f"Hash Algorithm = {header.hash_algorithm}: the boot ROMs of i.MX8M take sha256", *header.place
+        )
+
+
+def _check_command(command: Command, policy: Policy) -> None:
+    if isinstance(command, Refusable):
+        raise CsfPolicyError(f"[{command.name}] is not signed: {_WHY_REFUSED[command.name]}", *command.place)
+    if isinstance(command, Unlock):
+        _check_unlock(command, policy)
+    if isinstance(command, Init) and (command.engine, command.features) not in {
+        ("CAAM", ("RNG",)),
+        ("SRTC", None),
+    }:
+        raise CsfPolicyError("[Init] is signed for CAAM RNG and SRTC only", *command.place)
+
+
+def _check_unlock(command: Unlock, policy: Policy) -> None:
+    features = command.features or ()
+    if not features:
+        raise CsfPolicyError(f"[Unlock] of {command.engine} names no Features", *command.place)
+    allowed = _SAFE | {ALLOWABLE[name] for name in policy.allow}
+    for feature in features:
+        if (command.engine, feature) in allowed:
+            continue
+        name = next((name for name, what in ALLOWABLE.items() if what == (command.engine, feature)), None)
+        hint = f"the operator may allow it as {name!r}" if name else "signed are CAAM's MID, RNG and MFG"
+        raise CsfPolicyError(f"[Unlock] of {command.engine} {feature} is not signed", *command.place, hint=hint)
+    if command.uid is not None and command.engine != "OCOTP":
+        raise CsfPolicyError(f"[Unlock] of {command.engine} takes no UID", *command.place)
+
+
+class _State:
+    """The order of commands that HAB4 asks for, and the keys that are installed on the way."""
+
+    def __init__(self) -> None:
+        self._keys: set[int] = set()
+        self._has_srk = False
+        self._csfk: Command | None = None
+        self._fast = False
+        self._authenticated = False
+        self._data = 0
+
+    def take(self, command: Command) -> None:
+        """The next command after the header."""
+        match command:
+            case Header():
+                raise CsfPolicyError("there is a second [Header]", *command.place)
+            case InstallSrk():
+                if self._has_srk:
+                    raise CsfPolicyError("there is a second [Install SRK]", *command.place)
+                self._has_srk = True
+            case InstallCsfk() | InstallNocak():
+                self._install_csfk(command)
+            case AuthenticateCsf():
+                if self._authenticated:
+                    raise CsfPolicyError("there is a second [Authenticate CSF]", *command.place)
+                if self._csfk is None:
+                    raise CsfPolicyError("[Authenticate CSF] needs [Install CSFK] or [Install NOCAK] before", *command.place)
+                self._authenticated = True
+            case InstallKey():
+                self._install_key(command)
+            case AuthenticateData():
+                self._authenticate(command)
+            case _:
+                pass
+
+    def _install_csfk(self, command: InstallCsfk | InstallNocak) -> None:
+        if not self._has_srk:
+            raise CsfPolicyError("[Install SRK] must come before any other key", *command.place)
+        if self._csfk is not None:
+            raise CsfPolicyError("there is a second [Install CSFK] or [Install NOCAK]", *command.place)
+        self._csfk = command
+        self._fast = isinstance(command, InstallNocak)
+
+    def _install_key(self, command: InstallKey) -> None:
+        if not self._authenticated:
+            raise CsfPolicyError("[Install Key] must come after [Authenticate CSF]", *command.place)
+        if self._fast:
+            raise CsfPolicyError("with [Install NOCAK] the SRK signs itself, and no key is installed", *command.place)
+        if command.target_index < 2:
+            raise CsfPolicyError("Target index is 2, 3 or 4: 0 and 1 are the SRK and the CSF key", *command.place)
+        if command.target_index in self._keys:
+            raise CsfPolicyError(f"a key is installed as {command.target_index} already", *command.place)
+        if command.verification_index != 0 and command.verification_index not in self._keys:
+            raise CsfPolicyError(
+                f"Verification index = {command.verification_index}: no such key is installed; 0 is the SRK",
+                *command.place,
+            )
+        self._keys.add(command.target_index)
+
+    def _authenticate(self, command: AuthenticateData) -> None:
+        if not self._authenticated:
+            raise CsfPolicyError("[Authenticate Data] must come after [Authenticate CSF]", *command.place)
+        index = command.verification_index
+        if (index != 0) if self._fast else (index not in self._keys):
+            what = "0, the SRK" if self._fast else f"one of {sorted(self._keys)}" if self._keys else "an installed key"
+            raise CsfPolicyError(f"Verification index = {index}: data is verified by {what}", *command.place)
+        for block in command.blocks:
+            if block.length == 0:
+                raise CsfPolicyError("a block of no bytes", *block.place)
+        self._data += 1
+
+    def end(self, last: Command) -> None:
+        """Nothing is missing."""
+        for there, name in (
+            (self._has_srk, "Install SRK"),
+            (self._csfk, "Install CSFK"),
+            (self._authenticated, "Authenticate CSF"),
+            (self._data, "Authenticate Data"),
+        ):
+            if not there:
+                raise CsfPolicyError(f"the description has no [{name}]", last.place[0])
