@@ -120,3 +120,9 @@ class VerificationFailed(DigsigError):
     """cst's result is not what the boot ROM would accept, so it was not sent."""
 
     problem = "verification-failed"
+
+
+class UploadTimeout(DigsigError):
+    """The client stopped sending, or took too long."""
+
+    problem = "upload-timeout"

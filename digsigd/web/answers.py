@@ -1,0 +1,127 @@
+"""The one place that turns errors into answers: status, headers and body (RFC 9457 where JSON is asked for)."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from http import HTTPStatus
+
+from twisted.web.http_headers import Headers
+
+from digsigd.errors import (
+    BadRequest,
+    BadTarball,
+    Busy,
+    CstFailed,
+    CstTimeout,
+    DigsigError,
+    KeyStoreFailed,
+    KeyStoreTimeout,
+    NoKeys,
+    NotAllowed,
+    NotAuthenticated,
+    Refused,
+    TooLarge,
+    UploadTimeout,
+    VerificationFailed,
+)
+from digsigd.log import one_line
+
+# curl retries 408, 429, 500, 502, 503 and 504: what will never succeed is none of these, but for 500, where the host's
+# operator has to act.
+STATUS: dict[type[DigsigError], int] = {
+    BadRequest: 400,
+    NotAuthenticated: 401,
+    NotAllowed: 403,
+    NoKeys: 404,
+    UploadTimeout: 408,
+    TooLarge: 413,
+    Refused: 422,
+    BadTarball: 500,
+    CstFailed: 500,
+    VerificationFailed: 500,
+    KeyStoreFailed: 502,
+    Busy: 503,
+    KeyStoreTimeout: 504,
+    CstTimeout: 504,
+}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# `type` of RFC 9457, 3.1.1: an identifier, which nobody has to be able to fetch.
+_PROBLEM = "urn:digsigd:problem:"
+
+
+class HttpError(DigsigError):
+    """An answer that only HTTP knows of: no such path, no such method."""
+
+    def __init__(self, status: int, what: str, *, hint: str = "", headers: dict[str, str] | None = None) -> None:
+        super().__init__(what, hint=hint)
+        self.status = status
+        self.headers = headers or {}
+        self.problem = HTTPStatus(status).phrase.lower().replace(" ", "-")  # type: ignore[misc]
+
+
+def new_request_id(headers: Headers) -> str:
+    """The client's X-Request-Id if it is one, else a new one."""
+    given = headers.getRawHeaders("x-request-id", [""])[0]
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def status_of(error: DigsigError) -> int:
+    """The status of an error; 500 for those that nothing else is known of."""
+    if isinstance(error, HttpError):
+        return error.status
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of the answer to an error."""
+    status = status_of(error)
+    headers = common_headers(request_id)
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = 'Basic realm="digsigd", charset="UTF-8"'
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, HttpError):
+        headers.update(error.headers)
+    text = one_line(error.for_client())
+    if wants_json(accept):
+        body: dict[str, object] = {
+            "type": _PROBLEM + error.problem,
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": text,
+            "request_id": request_id,
+        }
+        if isinstance(error, Refused) and error.line is not None:
+            body["line"] = error.line
+        headers["Content-Type"] = "application/problem+json"
+        return status, headers, json.dumps(body, ensure_ascii=False).encode() + b"\n"
+    headers["Content-Type"] = "text/plain; charset=utf-8"
+    return status, headers, f"{text} [request {request_id}]\n".encode()
+
+
+def common_headers(request_id: str) -> dict[str, str]:
+    """What every answer has."""
+    return {
+        "Server": "digsigd",
+        "X-Request-Id": request_id,
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def wants_json(accept: str) -> bool:
+    """Whether an Accept header prefers JSON to plain text. `*/*` prefers nothing."""
+    json_weight = text_weight = 0.0
+    for part in accept[:1024].lower().split(","):
+        kind, _, parameters = part.partition(";")
+        weight = 1.0
+        if match := re.search(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*$", parameters):
+            weight = float(match[1])
+        kind = kind.strip()
+        if kind in {"application/json", "application/problem+json", "application/*"}:
+            json_weight = max(json_weight, weight)
+        elif kind in {"text/plain", "text/*"}:
+            text_weight = max(text_weight, weight)
+    return json_weight > 0 and json_weight >= text_weight

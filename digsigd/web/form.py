@@ -1,0 +1,186 @@
+"""The form of a signing request, read while it arrives: small fields into memory, the artifact into a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+
+from digsigd.errors import BadRequest, TooLarge
+
+MAX_PARTS = 16
+MAX_CSF = 1 << 20
+MAX_FIELD = 64 << 10
+# Boundaries and headers of sixteen parts; whatever a whole body has beyond its parts fits well.
+OVERHEAD = MAX_PARTS * 16 << 10
+_FIELDS = ("machine", "soctype", "cstversion", "backend")
+_MACHINE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
+# What a CSF description may say it is. curl calls a file of unknown kind application/octet-stream, unless told.
+_CSF_TYPES = {"", "text/plain", "application/octet-stream"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """The fields of a whole form, each of the right form."""
+
+    machine: str
+    cst_version: str
+    soctype: str | None
+    backend: str
+    csf: bytes
+    artifact_name: str
+    artifact_size: int
+
+
+def boundary_of(content_type: str) -> str:
+    """The boundary of a multipart/form-data body. Raises `BadRequest`."""
+    kind, _, parameters = content_type.partition(";")
+    if kind.strip().lower() != "multipart/form-data":
+        raise BadRequest("the body is no multipart/form-data", hint="with curl, send each field with -F")
+    match = re.search(r'(?:^|;)\s*boundary\s*=\s*(?:"([^"\r\n]{1,200})"|([^\s;"]{1,200}))', parameters, re.IGNORECASE)
+    if match is None:
+        raise BadRequest("the Content-Type of the form has no boundary")
+    return match[1] or match[2]
+
+
+class Form:
+    """Takes the chunks of a body, in whatever pieces they come.
+
+    `open_artifact` opens the file that the artifact goes into, once its first byte is there. `checks` are called with
+    the value of the field they are named for as soon as it is known, and may raise.
+    """
+
+    def __init__(
+        self,
+        content_type: str,
+        *,
+        max_artifact: int,
+        open_artifact: Callable[[], BinaryIO],
+        checks: dict[str, Callable[[str], None]],
+    ) -> None:
+        self._parser = PushMultipartParser(
+            boundary_of(content_type),
+            max_header_size=16 << 10,
+            max_header_count=8,
+            max_segment_count=MAX_PARTS,
+        )
+        self._max_artifact = max_artifact
+        self._open_artifact = open_artifact
+        self._checks = checks
+        self._values: dict[str, bytes] = {}
+        self._artifact: BinaryIO | None = None
+        self._artifact_name: str | None = None
+        self._artifact_size = 0
+        # The part being read: its name, or "" for one that is not wanted; how large it is and may be.
+        self._part = ""
+        self._buffer = bytearray()
+        self._size = 0
+        self._limit = MAX_FIELD
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body. Raises `BadRequest`, `TooLarge`, and what the checks raise."""
+        try:
+            for event in self._parser.parse(chunk):
+                if isinstance(event, MultipartSegment):
+                    self._begin(event)
+                elif event is None:
+                    self._end()
+                else:
+                    self._more(event)
+        except ParserLimitReached:
+            raise TooLarge(f"the form has more than {MAX_PARTS} parts, or headers of a part are too long") from None
+        except (MultipartError, UnicodeDecodeError, ValueError):
+            raise BadRequest("the body is no well-formed multipart/form-data") from None
+
+    def finish(self) -> Fields:
+        """The fields, once the body is whole. Raises `BadRequest` for what is missing or malformed."""
+        self.close()
+        try:
+            self._parser.close()
+        except MultipartError:
+            raise BadRequest("the form ends before its last boundary") from None
+        machine = _field(self._values, "machine", _MACHINE, "1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot")
+        version = _field(self._values, "cstversion", _VERSION, "1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit")
+        soctype = _field(self._values, "soctype", re.compile("mx8m"), "mx8m") if "soctype" in self._values else None
+        backend = "ssl"
+        if self._values.get("backend"):
+            backend = _field(self._values, "backend", re.compile("ssl|pkcs11"), "ssl or pkcs11")
+        if "csf" not in self._values:
+            raise BadRequest("the field csf is missing", hint="with curl: -F 'csf=@FILE;type=text/plain'")
+        if self._artifact_name is None:
+            raise BadRequest("the field artifact is missing", hint="with curl: -F artifact=@FILE")
+        if self._artifact_size == 0:
+            raise BadRequest("the artifact is empty")
+        return Fields(
+            machine=machine,
+            cst_version=version,
+            soctype=soctype,
+            backend=backend,
+            csf=self._values["csf"],
+            artifact_name=self._artifact_name,
+            artifact_size=self._artifact_size,
+        )
+
+    def close(self) -> None:
+        """Close the artifact's file. Closing twice is closing once."""
+        if self._artifact is not None:
+            artifact, self._artifact = self._artifact, None
+            artifact.close()
+
+    def _begin(self, part: MultipartSegment) -> None:
+        name = part.name or ""
+        self._buffer, self._size, self._limit = bytearray(), 0, MAX_FIELD
+        self._part = ""
+        if name in self._values or (name == "artifact" and self._artifact_name is not None):
+            return  # of a repeated field the first counts
+        kind = (part.header("Content-Type") or "").partition(";")[0].strip().lower()
+        if name == "artifact":
+            self._limit = self._max_artifact
+            self._artifact_name = base_name(part.filename)
+        elif name == "csf":
+            if kind not in _CSF_TYPES:
+                raise BadRequest(f"the field csf is {kind[:60]!r}; it must be text/plain")
+            self._limit = MAX_CSF
+        elif name not in _FIELDS:
+            return
+        self._part = name
+
+    def _more(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._limit:
+            raise TooLarge(f"the field {self._part or 'of a name that is not known'} has more than {self._limit} bytes")
+        if self._part == "artifact":
+            if self._artifact is None:
+                self._artifact = self._open_artifact()
+            self._artifact.write(data)
+            self._artifact_size += len(data)
+        elif self._part:
+            self._buffer += data
+
+    def _end(self) -> None:
+        if self._part == "artifact":
+            self.close()
+        elif self._part:
+            self._values[self._part] = bytes(self._buffer)
+            check = self._checks.get(self._part)
+            if check is not None:
+                check(bytes(self._buffer).decode("utf-8", "replace"))
+        self._part = ""
+
+
+def _field(values: dict[str, bytes], name: str, pattern: re.Pattern[str], form: str) -> str:
+    if name not in values:
+        raise BadRequest(f"the field {name} is missing", hint=f"with curl: -F {name}=VALUE")
+    text = values[name].decode("utf-8", "replace")
+    if not pattern.fullmatch(text):
+        raise BadRequest(f"the field {name} must be {form}")
+    return text
+
+
+def base_name(filename: str | None) -> str:
+    """The base name of what a client calls its file. It is only ever compared, never used as a path."""
+    return re.split(r"[/\\]", filename or "")[-1][:255] or "artifact"
