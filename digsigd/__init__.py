@@ -1,1 +1,35 @@
-"""digsigd signs NXP i.MX boot and kernel images with NXP's Code Signing Tool, and proves every signature."""
+"""digsigd signs NXP i.MX boot and kernel images with NXP's cst, and proves every signature before it answers.
+
+The names below are the whole of it for programs that embed it; docs/embedding.md shows how they are used. They are
+imported when first used: `import digsigd` installs no reactor.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from digsigd.errors import DigsigError
+    from digsigd.service import SigningService
+    from digsigd.settings import Settings, SettingsError, load
+    from digsigd.signing.request import Signed, SigningRequest
+
+__all__ = ["DigsigError", "Settings", "SettingsError", "Signed", "SigningRequest", "SigningService", "load"]
+
+_WHERE = {
+    "DigsigError": "digsigd.errors",
+    "SigningService": "digsigd.service",
+    "Settings": "digsigd.settings",
+    "SettingsError": "digsigd.settings",
+    "load": "digsigd.settings",
+    "Signed": "digsigd.signing.request",
+    "SigningRequest": "digsigd.signing.request",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)

@@ -22,7 +22,7 @@ async def _check(reactor: Any, settings: Settings, config: str | None, out: IO[s
     def say(topic: str, text: str, *, wrong: bool = False) -> None:
         nonlocal failed
         failed += wrong
-        print(f"{'FAILED' if wrong else 'ok':7}{topic:15}{text}", file=out, flush=True)  # noqa: T201
+        print(f"{'FAILED' if wrong else 'ok':7}{topic:15}{text}", file=out, flush=True)
 
     def say_error(topic: str, error: DigsigError) -> None:
         say(topic, " | ".join(part for part in (error.what, error.detail, error.hint) if part), wrong=True)
@@ -51,8 +51,8 @@ async def _check(reactor: Any, settings: Settings, config: str | None, out: IO[s
         if not tools:
             say("cst", f"no version below {settings.cst.base}: `etc/get-cst --base DIR` gets one", wrong=True)
         for tool in tools:
-            problem = await service.probe(tool)
-            say(f"cst {tool.version}", problem or str(tool.executable), wrong=problem is not None)
+            problem = await service.prove(tool)
+            say(f"cst {tool.version}", problem or f"{tool.executable} signs", wrong=problem is not None)
         for machine in settings.machines:
             try:
                 say(f"{machine}", await service.describe_keys(machine))

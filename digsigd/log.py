@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -22,7 +21,9 @@ Format: TypeAlias = Literal["text", "json"]
 FORMATS: tuple[Format, ...] = ("text", "json")
 
 # What the logging system itself puts into an event, and what every line has in its own place.
-_OWN = frozenset({"time", "message", "isError", "failure", "format", "system", "logSource", "why", "request_id", "event"})
+_OWN = frozenset(
+    {"time", "message", "isError", "failure", "format", "system", "logSource", "why", "request_id", "event"}
+)
 # Twisted's parts that speak of every connection: of interest only where something is wrong.
 _QUIET = ("twisted.web.http.HTTPChannel", "twisted.web.client", "twisted.internet", "treq")
 
@@ -51,16 +52,12 @@ class LineObserver:
             return  # a full disk must not stop the daemon; there is nowhere to say so
 
 
-def observer_factory(form: Format, logfile: str | None) -> Callable[[], LineObserver]:
-    """What twistd's `--logger` expects; `logfile` is twistd's (None or "-": standard output)."""
-
-    def make() -> LineObserver:
-        if logfile in (None, "-"):
-            return LineObserver(sys.stdout, form)
-        # One line a write and no seeking: rotation by renaming works with a restart, copytruncate without.
-        return LineObserver(Path(logfile).open("a", encoding="utf-8", buffering=1), form)  # noqa: SIM115
-
-    return make
+def observer(form: Format, logfile: str | None) -> LineObserver:
+    """An observer that writes to a file, or to standard output (None or "-")."""
+    if logfile in (None, "-"):
+        return LineObserver(sys.stdout, form)
+    # One line a write and no seeking: rotation by renaming works with a restart, copytruncate without.
+    return LineObserver(Path(logfile).open("a", encoding="utf-8", buffering=1), form)
 
 
 def _when(event: LogEvent) -> str:

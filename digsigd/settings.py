@@ -48,14 +48,14 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the file. Unknown keys are errors."""
 
 
-class Listen(_Section):
+class Listen(_Section, frozen=True):
     """Where the daemon listens: a Twisted endpoint string."""
 
     endpoint: str = "tcp:9999:interface=127.0.0.1"
     allow_anonymous: bool = False
 
 
-class HttpStore(_Section):
+class HttpStore(_Section, frozen=True):
     """Credentials and certificates for a key store on http(s)."""
 
     token_file: Path | None = None
@@ -66,7 +66,7 @@ class HttpStore(_Section):
     key_file: Path | None = None
 
 
-class S3Store(_Section):
+class S3Store(_Section, frozen=True):
     """Where an S3-compatible key store is; its credentials come from botocore's chain."""
 
     endpoint_url: str | None = None
@@ -74,7 +74,7 @@ class S3Store(_Section):
     ca_file: Path | None = None
 
 
-class Keys(_Section):
+class Keys(_Section, frozen=True):
     """Where key tarballs come from, and the bounds of fetching and keeping them."""
 
     uri: str | None = None
@@ -89,7 +89,7 @@ class Keys(_Section):
     s3: S3Store = S3Store()
 
 
-class Cst(_Section):
+class Cst(_Section, frozen=True):
     """Where cst is, and the bounds of one run and of how many run."""
 
     base: Path = Path("/opt/NXP")
@@ -103,29 +103,30 @@ class Cst(_Section):
     memory: Annotated[int, Meta(ge=32 << 20)] = 256 << 20
 
 
-class Upload(_Section):
+class Upload(_Section, frozen=True):
     """The bounds of what a client may send."""
 
     max_artifact: Size = 1 << 30
+    max_at_once: Count = 128
     idle_timeout: Seconds = 60.0
     timeout: Seconds = 1800.0
 
 
-class Daemon(_Section):
+class Daemon(_Section, frozen=True):
     """Where requests have their directories, and how the daemon ends."""
 
     workdir: Path | None = None
     shutdown_grace: Annotated[float, Meta(ge=0)] = 30.0
 
 
-class PolicySettings(_Section):
+class PolicySettings(_Section, frozen=True):
     """What CSF descriptions may hold beyond the safe commands."""
 
     allow: tuple[str, ...] = ()
     require_ivt: bool = True
 
 
-class Machine(_Section):
+class Machine(_Section, frozen=True):
     """What is pinned and allowed for one machine; None and () leave the general setting."""
 
     keys_sha256: Sha256 | None = None
@@ -134,7 +135,7 @@ class Machine(_Section):
     require_ivt: bool | None = None
 
 
-class Caller(_Section):
+class Caller(_Section, frozen=True):
     """Somebody who may sign: the file with the token, and for which machines and backends."""
 
     token_file: Path
@@ -142,7 +143,7 @@ class Caller(_Section):
     backends: tuple[typing.Literal["ssl", "pkcs11"], ...] | None = None
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True):
     """All settings of a daemon. `Settings()` has every default; `load` reads a file and the environment."""
 
     listen: Listen = Listen()
@@ -155,9 +156,7 @@ class Settings(_Section):
     callers: dict[str, Caller] = field(default_factory=dict)
 
 
-def load(
-    path: Path | None = None, environ: Mapping[str, str] = os.environ, *, listen: str | None = None
-) -> Settings:
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, listen: str | None = None) -> Settings:
     """Read the settings from a TOML file (None: only defaults) and the environment, which overrides the file.
 
     `listen` is an endpoint string that overrides both.
@@ -185,9 +184,7 @@ def load(
             )
             settings = msgspec.structs.replace(settings, **{section: changed})
     if listen is not None:
-        settings = msgspec.structs.replace(
-            settings, listen=msgspec.structs.replace(settings.listen, endpoint=listen)
-        )
+        settings = msgspec.structs.replace(settings, listen=msgspec.structs.replace(settings.listen, endpoint=listen))
         origin = "--listen"
     _check(settings, origin)
     return settings
@@ -198,6 +195,19 @@ def workdir_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> P
     # systemd separates several runtime directories by a colon: systemd.exec(5), RuntimeDirectory.
     runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return settings.daemon.workdir or Path(runtime or tempfile.gettempdir())
+
+
+def read_secret(path: Path, key: str) -> str:
+    """The secret in a file, without the newline at its end. Raises `SettingsError`, which never shows it."""
+    try:
+        text = path.read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise SettingsError(f"{key}: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{key}: {path} is not text") from None
+    if not text or not text.isprintable():
+        raise SettingsError(f"{key}: {path} must hold the secret in one line and nothing else")
+    return text
 
 
 def _convert(raw: Mapping[str, Any], origin: str, folder: Path, environ: Mapping[str, str]) -> Settings:
@@ -287,15 +297,17 @@ def _check(settings: Settings, origin: str) -> None:
             raise wrong(f"machines.{name}", "is no machine name: 1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot")
     for version in settings.cst.versions:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}", version):
-            raise wrong(f"cst.versions.{version}", "is no version: 1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit")
+            raise wrong(
+                f"cst.versions.{version}", "is no version: 1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit"
+            )
     for name in settings.callers:
         if not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", name):
             raise wrong(f"callers.{name}", "is no caller's name: 1-64 of A-Z a-z 0-9 . _ + @ -")
     if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
         raise wrong(
             "listen.endpoint",
-            f"{settings.listen.endpoint!r} is not loopback, and nobody would have to say who they are; add [callers.NAME]"
-            " with a token_file, or set listen.allow_anonymous = true if something in front authenticates",
+            f"{settings.listen.endpoint!r} is not loopback, and nobody would have to say who they are; add"
+            " [callers.NAME] with a token_file, or set listen.allow_anonymous = true if something in front authenticates",
         )
 
 

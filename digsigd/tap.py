@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 
-from digsigd.log import FORMATS, Format, observer_factory
+from digsigd.errors import DigsigError
+from digsigd.log import FORMATS, LineObserver, observer
 from digsigd.settings import Settings, SettingsError, load
 
 
@@ -22,12 +26,12 @@ class Options(usage.Options):
         "Signs NXP i.MX boot and kernel images: POST /sign/imx. Without a configuration file,"
         " DIGSIGSERVER_KEYFILE_URI says where the key tarballs are and DIGSIGSERVER_IMX_CST_BASE where cst is."
     )
-    optParameters: list[list[Any]] = [
+    optParameters: ClassVar[list[list[Any]]] = [
         ["config", "c", None, "TOML file with the configuration, e.g. /etc/digsigd/digsigd.toml"],
         ["listen", "l", None, "Twisted endpoint to listen on instead of the configured one"],
         ["log-format", None, "text", "one line of text or JSON for each event: text or json"],
     ]
-    optFlags: list[list[Any]] = [
+    optFlags: ClassVar[list[list[Any]]] = [
         ["check", None, "validate the configuration, reach the key store and cst, say what was found, and exit"],
     ]
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
@@ -44,9 +48,6 @@ class Options(usage.Options):
             self.settings = load(Path(config) if config else None, listen=self["listen"])
         except SettingsError as error:
             raise usage.UsageError(str(error)) from None
-        parent = getattr(self, "parent", None)
-        if parent is not None:
-            _log_lines(parent, form)
         if self["check"]:
             from twisted.internet.task import react
 
@@ -55,24 +56,44 @@ class Options(usage.Options):
             react(check, (self.settings, config, sys.stdout))
 
 
-def _log_lines(twistd: Any, form: Format) -> None:
-    """Have twistd log through our observer, unless its own options ask for another one."""
-    if not twistd.get("logger") and not twistd.get("syslog"):
-        logfile = twistd.get("logfile")
-        if logfile is None and not twistd.get("nodaemon"):
-            logfile = "twistd.log"  # what twistd itself would write to
-        twistd["logger"] = observer_factory(form, logfile)
+def _observer_of(options: Options) -> LineObserver | None:
+    """What writes the log, unless twistd's own options say otherwise (--logger goes first by itself)."""
+    twistd: Any = getattr(options, "parent", None) or {}
+    if twistd.get("syslog"):
+        return None
+    logfile = twistd.get("logfile")
+    if logfile is None and not twistd.get("nodaemon"):
+        logfile = "twistd.log"  # what twistd itself would write to
+    return observer(options["log-format"], logfile)
 
 
-def makeService(options: Options, reactor: IReactorCore | None = None) -> IService:  # noqa: N802
+def makeService(options: Options, reactor: IReactorCore | None = None) -> IService:
     """Compose the daemon from its settings."""
     from digsigd.service import SigningService
+
+    class Daemon(SigningService):
+        """A service whose failure to start ends the process with one line instead of a traceback."""
+
+        def startService(self) -> None:
+            try:
+                super().startService()
+            except (DigsigError, SettingsError, CannotListenError) as error:
+                raise SystemExit(f"digsigd: {error}") from None
+
+        def setServiceParent(self, parent: Any) -> None:
+            """Tell the application, if this is its service, how to log."""
+            if isinstance(parent, Componentized) and parent.getComponent(ILogObserver, None) is None:
+                lines = _observer_of(options)
+                if lines is not None:
+                    parent.setComponent(ILogObserver, lines)
+            super().setServiceParent(parent)
 
     if reactor is None:
         from twisted.internet import reactor as installed
 
-        reactor = installed  # type: ignore[assignment]
+        reactor = installed
     try:
-        return SigningService(options.settings, reactor=reactor)
+        return Daemon(options.settings, reactor=reactor)
     except SettingsError as error:
-        raise usage.UsageError(str(error)) from None
+        # twistd reads a UsageError only while it parses options.
+        raise SystemExit(f"digsigd: {error}") from None

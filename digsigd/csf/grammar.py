@@ -63,63 +63,63 @@ _FILE = Argument("File", "file", values.file(), required=True)
 _FEATURES = Argument("Features", "features", values.keywords(*values.FEATURES))
 _VERIFICATION_INDEX = Argument("Verification index", "verification_index", values.number(5), required=True)
 
-COMMANDS: dict[str, CommandForm] = dict([
-    _form(
-        "Header",
-        model.Header,
-        Argument("Version", "version", values.version(), required=True),
-        _HASH,
-        _ENGINE,
-        _CONFIGURATION,
-        _CERTIFICATE_FORMAT,
-        _SIGNATURE_FORMAT,
-        Argument("Mode", "mode", values.keyword("HSM")),
-        Argument("Target", "target", values.keyword("HAB")),
-        # Of HAB3 and the first HAB4 tools; cst 3.4.1 refuses what older ones took and did nothing with.
-        ignored=("Security Configuration", "UID", "Code"),
-    ),
-    _form(
-        "Install SRK",
-        model.InstallSrk,
-        _FILE,
-        Argument("Source index", "source_index", values.number(4), required=True),
-        _HASH,
-    ),
-    _form("Install CSFK", model.InstallCsfk, _FILE, _CERTIFICATE_FORMAT),
-    _form("Install NOCAK", model.InstallNocak, _FILE, _CERTIFICATE_FORMAT),
-    _form("Authenticate CSF", model.AuthenticateCsf, _ENGINE, _CONFIGURATION, _SIGNATURE_FORMAT),
-    _form(
-        "Install Key",
-        model.InstallKey,
-        _VERIFICATION_INDEX,
-        Argument("Target index", "target_index", values.number(5), required=True),
-        _FILE,
-        _CERTIFICATE_FORMAT,
-        _HASH,
-    ),
-    _form(
-        "Authenticate Data",
-        model.AuthenticateData,
-        _VERIFICATION_INDEX,
-        _ENGINE,
-        _CONFIGURATION,
-        _SIGNATURE_FORMAT,
-        Argument("Blocks", "blocks", values.blocks(MAX_BLOCKS), required=True),
-    ),
-    _form(
-        "Unlock",
-        model.Unlock,
-        _ENGINE_NEEDED,
-        _FEATURES,
-        Argument("UID", "uid", values.octets(8)),
-    ),
-    _form("Set Engine", model.SetEngine, _HASH, _ENGINE_NEEDED, _CONFIGURATION),
-    _form("Init", model.Init, _ENGINE_NEEDED, _FEATURES),
-    _form("NOP", model.Nop),
-])
+COMMANDS: dict[str, CommandForm] = dict(
+    [
+        _form(
+            "Header",
+            model.Header,
+            Argument("Version", "version", values.version(), required=True),
+            _HASH,
+            _ENGINE,
+            _CONFIGURATION,
+            _CERTIFICATE_FORMAT,
+            _SIGNATURE_FORMAT,
+            Argument("Mode", "mode", values.keyword("HSM")),
+            Argument("Target", "target", values.keyword("HAB")),
+            # Of HAB3 and the first HAB4 tools; cst 3.4.1 refuses what older ones took and did nothing with.
+            ignored=("Security Configuration", "UID", "Code"),
+        ),
+        _form(
+            "Install SRK",
+            model.InstallSrk,
+            _FILE,
+            Argument("Source index", "source_index", values.number(4), required=True),
+            _HASH,
+        ),
+        _form("Install CSFK", model.InstallCsfk, _FILE, _CERTIFICATE_FORMAT),
+        _form("Install NOCAK", model.InstallNocak, _FILE, _CERTIFICATE_FORMAT),
+        _form("Authenticate CSF", model.AuthenticateCsf, _ENGINE, _CONFIGURATION, _SIGNATURE_FORMAT),
+        _form(
+            "Install Key",
+            model.InstallKey,
+            _VERIFICATION_INDEX,
+            Argument("Target index", "target_index", values.number(5), required=True),
+            _FILE,
+            _CERTIFICATE_FORMAT,
+            _HASH,
+        ),
+        _form(
+            "Authenticate Data",
+            model.AuthenticateData,
+            _VERIFICATION_INDEX,
+            _ENGINE,
+            _CONFIGURATION,
+            _SIGNATURE_FORMAT,
+            Argument("Blocks", "blocks", values.blocks(MAX_BLOCKS), required=True),
+        ),
+        _form(
+            "Unlock",
+            model.Unlock,
+            _ENGINE_NEEDED,
+            _FEATURES,
+            Argument("UID", "uid", values.octets(8)),
+        ),
+        _form("Set Engine", model.SetEngine, _HASH, _ENGINE_NEEDED, _CONFIGURATION),
+        _form("Init", model.Init, _ENGINE_NEEDED, _FEATURES),
+        _form("NOP", model.Nop),
+    ]
+)
 
 # Read, so that the refusal can say what and where, and never written for cst.
-REFUSED = {
-    _fold(name): name for name in ("Set MID", "Write Data", "Check Data", "Install Secret Key", "Decrypt Data")
-}
+REFUSED = {_fold(name): name for name in ("Set MID", "Write Data", "Check Data", "Install Secret Key", "Decrypt Data")}
 AHAB_ONLY = frozenset({"installcertificate"})

@@ -90,9 +90,7 @@ class _Open:
             known = [one.label for one in self._command.arguments.values()]
             near = difflib.get_close_matches(label.lower()[:64], [one.lower() for one in known], 1)
             advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
-            raise CsfSyntaxError(
-                f"[{self._command.name}] has no argument {quoted(label)}: {advice}", *tokens[0].place
-            )
+            raise CsfSyntaxError(f"[{self._command.name}] has no argument {quoted(label)}: {advice}", *tokens[0].place)
         value = Value(argument.label, tokens[0].place, _groups(tokens[len(words) + 1 :]))
         self._arguments[argument.field] = argument.kind.read(value)
         place_field = f"{argument.field}_place"

@@ -128,7 +128,9 @@ class _State:
                 if self._authenticated:
                     raise CsfPolicyError("there is a second [Authenticate CSF]", *command.place)
                 if self._csfk is None:
-                    raise CsfPolicyError("[Authenticate CSF] needs [Install CSFK] or [Install NOCAK] before", *command.place)
+                    raise CsfPolicyError(
+                        "[Authenticate CSF] needs [Install CSFK] or [Install NOCAK] before", *command.place
+                    )
                 self._authenticated = True
             case InstallKey():
                 self._install_key(command)

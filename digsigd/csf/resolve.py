@@ -1,4 +1,4 @@
-"""From the names in a client's description to the machine's files and the uploaded artifact, and to names of our own."""
+"""From the names in a client's description to the machine's files and the artifact, and to names of our own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from digsigd.csf.model import (
 # a certificate's directory holds its key and the pass phrase that goes with that key.
 SRK_TABLE = "srk_table.bin"
 ARTIFACT = "artifact"
-KEY_PASS = "key_pass.txt"
+KEY_PASS = "key_pass.txt"  # noqa: S105 - a file name
 _CERTIFICATE = re.compile(r".*_crt\.(pem|der)", re.DOTALL)
 _LISTED = 8
 
@@ -58,9 +58,7 @@ class Resolved:
     client_names: dict[str, str]
 
 
-def resolve(
-    description: Description, *, members: Collection[str], artifact_name: str, artifact_size: int
-) -> Resolved:
+def resolve(description: Description, *, members: Collection[str], artifact_name: str, artifact_size: int) -> Resolved:
     """Find every file that a checked description names. Raises `CsfNameError` or `CsfPolicyError`."""
     return _Resolution(members, artifact_name, artifact_size).run(description)
 

@@ -183,7 +183,9 @@ class _Verification:
             raise VerificationError("srk-table", "its SRK table is not the machine's")
         fuses = self._table.fuse_value
         if self._fuse_value is not None and fuses != self._fuse_value:
-            raise VerificationError("fuses", f"its SRK table has the fuse value {fuses.hex()}, not {self._fuse_value.hex()}")
+            raise VerificationError(
+                "fuses", f"its SRK table has the fuse value {fuses.hex()}, not {self._fuse_value.hex()}"
+            )
         if command.source != self._source_index:
             raise VerificationError("srk-index", f"it takes SRK {command.source + 1}, not {self._source_index + 1}")
         if command.source >= len(self._table.records):
@@ -299,13 +301,16 @@ class _Verification:
 
     def _check_signature(self, command: Authenticate, index: int, digest: bytes, check: str, what: str) -> None:
         if command.protocol != csf.CMS or command.flags:
-            raise VerificationError(check, f"the signature over {what} is by the protocol {command.protocol:#x}, not CMS")
+            raise VerificationError(
+                check, f"the signature over {what} is by the protocol {command.protocol:#x}, not CMS"
+            )
         key = self._keys.get(index)
         if key is None:
             raise VerificationError(check, f"the signature over {what} is by key {index}, which is not installed")
         if key.certificate is None and key.may_certify:
             raise VerificationError(
-                "ca-flag", "the SRK has the CA flag and may sign only certificates; fast authentication needs one without"
+                "ca-flag",
+                "the SRK has the CA flag and may sign only certificates; fast authentication needs one without",
             )
         signature = CmsSignature.parse(self._blob.object_at(command)[4:])
         if signature.digest_algorithm != self._digest_algorithm or signature.digest_algorithm not in _ACCEPTED:

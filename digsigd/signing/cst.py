@@ -202,9 +202,7 @@ class CstRunner:
             raise CstTimeout(f"cst did not end within {seconds:g} s and was stopped")
         if process.reason == "stop":
             raise _stopping()
-        run = CstRun(
-            process.exit_code, process.signal, bytes(process.output), self._clock.seconds() - began, limits
-        )
+        run = CstRun(process.exit_code, process.signal, bytes(process.output), self._clock.seconds() - began, limits)
         if run.exit_code in _NOT_STARTED:
             last = run.output.decode(errors="replace").strip().rpartition("\n")[2]
             # Only the script's own words: a tool's may hold secrets.
@@ -242,9 +240,7 @@ def _stopping() -> Busy:
 
 
 def _not_started(detail: str) -> CstFailed:
-    return CstFailed(
-        "cst could not be started", hint="the log of this signing host has the cause", detail=detail
-    )
+    return CstFailed("cst could not be started", hint="the log of this signing host has the cause", detail=detail)
 
 
 def _find(*names: str) -> str:

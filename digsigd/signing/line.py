@@ -67,9 +67,7 @@ class Line:
         if self._running < self._max_running and not self._waiting:
             return self._new_place()
         if len(self._waiting) >= self._max_waiting:
-            raise Busy(
-                "this signing host has as many requests as it can take", retry_after=self._retry_after()
-            )
+            raise Busy("this signing host has as many requests as it can take", retry_after=self._retry_after())
         turn: Deferred[Place] = Deferred(self._step_out)
         self._waiting[turn] = None
         return await turn

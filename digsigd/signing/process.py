@@ -58,13 +58,13 @@ class GroupProcess(ProcessProtocol):
         self._group = 0
         self._cancelled = self._stopping = self._exited = self._emptied = self._closed = False
 
-    def connectionMade(self) -> None:  # noqa: N802
+    def connectionMade(self) -> None:
         """Start the time. The leader's process id is that of its group, as soon as it has called setsid."""
         self._process = cast(IProcessTransport, self.transport)
         self._group = self._process.pid
         self._then(self._timeout, self.stop, "timeout")
 
-    def childDataReceived(self, _: int, data: bytes) -> None:  # noqa: N802
+    def childDataReceived(self, _: int, data: bytes) -> None:
         """Keep of it what fits. The rest is read all the same, so that nobody waits for room in the pipe."""
         self.output.add(data)
 
@@ -99,7 +99,7 @@ class GroupProcess(ProcessProtocol):
             with suppress(ProcessLookupError):
                 os.kill(self._group, number)
 
-    def processExited(self, reason: Failure) -> None:  # noqa: N802
+    def processExited(self, reason: Failure) -> None:
         """The leader was reaped. Who is left of its group has nothing more to do, and is killed."""
         self._exited = True
         if isinstance(reason.value, ProcessTerminated):
@@ -114,7 +114,7 @@ class GroupProcess(ProcessProtocol):
         self._emptied = not _signal_group(self._group, signal.SIGKILL)
         self._wait_for_rest(0.0)
 
-    def processEnded(self, reason: Failure) -> None:  # noqa: N802, ARG002
+    def processEnded(self, reason: Failure) -> None:  # noqa: ARG002
         """The leader was reaped and the pipe is closed."""
         self._closed = True
         self._end_if_over()

@@ -13,15 +13,15 @@ _EMPTY = ("error: undefined error", "undefined error")
 
 
 def reason_of(output: bytes, workdir: Path, client_name_of: Mapping[str, str], secrets: Iterable[bytes]) -> str:
-    """cst's own words from its output.
+    """Cst's own words from its output.
 
     The names of files are given back as the client wrote them, `secrets` (whole files, each line one) are blanked out,
     and so is the directory it ran in.
     """
     for secret in secrets:
-        for line in secret.splitlines():
-            if len(line) >= _SHORTEST_SECRET:
-                output = output.replace(line, b"***")
+        for phrase in secret.splitlines():
+            if len(phrase) >= _SHORTEST_SECRET:
+                output = output.replace(phrase, b"***")
     text = output.decode("utf-8", "replace").replace(f"{workdir}/", "").replace(str(workdir), ".")
     for ours in sorted(client_name_of, key=len, reverse=True):
         text = text.replace(ours, client_name_of[ours])

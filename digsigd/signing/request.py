@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,19 @@ class SigningRequest:
     backend: str = "ssl"
     soctype: str | None = None
     caller: str = "anonymous"
+
+    @classmethod
+    def of_file(cls, artifact: Path, *, machine: str, cst_version: str, csf: bytes) -> SigningRequest:
+        """A request of a program that has the artifact in a file. Raises `OSError` where it is not."""
+        return cls(
+            request_id=secrets.token_hex(8),
+            machine=machine,
+            cst_version=cst_version,
+            csf=csf,
+            artifact=artifact,
+            artifact_name=artifact.name,
+            artifact_size=artifact.stat().st_size,
+        )
 
 
 @dataclass(frozen=True, slots=True)

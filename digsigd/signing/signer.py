@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -189,8 +188,7 @@ class _Job:
                 artifact_size=request.artifact_size,
             )
         self._blocks = [
-            [hab.Block(block.address, block.offset, block.length) for block in blocks]
-            for blocks in self._plan.blocks
+            [hab.Block(block.address, block.offset, block.length) for block in blocks] for blocks in self._plan.blocks
         ]
         self._table = self._members[self._plan.srk_table]
         self._layout: hab.Layout | None = None
@@ -219,11 +217,13 @@ class _Job:
             )
 
     def _check_layout(self) -> None:
-        blocks = [block for command in self._blocks for block in command]
         try:
             with self._request.artifact.open("rb", buffering=0) as file:
                 self._layout = hab.check_layout(
-                    blocks, self._request.artifact_size, _reader(file.fileno()), require_ivt=self._rules.require_ivt
+                    self._blocks,
+                    self._request.artifact_size,
+                    _reader(file.fileno()),
+                    require_ivt=self._rules.require_ivt,
                 )
         except hab.HabError as error:
             raise Refused(f"csf: {error}", line=self._plan.blocks_line) from None
@@ -280,8 +280,3 @@ def _reader(descriptor: int) -> Callable[[int, int], bytes]:
         return os.pread(descriptor, length, offset)
 
     return read
-
-
-def artifact_path(workdir: Path) -> Path:
-    """Where in a request's directory the artifact is."""
-    return workdir / ARTIFACT

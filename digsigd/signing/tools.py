@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from digsigd.errors import BadRequest, CstFailed, CstTimeout, Refused
-from digsigd.signing.cst import CstRunner, Limits, describe, why_not_executable
+from digsigd.errors import BadRequest, Refused
+from digsigd.signing.cst import Limits, why_not_executable
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 # Where NXP's tarball has its programs, the best first; `bin` is for builds of one's own.
@@ -81,31 +81,10 @@ class CstTools:
 
 def _order(version: str) -> list[tuple[int, int, str]]:
     """3.9 before 3.10, numbers before words."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", version)
-    ]
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", version)]
 
 
 def _listed(words: list[str]) -> str:
     if not words:
         return "none at all"
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-async def probe(tool: CstTool, runner: CstRunner) -> str | None:
-    """Why `tool` does not run on this host, for its operator; None if it does.
-
-    That it answers `--version` with some text is all that is asked, as no two versions answer alike, and
-    old ones call the option wrong. It is no proof that it signs.
-    """
-    try:
-        run = await runner.run(
-            tool.executable, ["--version"], cwd="/", limits=_PROBE_LIMITS, timeout=_PROBE_TIMEOUT
-        )
-    except (CstFailed, CstTimeout) as error:
-        return error.detail or error.what
-    if run.signal is not None:
-        return f"{tool.executable} {describe(run)}"
-    if not run.output.strip():
-        return f"{tool.executable} says nothing when asked for its version"
-    return None

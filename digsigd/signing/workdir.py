@@ -206,9 +206,7 @@ def _step_into(folder: int, name: str) -> int:
 
 
 def _write_new(folder: int, name: str, data: bytes, mode: int) -> None:
-    descriptor = os.open(
-        name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder
-    )
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             view = memoryview(data)

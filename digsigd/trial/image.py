@@ -31,9 +31,7 @@ class TrialImage:
         address = SPL_LOAD_ADDRESS - SPL_OFFSET
         signed_size = (SPL_OFFSET + len(code) + 0x3F) & ~0x3F
         boot_data = address + IVT_SIZE
-        ivt = IVT_HEADER + struct.pack(
-            "<7I", SPL_LOAD_ADDRESS, 0, 0, boot_data, address, address + signed_size, 0
-        )
+        ivt = IVT_HEADER + struct.pack("<7I", SPL_LOAD_ADDRESS, 0, 0, boot_data, address, address + signed_size, 0)
         start = ivt + struct.pack("<3I", address, signed_size + CSF_ROOM, 0)
         data = (start.ljust(SPL_OFFSET, b"\0") + code).ljust(signed_size, b"\0") + bytes(CSF_ROOM)
         return cls(data, address, signed_size)

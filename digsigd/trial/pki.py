@@ -1,5 +1,7 @@
-"""A HAB4 public key infrastructure in the layout of NXP's scripts (CST User Guide, "Generating HAB4 Keys and
-Certificates"): a CA over up to four SRKs, each over a CSF and an IMG key, and the SRK table."""
+"""A HAB4 public key infrastructure in the layout of NXP's scripts: a CA, SRKs, CSF and IMG keys, and the SRK table.
+
+The layout is that of the CST User Guide, "Generating HAB4 Keys and Certificates".
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,12 @@ from digsigd.hab.srk import SrkTable, build_srk_table
 
 KeyKind: TypeAlias = Literal["rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"]
 _Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-_CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1] | type[ec.SECP521R1]] = {"p256": ec.SECP256R1, "p384": ec.SECP384R1, "p521": ec.SECP521R1}
-_PASS_PHRASE = "trial-pass-phrase"
+_CURVES: dict[str, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
+    "p256": ec.SECP256R1,
+    "p384": ec.SECP384R1,
+    "p521": ec.SECP521R1,
+}
+_PASS_PHRASE = "trial-pass-phrase"  # noqa: S105 - protects nothing
 
 
 def _generate(kind: KeyKind) -> _Key:
@@ -36,7 +42,9 @@ def _label(kind: KeyKind) -> str:
     return f"sha256_{kind.removeprefix('rsa')}_65537_v3"
 
 
-def _issue(name: str, key: _Key, issuer: tuple[x509.Name, _Key] | None, *, ca: bool, valid_days: int) -> x509.Certificate:
+def _issue(
+    name: str, key: _Key, issuer: tuple[x509.Name, _Key] | None, *, ca: bool, valid_days: int
+) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer_name, issuer_key = issuer or (subject, key)
     today = datetime.datetime.now(datetime.UTC).replace(microsecond=0)

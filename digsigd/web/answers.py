@@ -28,6 +28,13 @@ from digsigd.errors import (
 )
 from digsigd.log import one_line
 
+# The paths there are, and their methods.
+ROUTES: dict[str, tuple[str, ...]] = {
+    "/sign/imx": ("POST",),
+    "/healthz": ("GET", "HEAD"),
+    "/readyz": ("GET", "HEAD"),
+}
+
 # curl retries 408, 429, 500, 502, 503 and 504: what will never succeed is none of these, but for 500, where the host's
 # operator has to act.
 STATUS: dict[type[DigsigError], int] = {
@@ -59,6 +66,14 @@ class HttpError(DigsigError):
         self.status = status
         self.headers = headers or {}
         self.problem = HTTPStatus(status).phrase.lower().replace(" ", "-")  # type: ignore[misc]
+
+
+def not_routed(path: str) -> HttpError:
+    """What a request to a path or with a method that is not there is answered with."""
+    methods = ROUTES.get(path)
+    if methods is None:
+        return HttpError(404, "there is nothing here", hint="images are signed by POST /sign/imx")
+    return HttpError(405, f"{path} takes {' and '.join(methods)} only", headers={"Allow": ", ".join(methods)})
 
 
 def new_request_id(headers: Headers) -> str:

@@ -46,9 +46,7 @@ def open_descriptors() -> list[str]:
 # How a run goes and what it says
 
 
-async def test_a_tool_runs_in_its_directory_with_its_arguments_as_they_are(
-    rig: Rig, runner: CstRunner
-) -> None:
+async def test_a_tool_runs_in_its_directory_with_its_arguments_as_they_are(rig: Rig, runner: CstRunner) -> None:
     """No shell reads the arguments, and the working directory is the one asked for."""
     tool = rig.python("import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:]]))")
     arguments = ["-o", "a b", "$(touch x)", "`touch y`", "; touch z", "'\"", "*", "--", "a\nb", "", "-c", "ü"]
@@ -86,9 +84,7 @@ async def test_garbage_on_the_output_is_kept_as_it_is(rig: Rig, runner: CstRunne
     assert (await rig.run(runner, tool)).output == bytes(range(256)) * 64
 
 
-async def test_a_tool_that_ends_without_a_word_or_a_file_is_reported_as_it_ended(
-    rig: Rig, runner: CstRunner
-) -> None:
+async def test_a_tool_that_ends_without_a_word_or_a_file_is_reported_as_it_ended(rig: Rig, runner: CstRunner) -> None:
     """Exit code 0 and nothing else: what that means is the caller's to judge."""
     run = await rig.run(runner, rig.shell("exit 0"))
     assert (run.exit_code, run.signal, run.output) == (0, None, b"")
@@ -221,9 +217,7 @@ async def test_a_start_that_the_system_refuses_is_told(
 # What a run gets to see
 
 
-async def test_nothing_of_the_daemons_environment_reaches_the_tool(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_of_the_daemons_environment_reaches_the_tool(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment is made from nothing, plus what the runner and the run were told to add."""
     monkeypatch.setenv("DIGSIGSERVER_YUBIHSM_PASSWORD", "s3cret")
     monkeypatch.setenv("LD_PRELOAD_NOT", "s3cret")
@@ -252,9 +246,7 @@ async def test_no_descriptor_of_the_daemon_reaches_the_tool(rig: Rig, runner: Cs
     """Not even one that a library made inheritable."""
     with (rig.folder / "secret").open("w") as file:
         os.set_inheritable(file.fileno(), True)
-        tool = rig.python(
-            "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd') if int(n) < 100))"
-        )
+        tool = rig.python("import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd') if int(n) < 100))")
         run = await rig.run(runner, tool)
     # The fourth is that of listing them.
     assert json.loads(run.output) == [0, 1, 2, 3]
@@ -269,9 +261,7 @@ async def test_a_run_leads_a_session_and_a_group_of_its_own(rig: Rig, runner: Cs
     assert umask == 0o077
 
 
-async def test_starting_does_not_fork_the_daemon(
-    rig: Rig, runner: CstRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_starting_does_not_fork_the_daemon(rig: Rig, runner: CstRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fork of a large process would block it for tens of milliseconds."""
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
     assert (await rig.run(runner, rig.shell("echo fine"))).output == b"fine\n"
@@ -282,9 +272,7 @@ async def test_starting_does_not_fork_the_daemon(
 
 async def test_every_limit_is_set_and_cannot_be_raised_again(rig: Rig, runner: CstRunner) -> None:
     """Hard limits equal soft ones, but for CPU time, where the hard one is a second later; no core dumps."""
-    run = await rig.run(
-        runner, rig.shell("cat /proc/self/limits"), limits=Limits(7, 300 << 20, 1000 * 512 + 1, 33)
-    )
+    run = await rig.run(runner, rig.shell("cat /proc/self/limits"), limits=Limits(7, 300 << 20, 1000 * 512 + 1, 33))
     limits = {row[:26].strip(): row[26:].split()[:2] for row in run.output.decode().splitlines()}
     assert limits["Max cpu time"] == ["7", "8"]
     assert limits["Max address space"] == [str(300 << 20)] * 2
@@ -379,9 +367,7 @@ async def test_endless_output_ends_with_the_deadline(rig: Rig) -> None:
 
 
 @given(st.lists(st.binary(max_size=200)), st.integers(128, 400))
-def test_an_excerpt_has_the_start_and_the_end_and_never_more_than_its_size(
-    pieces: list[bytes], size: int
-) -> None:
+def test_an_excerpt_has_the_start_and_the_end_and_never_more_than_its_size(pieces: list[bytes], size: int) -> None:
     """However the text comes in pieces; a text that fits is whole."""
     excerpt, text = Excerpt(size), b"".join(pieces)
     for piece in pieces:
@@ -394,9 +380,7 @@ def test_an_excerpt_has_the_start_and_the_end_and_never_more_than_its_size(
         half = size // 2
         assert kept[:half] == text[:half]
         assert text.endswith(kept[len(kept) - (size - half - 64) :])
-        assert re.fullmatch(
-            rb"\n\[\.\.\. [1-9]\d* bytes cut \.\.\.\]\n", kept[half : len(kept) - (size - half - 64)]
-        )
+        assert re.fullmatch(rb"\n\[\.\.\. [1-9]\d* bytes cut \.\.\.\]\n", kept[half : len(kept) - (size - half - 64)])
 
 
 # Stopping

@@ -74,9 +74,7 @@ def test_without_room_to_wait_there_are_only_places() -> None:
     ("stays", "waiting", "expected"),
     [([], 3, 5), ([10.0], 0, 5), ([10.0, 20.0], 1, 15), ([0.01], 3, 1), ([3.0], 2, 5), ([500.0], 0, 60)],
 )
-def test_who_is_sent_away_hears_when_there_may_be_a_place(
-    stays: list[float], waiting: int, expected: int
-) -> None:
+def test_who_is_sent_away_hears_when_there_may_be_a_place(stays: list[float], waiting: int, expected: int) -> None:
     """From how long the latest have stayed and how many are before, in whole seconds from 1 to 60."""
     clock = Clock()
     line = Line(2, waiting, clock=clock)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from digsigd.errors import BadRequest, Refused
-from digsigd.signing.cst import CstRunner
-from digsigd.signing.tools import CstTool, CstTools, probe
+from digsigd.signing.tools import CstTool, CstTools
 
 if TYPE_CHECKING:
-    from tests.signing.conftest import Rig
+    pass
 
 
 def put(path: Path, mode: int = 0o755) -> str:
@@ -93,9 +90,7 @@ def test_relative_paths_are_relative_to_where_the_daemon_started(
         (["3.10.0", "3.9.0", "3.9.0-rc1"], "it has 3.9.0, 3.9.0-rc1 and 3.10.0"),
     ],
 )
-def test_an_unknown_version_is_refused_with_those_there_are(
-    tmp_path: Path, versions: list[str], hint: str
-) -> None:
+def test_an_unknown_version_is_refused_with_those_there_are(tmp_path: Path, versions: list[str], hint: str) -> None:
     """In the order of versions, and without a path."""
     for version in versions:
         put(tmp_path / f"cst-{version}/linux64/bin/cst")
@@ -159,42 +154,3 @@ def test_whatever_a_client_sends_the_tool_is_inside_the_base(version: str) -> No
     except (BadRequest, Refused):
         return
     assert os.path.normpath(tool.executable).startswith(f"/cst-{version}/")
-
-
-@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
-async def test_a_real_cst_passes_the_probe(cst_base: Path, runner: CstRunner, version: str) -> None:
-    """Although it may not know its own version."""
-    assert await probe(CstTools(cst_base, {}).find(version), runner) is None
-
-
-async def test_an_old_cst_that_does_not_know_the_option_passes(rig: Rig, runner: CstRunner) -> None:
-    """It says so, which shows that it runs."""
-    tool = rig.shell("echo \"cst: unrecognized option '--version'\" >&2; exit 1")
-    assert await probe(CstTool("2.3", tool), runner) is None
-
-
-async def test_the_probe_tells_what_does_not_run(rig: Rig, runner: CstRunner) -> None:
-    """A crash, silence, a file that is gone, and a program for another machine."""
-    foreign = bytearray(Path(sys.executable).resolve().read_bytes())
-    struct.pack_into("<H", foreign, 18, 0xFEED)  # e_machine, ELF specification
-    (rig.folder / "foreign").write_bytes(foreign)
-    (rig.folder / "foreign").chmod(0o755)
-    for tool, problem in (
-        (rig.shell("kill -SEGV $$"), "was killed by SIGSEGV"),
-        (rig.shell("exit 0"), "says nothing"),
-        (str(rig.folder / "gone"), "No such file"),
-        (str(rig.folder / "foreign"), "Exec format error"),
-    ):
-        told = await probe(CstTool("1", tool), runner)
-        assert told is not None
-        assert tool in told
-        assert problem in told
-
-
-async def test_the_probe_does_not_wait_for_ever(
-    rig: Rig, runner: CstRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A tool that hangs is told as well."""
-    monkeypatch.setattr("digsigd.signing.tools._PROBE_TIMEOUT", 0.1)
-    told = await probe(CstTool("1", rig.shell("exec sleep 1000")), runner)
-    assert told == "cst did not end within 0.1 s and was stopped"

@@ -64,9 +64,7 @@ def test_directories_and_files_are_private(root: WorkRoot) -> None:
     finally:
         os.umask(before)
     assert made.path == root.path / "request-1"
-    assert [mode(path) for path in (root.path, made.path, made.path / "crts", made.path / "crts/a")] == [
-        0o700
-    ] * 4
+    assert [mode(path) for path in (root.path, made.path, made.path / "crts", made.path / "crts/a")] == [0o700] * 4
     assert mode(made.path / "description.csf") == mode(made.path / "crts/a/CSF1_crt.pem") == 0o600
     assert mode(made.path / "open") == 0o644
     assert (made.path / "crts/a/CSF1_crt.pem").read_bytes() == b"pem"
@@ -79,9 +77,7 @@ def test_large_data_is_written_whole(root: WorkRoot) -> None:
     assert (made.path / "big").read_bytes() == data
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "/etc/x", "../x", "a/../../x", "a//b", "a/", "./a", "a/./b", "a\0b"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", "/etc/x", "../x", "a/../../x", "a//b", "a/", "./a", "a/./b", "a\0b"])
 def test_a_name_that_leads_elsewhere_is_refused(root: WorkRoot, name: str) -> None:
     """Before anything is made."""
     made = root.new("r")
@@ -90,9 +86,7 @@ def test_a_name_that_leads_elsewhere_is_refused(root: WorkRoot, name: str) -> No
     assert list(made.path.iterdir()) == []
 
 
-@given(
-    st.lists(st.sampled_from(["a", "b", "..", ".", "", "c d", "~", "\\", "…", "-"]), min_size=1, max_size=5)
-)
+@given(st.lists(st.sampled_from(["a", "b", "..", ".", "", "c d", "~", "\\", "…", "-"]), min_size=1, max_size=5))
 def test_no_name_leads_out_of_the_directory(parts: list[str]) -> None:
     """A file is written inside, or there is an error and no file."""
     with tempfile.TemporaryDirectory() as folder:
@@ -185,9 +179,7 @@ def as_nobody(folder: Path, program: str) -> None:
             os.lchown(path, nobody.pw_uid, nobody.pw_gid)
         # The interpreter may be where only root may look: import first, then become another.
         setup += f"import os\nos.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
-    done = subprocess.run(
-        [sys.executable, "-c", setup + program, folder], capture_output=True, text=True, **extra
-    )
+    done = subprocess.run([sys.executable, "-c", setup + program, folder], capture_output=True, text=True, **extra)
     assert done.returncode == 0, done.stderr
 
 
@@ -242,9 +234,7 @@ def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(root: WorkRoot) -> Non
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_disk_without_room_for_a_folder_is_told(
-    root: WorkRoot, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_disk_without_room_for_a_folder_is_told(root: WorkRoot, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Making one needs room, too."""
 
     def full(*args: Any, **kwargs: Any) -> None:

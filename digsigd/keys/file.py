@@ -1,0 +1,124 @@
+"""Key tarballs in a folder of this host."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as LateError
+from twisted.internet.interfaces import IReactorTime
+
+from digsigd.errors import BadTarball, KeyStoreFailed, KeyStoreTimeout, NoKeys
+from digsigd.keys.source import TARBALL, Fetched, InThread, checked
+
+# A file written to within one tick of the file system's clock looks the same as before: what is younger is read again
+# next time. Kernels tick every 1 to 10 ms; some network file systems only every second, and those have other inodes
+# or sizes as long as files are replaced as a whole.
+_YOUNG_NS = 50_000_000
+_TRIES = 5
+_PAUSE = 0.05
+
+
+class FileSource:
+    """`file://`: reads in threads, since a folder may be on a network that hangs."""
+
+    def __init__(
+        self, root: Path, *, max_tarball: int, timeout: float, clock: IReactorTime, in_thread: InThread
+    ) -> None:
+        self._root = root
+        self._max_tarball = max_tarball
+        self._timeout = timeout
+        self._clock = clock
+        self._in_thread = in_thread
+
+    def __str__(self) -> str:
+        return self._root.as_uri()
+
+    async def fetch(self, machine: str, known: Any) -> Fetched:
+        """See `KeySource`. The version is what stat(2) tells of the file."""
+        path = self._root / checked(machine) / TARBALL
+        fetched: Fetched = await self._in_time(
+            self._in_thread(_read, self._root, path, machine, self._max_tarball, known)
+        )
+        return fetched
+
+    async def check(self) -> None:
+        """See `KeySource`."""
+        await self._in_time(self._in_thread(_check_root, self._root))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def _in_time(self, reading: Deferred[Any]) -> Any:
+        try:
+            return await reading.addTimeout(self._timeout, self._clock)
+        except LateError:
+            raise KeyStoreTimeout("the key store did not answer in time", detail=str(self)) from None
+
+
+def _check_root(root: Path) -> None:
+    try:
+        if not stat.S_ISDIR(root.stat().st_mode):
+            raise KeyStoreFailed("the key store cannot be read", detail=f"{root} is no folder")
+        if not os.access(root, os.R_OK | os.X_OK):
+            raise KeyStoreFailed("the key store cannot be read", detail=f"{root}: Permission denied")
+    except OSError as error:
+        raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
+
+
+def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) -> Fetched:
+    for _ in range(_TRIES):
+        try:
+            # A FIFO in its place must not hold the thread.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            _check_root(root)
+            raise NoKeys(
+                f"there are no keys for machine {machine!r}",
+                hint="check the name, and that the signing host has its key tarball",
+                detail=str(path),
+            ) from None
+        except OSError as error:
+            raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
+        try:
+            status = os.fstat(descriptor)
+            before = _identity(status)
+            if before == known:
+                return Fetched(None, known)
+            version = None if _is_young(status) else before
+            data = _bytes_of(descriptor, path, max_tarball)
+            after = os.fstat(descriptor)
+        except OSError as error:
+            raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
+        finally:
+            os.close(descriptor)
+        if _identity(after) == before and after.st_size == len(data):
+            return Fetched(data, version)
+        time.sleep(_PAUSE)  # somebody is writing it; this is a thread
+    raise KeyStoreFailed(
+        f"the keys of machine {machine!r} are being written",
+        hint="try again",
+        detail=f"{path} changes while it is read",
+    )
+
+
+def _bytes_of(descriptor: int, path: Path, max_tarball: int) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyStoreFailed("the key store cannot be read", detail=f"{path} is no regular file")
+    if status.st_size > max_tarball:
+        raise BadTarball(f"the key tarball has {status.st_size} bytes, more than the {max_tarball} that are taken")
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        return file.read(max_tarball + 1)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _is_young(status: os.stat_result) -> bool:
+    return abs(time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)) < _YOUNG_NS

@@ -1,0 +1,58 @@
+"""What every kind of key store offers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What follows `${KEYFILE_URI}/${machine}`: the layout of the existing servers of this API.
+TARBALL = "imxsign/imx-cst-keys.tar.gz"
+_MACHINE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}")
+
+
+class InThread(Protocol):
+    """Calls a blocking function in a thread that nobody has to wait for."""
+
+    def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Start it; what it raises fails the Deferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A tarball as the store has it now. `data` is None where it is the version that was known already.
+
+    `version` is anything that compares equal as long as the tarball is the same one; None where that cannot be told.
+    """
+
+    data: bytes | None = field(repr=False)
+    version: Any
+
+
+class KeySource(Protocol):
+    """A key store. `str()` of it is its address without any credentials, for operators."""
+
+    async def fetch(self, machine: str, known: Any) -> Fetched:
+        """The tarball of a machine, unless it is of the version `known`.
+
+        Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout`, or `BadTarball` where it is too large.
+        """
+
+    async def check(self) -> None:
+        """Raise `KeyStoreFailed` or `KeyStoreTimeout` unless the store can be reached."""
+
+    async def close(self) -> None:
+        """Give up connections."""
+
+
+def checked(machine: str) -> str:
+    """The name of a machine, which callers have checked before; whoever has not fails here."""
+    if not _MACHINE.fullmatch(machine):
+        raise ValueError(f"{machine!r} is no machine name")
+    return machine

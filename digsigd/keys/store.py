@@ -1,0 +1,120 @@
+"""The keys of machines: fetched, checked against what is pinned, and kept for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from digsigd.errors import BadTarball, NoKeys
+from digsigd.keys.source import InThread, KeySource
+from digsigd.keys.tarball import KeyTarball, read_tarball
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A machine's tarball, and where it came from: `origin` is for operators, `seconds` is what getting it took."""
+
+    tarball: KeyTarball = field(repr=False)
+    origin: str
+    how: Literal["fetched", "revalidated"]
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Kept:
+    tarball: KeyTarball
+    version: Any
+    size: int
+    forgetting: IDelayedCall
+
+
+class KeyStore:
+    """Gets the keys of a machine as the source has them at that moment.
+
+    A tarball is kept in memory until nobody has asked for it for `keep` seconds (0: never kept), and the source is
+    asked at every request whether it still is the same. `pins` gives the SHA-256 that a machine's tarball must have,
+    in hex. `max_kept_bytes` bounds all that is kept.
+    """
+
+    def __init__(
+        self,
+        source: KeySource,
+        *,
+        keep: float,
+        clock: IReactorTime,
+        in_thread: InThread,
+        pins: Mapping[str, str],
+        max_unpacked: int,
+        max_kept_bytes: int = 64 << 20,
+    ) -> None:
+        self._source = source
+        self._keep = keep
+        self._clock = clock
+        self._in_thread = in_thread
+        self._pins = {machine: pin.lower() for machine, pin in pins.items()}
+        self._max_unpacked = max_unpacked
+        self._max_kept_bytes = max_kept_bytes
+        # In order of use, the oldest first.
+        self._kept: dict[str, _Kept] = {}
+        self._stopped = False
+
+    async def get(self, machine: str) -> Keys:
+        """The keys of a machine. Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`."""
+        began = self._clock.seconds()
+        kept = self._kept.get(machine)
+        try:
+            fetched = await self._source.fetch(machine, kept.version if kept else None)
+        except NoKeys:
+            self._forget(machine)
+            raise
+        if fetched.data is None and kept is not None:
+            tarball = kept.tarball
+            self._keep_on(machine, kept)
+            return Keys(tarball, str(self._source), "revalidated", self._clock.seconds() - began)
+        if fetched.data is None:
+            raise BadTarball("the key store sent no keys")
+        tarball = await self._in_thread(read_tarball, fetched.data, max_bytes=self._max_unpacked)
+        pinned = self._pins.get(machine)
+        if pinned is not None and tarball.sha256 != pinned:
+            self._forget(machine)
+            raise BadTarball(
+                f"the key tarball of machine {machine!r} has the SHA-256 {tarball.sha256}, pinned is {pinned}",
+                hint="if it was changed on purpose, the operator changes keys_sha256",
+            )
+        self._remember(machine, tarball, fetched.version)
+        return Keys(tarball, str(self._source), "fetched", self._clock.seconds() - began)
+
+    async def check(self) -> None:
+        """Raise `KeyStoreFailed` or `KeyStoreTimeout` unless the source can be reached."""
+        await self._source.check()
+
+    async def stop(self) -> None:
+        """Forget all keys and give up connections."""
+        self._stopped = True
+        for machine in list(self._kept):
+            self._forget(machine)
+        await self._source.close()
+
+    def _remember(self, machine: str, tarball: KeyTarball, version: Any) -> None:
+        self._forget(machine)
+        if not self._keep or self._stopped or version is None:
+            return
+        size = sum(map(len, tarball.members.values()))
+        forgetting = self._clock.callLater(self._keep, self._forget, machine)
+        self._kept[machine] = _Kept(tarball, version, size, forgetting)
+        while sum(kept.size for kept in self._kept.values()) > self._max_kept_bytes:
+            self._forget(next(iter(self._kept)))
+
+    def _keep_on(self, machine: str, kept: _Kept) -> None:
+        """Note a use, unless it was forgotten or replaced meanwhile."""
+        if self._kept.get(machine) is kept:
+            kept.forgetting.reset(self._keep)
+            self._kept[machine] = self._kept.pop(machine)
+
+    def _forget(self, machine: str) -> None:
+        kept = self._kept.pop(machine, None)
+        if kept is not None and kept.forgetting.active():
+            kept.forgetting.cancel()

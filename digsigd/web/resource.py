@@ -1,0 +1,147 @@
+"""The endpoint: a Klein resource for a site whose requests are `digsigd.web.request.UploadRequest`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException
+
+from digsigd.errors import Busy, DigsigError
+from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.workdir import Workdir
+from digsigd.web.answers import common_headers, new_request_id, not_routed, render, wants_json
+from digsigd.web.request import UploadRequest, log_answered
+from digsigd.web.upload import Upload
+
+Sign = Callable[[SigningRequest, Workdir], Awaitable[Signed]]
+Missing = Callable[[], Awaitable[list[str]]]
+
+
+class Endpoint:
+    """`POST /sign/imx`, `GET /healthz` and `GET /readyz`.
+
+    `missing` says what is missing before requests can be signed; an empty list means ready.
+    """
+
+    app = Klein()
+    log = Logger()
+
+    def __init__(self, *, sign: Sign, missing: Missing) -> None:
+        self._sign = sign
+        self._missing = missing
+
+    def resource(self) -> KleinResource:
+        """A resource to serve at the root of a site or below any path."""
+        return self.app.resource()
+
+    @app.route("/sign/imx", methods=["POST"])
+    async def sign_imx(self, request: IRequest) -> bytes:
+        """Answer with the CSF blob of the artifact."""
+        upload = _upload_of(request)
+        upload.taken = True
+        try:
+            if upload.error is not None:
+                raise upload.error
+            if upload.request is None:
+                raise DigsigError("this signing host lost the upload")
+            self._log_received(upload.request, request)
+            signed = await self._sign(upload.request, upload.workdir)
+        except CancelledError:
+            self.log.info("the client went away", request_id=upload.request_id, event="gone")
+            raise
+        finally:
+            # The answer leaves when nothing of the request is left.
+            await upload.dispose()
+        headers = common_headers(upload.request_id)
+        headers["Content-Type"] = "application/octet-stream"
+        headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
+        return self._answer(request, 200, headers, signed.csf, None)
+
+    @app.route("/healthz", methods=["GET"])
+    def healthz(self, request: IRequest) -> bytes:
+        """The daemon is alive."""
+        return _status(request, 200, [])
+
+    @app.route("/readyz", methods=["GET"])
+    async def readyz(self, request: IRequest) -> bytes:
+        """Requests can be signed; else what is missing."""
+        missing = await self._missing()
+        return _status(request, 503 if missing else 200, missing)
+
+    @app.handle_errors(Exception)
+    def failed(self, request: IRequest, failure: Failure) -> bytes:
+        """Turn whatever was raised into an answer."""
+        error = failure.value
+        upload = getattr(request, "upload", None)
+        request_id = upload.request_id if upload else new_request_id(request.requestHeaders)
+        if isinstance(error, HTTPException):
+            error = not_routed(_text(request.path))
+        elif isinstance(error, CancelledError):
+            error = Busy("this signing host is shutting down")
+        elif not isinstance(error, DigsigError):
+            self.log.failure("unexpected", failure, request_id=request_id, event="unexpected")
+            error = DigsigError("this signing host failed", hint="its log has the cause under the request's id")
+        accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
+        status, headers, body = render(error, request_id, accept)
+        return self._answer(request, status, headers, body, error)
+
+    def _answer(
+        self, request: Any, status: int, headers: dict[str, str], body: bytes, error: DigsigError | None
+    ) -> bytes:
+        seconds = 0.0
+        if isinstance(request, UploadRequest):
+            seconds = request.seconds()
+        log_answered(self.log, headers["X-Request-Id"], status, seconds, error)
+        return _send(request, status, headers, body)
+
+    def _log_received(self, signing: SigningRequest, request: Any) -> None:
+        self.log.info(
+            "{size} bytes {name!r} for {machine} with cst {version}, backend {backend}, of {caller} at {address}",
+            request_id=signing.request_id, event="received", size=signing.artifact_size, name=signing.artifact_name,
+            machine=signing.machine, version=signing.cst_version, backend=signing.backend, caller=signing.caller,
+            address=getattr(request.getClientAddress(), "host", "a local socket"), soctype=signing.soctype,
+        )  # fmt: skip
+
+
+def _upload_of(request: IRequest) -> Upload:
+    if not isinstance(request, UploadRequest):
+        raise DigsigError(
+            "the site of this resource does not stream uploads",
+            hint="make it with Site(root, requestFactory=service.request_factory)",
+        )
+    if request.upload is None:
+        # The path was written in another way, with %2F for example.
+        raise not_routed(_text(request.path))
+    return request.upload
+
+
+def _status(request: Any, status: int, missing: list[str]) -> bytes:
+    headers = common_headers(new_request_id(request.requestHeaders))
+    accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
+    if wants_json(accept):
+        headers["Content-Type"] = "application/json"
+        body = json.dumps({"ok": not missing, "missing": missing}).encode() + b"\n"
+    else:
+        headers["Content-Type"] = "text/plain; charset=utf-8"
+        body = ("\n".join(missing) if missing else "ok").encode() + b"\n"
+    return _send(request, status, headers, body)
+
+
+def _send(request: Any, status: int, headers: dict[str, str], body: bytes) -> bytes:
+    request.setResponseCode(status)
+    for name, value in headers.items():
+        request.setHeader(name, value)
+    request.setHeader("Content-Length", str(len(body)))
+    return body
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")

@@ -1,0 +1,159 @@
+"""A real daemon: `twistd -n digsigd` as its own process, on loopback, with keys of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from digsigd.trial import TrialImage, TrialPki
+
+MACHINE = "imx8mm-evk"
+DEADLINE = 60.0
+
+
+class Daemon:
+    """The process, what it said, and a client for it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        cst_base: Path,
+        config: str = "",
+        *,
+        form: str = "text",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.workdir = folder / "work"
+        self.workdir.mkdir(exist_ok=True)
+        self.keys = folder / "keys"
+        self.keys.mkdir(exist_ok=True)
+        self.logfile = folder / "log"
+        self.config = folder / "digsigd.toml"
+        if "[daemon]" not in config:
+            config += "\n[daemon]\n"
+        config = config.replace("[daemon]", f'[daemon]\nworkdir = "{self.workdir}"')
+        if "[listen]" not in config:
+            config += "\n[listen]\n"
+        config = config.replace("[listen]", '[listen]\nendpoint = "tcp:0:interface=127.0.0.1"')
+        self.config.write_text(config)
+        self.environ = {
+            **os.environ,
+            "DIGSIGSERVER_KEYFILE_URI": self.keys.as_uri(),
+            "DIGSIGSERVER_IMX_CST_BASE": str(cst_base),
+            **(environ or {}),
+        }
+        self.form = form
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def put_keys(self, machine: str, tarball: bytes) -> Path:
+        path = self.keys / machine / "imxsign/imx-cst-keys.tar.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tarball)
+        return path
+
+    def command(self, *options: str) -> list[str]:
+        twistd = Path(sys.executable).with_name("twistd")
+        return [str(twistd), "-n", "--pidfile=", "digsigd", "--config", str(self.config), *options]
+
+    def start(self) -> Daemon:
+        with self.logfile.open("ab") as log:
+            began = log.tell()
+            self.process = subprocess.Popen(
+                self.command("--log-format", self.form),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
+            )  # fmt: skip
+        self.wait_for(lambda: "IPv4Address" in self.log()[began:] or self.process_ended())
+        if self.process_ended():
+            raise AssertionError(f"the daemon did not start: {self.log()}")
+        port = self.log()[began:].partition("port=")[2].partition(")")[0]
+        self.url = f"http://127.0.0.1:{port}"
+        return self
+
+    def process_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it, and give its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def log(self) -> str:
+        return self.logfile.read_text() if self.logfile.exists() else ""
+
+    def wait_for(self, condition: Any, *, what: str = "it") -> None:
+        """Wait until something is so; the deadline is only there to end a test that would hang."""
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError(f"waited in vain for {what}; the log:\n{self.log()}")
+            time.sleep(0.02)
+
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        self.wait_for(lambda: self.log().count(text) >= times, what=f"{text!r} in the log")
+
+    def left_behind(self) -> list[str]:
+        """What is in the daemon's own work directories."""
+        return sorted(str(path.relative_to(self.workdir)) for path in self.workdir.glob("*/*"))
+
+    def descriptors(self) -> list[str]:
+        """What the process has open, apart from what changes by itself."""
+        found = []
+        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                found.append(str(entry.readlink()))
+            except FileNotFoundError:
+                continue
+        return sorted(found)
+
+    def post(
+        self,
+        pki: TrialPki,
+        image: TrialImage | None = None,
+        *,
+        csf: str | bytes | None = None,
+        data: bytes | None = None,
+        name: str = "spl.bin",
+        client: httpx.Client | None = None,
+        headers: Mapping[str, str] | None = None,
+        **fields: str | None,
+    ) -> httpx.Response:
+        """Send a request that would be signed, but for what is given. A field that is None is left out."""
+        image = image or IMAGE
+        form: dict[str, str | None] = {"machine": MACHINE, "soctype": "mx8m", "cstversion": "3.4.1", **fields}
+        text = csf if csf is not None else pki.csf(image.blocks(name))
+        files = {
+            "csf": ("spl.csf", text, "text/plain"),
+            "artifact": (name, image.data if data is None else data, "application/octet-stream"),
+        }
+        return (client or httpx).post(
+            f"{self.url}/sign/imx",
+            data={key: value for key, value in form.items() if value is not None},
+            files=files,
+            headers=headers,
+            timeout=DEADLINE,
+        )
+
+
+IMAGE = TrialImage.of_size(0x4000)
