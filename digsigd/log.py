@@ -91,8 +91,6 @@ def _as_text(event: LogEvent) -> str:
     parts = [_when(event), f"{_level(event):5}"]
     if request_id := event.get("request_id"):
         parts.append(f"[{request_id}]")
-    if name := event.get("event"):
-        parts.append(f"{name}:")
     parts.append(formatEvent(event))
     if trace := _trace(event):
         parts.append(f"({trace})")

@@ -226,7 +226,9 @@ class SigningService(Service):
             self.log.failure("readiness cannot be told", event="not-ready")
 
     def _is_listening(self, port: IListeningPort) -> IListeningPort:
-        self.log.info("listening on {address}", address=str(port.getHost()), event="listening")
+        host: Any = port.getHost()
+        address = f"{host.host}:{host.port}" if hasattr(host, "port") else str(getattr(host, "name", host))
+        self.log.info("listening on {address}", address=address, event="listening")
         return port
 
     def _cannot_listen(self, failure: Failure) -> None:

@@ -56,6 +56,13 @@ class _Again(Exception):
         self.error = error
 
 
+@dataclass(slots=True)
+class _State:
+    """Whether anybody still waits for a fetch."""
+
+    given_up: bool = False
+
+
 @implementer(IPolicyForHTTPS)
 class TlsPolicy:
     """Whom to trust (None: the system's authorities) and the certificate to show (None: none)."""
@@ -103,7 +110,15 @@ class Transfer:
         Those named in `credentials` (in lower case) go to the origin of `url` alone. Raises `KeyStoreFailed`,
         `KeyStoreTimeout`; a 200 larger than `max_tarball` is a failure too.
         """
-        fetching = Deferred.fromCoroutine(self._with_tries(url, headers_for, credentials, method))
+        state = _State()
+        inner = Deferred.fromCoroutine(self._with_tries(state, url, headers_for, credentials, method))
+
+        def give_up(_: object) -> None:
+            state.given_up = True
+            inner.cancel()
+
+        fetching: Deferred[Answer] = Deferred(give_up)
+        inner.addCallbacks(fetching.callback, fetching.errback)
         try:
             return await fetching.addTimeout(self._settings.timeout, self._reactor)
         except LateError:
@@ -113,10 +128,12 @@ class Transfer:
         """Close kept connections."""
         await self._pool.closeCachedConnections()
 
-    async def _with_tries(self, url: str, headers_for: HeadersFor, credentials: frozenset[str], method: str) -> Answer:
+    async def _with_tries(
+        self, state: _State, url: str, headers_for: HeadersFor, credentials: frozenset[str], method: str
+    ) -> Answer:
         for number in range(1, self._settings.tries + 1):
             try:
-                return await self._with_redirects(url, await headers_for(url), credentials, method)
+                return await self._with_redirects(state, url, await headers_for(url), credentials, method)
             except _Again as again:
                 if number == self._settings.tries:
                     raise again.error from None
@@ -126,11 +143,11 @@ class Transfer:
         raise AssertionError("tries is at least 1")
 
     async def _with_redirects(
-        self, url: str, headers: Mapping[str, str], credentials: frozenset[str], method: str
+        self, state: _State, url: str, headers: Mapping[str, str], credentials: frozenset[str], method: str
     ) -> Answer:
         here, client = url, self._trusted
         for _ in range(_MAX_REDIRECTS + 1):
-            answer = await self._once(client, method, here, headers)
+            answer = await self._once(state, client, method, here, headers)
             location = answer.headers.getRawHeaders("location", [""])[0]
             if answer.status not in _REDIRECTS or not location:
                 return answer
@@ -143,7 +160,9 @@ class Transfer:
             here = there
         raise KeyStoreFailed("the key store redirects in circles", detail=here)
 
-    async def _once(self, client: HTTPClient, method: str, url: str, headers: Mapping[str, str]) -> Answer:
+    async def _once(
+        self, state: _State, client: HTTPClient, method: str, url: str, headers: Mapping[str, str]
+    ) -> Answer:
         try:
             asking: Deferred[Any] = client.request(
                 method,
@@ -171,6 +190,9 @@ class Transfer:
         except _TooLong:
             raise _too_large(self._settings.max_tarball, url) from None
         except Exception as error:  # noqa: BLE001 - every layer below has errors of its own
+            if state.given_up:
+                # What a cancelled request fails with tells nothing of why.
+                raise CancelledError from None
             raise _Again(KeyStoreFailed("the key store cannot be reached", detail=f"{url}: {_why(error)}")) from None
         if response.code in _WORTH_ANOTHER_TRY:
             raise _Again(KeyStoreFailed("the key store failed", detail=f"{url}: status {response.code}"))

@@ -171,10 +171,16 @@ def log_answered(log: Logger, request_id: str, status: int, seconds: float, erro
     """The line of a request's end. Faults of this host are errors, those of clients are not."""
     write = log.error if status >= 500 and status != 503 else log.info
     if error is None:
-        write("{status} in {seconds:.3f} s", request_id=request_id, event="answered", status=status, seconds=seconds)
+        write(
+            "answered {status} in {seconds:.3f} s",
+            request_id=request_id,
+            event="answered",
+            status=status,
+            seconds=seconds,
+        )
     else:
         write(
-            "{status} in {seconds:.3f} s: {reason}",
+            "answered {status} in {seconds:.3f} s: {reason}",
             request_id=request_id, event="answered", status=status, seconds=seconds, reason=str(error),
         )  # fmt: skip
 
@@ -194,6 +200,8 @@ class RequestFactory:
 
 class SigningSite(Site):
     """The site of a daemon that serves nothing else."""
+
+    noisy = False
 
     def __init__(self, resource: IResource, uploads: Uploads) -> None:
         super().__init__(

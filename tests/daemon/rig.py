@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,11 +78,12 @@ class Daemon:
                 self.command("--log-format", self.form),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
             )  # fmt: skip
-        self.wait_for(lambda: "IPv4Address" in self.log()[began:] or self.process_ended())
+        self.wait_for(lambda: "listening on 127" in self.log()[began:] or self.process_ended())
         if self.process_ended():
             raise AssertionError(f"the daemon did not start: {self.log()}")
-        port = self.log()[began:].partition("port=")[2].partition(")")[0]
-        self.url = f"http://127.0.0.1:{port}"
+        found = re.search(r"listening on ([0-9.]+:\d+)", self.log()[began:])
+        assert found is not None
+        self.url = f"http://{found[1]}"
         return self
 
     def process_ended(self) -> bool:
