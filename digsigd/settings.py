@@ -306,8 +306,9 @@ def _check(settings: Settings, origin: str) -> None:
     if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
         raise wrong(
             "listen.endpoint",
-            f"{settings.listen.endpoint!r} is not loopback, and nobody would have to say who they are; add"
-            " [callers.NAME] with a token_file, or set listen.allow_anonymous = true if something in front authenticates",
+            f"{settings.listen.endpoint!r} is not loopback, and nobody would have to say who they are;"
+            " add [callers.NAME] with a token_file, or set listen.allow_anonymous = true if something in front"
+            " authenticates",
         )
 
 

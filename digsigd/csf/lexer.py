@@ -29,7 +29,7 @@ class Token:
 
 
 def logical_lines(data: bytes, max_bytes: int) -> Iterator[list[Token]]:
-    """The lines that hold anything, with what `\\` continues joined. Raises `CsfSyntaxError`."""
+    """The lines that hold anything, with what a backslash continues joined. Raises `CsfSyntaxError`."""
     if len(data) > max_bytes:
         raise CsfSyntaxError(f"a CSF description of {len(data)} bytes; at most {max_bytes} are read")
     # Latin-1 maps every byte to one character: comments may hold anything, and columns count bytes.

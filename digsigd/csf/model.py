@@ -15,10 +15,6 @@ Place: TypeAlias = tuple[int, int]
 NOWHERE: Place = (0, 0)
 
 
-def _place() -> Place:
-    return field(default=NOWHERE, compare=False, repr=False)
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """`length` bytes at `offset` of `file`, which stand at `address` on the target."""
@@ -47,7 +43,7 @@ class Header(_Command):
     signature_format: str = "CMS"
     mode: str | None = None
     target: str | None = None
-    mode_place: Place = _place()
+    mode_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +53,7 @@ class InstallSrk(_Command):
     file: str
     source_index: int
     hash_algorithm: str | None = None
-    file_place: Place = _place()
+    file_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +62,7 @@ class InstallCsfk(_Command):
 
     file: str
     certificate_format: str | None = None
-    file_place: Place = _place()
+    file_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +71,7 @@ class InstallNocak(_Command):
 
     file: str
     certificate_format: str | None = None
-    file_place: Place = _place()
+    file_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +92,7 @@ class InstallKey(_Command):
     target_index: int
     certificate_format: str | None = None
     hash_algorithm: str | None = None
-    file_place: Place = _place()
+    file_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def number(limit: int = 1 << 32) -> Kind:
 
 
 def _fold(text: str) -> str:
-    """cst joins the words of a keyword, and knows no case and no underscores in it."""
+    """A keyword as cst compares it: words joined, without case and underscores."""
     return text.replace(" ", "").replace("_", "").upper()
 
 

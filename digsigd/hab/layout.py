@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from digsigd.hab.errors import VerificationError
 from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, Block, Ivt, Read, find_ivts, looks_like_ivt
@@ -67,8 +68,8 @@ def _check_inside(blocks: Sequence[Block], size: int) -> None:
 
 def _check_apart(blocks: Sequence[Block]) -> None:
     for key, what in (("offset", "in the file"), ("address", "in memory")):
-        ordered = sorted(blocks, key=lambda block: getattr(block, key))  # noqa: B023 -- used at once
-        for before, after in zip(ordered, ordered[1:], strict=False):
+        ordered = sorted(blocks, key=lambda block: getattr(block, key))
+        for before, after in pairwise(ordered):
             if getattr(before, key) + before.length > getattr(after, key):
                 raise VerificationError("blocks", f"the blocks {before} and {after} overlap {what}")
 
@@ -109,9 +110,9 @@ def _check_pointers(ivt: Ivt, blocks: Sequence[Block], size: int, read: Read) ->
         if not address:
             continue
         start = ivt.offset_of(address)
-        if name == "DCD" and 0 <= start and start + 4 <= size:
+        if name == "DCD" and start >= 0 and start + 4 <= size:
             length = max(4, struct.unpack_from(">H", read(start, 4), 1)[0])
-        if 0 <= start and start + length <= size and not _covered(start, length, blocks):
+        if start >= 0 and start + length <= size and not _covered(start, length, blocks):
             raise VerificationError("ivt", f"no block covers the {name} that the IVT at {ivt.offset:#x} points at")
     if not ivt.csf:
         raise VerificationError("ivt", f"the IVT at {ivt.offset:#x} points at no CSF")
@@ -130,7 +131,7 @@ def _room(ivt: Ivt, blocks: Sequence[Block], size: int, read: Read) -> int | Non
     if start < size:
         ends.append(size)
     place = ivt.offset_of(ivt.boot_data) if ivt.boot_data else -1
-    if 0 <= place and place + BOOT_DATA_SIZE <= size:
+    if place >= 0 and place + BOOT_DATA_SIZE <= size:
         image_start, image_length, _ = struct.unpack("<3I", read(place, BOOT_DATA_SIZE))
         end = ivt.offset_of(image_start + image_length)
         # imx-mkimage's length counts the CSF in; tools that leave it out put the CSF at its end or beyond.

@@ -178,6 +178,6 @@ def _build_record(certificate: x509.Certificate) -> bytes:
         else:
             raise ValueError(f"HAB4 has no curve {key.curve.name}")
     else:
-        raise ValueError("an SRK is an RSA or ECDSA key")
+        raise ValueError("an SRK is an RSA or ECDSA key")  # noqa: TRY004 - a value that callers may bring
     flags = FLAG_CA if ca else 0
     return struct.pack(">BHB3xB", TAG_KEY, 8 + len(body), algorithm, flags) + body

@@ -13,7 +13,6 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import Hash
 from cryptography.x509.oid import NameOID
@@ -256,14 +255,12 @@ class _Verification:
     def _note_dates(self, certificate: x509.Certificate, name: str) -> None:
         if self._now is None:
             return
-        if certificate.not_valid_after_utc < self._now:
+        after, before = certificate.not_valid_after_utc, certificate.not_valid_before_utc
+        if after < self._now:
+            self._notes.append(f"the certificate of {name} ({_subject(certificate)}) expired on {after:%Y-%m-%d}")
+        if before > self._now:
             self._notes.append(
-                f"the certificate of {name} ({_subject(certificate)}) expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-            )
-        if certificate.not_valid_before_utc > self._now:
-            self._notes.append(
-                f"the certificate of {name} ({_subject(certificate)}) is not valid before"
-                f" {certificate.not_valid_before_utc:%Y-%m-%d}"
+                f"the certificate of {name} ({_subject(certificate)}) is not valid before {before:%Y-%m-%d}"
             )
 
     def _authenticate_csf(self, command: Authenticate) -> None:

@@ -104,7 +104,7 @@ class Endpoint:
 
     def _log_received(self, signing: SigningRequest, request: Any) -> None:
         self.log.info(
-            "received {size} bytes {name!r} for {machine} with cst {version}, backend {backend}, of {caller} at {address}",
+            "received {size} bytes {name!r} for {machine} with cst {version} ({backend}) of {caller} at {address}",
             request_id=signing.request_id, event="received", size=signing.artifact_size, name=signing.artifact_name,
             machine=signing.machine, version=signing.cst_version, backend=signing.backend, caller=signing.caller,
             address=getattr(request.getClientAddress(), "host", "a local socket"), soctype=signing.soctype,
