@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from treq.client import HTTPClient
@@ -26,6 +26,7 @@ from zope.interface import implementer
 from digsigd.errors import DigsigError, KeyStoreFailed, KeyStoreTimeout
 from digsigd.settings import Keys
 
+T = TypeVar("T")
 # Statuses that may be another a moment later: RFC 9110, 15.5.9 and 15.6; RFC 6585, 4.
 _WORTH_ANOTHER_TRY = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -113,14 +114,12 @@ class Transfer:
         state = _State()
         inner = Deferred.fromCoroutine(self._with_tries(state, url, headers_for, credentials, method))
 
-        def give_up(_: object) -> None:
+        def give_up() -> None:
             state.given_up = True
             inner.cancel()
 
-        fetching: Deferred[Answer] = Deferred(give_up)
-        inner.addCallbacks(fetching.callback, fetching.errback)
         try:
-            return await fetching.addTimeout(self._settings.timeout, self._reactor)
+            return await _within(self._settings.timeout, inner, give_up, self._reactor)
         except LateError:
             raise _too_late(url, f"{self._settings.timeout:g} s in all") from None
 
@@ -174,15 +173,14 @@ class Transfer:
             )
             idle = self._settings.idle_timeout
             # The time to connect has a bound of its own.
-            response = await asking.addTimeout(self._settings.connect_timeout + idle, self._reactor)
-            if method == "HEAD" or response.code in {204, 304}:
-                return Answer(response.code, response.headers, b"", url)
+            response = await _within(self._settings.connect_timeout + idle, asking, asking.cancel, self._reactor)
             limit = self._settings.max_tarball if response.code == 200 else _ERROR_BYTES
             if response.code == 200 and isinstance(response.length, int) and response.length > limit:
                 # Else the connection would wait for somebody to read from it.
                 response.deliverBody(_Hangup())
                 raise _too_large(limit, url)
-            body = await _Body(limit, idle, self._reactor).of(response)
+            bare = method == "HEAD" or response.code in {204, 304}
+            body = b"" if bare else await _Body(limit, idle, self._reactor).of(response)
         except (DigsigError, CancelledError):
             raise
         except LateError:
@@ -197,6 +195,29 @@ class Transfer:
         if response.code in _WORTH_ANOTHER_TRY:
             raise _Again(KeyStoreFailed("the key store failed", detail=f"{url}: status {response.code}"))
         return Answer(response.code, response.headers, body, url)
+
+
+def _within(seconds: float, inner: Deferred[T], give_up: Callable[[], None], reactor: Any) -> Deferred[T]:
+    """What `inner` gives, or a timeout; it is given up on that, and when nobody waits any more.
+
+    Unlike with `inner.addTimeout`, whatever `inner` makes of being cancelled does not hide that it was.
+    """
+
+    def drop(waiting: Deferred[T]) -> None:
+        waiting.errback(CancelledError())
+        give_up()
+
+    def pass_on(result: T) -> None:
+        if not outer.called:
+            outer.callback(result)
+
+    def pass_failure_on(failure: Failure) -> None:
+        if not outer.called:
+            outer.errback(failure)
+
+    outer: Deferred[T] = Deferred(drop)
+    inner.addCallbacks(pass_on, pass_failure_on)
+    return outer.addTimeout(seconds, reactor)
 
 
 class _TooLong(Exception):

@@ -94,7 +94,7 @@ def _s3(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread) -
 def _transfer(
     settings: Keys, reactor: Any, ca_file: Path | None, certificate: Path | None, key: Path | None, section: str
 ) -> Transfer:
-    from OpenSSL.SSL import Error
+    from OpenSSL.crypto import Error
     from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
 
     from digsigd.keys.transfer import Transfer

@@ -1,0 +1,497 @@
+"""Keys from a web server: real servers of Twisted's on loopback, over TCP and TLS."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from cryptography.x509.oid import NameOID
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
+from twisted.internet.ssl import Certificate, PrivateCertificate
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from digsigd.errors import KeyStoreFailed, KeyStoreTimeout, NoKeys
+from digsigd.keys import KeyStore, key_source
+from digsigd.settings import HttpStore, Keys, SettingsError
+from digsigd.trial import TrialPki
+from tests.keys.certificates import Authority
+
+reactor: Any = installed
+MACHINE = "imx8mm+evk"
+PATH = f"/store/{MACHINE}/imxsign/imx-cst-keys.tar.gz".replace("+", "%2B")
+TOKEN = "the-token-of-this-host"
+
+
+class Server(Resource):
+    """Answers with what `answer` says, and remembers what it was asked."""
+
+    isLeaf = True
+
+    def __init__(self, tarball: bytes) -> None:
+        super().__init__()
+        self.tarball = tarball
+        self.seen: list[Any] = []
+        self.answer: Callable[[Any], Any] = self.plain
+        self.port: Any = None
+        self.scheme = "http"
+
+    def plain(self, request: Any) -> bytes:
+        if request.setETag(b'"one"'):
+            return b""
+        return self.tarball
+
+    def render(self, request: Any) -> Any:
+        request.peer_name = None
+        if hasattr(request.transport, "getPeerCertificate") and request.transport.getPeerCertificate():
+            subject = request.transport.getPeerCertificate().to_cryptography().subject
+            request.peer_name = subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        self.seen.append(request)
+        return self.answer(request)
+
+    @property
+    def root(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port.getHost().port}"
+
+    def header(self, name: str, number: int = -1) -> str | None:
+        values = self.seen[number].requestHeaders.getRawHeaders(name)
+        return values[0] if values else None
+
+    async def listen(self, tls: Any = None) -> None:
+        endpoint: Any = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        if tls is not None:
+            self.scheme = "https"
+            endpoint = SSL4ServerEndpoint(reactor, 0, tls, interface="127.0.0.1")
+        site = Site(self)
+        site.noisy = False
+        self.port = await endpoint.listen(site)
+
+
+class Rig:
+    """Servers and stores that are gone after the test."""
+
+    def __init__(self, folder: Path, tarball: bytes) -> None:
+        self.folder = folder
+        self.tarball = tarball
+        self._servers: list[Server] = []
+        self._stores: list[KeyStore] = []
+
+    async def server(self, tls: Any = None) -> Server:
+        server = Server(self.tarball)
+        await server.listen(tls)
+        self._servers.append(server)
+        return server
+
+    def store(self, server: Server, *, path: str = "/store", **more: Any) -> KeyStore:
+        settings = Keys(uri=server.root + path, **{"tries": 3, "timeout": 10.0, "idle_timeout": 5.0, **more})
+        source = key_source(settings, reactor=reactor, in_thread=at_once)
+        store = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
+        self._stores.append(store)
+        return store
+
+    def file(self, name: str, content: bytes | str) -> Path:
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    async def stop(self) -> None:
+        for store in self._stores:
+            await store.stop()
+        for server in self._servers:
+            for request in server.seen:
+                if getattr(request, "channel", None) is not None:
+                    request.channel.transport.abortConnection()
+            await maybeDeferred(server.port.stopListening)
+        await pause()
+
+
+def at_once(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+    async def call() -> Any:
+        return function(*args, **kwargs)
+
+    return Deferred.fromCoroutine(call())
+
+
+async def pause() -> None:
+    """A turn or two of the reactor, for connections to close."""
+    turned: Deferred[None] = Deferred()
+    reactor.callLater(0.05, turned.callback, None)
+    await turned
+
+
+@pytest.fixture(scope="module")
+def pki() -> TrialPki:
+    return TrialPki.make("p256", srks=1)
+
+
+@pytest_twisted.async_yield_fixture
+async def rig(tmp_path: Path, pki: TrialPki) -> AsyncIterator[Rig]:
+    rig = Rig(tmp_path, pki.tarball())
+    yield rig
+    await rig.stop()
+
+
+async def test_keys_are_fetched_and_revalidated(rig: Rig, pki: TrialPki) -> None:
+    """By the ETag, from the path of the existing servers, uncompressed, and with nothing that tells who asks."""
+    server = await rig.server()
+    store = rig.store(server)
+    keys = await store.get(MACHINE)
+    assert keys.tarball.members == pki.files
+    assert keys.origin == server.root + "/store"
+    assert server.seen[0].uri == PATH.encode()
+    assert server.header("authorization") is None
+    assert server.header("cookie") is None
+    again = await store.get(MACHINE)
+    assert again.how == "revalidated"
+    assert server.header("if-none-match") == '"one"'
+    server.tarball = TrialPki.make("p256", srks=1).tarball()
+    server.answer = lambda request: b"" if request.setETag(b'"two"') else server.tarball
+    assert (await store.get(MACHINE)).how == "fetched"
+
+
+async def test_a_server_without_etags_is_asked_by_time(rig: Rig) -> None:
+    """And one without either sends the keys each time."""
+    server = await rig.server()
+    store = rig.store(server)
+    server.answer = lambda request: b"" if request.setLastModified(1_700_000_000) else server.tarball
+    await store.get(MACHINE)
+    assert (await store.get(MACHINE)).how == "revalidated"
+    assert server.header("if-modified-since") == "Tue, 14 Nov 2023 22:13:20 GMT"
+    server.answer = lambda _: server.tarball
+    other = rig.store(server)
+    await other.get(MACHINE)
+    assert (await other.get(MACHINE)).how == "fetched"
+
+
+async def test_a_server_that_compresses_is_understood(rig: Rig, pki: TrialPki) -> None:
+    """Whether it compresses the tarball once more, or says of its own compression that it was done on the way."""
+    server = await rig.server()
+
+    def encoded(body: bytes) -> Callable[[Any], bytes]:
+        def answer(request: Any) -> bytes:
+            request.setHeader("content-encoding", "gzip")
+            return body
+
+        return answer
+
+    for body in (gzip.compress(server.tarball), server.tarball):
+        server.answer = encoded(body)
+        assert (await rig.store(server).get(MACHINE)).tarball.members == pki.files
+    server.answer = encoded(gzip.compress(bytes(20 << 20)))
+    with pytest.raises(KeyStoreFailed, match="more than"):
+        await rig.store(server).get(MACHINE)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_machine_without_keys_is_told(rig: Rig, status: int) -> None:
+    """Without the address of the store in what clients read."""
+    server = await rig.server()
+    server.answer = lambda request: request.setResponseCode(status) or b"<html>nothing</html>"
+    with pytest.raises(NoKeys, match="imx8mm") as caught:
+        await rig.store(server).get(MACHINE)
+    assert "127.0.0.1" not in caught.value.for_client()
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 400, 204, 206, 418])
+async def test_what_will_not_succeed_is_not_tried_again(rig: Rig, status: int) -> None:
+    """Credentials that are wrong, and answers that make no sense."""
+    server = await rig.server()
+    server.answer = lambda request: request.setResponseCode(status) or b""
+    with pytest.raises(KeyStoreFailed) as caught:
+        await rig.store(server).get(MACHINE)
+    assert str(status) in caught.value.detail
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_what_may_pass_is_tried_again(rig: Rig, pki: TrialPki, status: int) -> None:
+    """So often, and then it succeeds; or it is told."""
+    server = await rig.server()
+
+    def failing(request: Any) -> bytes:
+        if len(server.seen) < 3:
+            request.setResponseCode(status)
+            return b""
+        return server.plain(request)
+
+    server.answer = failing
+    assert (await rig.store(server).get(MACHINE)).tarball.members == pki.files
+    server.seen.clear()
+    with pytest.raises(KeyStoreFailed, match=f"status {status}"):
+        await rig.store(server, tries=2).get(MACHINE)
+    assert len(server.seen) == 2
+
+
+async def test_a_body_that_breaks_off_is_fetched_again(rig: Rig, pki: TrialPki) -> None:
+    """The connection closes in the middle of it."""
+    server = await rig.server()
+
+    def breaking(request: Any) -> Any:
+        if len(server.seen) > 1:
+            return server.plain(request)
+        request.setHeader("content-length", str(len(server.tarball)))
+        request.write(server.tarball[:100])
+        reactor.callLater(0.05, request.channel.transport.abortConnection)
+        return NOT_DONE_YET
+
+    server.answer = breaking
+    assert (await rig.store(server).get(MACHINE)).tarball.members == pki.files
+    assert len(server.seen) == 2
+
+
+async def test_a_connection_that_is_refused_is_told(rig: Rig) -> None:
+    """After as many tries as allowed."""
+    server = await rig.server()
+    store = rig.store(server, tries=2)
+    await server.port.stopListening()
+    with pytest.raises(KeyStoreFailed, match="refused") as caught:
+        await store.get(MACHINE)
+    assert "127.0.0.1" not in caught.value.for_client()
+    with pytest.raises(KeyStoreFailed):
+        await store.check()
+
+
+async def test_a_server_that_does_not_answer_is_given_up(rig: Rig) -> None:
+    """Whether it is silent before the headers, within the body, or sends a byte now and then."""
+    server = await rig.server()
+
+    def silent(_: Any) -> Any:
+        return NOT_DONE_YET
+
+    def stalling(request: Any) -> Any:
+        request.setHeader("content-length", "1000")
+        request.write(b"x" * 10)
+        return NOT_DONE_YET
+
+    def dripping(request: Any) -> Any:
+        request.setHeader("content-length", "1000")
+
+        def drip() -> None:
+            if getattr(request, "channel", None) is not None:
+                request.write(b"x")
+                reactor.callLater(0.05, drip)
+
+        drip()
+        return NOT_DONE_YET
+
+    for answer in (silent, stalling):
+        server.answer = answer
+        with pytest.raises(KeyStoreTimeout):
+            await rig.store(server, tries=1, idle_timeout=0.2, connect_timeout=0.2).get(MACHINE)
+    server.answer = dripping
+    with pytest.raises(KeyStoreTimeout, match="in all"):
+        await rig.store(server, timeout=0.5).get(MACHINE)
+    server.answer = silent
+    with pytest.raises(KeyStoreTimeout, match="in all"):
+        await rig.store(server, timeout=0.3).get(MACHINE)
+    seen = len(server.seen)
+    await pause()
+    assert len(server.seen) == seen
+
+
+async def test_what_is_too_large_is_not_read(rig: Rig) -> None:
+    """Whether the server says so before, or not."""
+    server = await rig.server()
+
+    def declared(request: Any) -> Any:
+        request.setHeader("content-length", "2000000")
+        request.write(b"x")
+        return NOT_DONE_YET
+
+    def undeclared(request: Any) -> Any:
+        for _ in range(40):
+            request.write(bytes(1 << 16))
+        return NOT_DONE_YET
+
+    for answer in (declared, undeclared):
+        server.answer = answer
+        with pytest.raises(KeyStoreFailed, match="more than"):
+            await rig.store(server, max_tarball=1 << 20).get(MACHINE)
+
+
+async def test_credentials_go_to_the_store_alone(rig: Rig, pki: TrialPki) -> None:
+    """A redirect within the store carries them on; one elsewhere does not, and not even back again."""
+    server, other = await rig.server(), await rig.server()
+    token = rig.file("token", TOKEN + "\n")
+    store = rig.store(server, http=HttpStore(token_file=token))
+    assert (await store.get(MACHINE)).tarball.members == pki.files
+    assert server.header("authorization") == f"Bearer {TOKEN}"
+
+    def to(place: str) -> Callable[[Any], bytes]:
+        def answer(request: Any) -> bytes:
+            request.setResponseCode(302)
+            request.setHeader("location", place)
+            return b""
+
+        return answer
+
+    server.answer = lambda request: to("/moved")(request) if b"store" in request.uri else server.plain(request)
+    fresh = rig.store(server, http=HttpStore(token_file=token))
+    assert (await fresh.get(MACHINE)).tarball.members == pki.files
+    assert server.seen[-1].uri == b"/moved"
+    assert server.header("authorization") == f"Bearer {TOKEN}"
+
+    server.answer = to(other.root + "/elsewhere")
+    assert (await rig.store(server, http=HttpStore(token_file=token)).get(MACHINE)).tarball.members == pki.files
+    assert other.header("authorization") is None
+
+    server.answer = lambda r: to(other.root + "/x")(r) if b"store" in r.uri else server.plain(r)
+    other.answer = to(server.root + "/back")
+    assert (await rig.store(server, http=HttpStore(token_file=token)).get(MACHINE)).tarball.members == pki.files
+    assert server.seen[-1].uri == b"/back"
+    assert server.header("authorization") is None
+
+    for place in ("file:///etc/passwd", "ftp://127.0.0.1/"):
+        server.answer = to(place)
+        with pytest.raises(KeyStoreFailed, match="must not come from"):
+            await rig.store(server).get(MACHINE)
+    server.answer = to("/store/again")
+    with pytest.raises(KeyStoreFailed, match="circles"):
+        await rig.store(server).get(MACHINE)
+
+
+async def test_a_user_and_a_password_from_a_file(rig: Rig) -> None:
+    """RFC 7617's own example."""
+    server = await rig.server()
+    password = rig.file("password", "open sesame\n")
+    await rig.store(server, http=HttpStore(user="Aladdin", password_file=password)).get(MACHINE)
+    assert server.header("authorization") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+
+
+async def test_tls_with_our_own_authority_and_certificate(rig: Rig, pki: TrialPki) -> None:
+    """The server is known by the authority in ca_file, and knows us by our certificate; without either nothing goes."""
+    authority = Authority()
+    certificate, key = authority.issue("store")
+    tls = PrivateCertificate.loadPEM(certificate + key).options(Certificate.loadPEM(authority.pem))
+    server = await rig.server(tls)
+    ca_file = rig.file("ca.pem", b"# a comment\n" + authority.pem + Authority().pem)
+    ours, our_key = authority.issue("this signing host")
+    files: dict[str, Any] = {"certificate_file": rig.file("ours.pem", ours), "key_file": rig.file("ours.key", our_key)}
+    keys = await rig.store(server, http=HttpStore(ca_file=ca_file, **files)).get(MACHINE)
+    assert keys.tarball.members == pki.files
+    assert server.seen[0].peer_name == "this signing host"
+    together = rig.file("both.pem", ours + our_key)
+    await rig.store(server, http=HttpStore(ca_file=ca_file, certificate_file=together)).get(MACHINE)
+    stranger, stranger_key = Authority().issue("stranger")
+    wrong: dict[str, Any] = {
+        "certificate_file": rig.file("w.pem", stranger),
+        "key_file": rig.file("w.key", stranger_key),
+    }
+    seen = len(server.seen)
+    for http in (
+        HttpStore(ca_file=ca_file),
+        HttpStore(**files),
+        HttpStore(ca_file=ca_file, **wrong),
+        HttpStore(ca_file=rig.file("other.pem", Authority().pem), **files),
+    ):
+        with pytest.raises(KeyStoreFailed):
+            await rig.store(server, http=http, tries=1).get(MACHINE)
+    assert len(server.seen) == seen
+
+
+async def test_our_certificate_and_tls_itself_stay_with_the_store(rig: Rig, pki: TrialPki) -> None:
+    """A redirect elsewhere goes without the certificate, and none leads out of TLS."""
+    authority = Authority()
+    certificate, key = authority.issue("store")
+    asking = PrivateCertificate.loadPEM(certificate + key)
+    server = await rig.server(asking.options(Certificate.loadPEM(authority.pem)))
+    plain_tls = await rig.server(asking.options())
+    unsafe = await rig.server()
+    ours, our_key = authority.issue("this signing host")
+    http = HttpStore(ca_file=rig.file("ca.pem", authority.pem), certificate_file=rig.file("o.pem", ours + our_key))
+
+    def to(place: str) -> Callable[[Any], bytes]:
+        return lambda request: request.setResponseCode(307) or request.setHeader("location", place) or b""
+
+    server.answer = to(plain_tls.root + "/x")
+    assert (await rig.store(server, http=http).get(MACHINE)).tarball.members == pki.files
+    assert plain_tls.seen[0].peer_name is None
+    server.answer = to(unsafe.root + "/x")
+    with pytest.raises(KeyStoreFailed, match="must not come from"):
+        await rig.store(server, http=http).get(MACHINE)
+    assert unsafe.seen == []
+
+
+async def test_the_store_is_checked_without_a_machine(rig: Rig) -> None:
+    """It is there if it answers, even that folders are not listed; it is not if it does not know us."""
+    server = await rig.server()
+    for status in (200, 403, 404, 405):
+        server.answer = lambda request, status=status: request.setResponseCode(status) or b""  # type: ignore[misc]
+        await rig.store(server).check()
+    for status in (401, 503):
+        server.answer = lambda request, status=status: request.setResponseCode(status) or b""  # type: ignore[misc]
+        with pytest.raises(KeyStoreFailed):
+            await rig.store(server, tries=1).check()
+
+
+async def test_whoever_stops_waiting_stops_the_fetch(rig: Rig) -> None:
+    """A cancelled request ends its connection, and is not tried again."""
+    server = await rig.server()
+    gone: list[object] = []
+
+    def silent(request: Any) -> Any:
+        request.notifyFinish().addErrback(gone.append)
+        return NOT_DONE_YET
+
+    server.answer = silent
+    getting = Deferred.fromCoroutine(rig.store(server).get(MACHINE))
+    while not server.seen:
+        await pause()
+    getting.addErrback(lambda _: None)
+    getting.cancel()
+    await getting
+    while not gone:
+        await pause()
+    await pause()
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        (None, "is not set"),
+        ("", "is not set"),
+        ("/srv/keys", "no key store"),
+        ("ftp://host/keys", "no key store"),
+        ("https://user:secret@host/keys", "must not hold credentials"),
+        ("https:///keys", "has no host"),
+        ("https://host/keys?x=1", "query"),
+        ("https://host:port/keys", "port"),
+        ("file://host/keys", "names no folder"),
+        ("file:keys", "names no folder"),
+        ("s3:///keys", "names no bucket"),
+    ],
+)
+def test_addresses_that_cannot_be_are_told(uri: str | None, words: str) -> None:
+    """With the key, the variable, and what was expected; never with a password."""
+    with pytest.raises(SettingsError, match=words) as caught:
+        key_source(Keys(uri=uri), reactor=reactor, in_thread=at_once)
+    assert "DIGSIGSERVER_KEYFILE_URI" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_files_that_cannot_be_are_told(tmp_path: Path) -> None:
+    """With the key and the path, never with what is in them."""
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "two").write_text("hush one\nhush two\n")
+    (tmp_path / "junk").write_text("hush junk")
+    missing = tmp_path / "missing"
+    for http, key in (
+        (HttpStore(token_file=missing), "keys.http.token_file"),
+        (HttpStore(token_file=tmp_path / "empty"), "keys.http.token_file"),
+        (HttpStore(user="u", password_file=tmp_path / "two"), "keys.http.password_file"),
+        (HttpStore(ca_file=tmp_path / "junk"), "keys.http.ca_file"),
+        (HttpStore(ca_file=missing), "keys.http.ca_file"),
+        (HttpStore(certificate_file=tmp_path / "junk"), "keys.http.certificate_file"),
+        (HttpStore(certificate_file=tmp_path / "junk", key_file=missing), "keys.http.key_file"),
+    ):
+        with pytest.raises(SettingsError, match=key) as caught:
+            key_source(Keys(uri="https://host/", http=http), reactor=reactor, in_thread=at_once)
+        assert "hush" not in str(caught.value)

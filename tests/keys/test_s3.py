@@ -1,0 +1,235 @@
+"""Keys from S3: a real server of moto's that checks signatures, as its own process on loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+
+from digsigd.errors import KeyStoreFailed, NoKeys
+from digsigd.keys import KeyStore, key_source
+from digsigd.settings import Keys, S3Store, SettingsError
+from digsigd.trial import TrialPki
+
+reactor: Any = installed
+BUCKET = "boot-keys"
+MACHINE = "imx8mm+evk"
+OBJECT = f"release keys/{MACHINE}/imxsign/imx-cst-keys.tar.gz"
+# What the server does before it checks signatures: make a user with a key and a policy, a bucket, and an object.
+SETUP = """
+import sys
+import botocore.session
+url, bucket, name, path = sys.argv[1:]
+session = botocore.session.Session()
+session.set_credentials("setup", "setup")
+def client(service, access="setup", secret="setup"):
+    return session.create_client(service, region_name="eu-central-1", endpoint_url=url, verify=False,
+                                 aws_access_key_id=access, aws_secret_access_key=secret)
+iam = client("iam")
+iam.create_user(UserName="digsigd")
+policy = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
+iam.put_user_policy(UserName="digsigd", PolicyName="all", PolicyDocument=policy)
+key = iam.create_access_key(UserName="digsigd")["AccessKey"]
+s3 = client("s3", key["AccessKeyId"], key["SecretAccessKey"])
+s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+s3.put_object(Bucket=bucket, Key=name, Body=open(path, "rb").read())
+print(key["AccessKeyId"], key["SecretAccessKey"])
+"""
+
+
+class Store:
+    """The server, and the credentials that it knows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "moto.log"
+        # These calls of the set-up need no right yet.
+        environ = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "3", "PYTHONWARNINGS": "ignore"}
+        with self._log.open("wb") as log:
+            server = Path(sys.executable).with_name("moto_server")
+            self._process = subprocess.Popen(
+                [server, "-H", "127.0.0.1", "-p", "0"], env=environ, stdout=log, stderr=log, cwd=folder
+            )
+        self.url = self._wait_for_address()
+        self.key_id, self.secret = "", ""
+
+    def _wait_for_address(self) -> str:
+        while self._process.poll() is None:
+            if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", self._log.read_text()):
+                return found[1]
+        raise AssertionError(f"moto did not start: {self._log.read_text()}")
+
+    def set_up(self, tarball: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", SETUP, self.url, BUCKET, OBJECT, tarball],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        self.key_id, self.secret = done.stdout.split()
+
+    def put(self, tarball: bytes) -> None:
+        """Another tarball under the same name."""
+        import botocore.session
+
+        session = botocore.session.Session()
+        client = session.create_client(
+            "s3",
+            region_name="eu-central-1",
+            endpoint_url=self.url,
+            aws_access_key_id=self.key_id,
+            aws_secret_access_key=self.secret,
+        )
+        client.put_object(Bucket=BUCKET, Key=OBJECT, Body=tarball)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def pki() -> TrialPki:
+    return TrialPki.make("p256", srks=1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, pki: TrialPki) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "keys.tar.gz").write_bytes(pki.tarball())
+    store = Store(folder)
+    try:
+        store.set_up(folder / "keys.tar.gz")
+        yield store
+    finally:
+        store.stop()
+
+
+def at_once(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+    async def call() -> Any:
+        return function(*args, **kwargs)
+
+    return Deferred.fromCoroutine(call())
+
+
+class Access:
+    """A key store on the server, with credentials from the environment."""
+
+    def __init__(self, store: Store, patch: pytest.MonkeyPatch) -> None:
+        self._store = store
+        self._patch = patch
+        self._made: list[KeyStore] = []
+        for name in list(os.environ):
+            if name.startswith("AWS_"):
+                patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+        self.log_in()
+
+    def log_in(self, key_id: str | None = None, secret: str | None = None) -> None:
+        self._patch.setenv("AWS_ACCESS_KEY_ID", key_id or self._store.key_id)
+        self._patch.setenv("AWS_SECRET_ACCESS_KEY", secret or self._store.secret)
+
+    def log_out(self) -> None:
+        self._patch.delenv("AWS_ACCESS_KEY_ID")
+        self._patch.delenv("AWS_SECRET_ACCESS_KEY")
+
+    def keys(self, uri: str = f"s3://{BUCKET}/release%20keys") -> KeyStore:
+        settings = Keys(uri=uri, tries=1, s3=S3Store(endpoint_url=self._store.url, region="eu-central-1"))
+        source = key_source(settings, reactor=reactor, in_thread=at_once)
+        made = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
+        self._made.append(made)
+        return made
+
+    async def stop(self) -> None:
+        for made in self._made:
+            await made.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def access(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Access]:
+    access = Access(store, monkeypatch)
+    yield access
+    await access.stop()
+
+
+async def test_keys_are_fetched_and_revalidated(access: Access, store: Store, pki: TrialPki) -> None:
+    """With a signature the server accepts, from a prefix with a space, and anew when they change."""
+    keys = access.keys()
+    first = await keys.get(MACHINE)
+    assert first.tarball.members == pki.files
+    assert first.origin == f"s3://{BUCKET}/release keys"
+    assert (await keys.get(MACHINE)).how == "revalidated"
+    other = TrialPki.make("p256", srks=1)
+    store.put(other.tarball())
+    assert (await keys.get(MACHINE)).tarball.members == other.files
+    store.put(pki.tarball())
+
+
+async def test_the_store_is_checked(access: Access) -> None:
+    """No object needs to be there for that, and a bucket that is missing is told."""
+    await access.keys().check()
+    with pytest.raises(KeyStoreFailed, match=r"NoSuchBucket: check keys\.uri"):
+        await access.keys("s3://no-such-bucket/x").check()
+
+
+async def test_a_machine_without_keys_is_told(access: Access) -> None:
+    """The server says that there is no such object."""
+    with pytest.raises(NoKeys, match="unheard-of"):
+        await access.keys().get("unheard-of")
+
+
+async def test_a_bucket_that_is_missing_is_a_failure(access: Access) -> None:
+    """Not a machine without keys."""
+    with pytest.raises(KeyStoreFailed, match="NoSuchBucket"):
+        await access.keys("s3://no-such-bucket/x").get(MACHINE)
+
+
+async def test_wrong_credentials_are_refused(access: Access, store: Store) -> None:
+    """The server does check the signature; what is wrong is told, the secret is not."""
+    access.log_in(secret="x" * 40)
+    with pytest.raises(KeyStoreFailed, match=r"SignatureDoesNotMatch: check the credentials") as caught:
+        await access.keys().get(MACHINE)
+    assert store.secret not in str(caught.value)
+    with pytest.raises(KeyStoreFailed):
+        await access.keys().check()
+    access.log_in(key_id="AKIAUNHEARDOF0000000")
+    with pytest.raises(KeyStoreFailed, match="InvalidAccessKeyId"):
+        await access.keys().get(MACHINE)
+
+
+async def test_no_credentials_are_told(access: Access) -> None:
+    """Nothing is sent without."""
+    access.log_out()
+    with pytest.raises(KeyStoreFailed, match="no credentials for S3"):
+        await access.keys().get(MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "expected"),
+    [
+        ("boot-keys", "https://boot-keys.s3.eu-central-1.amazonaws.com/a/b"),
+        ("boot.keys", "https://s3.eu-central-1.amazonaws.com/boot.keys/a/b"),
+    ],
+)
+def test_amazons_own_addresses(bucket: str, expected: str) -> None:
+    """The bucket is in the host's name unless a certificate would not cover it (S3 User Guide, virtual hosting)."""
+    settings = Keys(uri=f"s3://{bucket}/a/b/", s3=S3Store(region="eu-central-1"))
+    source = key_source(settings, reactor=reactor, in_thread=at_once)
+    assert source._base == expected  # type: ignore[attr-defined]
+
+
+def test_botocore_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    with pytest.raises(SettingsError, match=r"pip install 'digsigd\[s3\]'"):
+        key_source(Keys(uri="s3://boot-keys"), reactor=reactor, in_thread=at_once)
