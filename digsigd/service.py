@@ -126,6 +126,8 @@ class SigningService(Service):
 
     async def missing(self) -> list[str]:
         """What is missing before requests can be signed, a line each; nothing means ready."""
+        if self._uploads.stopped:
+            return ["this signing host is shutting down"]
         if self._missing is None:
             self._missing = Deferred.fromCoroutine(self._find_missing())
             self._missing.addBoth(self._forget_missing)
@@ -195,8 +197,6 @@ class SigningService(Service):
 
     async def _find_missing(self) -> list[str]:
         missing = []
-        if self._uploads.stopped:
-            missing.append("this signing host is shutting down")
         if not await self._in_thread(self.tools.available):
             missing.append("no cst: there is none below the base folder, and none in [cst.versions]")
         try:
@@ -249,11 +249,12 @@ class SigningService(Service):
             await done.addErrback(lambda _: None)
         self._line.stop()
         await self._runner.stop(0)
-        self._site.close_connections()
+        self._uploads.end()
         rest = DeferredList([self._uploads.drained()])
         rest.addTimeout(_LAST_SECONDS, self._reactor).addErrback(lambda _: None)
         await rest
         await self._in_thread(self._root.close)
+        self._site.close_connections()
         await self.keys.stop()
         if self._missing is not None and (call := getattr(self, "_forgetting", None)) and call.active():
             call.cancel()

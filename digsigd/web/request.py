@@ -68,6 +68,7 @@ class UploadRequest(Request):
             return
         upload = self.upload = self._uploads.begin(self.requestHeaders)
         self.notifyFinish().addBoth(self._gone)
+        upload.refuse = self._end
         if length != 0:
             bounds, clock = self._uploads.bounds, self._uploads.clock
             # The channel's own timeout closes without an answer: it comes after ours.
@@ -101,6 +102,8 @@ class UploadRequest(Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The whole request is there."""
         self._stop_timers()
+        if self.upload is not None:
+            self.upload.refuse = None
         if self._answered:
             self._close()
             return
@@ -116,8 +119,13 @@ class UploadRequest(Request):
         return self._uploads.clock.seconds() - self.began
 
     def _too_slow(self, did: str, seconds: float) -> None:
-        self._rest = None
-        self._refuse(UploadTimeout(f"the upload {did} {seconds:g} s"))
+        self._end(UploadTimeout(f"the upload {did} {seconds:g} s"))
+
+    def _end(self, error: DigsigError) -> None:
+        """Refuse at once, however little is to come."""
+        if not self._answered:
+            self._rest = None
+            self._refuse(error)
 
     def _refuse(self, error: DigsigError) -> None:
         """Answer with an error: at once, or where little is to come, when the body has ended."""

@@ -66,13 +66,19 @@ class Uploads:
     def check_room(self) -> None:
         """Raise `Busy` if there are too many, or the daemon is stopping."""
         if self._stopped:
-            raise Busy("this signing host is shutting down")
+            raise _stopping()
         if len(self._active) > self.bounds.max_at_once:
             raise Busy("this signing host has as many requests as it can take")
 
     def stop(self) -> None:
         """Send new ones away; those that are there go on."""
         self._stopped = True
+
+    def end(self) -> None:
+        """Refuse those that are still arriving."""
+        for upload in list(self._active):
+            if upload.refuse is not None:
+                upload.refuse(_stopping())
 
     def drained(self) -> Deferred[None]:
         """Fires when there are none."""
@@ -91,11 +97,15 @@ class Uploads:
                 deferred.callback(None)
 
 
+def _stopping() -> Busy:
+    return Busy("this signing host is shutting down")
+
+
 class Upload:
     """One request to sign while it arrives and is signed.
 
     `error` is why it will not be signed, once that is known; `request` is the whole request, once it is there.
-    Whoever sets `taken` disposes of it.
+    `refuse` ends it while it arrives. Whoever sets `taken` disposes of it.
     """
 
     log = Logger()
@@ -106,6 +116,7 @@ class Upload:
         self.caller: Caller = ANONYMOUS
         self.error: DigsigError | None = None
         self.request: SigningRequest | None = None
+        self.refuse: Callable[[DigsigError], None] | None = None
         self.taken = False
         self._uploads = uploads
         self._name = name

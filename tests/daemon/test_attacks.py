@@ -36,7 +36,7 @@ def daemon(
     daemon.put_keys(MACHINE, pki.tarball())
     daemon.put_keys("other", other_pki.tarball())
     yield daemon.start()
-    assert daemon.left_behind() == []
+    daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
     daemon.stop()
 
 

@@ -54,7 +54,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     wrong["keys/key_pass.txt"] = b"wrong\nwrong\n"
     daemon.put_keys("with-a-wrong-pass-phrase", TrialPki(wrong, pki.kind, pki.fast_auth, pki.srk_table).tarball())
     yield daemon.start()
-    assert daemon.left_behind() == []
+    daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
     daemon.stop()
 
 
