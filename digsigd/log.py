@@ -36,6 +36,10 @@ class LineObserver:
         self._stream = stream
         self._render = _as_text if form == "text" else _as_json
 
+    def close(self) -> None:
+        """Close the stream. Further events are dropped."""
+        self._stream.close()
+
     def __call__(self, event: LogEvent) -> None:
         """Write one event, unless it is chatter below a warning."""
         level = event.get("log_level", LogLevel.info)
@@ -115,4 +119,4 @@ def _as_json(event: LogEvent) -> str:
             line[key] = value
         elif isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
             line[key] = list(value)
-    return json.dumps(line, ensure_ascii=False, default=str)
+    return json.dumps(line, default=str)

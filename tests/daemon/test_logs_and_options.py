@@ -1,0 +1,185 @@
+"""What the daemon says: its log, which holds no secret, and what it tells of its configuration."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from digsigd.trial import TrialPki
+from tests.daemon.conftest import TOKEN, Start
+from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
+from tests.daemon.test_attacks import ATTACKS, attacked
+
+CALLERS = '[callers.release]\ntoken_file = "token"\n'
+
+
+def test_each_event_is_a_line_of_json(start: Start, pki: TrialPki) -> None:
+    """Received, keys, cst, verified and answered, each with the request's id and with its numbers."""
+    daemon = start(form="json")
+    assert daemon.post(pki, headers={"X-Request-Id": "build-17"}).status_code == 200
+    lines = [json.loads(line) for line in daemon.log().splitlines()]
+    mine = {line["event"]: line for line in lines if line.get("request_id") == "build-17"}
+    assert list(mine) == ["received", "keys", "cst", "verified", "answered"]
+    assert (mine["received"]["machine"], mine["received"]["size"]) == (MACHINE, len(IMAGE.data))
+    assert mine["keys"]["origin"] == daemon.keys.as_uri()
+    assert mine["keys"]["seconds"] >= 0
+    assert (mine["cst"]["version"], mine["cst"]["exit"]) == ("3.4.1", 0)
+    assert mine["cst"]["seconds"] > 0
+    assert pki.fuse_value.hex() in mine["verified"]["proven"]
+    assert mine["answered"]["status"] == 200
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", line["time"]) for line in lines)
+
+
+def test_each_event_is_a_line_of_text(start: Start, pki: TrialPki) -> None:
+    """For people: time, level, the request's id, and what happened."""
+    daemon = start()
+    assert daemon.post(pki, headers={"X-Request-Id": "build-17"}).status_code == 200
+    mine = [line.split("[build-17] ")[1] for line in daemon.log().splitlines() if "[build-17]" in line]
+    assert [line.split()[0].rstrip(":") for line in mine] == ["received", "keys", "cst", "verified", "answered"]
+
+
+def test_no_secret_is_in_the_log_of_a_full_run(
+    start: Start, pki: TrialPki, other_pki: TrialPki, tmp_path: Path, cst_base: Path
+) -> None:
+    """Nor in an answer: private keys, the pass phrase and tokens, over good requests, bad ones and a chatty cst."""
+    chatty = tmp_path / "chatty"
+    chatty.write_text("#!/bin/sh\ncat k1/* k2/* description.csf; env; exit 1\n")
+    chatty.chmod(0o755)
+    config = CALLERS + f'[cst.versions]\nchatty = "{chatty}"\n'
+    daemon = start(config, DIGSIGD_TEST_SECRET="secret-of-the-environment")
+    daemon.put_keys("bad", b"\x1f\x8b" + b"".join(pki.files.values()))
+    answers = []
+    for headers in ({"Authorization": f"Bearer {TOKEN}"}, {"Authorization": f"Bearer {TOKEN}x"}, {}):
+        for changes in ({}, {"machine": "bad"}, {"machine": "unheard-of"}, {"cstversion": "chatty"}):
+            answers.append(daemon.post(pki, headers=headers, **changes))  # type: ignore[arg-type]
+    for name in list(ATTACKS)[::5]:
+        text = attacked(pki, other_pki, tmp_path / "canary", name)
+        answers.append(daemon.post(pki, csf=text, headers={"Authorization": f"Bearer {TOKEN}"}))
+    daemon.stop()
+    said = daemon.log() + "".join(answer.text + str(answer.headers) for answer in answers)
+    assert daemon.log().count("answered") == len(answers)
+    secrets = [TOKEN, pki.pass_phrase, "secret-of-the-environment", base64.b64encode(TOKEN.encode()).decode()]
+    for name, content in pki.files.items():
+        if "_key." in name:
+            lines = content.decode().split("\n")
+            secrets += [line for line in lines if len(line) > 20 and "-----" not in line and ":" not in line]
+    assert len(secrets) > 10
+    for secret in secrets:
+        assert secret not in said
+
+
+def check(daemon: Daemon, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        daemon.command("--check", *options),
+        env=daemon.environ, cwd=daemon.folder, capture_output=True, text=True, check=False, timeout=DEADLINE,
+    )  # fmt: skip
+
+
+def test_a_good_configuration_is_explained(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
+    """What it listens on, the store, each cst proven by signing, each machine's keys; nothing listens."""
+    fuses = pki.fuse_value.hex()
+    daemon = Daemon(tmp_path, cst_base, f'{CALLERS}[machines.{MACHINE}]\nfuses = "{fuses}"\n')
+    (tmp_path / "token").write_text(TOKEN)
+    daemon.put_keys(MACHINE, pki.tarball())
+    done = check(daemon)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        "callers: release", str(daemon.workdir), daemon.keys.as_uri(), "cst 3.4.1", "cst 4.0.1", "signs", fuses,
+    ):  # fmt: skip
+        assert words in done.stdout
+    assert TOKEN not in done.stdout
+    assert list(daemon.workdir.iterdir()) == []
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, pki: TrialPki) -> None:
+    """A store, a cst, keys that do not match their pins: a line each, and exit code 1."""
+    crashing = tmp_path / "crashing"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    config = (
+        f'[cst.versions]\n"3.3.1" = "{crashing}"\n'
+        f'[machines.one]\nkeys_sha256 = "{"0" * 64}"\n[machines.two]\nfuses = "{"1" * 64}"\n[machines.three]\n'
+    )
+    daemon = Daemon(tmp_path, tmp_path / "no-cst", config)
+    for machine in ("one", "two"):
+        daemon.put_keys(machine, pki.tarball())
+    done = check(daemon)
+    assert done.returncode == 1
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    assert len(failed) == 4
+    for words in ("killed by SIGSEGV when it signed", "0" * 64, "1" * 64, "no keys for machine 'three'"):
+        assert any(words in line for line in failed), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "words"),
+    [
+        ("[cst]\ntimout = 3\n", (), ["digsigd.toml", "cst.timout", "did you mean 'timeout'"]),
+        ("[cst]\ntimeout = 'long'\n", (), ["cst.timeout", "expected a number"]),
+        ("[keys\n", (), ["is not TOML"]),
+        ("", ("--listen", "tcp:1:interface=0.0.0.0"), ["not loopback", "callers", "allow_anonymous"]),
+        ("", ("--listen", "nonsense:interface=127.0.0.1"), ["nonsense"]),
+        ("[callers.a]\ntoken_file = 'none'\n", (), ["callers.a.token_file", "cannot be read"]),
+        ("[policy]\nallow = ['everything']\n", (), ["policy.allow", "everything", "unlock-ocotp-scs"]),
+    ],
+)
+def test_a_mistake_ends_the_start_with_one_text(
+    tmp_path: Path, cst_base: Path, config: str, options: tuple[str, ...], words: list[str]
+) -> None:
+    """The file or option, the key, and what was expected; no traceback, and nothing listens."""
+    daemon = Daemon(tmp_path, cst_base, config)
+    done = subprocess.run(
+        daemon.command(*options),
+        env=daemon.environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=DEADLINE,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    for word in words:
+        assert word in done.stdout + done.stderr
+
+
+def test_a_port_that_is_taken_ends_the_start(tmp_path: Path, cst_base: Path) -> None:
+    """With one line, and without a directory left."""
+    daemon = Daemon(tmp_path, cst_base)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = subprocess.run(
+            daemon.command("--listen", f"tcp:{port}:interface=127.0.0.1"),
+            env=daemon.environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=DEADLINE,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "in use" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert list(daemon.workdir.iterdir()) == []
+
+
+def test_environment_variables_are_enough(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
+    """As with the existing servers: no file at all."""
+    daemon = Daemon(tmp_path, cst_base)
+    daemon.put_keys(MACHINE, pki.tarball())
+    command = daemon.command("--check")
+    at = command.index("--config")
+    del command[at : at + 2]
+    done = subprocess.run(
+        command, env={**daemon.environ, "RUNTIME_DIRECTORY": str(daemon.workdir)}, cwd=tmp_path, capture_output=True,
+        text=True, check=False, timeout=DEADLINE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(daemon.workdir) in done.stdout
+
+
+def test_help_says_what_there_is(tmp_path: Path, cst_base: Path) -> None:
+    """All options, and the variables."""
+    daemon = Daemon(tmp_path, cst_base)
+    done = subprocess.run(
+        [*daemon.command()[:4], "--help"], capture_output=True, text=True, check=False, timeout=DEADLINE
+    )
+    assert done.returncode == 0
+    for word in ("--config", "--listen", "--log-format", "--check", "DIGSIGSERVER_KEYFILE_URI"):
+        assert word in done.stdout

@@ -1,0 +1,193 @@
+"""The configuration: its file, the environment, and mistakes in either."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from digsigd.settings import Settings, SettingsError, is_local, load, read_secret, workdir_of
+
+FILE = Path(__file__).parent.parent / "etc/digsigd.toml"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "digsigd.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_need_nothing() -> None:
+    """No file, no variables."""
+    settings = load(None, {})
+    assert settings == Settings()
+    assert settings.listen.endpoint == "tcp:9999:interface=127.0.0.1"
+    assert settings.cst.base == Path("/opt/NXP")
+    assert (settings.keys.keep, settings.cst.timeout, settings.upload.max_artifact) == (300, 120, 1 << 30)
+
+
+def test_the_file_we_ship_is_right_and_changes_nothing() -> None:
+    """As it is, every key in it is commented out."""
+    assert load(FILE, {}) == Settings()
+
+
+def uncommented() -> str:
+    """The file we ship with every example in force."""
+    return re.sub(r"^#(?=[\[a-z\"])", "", FILE.read_text(), flags=re.MULTILINE)
+
+
+def keys_of(kind: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every key of the settings; entries of tables have any name."""
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from keys_of(field.type, (*where, field.name))
+        elif field.name in {"machines", "callers"} and not where:
+            (entry,) = [one for one in field.type.__args__ if one is not str]
+            yield from keys_of(entry, (field.name, "*"))
+        else:
+            yield (*where, field.name)
+
+
+def test_the_file_we_ship_documents_every_key_with_its_default() -> None:
+    """Each key is there; each default is the real one, but for those that have none."""
+    raw = tomllib.loads(uncommented())
+    defaults = msgspec.to_builtins(Settings(), enc_hook=str)
+    no_default = {"uri", "workdir", "token_file", "user", "password_file", "ca_file", "certificate_file", "key_file"}
+    no_default |= {"endpoint_url", "region", "max_running", "versions"}
+    for path in keys_of(Settings):
+        value, default = raw, defaults
+        for part in path:
+            value = next(iter(value.values())) if part == "*" else value[part]
+            default = {} if part == "*" else default.get(part, {})
+        if path[0] not in {"machines", "callers"} and path[-1] not in no_default:
+            assert (tuple(value) if isinstance(value, list) else value) == default, path
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    """The variables of the existing servers."""
+    path = written(tmp_path, '[keys]\nuri = "file:///a"\nkeep = 5\n[cst]\nbase = "/a"\n')
+    settings = load(path, {"DIGSIGSERVER_KEYFILE_URI": "file:///b", "DIGSIGSERVER_IMX_CST_BASE": "/b"})
+    assert (settings.keys.uri, settings.keys.keep, settings.cst.base) == ("file:///b", 5, Path("/b"))
+
+
+def test_the_command_line_overrides_both(tmp_path: Path) -> None:
+    """--listen."""
+    path = written(tmp_path, '[listen]\nendpoint = "tcp:1:interface=127.0.0.1"\n')
+    assert load(path, {}, listen="unix:/run/x").listen.endpoint == "unix:/run/x"
+
+
+def test_paths_are_relative_to_the_file_and_may_be_credentials(tmp_path: Path) -> None:
+    """Systemd says where its credentials are."""
+    path = written(
+        tmp_path,
+        '[callers.a]\ntoken_file = "tokens/a"\n[callers.b]\ntoken_file = "${CREDENTIALS_DIRECTORY}/b"\n'
+        '[callers.c]\ntoken_file = "/abs/c"\n',
+    )
+    callers = load(path, {"CREDENTIALS_DIRECTORY": "/run/credentials/x"}).callers
+    assert callers["a"].token_file == tmp_path / "tokens/a"
+    assert callers["b"].token_file == Path("/run/credentials/x/b")
+    assert callers["c"].token_file == Path("/abs/c")
+    with pytest.raises(SettingsError, match=r"callers\.b\.token_file.*CREDENTIALS_DIRECTORY"):
+        load(path, {})
+
+
+MISTAKES = {
+    "[cst]\ntimout = 3": ["cst.timout: unknown key; did you mean 'timeout'?"],
+    "[sct]\ntimeout = 3": ["sct: unknown key; did you mean 'cst'?"],
+    "[keys]\nxyzzy = 3": ["keys.xyzzy: unknown key; known here: uri, keep"],
+    "[keys]\nxyzzy = 3\n[cst]\nplugh = 1": ["keys.xyzzy", "cst.plugh"],
+    "[machines.a]\nfusses = '1'": ["machines.a.fusses: unknown key; did you mean 'fuses'?"],
+    "[cst]\ntimeout = 'x'": ["cst.timeout: expected a number, got text in quotes"],
+    "[cst]\ntimeout = 0": ["cst.timeout", "> 0"],
+    "[cst]\nmax_running = 1.5": ["cst.max_running", "whole number"],
+    "[cst]\nmemory = 1": ["cst.memory", "33554432"],
+    "[keys]\nkeep = -1": ["keys.keep", ">= 0"],
+    "[listen]\nallow_anonymous = 'yes'": ["listen.allow_anonymous", "true or false"],
+    "[machines.a]\nfuses = 'abc'": ["machines.a.fuses: expected 64 hexadecimal digits"],
+    "[machines.good]\n[machines.bad]\nfuses = 'abc'": ["machines.bad.fuses"],
+    "[machines.'../x']": ["machines.../x", "is no machine name"],
+    "[cst.versions]\n'../x' = '/bin/sh'": ["cst.versions.../x", "no version"],
+    "[callers.'a b']\ntoken_file = 'x'": ["callers.a b", "no caller's name"],
+    "[callers.a]\nbackends = ['gpg']\ntoken_file = 'x'": ["callers.a.backends", "gpg"],
+    "[callers.a]": ["callers.a", "token_file"],
+    "[keys.http]\ntoken_file = 'a'\nuser = 'b'\npassword_file = 'c'": ["keys.http", "both"],
+    "[keys.http]\nuser = 'b'": ["keys.http", "go together"],
+    "[keys.http]\nkey_file = 'b'": ["keys.http.key_file", "certificate_file"],
+    "[listen]\nendpoint = 'tcp:9999'": ["listen.endpoint", "not loopback", "allow_anonymous"],
+    "[cst": ["is not TOML"],
+    "cst = 3": ["cst", "expected a table"],
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_names_the_file_the_key_and_what_was_expected(tmp_path: Path, text: str) -> None:
+    """All unknown keys at once."""
+    path = written(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        load(path, {})
+    for words in (str(path), *MISTAKES[text]):
+        assert words in str(caught.value)
+
+
+def test_a_mistake_in_a_variable_names_the_variable() -> None:
+    """Where no file is to blame."""
+    with pytest.raises(SettingsError, match="DIGSIGSERVER_IMX_CST_BASE"):
+        load(None, {"DIGSIGSERVER_IMX_CST_BASE": "a\0b"})
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """With its name."""
+    with pytest.raises(SettingsError, match=r"none\.toml: cannot be read: No such file"):
+        load(tmp_path / "none.toml", {})
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load(tmp_path / "binary", {})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "local"),
+    [
+        ("tcp:9999:interface=127.0.0.1", True),
+        ("tcp:9999:interface=127.8.8.8", True),
+        ("tcp:9999:interface=localhost", True),
+        (r"tcp6:9999:interface=\:\:1", True),
+        ("tcp:port=9999:interface=127.0.0.1", True),
+        ("unix:/run/digsigd/socket", True),
+        ("ssl:9999:interface=127.0.0.1", True),
+        ("tcp:9999", False),
+        ("tcp:9999:interface=0.0.0.0", False),
+        ("tcp:9999:interface=127.0.0.1.example.com", False),
+        ("tcp:9999:interface=192.168.0.1", False),
+        (r"tcp6:9999:interface=\:\:", False),
+        ("systemd:domain=INET:index=0", False),
+        ("haproxy:tcp:9999:interface=127.0.0.1", False),
+    ],
+)
+def test_loopback_is_told_from_the_rest(endpoint: str, local: bool) -> None:
+    """Where it cannot be told it is not loopback."""
+    assert is_local(endpoint) is local
+
+
+def test_the_work_directory_follows_systemd(tmp_path: Path) -> None:
+    """As set, else RUNTIME_DIRECTORY, the first where there are several."""
+    assert workdir_of(Settings(), {"RUNTIME_DIRECTORY": "/run/digsigd:/run/other"}) == Path("/run/digsigd")
+    path = written(tmp_path, '[daemon]\nworkdir = "work"')
+    assert workdir_of(load(path, {}), {"RUNTIME_DIRECTORY": "/run/digsigd"}) == tmp_path / "work"
+
+
+def test_a_secret_is_one_line_and_is_never_shown(tmp_path: Path) -> None:
+    """A newline at the end does not count."""
+    path = tmp_path / "secret"
+    for content in (b"open sesame", b"open sesame\n", b"open sesame\r\n"):
+        path.write_bytes(content)
+        assert read_secret(path, "k") == "open sesame"
+    for content in (b"", b"\n", b"open\nsesame\n", b"open\x00sesame", b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(SettingsError, match=r"^k: ") as caught:
+            read_secret(path, "k")
+        assert "sesame" not in str(caught.value)
