@@ -32,6 +32,7 @@ class CsfNameError(CsfError):
 
 
 def quoted(text: str) -> str:
-    """Client's text for an error: short, and without control characters."""
-    shown = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    """A client's text for an error: at most 60 characters of it, its middle left out, none a control character."""
+    # The end of a path tells more than its middle.
+    shown = text if len(text) <= _SHOWN else text[:17] + "..." + text[-(_SHOWN - 20) :]
     return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown) + '"'

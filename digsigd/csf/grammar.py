@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from digsigd.csf import model, values
-from digsigd.csf.values import Kind
+from digsigd.csf.values import Kind, fold
 
 # cst has a buffer of 768 bytes for the blocks of a command: 86 overflow it. 64 are far from that.
 MAX_BLOCKS = 64
@@ -38,22 +38,19 @@ class CommandForm:
     places: frozenset[str] = field(default=frozenset())
 
 
-def _fold(label: str) -> str:
-    return label.replace(" ", "").lower()
-
-
 def _form(name: str, make: type, *arguments: Argument, ignored: tuple[str, ...] = ()) -> tuple[str, CommandForm]:
     fields = {one.name for one in dataclasses.fields(make)}
-    return _fold(name), CommandForm(
+    return fold(name), CommandForm(
         name,
         make,
-        {_fold(one.label): one for one in arguments},
-        frozenset(_fold(label) for label in ignored),
+        {fold(one.label): one for one in arguments},
+        frozenset(fold(label) for label in ignored),
         frozenset(one for one in fields if one.endswith("_place")),
     )
 
 
 _HASH = Argument("Hash Algorithm", "hash_algorithm", values.keyword(*values.HASHES))
+_HASH_NEEDED = dataclasses.replace(_HASH, required=True)
 _ENGINE = Argument("Engine", "engine", values.keyword(*values.ENGINES))
 _ENGINE_NEEDED = dataclasses.replace(_ENGINE, required=True)
 _CONFIGURATION = Argument("Engine Configuration", "engine_configuration", values.configuration())
@@ -75,7 +72,7 @@ COMMANDS: dict[str, CommandForm] = dict(
             _CERTIFICATE_FORMAT,
             _SIGNATURE_FORMAT,
             Argument("Mode", "mode", values.keyword("HSM")),
-            Argument("Target", "target", values.keyword("HAB")),
+            Argument("Target", "target", values.target()),
             # Of HAB3 and the first HAB4 tools; cst 3.4.1 refuses what older ones took and did nothing with.
             ignored=("Security Configuration", "UID", "Code"),
         ),
@@ -114,12 +111,12 @@ COMMANDS: dict[str, CommandForm] = dict(
             _FEATURES,
             Argument("UID", "uid", values.octets(8)),
         ),
-        _form("Set Engine", model.SetEngine, _HASH, _ENGINE_NEEDED, _CONFIGURATION),
+        _form("Set Engine", model.SetEngine, _HASH_NEEDED, _ENGINE_NEEDED, _CONFIGURATION),
         _form("Init", model.Init, _ENGINE_NEEDED, _FEATURES),
         _form("NOP", model.Nop),
     ]
 )
 
 # Read, so that the refusal can say what and where, and never written for cst.
-REFUSED = {_fold(name): name for name in ("Set MID", "Write Data", "Check Data", "Install Secret Key", "Decrypt Data")}
+REFUSED = {fold(name): name for name in ("Set MID", "Write Data", "Check Data", "Install Secret Key", "Decrypt Data")}
 AHAB_ONLY = frozenset({"installcertificate"})

@@ -12,11 +12,14 @@ from digsigd.csf.model import Place
 MAX_LINE = 16 << 10
 # cst copies paths into buffers of 256 bytes.
 MAX_STRING = 255
+# 64 blocks are 320 words and marks. A line of a million commas would cost a hundred times its size in memory.
+MAX_TOKENS = 1024
 
 _TOKEN = re.compile(
     r'(?P<space>[ \t\f\v]+)|(?P<comment>\#.*)|(?P<string>"[^"]*")|(?P<mark>[\[\]=,])'
     r'|(?P<continued>\\[ \t]*(?:\#.*)?$)|(?P<word>[^ \t\f\v\[\]=,"#\\]+)'
 )
+_COMMENT = re.compile(r"[ \t\f\v]*#")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +39,19 @@ def logical_lines(data: bytes, max_bytes: int) -> Iterator[list[Token]]:
     text = data.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
     pending: list[Token] = []
     continued = False
-    number = 0
     for number, line in enumerate(text.split("\n"), 1):
+        # To cst the end of a comment is no end of a line: a comment of its own does not end what is continued.
+        if continued and _COMMENT.match(line):
+            continue
         tokens, continued = _tokens(line.removesuffix("\r"), number)
         pending += tokens
+        if len(pending) > MAX_TOKENS:
+            raise CsfSyntaxError(
+                f"more than {MAX_TOKENS} words and marks in a line and what continues it", *pending[MAX_TOKENS].place
+            )
         if not continued and pending:
             yield pending
             pending = []
-    if continued:
-        raise CsfSyntaxError("the last line ends with \\, and nothing follows", number)
     if pending:
         yield pending
 

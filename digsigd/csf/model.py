@@ -43,6 +43,7 @@ class Header(_Command):
     signature_format: str = "CMS"
     mode: str | None = None
     target: str | None = None
+    hash_algorithm_place: Place = field(default=NOWHERE, compare=False, repr=False)
     mode_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -53,6 +54,7 @@ class InstallSrk(_Command):
     file: str
     source_index: int
     hash_algorithm: str | None = None
+    hash_algorithm_place: Place = field(default=NOWHERE, compare=False, repr=False)
     file_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -92,6 +94,7 @@ class InstallKey(_Command):
     target_index: int
     certificate_format: str | None = None
     hash_algorithm: str | None = None
+    hash_algorithm_place: Place = field(default=NOWHERE, compare=False, repr=False)
     file_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -120,7 +123,7 @@ class SetEngine(_Command):
     """The engine that computes hashes from here on."""
 
     engine: str
-    hash_algorithm: str | None = None
+    hash_algorithm: str
     engine_configuration: tuple[str, ...] | None = None
 
 

@@ -13,7 +13,7 @@ from digsigd.csf import grammar
 from digsigd.csf.errors import CsfSyntaxError, quoted
 from digsigd.csf.lexer import Token, logical_lines
 from digsigd.csf.model import AuthenticateData, Command, Description, Place, Refusable
-from digsigd.csf.values import Value
+from digsigd.csf.values import Value, fold
 
 MAX_COMMANDS = 128
 MAX_ARGUMENTS = 16
@@ -37,9 +37,12 @@ def parse(text: bytes, *, max_bytes: int = 1 << 20) -> Description:
     if current is None:
         raise CsfSyntaxError("the CSF description is empty; it begins with [Header]")
     commands.append(current.close())
-    blocks = sum(len(command.blocks) for command in commands if isinstance(command, AuthenticateData))
-    if blocks > grammar.MAX_BLOCKS:
-        raise CsfSyntaxError(f"the description has {blocks} blocks; at most {grammar.MAX_BLOCKS} are signed")
+    blocks = [block for command in commands if isinstance(command, AuthenticateData) for block in command.blocks]
+    if len(blocks) > grammar.MAX_BLOCKS:
+        raise CsfSyntaxError(
+            f"the description has {len(blocks)} blocks; at most {grammar.MAX_BLOCKS} are signed",
+            *blocks[grammar.MAX_BLOCKS].place,
+        )
     return Description(tuple(commands))
 
 
@@ -58,7 +61,7 @@ class _Open:
             raise CsfSyntaxError("a command's name stands in [ and ]", *tokens[min(end, len(tokens) - 1)].place)
         if len(tokens) > end + 1:
             raise CsfSyntaxError("behind a command's name the line ends", *tokens[end + 1].place)
-        name = "".join(words).lower()
+        name = fold("".join(words))
         self._refused = grammar.REFUSED.get(name)
         found = grammar.COMMANDS.get(name)
         if found is None and self._refused is None:
@@ -77,7 +80,7 @@ class _Open:
         if not words or len(words) == len(tokens) or tokens[len(words)].kind != "=":
             raise CsfSyntaxError("expected [Command] or Argument = value", *tokens[0].place)
         label = " ".join(words)
-        name = "".join(words).lower()
+        name = fold("".join(words))
         if name in self._seen:
             raise CsfSyntaxError(f"{quoted(label)} is given twice", *tokens[0].place)
         if len(self._seen) == MAX_ARGUMENTS:
@@ -87,9 +90,9 @@ class _Open:
             return
         argument = self._command.arguments.get(name)
         if argument is None:
-            known = [one.label for one in self._command.arguments.values()]
-            near = difflib.get_close_matches(label.lower()[:64], [one.lower() for one in known], 1)
-            advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+            known = {key: one.label for key, one in self._command.arguments.items()}
+            near = difflib.get_close_matches(name[:64], known, 1)
+            advice = f"did you mean {known[near[0]]}?" if near else f"it has {', '.join(known.values()) or 'none'}"
             raise CsfSyntaxError(f"[{self._command.name}] has no argument {quoted(label)}: {advice}", *tokens[0].place)
         value = Value(argument.label, tokens[0].place, _groups(tokens[len(words) + 1 :]))
         self._arguments[argument.field] = argument.kind.read(value)

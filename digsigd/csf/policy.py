@@ -31,6 +31,8 @@ ALLOWABLE = {
     "unlock-ocotp-jtag": ("OCOTP", "JTAG"),
 }
 _SAFE = {("CAAM", "MID"), ("CAAM", "RNG"), ("CAAM", "MFG")}
+# What these leave open is bound to one chip: HABv4 API Reference Manual, "Unlock".
+_NEEDS_UID = {"FIELD RETURN", "SCS", "JTAG"}
 _WHY_REFUSED = {
     "Set MID": "U-Boot refuses images that hold it",
     "Write Data": "it writes to any register of the board, and U-Boot refuses images that hold it",
@@ -71,7 +73,8 @@ def _check_header(header: Header) -> None:
         raise CsfPolicyError("Mode = HSM makes placeholders instead of signatures", *header.mode_place)
     if header.hash_algorithm != "sha256":
         raise CsfPolicyError(
-            f"Hash Algorithm = {header.hash_algorithm}: the boot ROMs of i.MX8M take sha256", *header.place
+            f"Hash Algorithm = {header.hash_algorithm}: the boot ROMs of i.MX8M take sha256",
+            *header.hash_algorithm_place,
         )
 
 
@@ -80,6 +83,17 @@ def _check_command(command: Command, policy: Policy) -> None:
         raise CsfPolicyError(f"[{command.name}] is not signed: {_WHY_REFUSED[command.name]}", *command.place)
     if isinstance(command, Unlock):
         _check_unlock(command, policy)
+    if isinstance(command, InstallSrk) and command.hash_algorithm not in {None, "sha256"}:
+        raise CsfPolicyError(
+            f"Hash Algorithm = {command.hash_algorithm}: the fuses hold the sha256 of the SRK table",
+            *command.hash_algorithm_place,
+        )
+    if isinstance(command, InstallKey) and command.hash_algorithm is not None:
+        raise CsfPolicyError(
+            "[Install Key] with a Hash Algorithm takes its certificate from elsewhere by its hash",
+            *command.hash_algorithm_place,
+            hint="leave it out; the certificate is in the CSF",
+        )
     if isinstance(command, Init) and (command.engine, command.features) not in {
         ("CAAM", ("RNG",)),
         ("SRTC", None),
@@ -100,6 +114,9 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
         raise CsfPolicyError(f"[Unlock] of {command.engine} {feature} is not signed", *command.place, hint=hint)
     if command.uid is not None and command.engine != "OCOTP":
         raise CsfPolicyError(f"[Unlock] of {command.engine} takes no UID", *command.place)
+    if command.engine == "OCOTP" and (command.uid is not None) != bool(_NEEDS_UID.intersection(features)):
+        what = "takes no UID" if command.uid is not None else "needs the UID of the chip it is for"
+        raise CsfPolicyError(f"[Unlock] of OCOTP {', '.join(features)} {what}", *command.place)
 
 
 class _State:
@@ -115,6 +132,8 @@ class _State:
 
     def take(self, command: Command) -> None:
         """The next command after the header."""
+        if not self._has_srk and not isinstance(command, Header | InstallSrk):
+            raise CsfPolicyError("[Install SRK] must be the first command behind [Header]", *command.place)
         match command:
             case Header():
                 raise CsfPolicyError("there is a second [Header]", *command.place)
@@ -136,12 +155,15 @@ class _State:
                 self._install_key(command)
             case AuthenticateData():
                 self._authenticate(command)
+            case Unlock() | Init():
+                if not self._authenticated:
+                    raise CsfPolicyError(
+                        f"[{type(command).__name__}] must come after [Authenticate CSF]", *command.place
+                    )
             case _:
                 pass
 
     def _install_csfk(self, command: InstallCsfk | InstallNocak) -> None:
-        if not self._has_srk:
-            raise CsfPolicyError("[Install SRK] must come before any other key", *command.place)
         if self._csfk is not None:
             raise CsfPolicyError("there is a second [Install CSFK] or [Install NOCAK]", *command.place)
         self._csfk = command

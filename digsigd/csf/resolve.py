@@ -123,7 +123,10 @@ class _Resolution:
                 *place,
                 hint="name it by its whole path in the tarball",
             )
-        listed = ", ".join(sorted({_base(one) for one in candidates})[:_LISTED]) or "none"
+        names = sorted({_base(one) for one in candidates})
+        listed = ", ".join(names[:_LISTED]) or "none"
+        if len(names) > _LISTED:
+            listed += f" and {len(names) - _LISTED} more"
         raise CsfNameError(
             f"{quoted(name)} is not in the machine's key tarball", *place, hint=f"{what} in it: {listed}"
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from digsigd.csf.errors import CsfSyntaxError, quoted
-from digsigd.csf.lexer import Token
+from digsigd.csf.lexer import MAX_STRING, Token
 from digsigd.csf.model import Block, Place
 
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,19}")
@@ -71,9 +71,9 @@ def number(limit: int = 1 << 32) -> Kind:
     return Kind(lambda value: _number(value, value.token(), limit), lambda n: f"{n:#x}" if n > 9 else str(n))
 
 
-def _fold(text: str) -> str:
-    """A keyword as cst compares it: words joined, without case and underscores."""
-    return text.replace(" ", "").replace("_", "").upper()
+def fold(text: str) -> str:
+    """A name or a keyword as cst compares it: words joined, without case and underscores."""
+    return text.replace(" ", "").replace("_", "").lower()
 
 
 def _keyword(value: Value, group: tuple[Token, ...], known: tuple[str, ...]) -> str:
@@ -81,10 +81,13 @@ def _keyword(value: Value, group: tuple[Token, ...], known: tuple[str, ...]) -> 
         raise value.wrong(f"takes one of {', '.join(known)}", group[0])
     text = " ".join(token.text for token in group)
     for name in known:
-        if _fold(name) == _fold(text):
+        if fold(name) == fold(text):
             return name
-    near = difflib.get_close_matches(text.upper(), [name.upper() for name in known], 1)
-    advice = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+    near = difflib.get_close_matches(text.lower()[:64], [name.lower() for name in known], 1)
+    meant = next((name for name in known if name.lower() in near), None)
+    advice = f"did you mean {meant}?" if meant else f"it takes {', '.join(known)}"
+    if all(any(fold(token.text) == fold(name) for name in known) for token in group):
+        advice = "commas go between"
     raise value.wrong(f"{quoted(text)} is not known: {advice}", group[0])
 
 
@@ -97,6 +100,8 @@ def keywords(*known: str) -> Kind:
     """Any of these words, each once."""
 
     def read(value: Value) -> tuple[str, ...]:
+        if not value.groups:
+            raise value.wrong("has no value")
         words = tuple(_keyword(value, group, known) for group in value.groups)
         if len(set(words)) != len(words):
             raise value.wrong("names the same twice")
@@ -115,10 +120,21 @@ def configuration() -> Kind:
             if _number(value, groups[0][0]) != 0:
                 raise value.wrong(f"of numbers it takes only 0; else {', '.join(CONFIGURATIONS)}", groups[0][0])
             return ()
-        value.single() if not groups else None
         return swaps.read(value)
 
     return Kind(read, lambda words: ", ".join(words) or "0")
+
+
+def target() -> Kind:
+    """HAB, the only one."""
+
+    def read(value: Value) -> str:
+        group = value.single()
+        if fold(group[0].text) == "ahab":
+            raise value.wrong("AHAB's containers are not signed here; this host signs for HAB4", group[0])
+        return _keyword(value, group, ("HAB",))
+
+    return Kind(read, str)
 
 
 def version() -> Kind:
@@ -150,8 +166,7 @@ def file() -> Kind:
 
     def read(value: Value) -> str:
         if value.groups and value.groups[0] and value.groups[0][0].text.startswith("pkcs11:"):
-            # A URI holds = and , as it likes; it stands alone, so its tokens belong together.
-            return "".join(token.text for group in value.groups for token in group)
+            return _uri(value, value.single())
         token = value.token()
         if token.kind != "string":
             raise value.wrong("takes a file name in quotation marks", token)
@@ -160,6 +175,18 @@ def file() -> Kind:
         return token.text
 
     return Kind(read, lambda name: f'"{name}"')
+
+
+def _uri(value: Value, tokens: tuple[Token, ...]) -> str:
+    """A URI holds `=` and `,` as it likes, so it may be many tokens; they stand side by side."""
+    (line, column), text = tokens[0].place, tokens[0].text
+    for token in tokens[1:]:
+        if token.kind == "string" or tokens[0].kind == "string" or token.place != (line, column + len(text)):
+            raise value.wrong("a URI has no spaces, and nothing behind it", token)
+        text += token.text
+    if len(text) > MAX_STRING:
+        raise value.wrong(f"a URI of {len(text)} bytes; cst takes at most {MAX_STRING}", tokens[0])
+    return text
 
 
 def blocks(limit: int) -> Kind:

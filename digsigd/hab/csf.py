@@ -139,13 +139,15 @@ class CsfBlob:
             if start < position:
                 raise FormatError("two commands point at the same bytes", start)
             gap = self.data[position:start]
-            if len(gap) > 3:
-                tag, length, _ = _header(gap, 0, "what no command points at")
-                if tag != TAG_CERTIFICATE:
+            padding = -position % 4
+            if len(gap) > padding + 3:
+                position += padding
+                tag, length, _ = _header(gap, padding, "what no command points at")
+                if tag != TAG_CERTIFICATE or any(gap[:padding]):
                     raise FormatError(f"{len(gap)} bytes that belong to no command", position)
-                _check_version(gap[3], self.version, position + 3)
-                loose.append(gap[:length])
-                gap = gap[length:]
+                _check_version(gap[padding + 3], self.version, position + 3)
+                loose.append(gap[padding : padding + length])
+                gap = gap[padding + length :]
             if len(gap) > 3 or any(gap):
                 raise FormatError(f"{len(gap)} bytes that belong to no command", start - len(gap))
             position = end
