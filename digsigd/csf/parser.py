@@ -7,6 +7,7 @@ values), lax where real builds are (case, spaces, comments anywhere, continued l
 from __future__ import annotations
 
 import difflib
+from itertools import pairwise
 from typing import Any
 
 from digsigd.csf import grammar
@@ -124,10 +125,15 @@ def _groups(tokens: list[Token]) -> tuple[tuple[Token, ...], ...]:
             raise CsfSyntaxError(f"{quoted(token.text)} does not belong in a value", *token.place)
         else:
             groups[-1].append(token)
-    for number, group in enumerate(groups):
+    if not groups[0]:
+        raise CsfSyntaxError("the value begins with a comma", *tokens[0].place)
+    if not groups[-1]:
+        raise CsfSyntaxError(
+            "the value ends with a comma", *tokens[-1].place, hint="where it goes on in the next line, a \\ follows"
+        )
+    for before, group in pairwise(groups):
         if not group:
-            place = (groups[number - 1] if number else groups[number + 1] or tokens)[-1].place
-            raise CsfSyntaxError("there is nothing between two commas, or before or behind one", *place)
+            raise CsfSyntaxError("there is nothing between two commas", *before[-1].place)
     return tuple(tuple(group) for group in groups)
 
 
@@ -136,5 +142,6 @@ def _unknown_command(shown: str, name: str, place: Place) -> CsfSyntaxError:
         return CsfSyntaxError(f"[{shown[:60]}] is a command of AHAB; this host signs for HAB4", *place)
     known = {**{key: one.name for key, one in grammar.COMMANDS.items()}, **grammar.REFUSED}
     near = difflib.get_close_matches(name[:64], known, 1)
-    advice = f"did you mean [{known[near[0]]}]?" if near else f"there are {', '.join(known.values())}"
+    names = ", ".join(one.name for one in grammar.COMMANDS.values())
+    advice = f"did you mean [{known[near[0]]}]?" if near else f"there are {names}"
     return CsfSyntaxError(f"the command {quoted(shown)} is not known: {advice}", *place)

@@ -44,7 +44,7 @@ class Value:
         """The only token."""
         tokens = self.single()
         if len(tokens) != 1:
-            raise self.wrong("takes one word or number", tokens[1])
+            raise self.wrong("takes one value", tokens[1])
         return tokens[0]
 
 
@@ -87,7 +87,7 @@ def _keyword(value: Value, group: tuple[Token, ...], known: tuple[str, ...]) -> 
     meant = next((name for name in known if name.lower() in near), None)
     advice = f"did you mean {meant}?" if meant else f"it takes {', '.join(known)}"
     if all(any(fold(token.text) == fold(name) for name in known) for token in group):
-        advice = "commas go between"
+        advice = "put commas between"
     raise value.wrong(f"{quoted(text)} is not known: {advice}", group[0])
 
 
@@ -144,7 +144,7 @@ def version() -> Kind:
         tokens = value.single()
         match = re.fullmatch(r"4[ .]([0-5])", " ".join(token.text for token in tokens))
         if not match or any(token.kind != "word" for token in tokens):
-            raise value.wrong("is 4.0 to 4.5 (HAB4); other boot loaders' descriptions are not signed here", tokens[0])
+            raise value.wrong("takes 4.0 to 4.5; descriptions for HAB3 and AHAB are not signed here", tokens[0])
         return (4, int(match[1]))
 
     return Kind(read, lambda pair: f"{pair[0]}.{pair[1]}")
@@ -199,6 +199,8 @@ def blocks(limit: int) -> Kind:
             raise value.wrong(f"has {len(value.groups)} blocks; at most {limit} are signed", value.groups[limit][0])
         result = []
         for group in value.groups:
+            if len(group) > 4 and group[3].kind == "string":
+                raise value.wrong("a comma goes between two blocks", group[4])
             if len(group) != 4 or group[3].kind != "string" or not group[3].text:
                 raise value.wrong('a block is ADDRESS OFFSET LENGTH "FILE"', group[0])
             address, offset, length = (_number(value, token) for token in group[:3])

@@ -62,15 +62,19 @@ class Line:
 
         Whoever is cancelled while waiting has left the line.
         """
-        if self._stopped:
-            raise _stopping()
-        if self._running < self._max_running and not self._waiting:
+        self.check_room()
+        if self._is_free():
             return self._new_place()
-        if len(self._waiting) >= self._max_waiting:
-            raise Busy("this signing host has as many requests as it can take", retry_after=self._retry_after())
         turn: Deferred[Place] = Deferred(self._step_out)
         self._waiting[turn] = None
         return await turn
+
+    def check_room(self) -> None:
+        """Raise Busy where `enter` would, for whoever wants to know before doing any work."""
+        if self._stopped:
+            raise _stopping()
+        if not self._is_free() and len(self._waiting) >= self._max_waiting:
+            raise Busy("this signing host has as many requests as it can take", retry_after=self._retry_after())
 
     def place(self) -> _Visit:
         """A place for a block: `async with line.place(): ...`."""
@@ -90,6 +94,9 @@ class Line:
         self._when_drained.append(drained)
         self._tell_if_drained()
         return drained
+
+    def _is_free(self) -> bool:
+        return self._running < self._max_running and not self._waiting
 
     def _retry_after(self) -> int:
         """When one who comes now would get a place, to go by the latest stays."""

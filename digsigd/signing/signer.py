@@ -95,6 +95,7 @@ class Signer:
                 f"this host has no {request.backend} backend", hint="leave the field backend out, or send ssl"
             )
         tool = self._tools.find(request.cst_version)
+        self._line.check_room()
         rules = self._rules(request.machine)
         if len(request.csf) < LONG_TEXT:
             description = read_description(request.csf, rules.policy)
@@ -107,8 +108,9 @@ class Signer:
             origin=keys.origin, seconds=keys.seconds,
         )  # fmt: skip
         job = _Job(request, rules, keys, description, workdir)
+        # Before a place is taken: whoever has one uses it for cst alone, and a wrong request need not wait for one.
+        await self._in_thread(job.prepare)
         async with self._line.place():
-            await self._in_thread(job.prepare)
             early = self._in_thread(job.digests) if request.artifact_size >= LARGE else None
             try:
                 run = await self._runner.run(

@@ -48,7 +48,7 @@ def _issue(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer_name, issuer_key = issuer or (subject, key)
     today = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    start, end = sorted([today, today + datetime.timedelta(days=valid_days)])
+    end = today + datetime.timedelta(days=valid_days)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -56,7 +56,7 @@ def _issue(
         .public_key(key.public_key())
         # HAB4 compares serial numbers of four bytes; NXP's scripts count up from 0x12345678.
         .serial_number(x509.random_serial_number() >> 130)
-        .not_valid_before(start - datetime.timedelta(days=1))
+        .not_valid_before(min(today, end) - datetime.timedelta(days=1))
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=ca)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

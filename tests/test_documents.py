@@ -1,0 +1,107 @@
+"""What is written is so: links, names, statuses and the description of the wire."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from openapi_spec_validator import validate
+
+from digsigd.errors import DigsigError
+from digsigd.signing.tools import _VERSION
+from digsigd.web import answers, form
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def api() -> Any:
+    return yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    """Every link to a file of the project."""
+    links = re.findall(r"\]\(([^)#]+)", document.read_text())
+    for link in links:
+        if "://" not in link:
+            assert (document.parent / link).exists(), link
+
+
+def test_the_description_of_the_wire_is_one() -> None:
+    """By OpenAPI's own rules."""
+    validate(api())
+
+
+def test_every_status_is_described() -> None:
+    """In openapi.yaml and in docs/api.md, none more and none less than the daemon gives."""
+    given = {str(status) for status in answers.STATUS.values()} | {"200", "405"}
+    assert set(api()["paths"]["/sign/imx"]["post"]["responses"]) == given
+    table = (ROOT / "docs/api.md").read_text()
+    assert set(re.findall(r"^\| (\d{3}) \|", table, re.MULTILINE)) == given - {"200"}
+    for kind, status in answers.STATUS.items():
+        row = next(line for line in table.splitlines() if line.startswith(f"| {status} "))
+        assert f"`{kind.problem}`" in row
+    assert f"`{DigsigError.problem}`" in table
+
+
+def test_every_path_and_form_is_described() -> None:
+    """With the patterns that are really used."""
+    described = api()
+    assert set(described["paths"]) == set(answers.ROUTES)
+    fields = described["paths"]["/sign/imx"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert fields["properties"]["machine"]["pattern"] == f"^{form._MACHINE.pattern}$"
+    assert fields["properties"]["cstversion"]["pattern"] == f"^{form._VERSION.pattern}$" == f"^{_VERSION.pattern}$"
+    assert set(fields["properties"]) == {*form._FIELDS, "csf", "artifact"}
+
+
+def test_the_plan_of_the_house_names_every_module() -> None:
+    """docs/architecture.md has each, and none that is not there."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    house = text.split("```")[1]
+    for path in sorted((ROOT / "digsigd").rglob("*.py")):
+        part = path.relative_to(ROOT / "digsigd")
+        if part.name != "__init__.py" and part.parts[0] != "trial":
+            assert re.search(rf"\b{part.stem}\b", house), part
+    for name in re.findall(r"`([a-z_/]+\.(?:py|toml|md))`", text):
+        assert any((base / name).exists() for base in (ROOT, ROOT / "digsigd")), name
+
+
+def test_imports_run_downward_only() -> None:
+    """Web -> signing -> keys, csf, hab; csf and hab import nothing of the rest, and no Twisted."""
+    allowed = {
+        "csf": {"csf"},
+        "hab": {"hab"},
+        "trial": {"trial", "hab"},
+        "keys": {"keys", "errors", "settings"},
+        "signing": {"signing", "keys", "csf", "hab", "trial", "errors"},
+        "web": {"web", "signing", "errors", "settings", "log"},
+    }
+    for part, may in allowed.items():
+        for path in (ROOT / "digsigd" / part).glob("*.py"):
+            text = path.read_text()
+            imported = set(re.findall(r"^\s*from digsigd(?:\.(\w+))?", text, re.MULTILINE)) - {""}
+            imported |= set(re.findall(r"^\s*from digsigd import (\w+)", text, re.MULTILINE))
+            assert imported <= may, (path, imported - may)
+            if part in {"csf", "hab"}:
+                assert "twisted" not in text.lower().replace("no twisted", ""), path
+
+
+def test_modules_are_read_in_one_sitting() -> None:
+    """400 lines at most."""
+    for path in (ROOT / "digsigd").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_the_readme_commands_are_there() -> None:
+    """Every make target that is named, and every option of the daemon."""
+    text = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target in re.findall(r"make ([a-z-]+)", text):
+        assert target in targets
+    done = subprocess.run([ROOT / "etc/get-cst", "--help"], capture_output=True, text=True, check=True)
+    assert "--base" in done.stdout
