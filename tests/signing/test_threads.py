@@ -1,0 +1,67 @@
+"""Blocking work that a cancelled request still waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.python.threadpool import ThreadPool
+
+from digsigd.signing.threads import InThread, in_threads_of
+
+
+@pytest_twisted.async_yield_fixture
+async def in_thread() -> AsyncIterator[InThread]:
+    pool = ThreadPool(1, 2)
+    pool.start()
+    yield in_threads_of(reactor, pool)  # type: ignore[arg-type]
+    pool.stop()
+
+
+async def test_a_call_gives_its_result(in_thread: InThread) -> None:
+    """From another thread, with its arguments."""
+    name, total = await in_thread(lambda a, *, b: (threading.current_thread().name, a + b), 1, b=2)
+    assert total == 3
+    assert name != threading.current_thread().name
+
+
+async def test_a_call_gives_its_error(in_thread: InThread) -> None:
+    """As it was raised."""
+
+    def failing() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await in_thread(failing)
+
+
+async def test_a_cancelled_call_ends_before_its_deferred(in_thread: InThread) -> None:
+    """Whoever cleans up afterwards finds nobody still at work."""
+    go, ended = threading.Event(), threading.Event()
+
+    def working() -> None:
+        go.wait(30)
+        ended.set()
+
+    calling = in_thread(working)
+    seen: list[bool] = []
+
+    async def request() -> None:
+        try:
+            await calling
+        finally:
+            seen.append(ended.is_set())
+
+    asking = Deferred.fromCoroutine(request())
+    asking.cancel()
+    await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    assert seen == []
+    go.set()
+    with pytest.raises(CancelledError):
+        await asking
+    assert seen == [True]
