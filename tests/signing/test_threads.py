@@ -25,7 +25,11 @@ async def in_thread() -> AsyncIterator[InThread]:
 
 async def test_a_call_gives_its_result(in_thread: InThread) -> None:
     """From another thread, with its arguments."""
-    name, total = await in_thread(lambda a, *, b: (threading.current_thread().name, a + b), 1, b=2)
+
+    def called(a: int, *, b: int) -> tuple[str, int]:
+        return threading.current_thread().name, a + b
+
+    name, total = await in_thread(called, 1, b=2)
     assert total == 3
     assert name != threading.current_thread().name
 
@@ -59,7 +63,7 @@ async def test_a_cancelled_call_ends_before_its_deferred(in_thread: InThread) ->
 
     asking = Deferred.fromCoroutine(request())
     asking.cancel()
-    await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    await deferLater(reactor, 0.05)
     assert seen == []
     go.set()
     with pytest.raises(CancelledError):
