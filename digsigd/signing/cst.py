@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
@@ -23,11 +24,13 @@ KEPT_OUTPUT = 64 << 10
 # sets limits. setsid and a shell do, for 1.5 ms of CPU time; setsid, prlimit and `env -C` took 2.1 ms.
 # Every value is a positional parameter, so the shell interprets none of them. The soft limit of CPU time
 # goes first, as a hard one below the soft one is refused, and stays below the hard one, at which the kernel
-# sends KILL instead of XCPU. -v counts KiB, -f 512 bytes.
+# sends KILL instead of XCPU. -v counts KiB, -f 512 bytes. The script then waits for a line: a run that waits for its
+# turn has all this behind it when that comes. If the daemon dies meanwhile, there is no line, and the script ends.
 _NAME = "digsigd-start"
 _SCRIPT = (
     'exec 2>&1; umask 077; cd -- "$1" && unset PWD OLDPWD && ulimit -S -t "$2" && ulimit -H -t "$3" '
-    '&& ulimit -v "$4" && ulimit -f "$5" && ulimit -n "$6" && ulimit -c 0 || exit 126; shift 6; exec "$@"'
+    '&& ulimit -v "$4" && ulimit -f "$5" && ulimit -n "$6" && ulimit -c 0 && read -r _ || exit 126; '
+    'shift 6; exec "$@" </dev/null'
 )
 # A shell that could not start a program ends with one of these (POSIX.1-2017, XCU 2.8.2).
 _NOT_STARTED = frozenset({126, 127})
@@ -149,11 +152,13 @@ class CstRunner:
         limits: Limits,
         environment: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        place: AbstractAsyncContextManager[object] | None = None,
     ) -> CstRun:
         """Run `executable`, an absolute path, in the directory `cwd`; `timeout` replaces that of all runs.
 
-        Raises CstFailed if it cannot be started, CstTimeout after its deadline, Busy after `stop`. Cancelling
-        stops it as the deadline does. However this ends, the process and its group are gone by then.
+        It runs within `place`, if there is one to wait for, and all is made ready for it before. Raises CstFailed if it
+        cannot be started, CstTimeout after its deadline, Busy after `stop`. Cancelling stops it as the deadline does.
+        However this ends, the process and its group are gone by then.
         """
         if self._stopped:
             raise _stopping()
@@ -169,11 +174,9 @@ class CstRunner:
             keep_output=KEPT_OUTPUT,
             on_over=self._over,
         )
-        began = self._clock.seconds()
         self._runs.add(process)
-        # For writing too: it is stderr until the script joins that to stdout. One pipe for both keeps the
-        # order.
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        # It is stderr until the script joins that to stdout. One pipe for both keeps the order.
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             self._reactor.spawnProcess(
                 process,
@@ -188,7 +191,7 @@ class CstRunner:
                     **self._environment,
                     **(environment or {}),
                 },
-                childFDs={0: null, 1: "r", 2: null},
+                childFDs={0: "w", 1: "r", 2: null},
             )
         except BaseException as error:
             self._over(process)
@@ -197,7 +200,16 @@ class CstRunner:
             raise
         finally:
             os.close(null)
-        await process.over
+        try:
+            async with nullcontext() if place is None else place:
+                began = self._clock.seconds()
+                process.go()
+                await process.over
+        finally:
+            if not process.over.called:
+                # Nobody waits for its turn any more.
+                process.stop()
+                await process.over
         if process.reason == "timeout":
             raise CstTimeout(f"cst did not end within {seconds:g} s and was stopped")
         if process.reason == "stop":

@@ -30,7 +30,7 @@ class GroupProcess(ProcessProtocol):
 
     `over` fires once the leader was reaped, its group is empty and the pipe is closed: with CancelledError
     if it was cancelled, else with None. `on_over` is called just before. A cancellation, like the end of
-    `timeout` seconds, sends TERM to the group, and KILL `kill_after` seconds later. `reason` says why the
+    `timeout` seconds after `go`, sends TERM to the group, and KILL `kill_after` seconds later. `reason` says why the
     process was stopped, if it was; `exit_code` and `signal` say how the leader ended.
     """
 
@@ -59,10 +59,16 @@ class GroupProcess(ProcessProtocol):
         self._cancelled = self._stopping = self._exited = self._emptied = self._closed = False
 
     def connectionMade(self) -> None:
-        """Start the time. The leader's process id is that of its group, as soon as it has called setsid."""
+        """The leader's process id is that of its group, as soon as it has called setsid."""
         self._process = cast(IProcessTransport, self.transport)
         self._group = self._process.pid
-        self._then(self._timeout, self.stop, "timeout")
+
+    def go(self) -> None:
+        """Let the process, which waits for a line, go on; its time begins now."""
+        if not self._stopping and not self._exited:
+            self._process.writeToChild(0, b"\n")
+            self._process.closeStdin()
+            self._then(self._timeout, self.stop, "timeout")
 
     def childDataReceived(self, _: int, data: bytes) -> None:
         """Keep of it what fits. The rest is read all the same, so that nobody waits for room in the pipe."""

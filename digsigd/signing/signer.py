@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from digsigd import csf, hab
-from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, Refused, VerificationFailed
+from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
 from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.line import Line
@@ -88,7 +88,8 @@ class Signer:
     async def sign(self, request: SigningRequest, workdir: Workdir) -> Signed:
         """Sign one artifact in `workdir`, which the caller owns and removes once this has ended.
 
-        Raises the errors of `digsigd.errors`. Cancelling ends cst first; nothing writes into the directory after.
+        Where all went well it is removed already. Raises the errors of `digsigd.errors`. Cancelling ends cst first;
+        nothing writes into the directory after.
         """
         if request.backend != "ssl":
             raise Refused(
@@ -110,18 +111,18 @@ class Signer:
         job = _Job(request, rules, keys, description, workdir)
         # Before a place is taken: whoever has one uses it for cst alone, and a wrong request need not wait for one.
         await self._in_thread(job.prepare)
-        async with self._line.place():
-            early = self._in_thread(job.digests) if request.artifact_size >= LARGE else None
-            try:
-                run = await self._runner.run(
-                    tool.executable,
-                    ["-i", DESCRIPTION, "-o", BLOB],
-                    cwd=str(workdir.path),
-                    limits=self._bounds.limits(request.artifact_size),
-                )
-            except BaseException:
-                await _settled(early)
-                raise
+        early = self._in_thread(job.digests) if request.artifact_size >= LARGE else None
+        try:
+            run = await self._runner.run(
+                tool.executable,
+                ["-i", DESCRIPTION, "-o", BLOB],
+                cwd=str(workdir.path),
+                limits=self._bounds.limits(request.artifact_size),
+                place=self._line.place(),
+            )
+        except BaseException:
+            await _settled(early)
+            raise
         self.log.info(
             "cst {version} {ended} after {seconds:.3f} s",
             request_id=request.request_id, event="cst", version=tool.version, ended=describe(run),
@@ -274,6 +275,9 @@ class _Job:
                 f"cst's result does not hold, so it is not sent: {error}",
                 hint="the boot ROM would refuse it; check the keys in the tarball against the CSF description",
             ) from None
+        # This thread is at hand; another turn of one would be for this alone. If it fails, the owner tries again.
+        with suppress(DigsigError):
+            self._workdir.remove()
         return Signed(blob, tuple(result.notes)), str(result)
 
 

@@ -115,6 +115,12 @@ class Workdir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._removed = False
+
+    @property
+    def removed(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._removed
 
     def write(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """Write a new file. `name` is relative and may have folders, which are made with mode 0700.
@@ -142,10 +148,13 @@ class Workdir:
         It blocks for as long as the file system takes to free the files. Raises DigsigError if something
         resists.
         """
+        if self._removed:
+            return
         try:
             _remove(self.path)
         except OSError as error:
             raise DigsigError("a work directory cannot be removed", detail=str(error)) from error
+        self._removed = True
 
 
 def _check_parent(parent: Path) -> None:

@@ -195,7 +195,7 @@ class Upload:
         except OSError:
             pass  # what could not be written is removed now
         try:
-            if self._workdir is not None:
+            if self._workdir is not None and not self._workdir.removed:
                 await self._uploads.in_thread(self._workdir.remove)
         except DigsigError as error:
             self.log.error("{error}", error=str(error), request_id=self.request_id, event="left-behind")
