@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,15 +36,15 @@ def logical_lines(data: bytes, max_bytes: int) -> Iterator[list[Token]]:
     """The lines that hold anything, with what a backslash continues joined. Raises `CsfSyntaxError`."""
     if len(data) > max_bytes:
         raise CsfSyntaxError(f"a CSF description of {len(data)} bytes; at most {max_bytes} are read")
-    # Latin-1 maps every byte to one character: comments may hold anything, and columns count bytes.
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
     pending: list[Token] = []
     continued = False
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, content in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), 1):
+        # Latin-1 maps every byte to one character: comments may hold anything, and columns count bytes.
+        line = content.decode("latin-1").removesuffix("\n").removesuffix("\r")
         # To cst the end of a comment is no end of a line: a comment of its own does not end what is continued.
         if continued and _COMMENT.match(line):
             continue
-        tokens, continued = _tokens(line.removesuffix("\r"), number)
+        tokens, continued = _tokens(line, number)
         pending += tokens
         if len(pending) > MAX_TOKENS:
             raise CsfSyntaxError(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from asn1crypto import algos, cms, core
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
+from digsigd.hab.der import CONTEXT_0, INTEGER, NULL, OCTET_STRING, OID, SEQUENCE, SET, Element, elements, integer, take
 from digsigd.hab.errors import FormatError
 from digsigd.hab.srk import PublicKey
 
@@ -20,10 +20,37 @@ HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha512": hashes.SHA512(),
 }
 
+# Object identifiers, DER without tag and length. RFC 5652 (CMS), RFC 5754 and RFC 8017 (algorithms).
+_SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
+_DATA = bytes.fromhex("2a864886f70d010701")
+_CONTENT_TYPE = bytes.fromhex("2a864886f70d010903")
+_MESSAGE_DIGEST = bytes.fromhex("2a864886f70d010904")
+_DIGEST_ALGORITHMS = {
+    bytes.fromhex("2b0e03021a"): "sha1",
+    bytes.fromhex("608648016503040201"): "sha256",
+    bytes.fromhex("608648016503040202"): "sha384",
+    bytes.fromhex("608648016503040203"): "sha512",
+}
+# The kind of signature, and the hash it is bound to; None where the signer's digest algorithm says it.
+_SIGNATURE_ALGORITHMS = {
+    bytes.fromhex("2a864886f70d010101"): ("rsa", None),
+    bytes.fromhex("2a864886f70d010105"): ("rsa", "sha1"),
+    bytes.fromhex("2a864886f70d01010b"): ("rsa", "sha256"),
+    bytes.fromhex("2a864886f70d01010c"): ("rsa", "sha384"),
+    bytes.fromhex("2a864886f70d01010d"): ("rsa", "sha512"),
+    bytes.fromhex("2a8648ce3d0401"): ("ecdsa", "sha1"),
+    bytes.fromhex("2a8648ce3d040302"): ("ecdsa", "sha256"),
+    bytes.fromhex("2a8648ce3d040303"): ("ecdsa", "sha384"),
+    bytes.fromhex("2a8648ce3d040304"): ("ecdsa", "sha512"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class CmsSignature:
-    """What a signature says: over a digest by `digest_algorithm`, by the holder of certificate (issuer, serial)."""
+    """What a signature says: over a digest by `digest_algorithm`, by the holder of certificate (issuer, serial).
+
+    `signed` is what `signature` is over, `kind` is "rsa" (PKCS #1 v1.5) or "ecdsa".
+    """
 
     digest_algorithm: str
     digest: bytes
@@ -38,75 +65,53 @@ class CmsSignature:
         """Read the DER of a ContentInfo. Raises `FormatError` for anything but the one form that HAB4 has."""
         try:
             return cls._parse(data)
-        except FormatError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-            # asn1crypto raises what its parts happen to raise on bytes that are none of its own.
-            raise FormatError(f"a signature that is no CMS: {type(error).__name__}") from None
+        except FormatError as error:
+            raise FormatError(f"a signature that is no CMS of HAB4's form: {error}") from None
 
     @classmethod
     def _parse(cls, data: bytes) -> CmsSignature:
-        info = cms.ContentInfo.load(data, strict=True)
-        if info["content_type"].native != "signed_data":
-            raise FormatError("a signature that is no CMS SignedData")
-        signed_data = info["content"]
-        signers = signed_data["signer_infos"]
-        if len(signers) != 1:
-            raise FormatError(f"a CMS signature with {len(signers)} signers; it must have 1")
-        signer = signers[0]
-        algorithm = _algorithm(signer["digest_algorithm"])
-        attributes = signer["signed_attrs"]
-        if isinstance(attributes, core.Void) or not len(attributes):
-            raise FormatError("a CMS signature without signed attributes")
-        values = {}
-        for attribute in attributes:
-            name = attribute["type"].native
-            if name in values or len(attribute["values"]) != 1:
-                raise FormatError(f"a CMS signature with more than one {name}")
-            values[name] = attribute["values"][0]
-        if "content_type" not in values or values["content_type"].native != "data":
-            raise FormatError("a CMS signature over something else than data")
-        if "message_digest" not in values:
-            raise FormatError("a CMS signature without the digest of what it signs")
-        if signer["sid"].name != "issuer_and_serial_number":
-            raise FormatError("a CMS signature that does not name its signer's certificate by issuer and serial number")
-        rest_is_plain = (
-            signed_data["version"].native == "v1"
-            and signer["version"].native == "v1"
-            and [_algorithm(one) for one in signed_data["digest_algorithms"]] == [algorithm]
-            and signed_data["encap_content_info"]["content_type"].native == "data"
-            and isinstance(signed_data["encap_content_info"]["content"], core.Void)
-            and isinstance(signed_data["certificates"], core.Void)
-            and isinstance(signed_data["crls"], core.Void)
-            and isinstance(signer["unsigned_attrs"], core.Void)
+        (info,) = take(data, SEQUENCE)
+        content_type, wrapped = take(info.content, OID, CONTEXT_0)
+        if content_type.content != _SIGNED_DATA:
+            raise FormatError("it is no SignedData")
+        (signed_data,) = take(wrapped.content, SEQUENCE)
+        # Certificates and revocation lists would stand before the signers, as [0] and [1].
+        version, algorithms, encapsulated, signers = take(signed_data.content, INTEGER, SET, SEQUENCE, SET)
+        (encapsulated_type,) = take(encapsulated.content, OID)
+        (signer,) = take(signers.content, SEQUENCE)
+        # Unsigned attributes would stand at the end, as [1].
+        signer_version, identity, digest_algorithm, attributes, signature_algorithm, signature = take(
+            signer.content, INTEGER, SEQUENCE, SEQUENCE, CONTEXT_0, SEQUENCE, OCTET_STRING
         )
-        if not rest_is_plain or info.dump(force=True) != data:
-            raise FormatError("a CMS signature with more or other parts than HAB4's have")
-        sid = signer["sid"].chosen
-        # What is signed is the DER of the SET, not of the [0] that stands in the message: RFC 5652, 5.4.
-        signed = attributes.untag().dump()
-        kind = signer["signature_algorithm"].signature_algo
-        if kind not in {"rsassa_pkcs1v15", "ecdsa"}:
-            raise FormatError(f"a CMS signature of the kind {kind}, which HAB4 does not have")
-        own_hash = signer["signature_algorithm"]["algorithm"].native
-        if own_hash not in {"rsassa_pkcs1v15", f"{algorithm}_rsa", f"{algorithm}_ecdsa"}:
-            raise FormatError(f"a CMS signature by {own_hash} over attributes with {algorithm}")
-        if not isinstance(signer["signature_algorithm"]["parameters"], core.Null | core.Void):
-            raise FormatError("a CMS signature whose algorithm has parameters")
+        issuer, serial = take(identity.content, SEQUENCE, INTEGER)
+        if encapsulated_type.content != _DATA or version.content != b"\1" or signer_version.content != b"\1":
+            raise FormatError("its content or its versions are not plain data's")
+        algorithm = _DIGEST_ALGORITHMS.get(_algorithm(digest_algorithm.content))
+        if algorithm is None:
+            raise FormatError("its digest algorithm is none of HAB4's")
+        (named,) = take(algorithms.content, SEQUENCE)
+        if _DIGEST_ALGORITHMS.get(_algorithm(named.content)) != algorithm:
+            raise FormatError(f"its signer's digest algorithm is {algorithm}, its own is not")
+        kind, bound_to = _SIGNATURE_ALGORITHMS.get(_algorithm(signature_algorithm.content), ("", None))
+        if not kind:
+            raise FormatError("its signature algorithm is none of HAB4's")
+        if bound_to not in {None, algorithm}:
+            raise FormatError(f"it is signed with {bound_to} over attributes with {algorithm}")
         return cls(
             digest_algorithm=algorithm,
-            digest=values["message_digest"].native,
-            issuer=sid["issuer"].dump(),
-            serial=sid["serial_number"].native,
-            signed=signed,
-            signature=signer["signature"].native,
+            digest=_signed_digest(attributes.content),
+            issuer=issuer.whole,
+            serial=integer(serial.content),
+            # What is signed is the DER of the SET, not of the [0] that stands in the message: RFC 5652, 5.4.
+            signed=bytes([SET]) + attributes.whole[1:],
+            signature=signature.content,
             kind=kind,
         )
 
     def is_by(self, key: PublicKey) -> bool:
         """Whether the holder of this key made it."""
         algorithm = HASHES[self.digest_algorithm]
-        return verifies(key, self.signature, self.signed, algorithm, "ecdsa" if self.kind == "ecdsa" else "rsa")
+        return verifies(key, self.signature, self.signed, algorithm, self.kind)
 
     def names(self, certificate: x509.Certificate) -> bool:
         """Whether it says that it was made with this certificate's key."""
@@ -132,8 +137,29 @@ def verifies(key: PublicKey, signature: bytes, data: bytes, algorithm: hashes.Ha
     return True
 
 
-def _algorithm(identifier: algos.DigestAlgorithm) -> str:
-    name = str(identifier["algorithm"].native)
-    if name not in HASHES or not isinstance(identifier["parameters"], core.Null | core.Void):
-        raise FormatError(f"a CMS signature with the digest algorithm {name}, which HAB4 does not have")
-    return name
+def _algorithm(identifier: bytes) -> bytes:
+    """The object identifier of an AlgorithmIdentifier without parameters, or with NULL for them."""
+    parts = elements(identifier)
+    if not parts or parts[0].tag != OID or [one.whole for one in parts[1:]] not in ([], [bytes([NULL, 0])]):
+        raise FormatError("one of its algorithms has parameters")
+    return parts[0].content
+
+
+def _signed_digest(attributes: bytes) -> bytes:
+    """The digest that signed attributes hold, which must also say that it is over data."""
+    found = elements(attributes)
+    if {one.tag for one in found} != {SEQUENCE} or found != sorted(found, key=lambda one: one.whole):
+        raise FormatError("its attributes are none, or not in the order of DER")
+    values: dict[bytes, Element] = {}
+    for attribute in found:
+        name, one_value = take(attribute.content, OID, SET)
+        value = elements(one_value.content)
+        if len(value) != 1 or name.content in values:
+            raise FormatError("one of its attributes has several values, or none")
+        values[name.content] = value[0]
+    content_type, digest = values.get(_CONTENT_TYPE), values.get(_MESSAGE_DIGEST)
+    if content_type is None or (content_type.tag, content_type.content) != (OID, _DATA):
+        raise FormatError("its attributes do not say that it is over data")
+    if digest is None or digest.tag != OCTET_STRING:
+        raise FormatError("its attributes hold no digest of what it signs")
+    return digest.content

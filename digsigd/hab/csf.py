@@ -138,20 +138,20 @@ class CsfBlob:
         for start, end in [*sorted(spans), (len(self.data), len(self.data))]:
             if start < position:
                 raise FormatError("two commands point at the same bytes", start)
-            gap = self.data[position:start]
-            padding = -position % 4
-            if len(gap) > padding + 3:
-                position += padding
-                tag, length, _ = _header(gap, padding, "what no command points at")
-                if tag != TAG_CERTIFICATE or any(gap[:padding]):
-                    raise FormatError(f"{len(gap)} bytes that belong to no command", position)
-                _check_version(gap[padding + 3], self.version, position + 3)
-                loose.append(gap[padding : padding + length])
-                gap = gap[padding + length :]
-            if len(gap) > 3 or any(gap):
-                raise FormatError(f"{len(gap)} bytes that belong to no command", start - len(gap))
+            aligned = position + -position % 4
+            if start - aligned > 3 and self.data[aligned] == TAG_CERTIFICATE:
+                _, length, version = _header(self.data[:start], aligned, "a certificate that no command points at")
+                _check_version(version, self.version, aligned + 3)
+                loose.append(self.data[aligned : aligned + length])
+                self._check_padding(position, aligned)
+                position = aligned + length
+            self._check_padding(position, start)
             position = end
         return tuple(loose)
+
+    def _check_padding(self, start: int, end: int) -> None:
+        if end - start > 3 or any(self.data[start:end]):
+            raise FormatError(f"{end - start} bytes that belong to no command", start)
 
 
 def _check_version(version: int, wanted: int, offset: int) -> None:

@@ -40,12 +40,11 @@ def check_layout(commands: Sequence[Sequence[Block]], size: int, read: Read, *, 
     rooms = []
     for ivt in ivts:
         _check_pointers(ivt, every, size, read)
-        room = _room(ivt, every, size, read)
-        if room is not None:
-            rooms.append(room)
+        rooms.append(_room(ivt, every, size, read))
     # Several IVTs (an SPL's and a FIT's, say) have a CSF each; which one this is for, nothing tells. A blob that fits
     # none is wrong for sure.
-    return Layout(ivts, max(rooms, default=None))
+    bounds = [room for room in rooms if room is not None]
+    return Layout(ivts, max(bounds) if bounds and len(bounds) == len(rooms) else None)
 
 
 def check_room(layout: Layout, blob_length: int) -> None:

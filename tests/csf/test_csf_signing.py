@@ -1,0 +1,59 @@
+"""What the policy lets through, a real cst signs, and the signature holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from digsigd import csf
+from digsigd.trial import TrialPki
+from tests.csf.signing import Artifact, Signer, commands, meaning
+from tests.csf.test_csf_policy import ACCEPTED, CAAM_MID, UID
+from tests.csf.texts import BASE, BLOCK, changed
+
+ARTIFACT = Artifact.of_size("flash.bin", 0x8000)
+
+
+# A chain of keys needs an IMG certificate with the CA flag, which NXP's scripts do not make.
+@pytest.mark.parametrize("name", [name for name in ACCEPTED if name != "a chain of keys"])
+def test_what_is_accepted_is_signed(signer: Signer, normal_pki: TrialPki, fast_pki: TrialPki, name: str) -> None:
+    """The blob holds the commands of the text in their order, with nothing changed on the way."""
+    pki = fast_pki if name == "fast authentication" else normal_pki
+    signed = signer.sign(ACCEPTED[name].encode(), pki.files, ARTIFACT)
+    assert commands(signed.blob) == meaning(csf.parse(ACCEPTED[name].encode()))
+
+
+@pytest.mark.parametrize("name", csf.ALLOWABLE)
+def test_what_is_allowed_is_signed(signer: Signer, normal_pki: TrialPki, name: str) -> None:
+    """Each unlock gets into the blob with its engine, its bit and its UID."""
+    engine, feature = csf.ALLOWABLE[name]
+    uid = f"\n{UID}" if feature in {"FIELD RETURN", "SCS", "JTAG"} else ""
+    text = changed(CAAM_MID, f"Engine = {engine}\nFeatures = {feature}{uid}").encode()
+    signed = signer.sign(text, normal_pki.files, ARTIFACT, name)
+    assert commands(signed.blob) == meaning(csf.parse(text))
+
+
+def test_64_blocks_are_signed(signer: Signer, normal_pki: TrialPki) -> None:
+    """The largest number that is accepted is far from what overflows cst."""
+    blocks = ", \\\n".join(f'{0x7E0FC0 + n * 32:#x} {n * 32:#x} 0x20 "flash.bin"' for n in range(64))
+    signed = signer.sign(changed(BLOCK, blocks).encode(), normal_pki.files, ARTIFACT)
+    assert signed.verified.blocks == 64
+    assert signed.verified.bytes_covered == 64 * 32
+
+
+# cst 3.4.1 cannot open DER keys without a pass phrase; 4.0.1 can.
+@pytest.mark.parametrize(("encoding", "encrypted"), [("pem", True), ("pem", False), ("der", True)])
+def test_every_form_of_keys_is_found_by_cst(signer: Signer, encoding: str, encrypted: bool) -> None:
+    """PEM and DER, with and without a pass phrase, in folders and flat: what was planned is what cst opens."""
+    pki = TrialPki.make("p256", srks=1, encoding=encoding, encrypted=encrypted)  # type: ignore[arg-type]
+    text = pki.csf('0x7e0fc0 0x0 0x2000 "flash.bin"', prefix="../").encode()
+    flat = {name.rpartition("/")[2]: content for name, content in pki.files.items()}
+    for members in (pki.files, flat):
+        assert signer.sign(text, members, ARTIFACT).verified.srk == 1
+
+
+def test_the_longest_names_never_reach_cst(signer: Signer, normal_pki: TrialPki) -> None:
+    """Paths beyond what cst is used to, of any characters, are for us to read."""
+    long = "/ä" * 71 + "/"
+    text = BASE.replace('File = "', f'File = "{long}').replace("flash.bin", f"{long}#[x]=,\\flash.bin")
+    assert max(len(name.encode()) for name in text.split('"')[1::2]) == 253
+    assert signer.sign(text.encode(), normal_pki.files, ARTIFACT).verified.blocks == 1

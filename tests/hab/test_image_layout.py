@@ -1,0 +1,309 @@
+"""IVTs, the blocks over them, and the room for the CSF."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from digsigd import hab
+from digsigd.hab.ivt import looks_like_ivt
+from digsigd.trial import TrialImage
+
+IMAGE = TrialImage.of_size(0x4000)
+WHOLE = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
+LOAD = 0x40480000
+
+
+class File:
+    """A file to read from, which counts how often and how much it is read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.reads = 0
+        self.bytes_read = 0
+
+    def __call__(self, offset: int, length: int) -> bytes:
+        assert offset >= 0
+        assert length > 0
+        self.reads += 1
+        data = self.data[offset : offset + length]
+        self.bytes_read += len(data)
+        return data
+
+
+def layout(data: bytes, *commands: Sequence[hab.Block], require_ivt: bool = True) -> hab.Layout:
+    return hab.check_layout(commands, len(data), File(data), require_ivt=require_ivt)
+
+
+def refused(check: str, data: bytes, *commands: Sequence[hab.Block], require_ivt: bool = True) -> str:
+    """What the error of this check says."""
+    with pytest.raises(hab.VerificationError) as error:
+        layout(data, *commands, require_ivt=require_ivt)
+    assert error.value.check == check
+    return str(error.value)
+
+
+def ivt(self_address: int, csf: int, *, boot_data: int = 0, dcd: int = 0, version: int = 0x41) -> bytes:
+    return bytes([0xD1, 0, 0x20, version]) + struct.pack("<7I", LOAD, 0, dcd, boot_data, self_address, csf, 0)
+
+
+def kernel(size: int, room: int, **changes: int) -> tuple[bytes, hab.Block]:
+    """An image of `size` bytes with its IVT behind, then `room` for the CSF, and the block over image and IVT."""
+    table = ivt(**{"self_address": LOAD + size, "csf": LOAD + size + 0x20, **changes})
+    return bytes(size) + table + bytes(room), hab.Block(LOAD, 0, size + 0x20)
+
+
+def test_an_ivt_at_the_start_of_a_block_is_found() -> None:
+    """An SPL's, with the addresses it holds."""
+    (found,) = hab.find_ivts([WHOLE], File(IMAGE.data))
+    assert found == hab.Ivt(0, 0x7E1000, 0, 0x7E0FE0, 0x7E0FC0, 0x7E0FC0 + 0x2000)
+    assert found.offset_of(found.csf) == 0x2000
+    assert found.offset_of(0x7E0000) == -0xFC0
+
+
+def test_an_ivt_at_the_end_of_a_block_is_found() -> None:
+    """A kernel's or a FIT's."""
+    data, block = kernel(0x1000, 0x2000)
+    (found,) = hab.find_ivts([block], File(data))
+    assert found.offset == 0x1000
+
+
+@pytest.mark.parametrize("version", [0x40, 0x41, 0x43, 0x4F])
+def test_every_version_of_hab4_is_an_ivt(version: int) -> None:
+    """Tools write different ones."""
+    assert hab.Ivt.parse(ivt(0x100, 0x200, version=version)).self_address == 0x100
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "32 bytes, not 0"),
+        (ivt(0, 0)[:31], "32 bytes, not 31"),
+        (ivt(0, 0) + b"\0", "32 bytes, not 33"),
+        (ivt(0, 0, version=0x30), "not d1 00 20 30"),
+        (b"\xd4" + ivt(0, 0)[1:], "not d4 00 20 41"),
+        (b"\xd1\0\x21" + ivt(0, 0)[3:], "not d1 00 21 41"),
+    ],
+)
+def test_bytes_that_are_no_ivt_are_refused(data: bytes, says: str) -> None:
+    """The error gives the bytes, and where they stand."""
+    with pytest.raises(hab.FormatError, match=says) as error:
+        hab.Ivt.parse(data, 0x400)
+    assert error.value.offset == 0x400
+    assert not looks_like_ivt(data) or len(data) > 32
+
+
+def test_a_good_layout_gives_the_room_for_the_csf() -> None:
+    """The trial image's, whose boot data counts the CSF in."""
+    found = layout(IMAGE.data, [WHOLE])
+    assert found.room == 0x2000
+    hab.check_room(found, 0x2000)
+    with pytest.raises(hab.VerificationError, match="has 0x2001 bytes, the room for it only 0x2000") as error:
+        hab.check_room(found, 0x2001)
+    assert error.value.check == "room"
+
+
+@pytest.mark.parametrize("commands", [[[WHOLE, WHOLE]], [[]], [[WHOLE], []]])
+def test_blocks_of_a_command_stand_apart(commands: list[list[hab.Block]]) -> None:
+    """None twice, and never none at all."""
+    refused("blocks", IMAGE.data, *commands)
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        (hab.Block(0x7E0FC0, 0, 0), "0x7e0fc0 0x0 0x0 is empty"),
+        (hab.Block(0x7E0FC0, 0, 0x4001), "ends at 0x4001, the file at 0x4000"),
+        (hab.Block(0x7E0FC0, 0x4000, 1), "ends at 0x4001, the file at 0x4000"),
+        (hab.Block(0x7E0FC0, 0xFFFFFFFF, 0xFFFFFFFF), "the file at 0x4000"),
+        (hab.Block(0xFFFFF000, 0, 0x1001), "beyond the 32-bit address space"),
+    ],
+)
+def test_blocks_lie_inside_the_file(block: hab.Block, says: str) -> None:
+    """And inside the address space; the error gives the numbers."""
+    assert says in refused("blocks", IMAGE.data, [block])
+    assert says in refused("blocks", IMAGE.data, [WHOLE], [block])
+
+
+def test_overlapping_blocks_are_refused() -> None:
+    """In the file or in memory, whatever their order."""
+    first = hab.Block(0x7E0FC0, 0, 0x1000)
+    in_file = hab.Block(0x900000, 0xFFF, 0x10)
+    in_memory = hab.Block(0x7E0FC0 + 0xFFF, 0x1800, 0x10)
+    for blocks in ([first, in_file], [in_file, first]):
+        assert "0xfff 0x10 overlap in the file" in refused("blocks", IMAGE.data, blocks)
+    for blocks in ([first, in_memory], [in_memory, first]):
+        assert "overlap in memory" in refused("blocks", IMAGE.data, blocks)
+
+
+def test_neighbours_do_not_overlap() -> None:
+    """One ends where the next begins."""
+    blocks = [hab.Block(IMAGE.address + at, at, 0x400) for at in range(0, 0x2000, 0x400)]
+    assert layout(IMAGE.data, blocks[::-1]).room == 0x2000
+
+
+def test_blocks_of_several_commands_may_overlap() -> None:
+    """Two signatures over the same bytes harm nobody."""
+    assert layout(IMAGE.data, [WHOLE], [WHOLE]).room == 0x2000
+
+
+def test_blocks_that_miss_the_ivt_are_refused() -> None:
+    """The error says where there is one."""
+    past = hab.Block(IMAGE.address + 0x40, 0x40, 0x1000)
+    assert "there is one at 0x0 in the file, for the address 0x7e0fc0" in refused("ivt", IMAGE.data, [past])
+    at_1k = bytes(0x400) + IMAGE.data
+    assert "there is one at 0x400" in refused("ivt", at_1k, [hab.Block(0x900000, 0x800, 0x100)])
+
+
+def test_a_block_that_cuts_the_ivt_is_refused() -> None:
+    """The ROM reads all of its 32 bytes."""
+    refused("ivt", IMAGE.data, [hab.Block(IMAGE.address, 0, 0x1F)])
+    refused("ivt", IMAGE.data, [hab.Block(IMAGE.address + 1, 1, 0x1000)])
+
+
+def test_a_file_without_an_ivt_is_refused_unless_none_is_asked_for() -> None:
+    """An operator may say that a machine's images have none."""
+    data = bytes(0x3000)
+    assert refused("ivt", data, [WHOLE]).endswith("nor U-Boot accepts the image")
+    assert layout(data, [WHOLE], require_ivt=False) == hab.Layout((), None)
+    hab.check_room(hab.Layout((), None), 1 << 20)
+
+
+def test_a_wrong_address_is_refused_with_both() -> None:
+    """The block's and the IVT's own: the mistake people make most."""
+    says = refused("ivt", IMAGE.data, [hab.Block(0x920000, 0, 0x2000)])
+    assert "the IVT at 0x0 in the file says it is loaded to 0x7e0fc0" in says
+    assert "0x920000 0x0 0x2000 puts it at 0x920000" in says
+    data, block = kernel(0x1000, 0x2000)
+    says = refused("ivt", data, [hab.Block(LOAD + 0x1000, block.offset, block.length)])
+    assert "loaded to 0x40481000" in says
+    assert "puts it at 0x40482000" in says
+
+
+def test_a_csf_inside_a_block_is_refused() -> None:
+    """A signature cannot cover itself."""
+    blocks = [WHOLE, hab.Block(IMAGE.address + 0x2000, 0x2000, 0x40)]
+    assert "a block covers 0x2000, where the IVT at 0x0 has its CSF" in refused("room", IMAGE.data, blocks)
+    refused("room", IMAGE.data, [hab.Block(IMAGE.address, 0, 0x4000)])
+
+
+def test_a_csf_before_the_file_or_nowhere_is_refused() -> None:
+    """An IVT that points there is wrong."""
+    data, block = kernel(0x1000, 0x2000, csf=LOAD - 4)
+    assert "before the start of the file" in refused("room", data, [block])
+    data, block = kernel(0x1000, 0x2000, csf=0)
+    assert "the IVT at 0x1000 points at no CSF" in refused("ivt", data, [block])
+
+
+def test_boot_data_that_no_block_covers_is_refused() -> None:
+    """The ROM follows it before anything is authenticated."""
+    blocks = [hab.Block(IMAGE.address, 0, 0x28), hab.Block(IMAGE.address + 0x28, 0x28, 0x1000)]
+    assert "no block covers the boot data" in refused("ivt", IMAGE.data, blocks)
+    assert layout(IMAGE.data, [hab.Block(IMAGE.address, 0, 0x2C)]).room == 0x2000
+
+
+def test_a_dcd_that_no_block_covers_is_refused() -> None:
+    """All of its length."""
+    dcd = bytes([0xD2, 0, 0x30, 0x41])
+    data, block = kernel(0x1000, 0x2000, dcd=LOAD + 0x100)
+    data = data[:0x100] + dcd + data[0x104:]
+    assert layout(data, [block]).room == 0x2000
+    short = hab.Block(LOAD + 0x110, 0x110, 0xF10)
+    assert "no block covers the DCD" in refused("ivt", data, [short])
+
+
+def test_the_room_ends_at_the_file_at_the_next_block_or_at_the_boot_data() -> None:
+    """Whichever comes first."""
+    data, block = kernel(0x1000, 0x2000)
+    assert layout(data, [block]).room == 0x2000
+    assert layout(data, [block, hab.Block(0x900000, 0x1820, 0x40)]).room == 0x800
+    assert layout(IMAGE.data + bytes(0x1000), [WHOLE]).room == 0x2000
+    more = IMAGE.data[:0x24] + struct.pack("<I", 0x2800) + IMAGE.data[0x28:]
+    assert layout(more, [WHOLE]).room == 0x800
+    uncounted = IMAGE.data[:0x24] + struct.pack("<I", 0x2000) + IMAGE.data[0x28:]
+    assert layout(uncounted, [WHOLE]).room == 0x2000
+
+
+def test_a_csf_at_the_end_of_the_file_has_any_room() -> None:
+    """It will be appended."""
+    data, block = kernel(0x1000, 0)
+    assert layout(data, [block]).room is None
+
+
+def test_of_several_ivts_the_largest_room_counts() -> None:
+    """Which CSF is signed, nothing tells; one that is bounded by nothing takes any blob."""
+    spl = IMAGE.data
+    small, block = kernel(0x1000, 0x100)
+    both = [[WHOLE], [hab.Block(LOAD, len(spl), block.length)]]
+    found = layout(spl + small, *both)
+    assert [one.offset for one in found.ivts] == [0, len(spl) + 0x1000]
+    assert found.room == 0x2000
+    assert layout(spl + kernel(0x1000, 0)[0], *both).room is None
+
+
+def test_each_of_several_ivts_must_be_right() -> None:
+    """A good one makes up for no other."""
+    data, block = kernel(0x1000, 0x2000, csf=0)
+    second = hab.Block(LOAD, len(IMAGE.data), block.length)
+    assert "the IVT at 0x5000 points at no CSF" in refused("ivt", IMAGE.data + data, [WHOLE], [second])
+
+
+def test_blocks_are_digested_in_pieces() -> None:
+    """In the order given, whatever the size of a piece."""
+    blocks = [hab.Block(0, 0x1000, 0x234), hab.Block(0, 0, 0x1000), hab.Block(0, 0x3FFF, 1)]
+    data = b"".join(IMAGE.data[block.offset : block.end] for block in blocks)
+    for chunk in (1, 0x100, 1 << 20):
+        file = File(IMAGE.data)
+        assert hab.digest_blocks("sha256", blocks, file, chunk) == hashlib.sha256(data).digest()
+        assert file.bytes_read == len(data)
+    assert hab.digest_blocks("sha512", blocks, File(IMAGE.data)) == hashlib.sha512(data).digest()
+
+
+def test_a_file_that_ends_inside_a_block_has_no_digest() -> None:
+    """As when it is cut while it is read."""
+    with pytest.raises(hab.FormatError, match="ends inside the block 0x10 0x3ff0 0x20"):
+        hab.digest_blocks("sha256", [hab.Block(0x10, 0x3FF0, 0x20)], File(IMAGE.data))
+
+
+word = st.one_of(st.integers(0, 0x4100), st.integers(0, (1 << 32) - 1), st.sampled_from([LOAD, IMAGE.address]))
+any_block = st.builds(hab.Block, word, word, word)
+
+
+@settings(deadline=None)
+@given(
+    head=st.binary(max_size=64),
+    words=st.lists(word, min_size=7, max_size=7),
+    tail=st.binary(max_size=64),
+    commands=st.lists(st.lists(any_block, max_size=4), max_size=4),
+    require_ivt=st.booleans(),
+)
+@example(head=b"", words=[0] * 7, tail=b"", commands=[], require_ivt=True)
+def test_any_file_and_blocks_raise_nothing_but_habs_errors(
+    head: bytes, words: list[int], tail: bytes, commands: list[list[hab.Block]], require_ivt: bool
+) -> None:
+    """And little is read to tell."""
+    data = head + b"\xd1\0\x20\x41" + struct.pack("<7I", *words) + tail
+    inside = hab.Block(words[4] % (1 << 31), len(head), 32)
+    for tried in (commands, [*commands, [inside]], [[inside]]):
+        file = File(data)
+        with suppress(hab.HabError):
+            hab.check_room(hab.check_layout(tried, len(data), file, require_ivt=require_ivt), 0x1000)
+        blocks = sum(len(command) for command in tried)
+        assert file.reads <= 5 * blocks + 20
+        assert file.bytes_read <= 32 * file.reads
+
+
+def test_many_blocks_take_few_reads() -> None:
+    """Each is read at its start and its end; there is no search through the file."""
+    size = 64 << 10
+    blocks = [hab.Block(0x1000000 + at, at, 64) for at in range(0, size, 64)]
+    file = File(bytes(size))
+    with pytest.raises(hab.VerificationError, match="no block covers an IVT"):
+        hab.check_layout([blocks], size, file)
+    assert file.reads <= 2 * len(blocks) + 20
