@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from digsigd.csf import Policy
 from digsigd.settings import Settings, SettingsError, is_local, load, read_secret, workdir_of
 
 FILE = Path(__file__).parent.parent / "etc/digsigd.toml"
@@ -64,6 +65,8 @@ def test_the_file_we_ship_documents_every_key_with_its_default() -> None:
         for part in path:
             value = next(iter(value.values())) if part == "*" else value[part]
             default = {} if part == "*" else default.get(part, {})
+        if path[-1] == "allow":
+            Policy(frozenset(value))  # what is shown can be allowed
         if path == ("policy", "allow"):
             assert value == list(default)
         elif path[0] not in {"machines", "callers"} and path[-1] not in no_default:

@@ -44,13 +44,15 @@ class FileNeeded:
 class Resolved:
     """A description in our own names, and what has to stand under them.
 
-    `blocks` are those of each [Authenticate Data], in order; `blocks_line` is where the first of them stands.
+    `blocks` are those of each [Authenticate Data], in order; `blocks_line` is where the first of them stands, and
+    `srk_table_line` where the SRK table is named.
     `client_names` gives the client's name for each of ours.
     """
 
     description: Description
     files: tuple[FileNeeded, ...]
     srk_table: str
+    srk_table_line: int | None
     source_index: int
     hash_algorithm: str
     blocks: tuple[tuple[Block, ...], ...]
@@ -78,6 +80,7 @@ class _Resolution:
     def run(self, description: Description) -> Resolved:
         commands: list[Command] = []
         table, source_index, algorithm = "", 0, "sha256"
+        table_line: int | None = None
         blocks: list[tuple[Block, ...]] = []
         for command in description.commands:
             match command:
@@ -86,6 +89,7 @@ class _Resolution:
                     commands.append(command)
                 case InstallSrk():
                     table, source_index = self._table(command), command.source_index
+                    table_line = command.file_place[0]
                     commands.append(dataclasses.replace(command, file=SRK_TABLE))
                 case InstallCsfk() | InstallNocak() | InstallKey():
                     ours = self._certificate(command.file, command.file_place)
@@ -100,6 +104,7 @@ class _Resolution:
             description=Description(tuple(commands)),
             files=tuple(self._files),
             srk_table=table,
+            srk_table_line=table_line,
             source_index=source_index,
             hash_algorithm=algorithm,
             blocks=tuple(blocks),

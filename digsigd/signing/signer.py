@@ -210,6 +210,15 @@ class _Job:
         try:
             table = hab.SrkTable.parse(self._table)
         except hab.HabError as error:
+            name = self._plan.srk_table
+            others = ", ".join(
+                sorted(one for one in self._members if one != name and _is_srk_table(self._members[one]))
+            )
+            if others:
+                line = self._plan.srk_table_line
+                raise Refused(
+                    f"csf: line {line}: {name!r} is no SRK table", line=line, hint=f"in the key tarball is {others}"
+                ) from None
             raise BadTarball(f"the SRK table in the key tarball is bad: {error}") from None
         pinned = self._rules.fuse_value
         if pinned is not None and table.fuse_value != pinned:
@@ -279,6 +288,14 @@ class _Job:
         with suppress(DigsigError):
             self._workdir.remove()
         return Signed(blob, tuple(result.notes)), str(result)
+
+
+def _is_srk_table(data: bytes) -> bool:
+    try:
+        hab.SrkTable.parse(data)
+    except hab.HabError:
+        return False
+    return True
 
 
 def _reader(descriptor: int) -> Callable[[int, int], bytes]:

@@ -53,6 +53,12 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     wrong = dict(pki.files)
     wrong["keys/key_pass.txt"] = b"wrong\nwrong\n"
     daemon.put_keys("with-a-wrong-pass-phrase", TrialPki(wrong, pki.kind, pki.fast_auth, pki.srk_table).tarball())
+    fuses = tarfile.TarInfo("crts/SRK_1_2_fuse.bin")
+    fuses.size = len(pki.fuse_value)
+    daemon.put_keys("with-a-fuse-file", pki.tarball(extra=[(fuses, pki.fuse_value)]))
+    broken = dict(pki.files)
+    broken[pki.table()] = pki.srk_table[:-5]
+    daemon.put_keys("with-a-broken-table", TrialPki(broken, pki.kind, pki.fast_auth, pki.srk_table).tarball())
     yield daemon.start()
     daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
     daemon.stop()
@@ -227,6 +233,13 @@ TABLE = {
     "cst refused it": Row(posted(machine="with-a-wrong-pass-phrase"), 422, ["cst refused"]),
     "unknown version": Row(posted(cstversion="2.3.3"), 422, ["no cst 2.3.3", "3.4.1", "4.0.1"]),
     "no such backend": Row(posted(backend="pkcs11"), 422, ["pkcs11"]),
+    "a fuse file for an SRK table": Row(
+        lambda daemon, pki: daemon.post(pki, machine="with-a-fuse-file", csf=edited(pki, "_table.bin", "_fuse.bin")),
+        422,
+        ["line 10", "SRK_1_2_fuse.bin", "SRK_1_2_table.bin"],
+        line=10,
+    ),
+    "a broken SRK table": Row(posted(machine="with-a-broken-table"), 500, ["SRK table"], problem="bad-key-tarball"),
     "bad tarball": Row(posted(machine="with-garbage"), 500, ["tarball"], problem="bad-key-tarball"),
     "hostile tarball": Row(posted(machine="with-a-link"), 500, ["tarball", "link"], problem="bad-key-tarball"),
     "cst crashed": Row(posted(cstversion="crashing"), 500, ["SIGSEGV"], problem="cst-failed"),

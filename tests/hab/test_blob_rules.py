@@ -231,8 +231,8 @@ def test_loose_certificates_belong_to_fast_authentication() -> None:
 
 def test_other_commands_change_nothing_and_some_are_noted() -> None:
     """U-Boot refuses what writes, checks or sets the MID; the boot ROM does not."""
-    more = other(0xB2, 0x1D, bytes(4)), other(0xB4, 0x1D), other(0xC0, 5), other(0xB1, 1, bytes(4))
-    refused = other(0xCC, 4, bytes(8)), other(0xCF, 4, bytes(8)), other(0xB1, 3, bytes(4))
+    more = other(0xB2, 0x1D, bytes(4)), other(0xB4, 0x1D), other(0xC0, 5), other(0xB1, 3, bytes(4))
+    refused = other(0xCC, 4, bytes(8)), other(0xCF, 4, bytes(8)), other(0xB1, 1, bytes(4))
     pieces = install_srk(TABLE), SRK_CSFK, CSF, *more, *refused, SRK_IMG, IMAGE
     block = hab.Block(BLOCK[0], 0, BLOCK[1])
     digest = hashlib.sha256(DATA).digest()
