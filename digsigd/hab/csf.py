@@ -32,7 +32,7 @@ NAMES = {
 SRK_TABLE, X509, CMS = 0x03, 0x09, 0xC5  # protocols: HAB_PCL_SRK, HAB_PCL_X509, HAB_PCL_CMS
 INSTALL_CSFK_FLAG = 0x02  # HAB_CMD_INS_KEY_CSF
 SET_MID = 0x01  # HAB_VAR_CFG_ITM_MID; 0x03 sets the default engine
-MAX_COMMANDS = 256
+MAX_HEADER_LENGTH = 768  # HAB_CSF_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,11 @@ class CsfBlob:
             raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not {tag:#x}", 0)
         if version & 0xF0 != 0x40:
             raise FormatError(f"a CSF of version {version:#x}; HAB4's are 0x40 to 0x4f", 3)
+        if length > MAX_HEADER_LENGTH:
+            raise FormatError(f"a CSF whose commands have {length} bytes; HAB4 takes {MAX_HEADER_LENGTH}", 1)
         commands: list[Command] = []
         position = 4
         while position < length:
-            if len(commands) == MAX_COMMANDS:
-                raise FormatError(f"a CSF of more than {MAX_COMMANDS} commands", position)
             command, position = _command(data, position, length)
             commands.append(command)
         blob = cls(data, length, version, tuple(commands))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +15,9 @@ from digsigd.hab.errors import FormatError
 
 IVT_SIZE = 0x20
 BOOT_DATA_SIZE = 12
+# Where an IVT may stand in a file apart from the ends of a block: NXP's boot devices have it at these offsets (i.MX 8M
+# reference manuals, "Image Vector Table offset"), and FITs and kernels on a multiple of 4 KiB.
+USUAL_PLACES = (0x0, 0x400, *range(0x1000, 0x10001, 0x1000))
 # Tag 0xD1, length 0x0020 (big endian), then the version: 0x40 to 0x43 have been seen.
 _IVT_START = b"\xd1\x00\x20"
 
@@ -60,9 +63,14 @@ class Ivt:
         entry, _, dcd, boot_data, self_address, csf, _ = struct.unpack_from("<7I", data, 4)
         return cls(offset, entry, dcd, boot_data, self_address, csf)
 
+    @property
+    def base(self) -> int:
+        """Where the first byte of the file is in memory, if the file is loaded as one with its IVT; may be negative."""
+        return self.self_address - self.offset
+
     def offset_of(self, address: int) -> int:
         """The file offset of an address near the IVT. Negative where that lies before the file."""
-        return self.offset + address - self.self_address
+        return address - self.base
 
 
 def looks_like_ivt(data: bytes) -> bool:
@@ -71,21 +79,29 @@ def looks_like_ivt(data: bytes) -> bool:
 
 
 def find_ivts(blocks: Sequence[Block], read: Read) -> tuple[Ivt, ...]:
-    """The IVTs that blocks cover whole: at the start of a block or in its last 32 bytes.
+    """The IVTs that blocks cover whole: at the start of a block or in its last 32 bytes, else at a usual place.
 
-    An SPL's block starts with its IVT; the block of a FIT tree or a kernel ends with it. Only an IVT that says of
-    itself that it stands where its block puts it is one.
+    An SPL's block starts with its IVT; the block of a FIT tree or a kernel ends with it; barebox's blocks may start
+    0x400 bytes before it. Only an IVT that says of itself that it stands where its block puts it is one. Usual places
+    come last, since a block may well cover another image whole, with its IVT and CSF: U-Boot's FIT with its FDT does.
     """
+    ends = ((block, place) for block in blocks for place in (block.offset, block.end - IVT_SIZE))
+    return _matching(ends, read) or _matching(((block, place) for place in USUAL_PLACES for block in blocks), read)
+
+
+def _matching(places: Iterable[tuple[Block, int]], read: Read) -> tuple[Ivt, ...]:
+    """The IVTs at these places, each inside its block, in the order of the file."""
     found: dict[int, Ivt] = {}
-    for block in blocks:
-        if block.length < IVT_SIZE:
+    seen: dict[int, bytes] = {}
+    for block, place in places:
+        if place < block.offset or place + IVT_SIZE > block.end:
             continue
-        for place in {block.offset, block.end - IVT_SIZE}:
-            data = read(place, IVT_SIZE)
-            if looks_like_ivt(data):
-                ivt = Ivt.parse(data, place)
-                if ivt.self_address == block.address + place - block.offset:
-                    found[place] = ivt
+        if place not in seen:
+            seen[place] = read(place, IVT_SIZE)
+        if looks_like_ivt(seen[place]):
+            ivt = Ivt.parse(seen[place], place)
+            if ivt.self_address == block.address + place - block.offset:
+                found[place] = ivt
     return tuple(found[place] for place in sorted(found))
 
 

@@ -33,6 +33,8 @@ CURVES: dict[int, tuple[type[ec.EllipticCurve], int]] = {
     0x4D: (ec.SECP384R1, 48),
     0x4E: (ec.SECP521R1, 66),
 }
+# In bits: what NXP's hab4_pki_tree.sh makes. Newer ones leave 1024 out, but there are boards with such keys.
+RSA_SIZES = (1024, 2048, 3072, 4096)
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
@@ -89,6 +91,17 @@ class SrkTable:
     def fuse_words(self) -> tuple[int, ...]:
         """The fuse value as eight 32-bit words, in the order and form of U-Boot's `fuse prog`."""
         return struct.unpack("<8I", self.fuse_value)
+
+
+def why_not_hab(key: PublicKey) -> str | None:
+    """Why HAB4 has no such key, by its curve or its size; None where it has."""
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size in RSA_SIZES:
+            return None
+        return f"an RSA key of {key.key_size} bits; HAB4 has {', '.join(str(size) for size in RSA_SIZES)}"
+    if any(isinstance(key.curve, curve) for curve, _ in CURVES.values()):
+        return None
+    return f"an ECDSA key on {key.curve.name}; HAB4 has {', '.join(curve().name for curve, _ in CURVES.values())}"
 
 
 def _record(data: bytes, start: int) -> tuple[SrkRecord, int]:

@@ -22,7 +22,7 @@ from digsigd.hab.cms import HASHES, CmsSignature, verifies
 from digsigd.hab.csf import Authenticate, CsfBlob, InstallKey, OtherCommand
 from digsigd.hab.errors import FormatError, VerificationError
 from digsigd.hab.ivt import Block
-from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable
+from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable, why_not_hab
 
 SRK_INDEX, CSFK_INDEX = 0, 1  # HAB_IDX_SRK, HAB_IDX_CSFK
 LAST_INDEX = 5
@@ -194,6 +194,8 @@ class _Verification:
         record: SrkRecord = self._table.records[command.source]
         if record.key is None:
             raise VerificationError("srk-index", f"the table has only a hash of SRK {command.source + 1}, no key")
+        if why := why_not_hab(record.key):
+            raise VerificationError("srk-table", f"SRK {command.source + 1} is {why}")
         self._keys[SRK_INDEX] = _Key(record.key, record.ca, None)
 
     def _install_certificate(self, command: InstallKey) -> None:
@@ -219,6 +221,8 @@ class _Verification:
         key = certificate.public_key()
         if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
             raise VerificationError("certificate", f"{name} is neither RSA nor ECDSA")
+        if why := why_not_hab(key):
+            raise VerificationError("certificate", f"{name} is {why}")
         self._keys[command.target] = _Key(key, _is_ca(certificate), certificate)
         self._note_dates(certificate, name)
         self._certificates.append(

@@ -30,9 +30,11 @@ def rows(head: str) -> list[list[str]]:
 
 def with_ivt(artifact: Artifact, block: csf.Block) -> bytes:
     """The artifact as its block needs it: an SPL has its IVT at the start, the others at the end of the block."""
-    start = 0 if block.address == 0x7E0FC0 else block.length - 0x20
+    spl = block.address == 0x7E0FC0
+    start = 0 if spl else block.length - 0x20
     ivt = block.address + start
-    table = b"\xd1\x00\x20\x41" + struct.pack("<7I", ivt + 0x40, 0, 0, 0, ivt, block.address + block.length, 0)
+    entry = block.address + 0x40 * spl
+    table = b"\xd1\x00\x20\x41" + struct.pack("<7I", entry, 0, 0, 0, ivt, block.address + block.length, 0)
     place = block.offset + start
     return artifact.data[:place] + table + artifact.data[place + 0x20 :]
 

@@ -54,7 +54,7 @@ def test_what_is_to_be_digested_stands_in_the_blob(signing: Signing, version: st
 @both_versions
 @pytest.mark.parametrize("count", [2, 64, 86])
 def test_many_blocks_are_proven(signing: Signing, version: str, count: int) -> None:
-    """Up to what cst can hold."""
+    """Up to the 768 bytes of commands that cst and HAB can hold."""
     verified = signing.sign(signing.pki("p256"), version, blocks=strips(count)).verify()
     assert (verified.blocks, verified.bytes_covered) == (count, count * 0x10)
 

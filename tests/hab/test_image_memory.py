@@ -1,0 +1,133 @@
+"""What HAB finds in memory when it checks a CSF: where an IVT points, what the ROM has loaded, and the CSF itself."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from digsigd import hab
+from tests.hab.test_image_layout import IMAGE, LOAD, WHOLE, kernel, layout, refused
+
+
+def test_an_entry_point_that_no_block_covers_is_refused() -> None:
+    """Its first word; 0 is none, and in the CSF there is no code."""
+    table = hab.Block(IMAGE.address, 0, 0x40)
+    says = refused("ivt", IMAGE.data, [table])
+    assert "the entry point that the IVT at 0x0 points at, 4 bytes in memory at 0x7e1000, and HAB refuses" in says
+    refused("ivt", IMAGE.data, [table, hab.Block(IMAGE.address + 0x40, 0x40, 3)])
+    for commands in ([[table, hab.Block(IMAGE.address + 0x40, 0x40, 4)]], [[table], [WHOLE]]):
+        assert layout(IMAGE.data, *commands).room == 0x2000
+    for entry in (0, IMAGE.address + 0x2000, IMAGE.address - 4, IMAGE.address + 0x1FFD):
+        data = IMAGE.data[:4] + struct.pack("<I", entry) + IMAGE.data[8:]
+        assert f"4 bytes in memory at {entry:#x}," in refused("ivt", data, [WHOLE])
+
+
+def test_an_entry_point_may_be_in_any_block() -> None:
+    """Of another command and from elsewhere in the file, as the parts of a FIT are."""
+    data, block = kernel(0x1000, 0x2000)
+    data = data[:0x1004] + struct.pack("<I", 0x920010) + data[0x1008:]
+    refused("ivt", data, [block])
+    assert layout(data, [block], [hab.Block(0x920000, 0x1800, 0x40)]).ivts
+
+
+def test_a_block_that_is_not_what_the_rom_loads_is_refused() -> None:
+    """Where the boot data says that the ROM loads the file, address and offset go together."""
+    head = hab.Block(IMAGE.address, 0, 0x100)
+    says = refused("blocks", IMAGE.data, [head, hab.Block(IMAGE.address + 0x100, 0x180, 0x100)])
+    assert "0x7e10c0 0x180 0x100 is not what the ROM loads to 0x7e10c0" in says
+    assert says.endswith("that stands at 0x100 in the file")
+    refused("blocks", IMAGE.data, [head], [hab.Block(IMAGE.address - 0xFF, 0x100, 0x100)])
+    refused("blocks", IMAGE.data, [head], [hab.Block(IMAGE.address + 0x3FFF, 0x100, 0x100)])
+    for address in (IMAGE.address - 0x100, IMAGE.address + 0x4000, 0x920000):
+        assert layout(IMAGE.data, [head, hab.Block(address, 0x200, 0x100)]).room == 0x2000
+
+
+def test_boot_data_longer_than_the_file_tells_nothing_of_what_is_behind_it() -> None:
+    """Images that run in flash have the length of the flash there; what else is in it, this file does not say."""
+    head = hab.Block(IMAGE.address, 0, 0x100)
+    data = IMAGE.data[:0x24] + struct.pack("<I", 0x800000) + IMAGE.data[0x28:]
+    assert layout(data, [head, hab.Block(IMAGE.address + 0x4000, 0x200, 0x100)]).room == 0x2000
+    refused("blocks", data, [head, hab.Block(IMAGE.address + 0x3FFF, 0x200, 0x100)])
+
+
+def test_what_the_rom_does_not_load_may_be_anywhere() -> None:
+    """A FIT's and a kernel's IVT have no boot data: U-Boot puts their parts where it likes."""
+    data, block = kernel(0x1000, 0x2000)
+    low = hab.Block(LOAD - 0x800, 0x1800, 0x100)
+    assert layout(data, [block, low]).ivts
+
+
+def test_a_block_over_the_csf_in_memory_is_refused() -> None:
+    """Wherever its bytes are in the file; where the CSF is, the ROM hashes the CSF."""
+    data, block = kernel(0x1000, 0x2000)
+    for address in (LOAD + 0x1020, LOAD + 0x1021 - 0x40):
+        over = hab.Block(address, 0x1800, 0x40)
+        assert "covers 0x40481020 in memory, where the IVT at 0x1000 has its CSF" in refused(
+            "blocks", data, [block], [over]
+        )
+    assert layout(data, [block], [hab.Block(LOAD + 0x1420, 0x1C20, 0x40)]).room == 0x400
+    assert layout(data + bytes(0x8000), [block], [hab.Block(LOAD + 0x1520, 0x8000, 0x40)]).room == 0x500
+
+
+def test_of_several_ivts_one_must_fit_memory() -> None:
+    """A CSF is for one of them; the parts of the other may be loaded over this one later."""
+    data, block = kernel(0x1000, 0x2000)
+    second = hab.Block(LOAD, len(IMAGE.data), block.length)
+    part = hab.Block(IMAGE.address + 0x800, len(IMAGE.data) + 0x1800, 0x100)
+    head = hab.Block(IMAGE.address, 0, 0x100)
+    assert len(layout(IMAGE.data + data, [head], [second, part]).ivts) == 2
+    over_both = hab.Block(LOAD + 0x1020, len(IMAGE.data) + 0x1800, 0x100)
+    assert "is not what the ROM loads" in refused("blocks", IMAGE.data + data, [head, second], [part], [over_both])
+
+
+def test_a_dcd_for_serial_download_may_be_loaded_over() -> None:
+    """The image comes after it; other bytes there are refused."""
+    dcd = bytes([0xD2, 0, 0x30, 0x41]).ljust(0x30, b"\x01")
+    data = IMAGE.data[:0x100] + dcd + IMAGE.data[0x130:]
+    there = hab.Block(IMAGE.address + 0x1000, 0x100, 0x30)
+    assert layout(data, [hab.Block(IMAGE.address, 0, 0x800)], [there]).room == 0x2000
+    for changed in (b"\xd1" + dcd[1:], dcd[:2] + b"\x2f" + dcd[3:]):
+        refused("blocks", data[:0x100] + changed + data[0x130:], [hab.Block(IMAGE.address, 0, 0x800)], [there])
+
+
+def test_boot_data_that_no_block_covers_is_refused() -> None:
+    """The ROM follows it before anything is authenticated. One block must have all of it, from where the IVT is."""
+    blocks = [hab.Block(IMAGE.address, 0, 0x28), hab.Block(IMAGE.address + 0x28, 0x28, 0x1000)]
+    assert "no block covers the boot data" in refused("ivt", IMAGE.data, blocks)
+    code = hab.Block(IMAGE.address + 0x40, 0x40, 4)
+    assert layout(IMAGE.data, [hab.Block(IMAGE.address, 0, 0x2C), code]).room == 0x2000
+    elsewhere = hab.Block(IMAGE.address + 0x20, 0x100, 0x100)
+    says = refused("ivt", IMAGE.data, [hab.Block(IMAGE.address, 0, 0x20), elsewhere])
+    assert "the boot data that the IVT at 0x0 points at, 12 bytes in memory at 0x7e0fe0" in says
+    data, block = kernel(0x1000, 0x2000, boot_data=0x900000)
+    assert "12 bytes in memory at 0x900000" in refused("ivt", data, [block])
+
+
+def test_a_dcd_that_no_block_covers_is_refused() -> None:
+    """All of its length."""
+    dcd = bytes([0xD2, 0, 0x30, 0x41])
+    data, block = kernel(0x1000, 0x2000, dcd=LOAD + 0x100)
+    data = data[:0x100] + dcd + data[0x104:]
+    assert layout(data, [block]).room == 0x2000
+    first = hab.Block(LOAD, 0, 4)
+    for short in (hab.Block(LOAD + 0x110, 0x110, 0xF10), hab.Block(LOAD + 0x101, 0x101, 0xF1F)):
+        says = refused("ivt", data, [first, short])
+        assert "no block covers the DCD that the IVT at 0x1000 points at, 4 bytes in memory at 0x40480100" in says
+    parts = [hab.Block(LOAD, 0, 0x12F), hab.Block(LOAD + 0x12F, 0x12F, 0xEF1)]
+    assert "48 bytes in memory at 0x40480100" in refused("ivt", data, parts)
+
+
+@pytest.mark.parametrize("length", [0xF21, 0xFFFF])
+def test_a_dcd_longer_than_its_block_is_refused(length: int) -> None:
+    """Or than the file."""
+    data, block = kernel(0x1000, 0x2000, dcd=LOAD + 0x100)
+    data = data[:0x100] + struct.pack(">BHB", 0xD2, length, 0x41) + data[0x104:]
+    assert f"{length} bytes in memory at 0x40480100" in refused("ivt", data, [block])
+
+
+def test_a_dcd_outside_of_all_blocks_is_refused() -> None:
+    """Before the file, behind it, and anywhere else."""
+    for address in (LOAD - 0x100, LOAD + 0x1020, 0x910000):
+        data, block = kernel(0x1000, 0x2000, dcd=address)
+        assert "no block covers the DCD" in refused("ivt", data, [block])
