@@ -13,12 +13,14 @@ from twisted.internet.defer import TimeoutError as LateError
 from twisted.internet.interfaces import IReactorTime
 
 from digsigd.errors import BadTarball, KeyStoreFailed, KeyStoreTimeout, NoKeys
-from digsigd.keys.source import TARBALL, Fetched, InThread, checked
+from digsigd.keys.source import TARBALL, Fetched, InThread, being_written, checked
 
 # A file written to within one tick of the file system's clock looks the same as before: what is younger is read again
 # next time. Kernels tick every 1 to 10 ms; some network file systems only every second, and those have other inodes
 # or sizes as long as files are replaced as a whole.
 _YOUNG_NS = 50_000_000
+# How long whoever writes a file in place may pause before it is taken for finished.
+_PAUSE_OF_WRITERS_NS = 10_000_000_000
 _TRIES = 5
 _PAUSE = 0.05
 
@@ -97,13 +99,9 @@ def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) ->
         finally:
             os.close(descriptor)
         if _identity(after) == before and after.st_size == len(data):
-            return Fetched(data, version)
+            return Fetched(data, version, unfinished=_age(after.st_mtime_ns) < _PAUSE_OF_WRITERS_NS)
         time.sleep(_PAUSE)  # somebody is writing it; this is a thread
-    raise KeyStoreFailed(
-        f"the keys of machine {machine!r} are being written",
-        hint="try again",
-        detail=f"{path} changes while it is read",
-    )
+    raise being_written(machine, f"{path} changes while it is read")
 
 
 def _bytes_of(descriptor: int, path: Path, max_tarball: int) -> bytes:
@@ -121,4 +119,9 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _is_young(status: os.stat_result) -> bool:
-    return abs(time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)) < _YOUNG_NS
+    return _age(max(status.st_mtime_ns, status.st_ctime_ns)) < _YOUNG_NS
+
+
+def _age(written_ns: int) -> int:
+    """In nanoseconds; the clock of a file server may be ahead of ours."""
+    return abs(time.time_ns() - written_ns)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from digsigd.errors import KeyStoreFailed
-from digsigd.keys.http import COMMON, conditions, fetched, no_keys
+from digsigd.keys.http import COMMON, fetched, no_keys, unless_known
 from digsigd.keys.source import TARBALL, Fetched, InThread, checked
 from digsigd.keys.transfer import Answer, Transfer
 from digsigd.settings import S3Store, SettingsError
@@ -27,7 +27,9 @@ class Signature:
         try:
             from botocore.session import Session
         except ImportError:
-            raise SettingsError("keys.uri: s3:// needs botocore; install it with: pip install 'digsigd[s3]'") from None
+            raise SettingsError(
+                "keys.uri: s3:// needs botocore; install digsigd with its extra s3 (see README)"
+            ) from None
         self._session = Session()
         self.region = region or self._session.get_config_variable("region") or _DEFAULT_REGION
 
@@ -79,7 +81,7 @@ class S3Source:
     async def fetch(self, machine: str, known: Any) -> Fetched:
         """See `KeySource`. The version is the object's ETag."""
         url = f"{self._base}/{quote(checked(machine), safe='')}/{TARBALL}"
-        answer = await self._get(url, conditions(known))
+        answer = await unless_known(lambda more: self._get(url, more), known)
         code = _code_of(answer)
         if answer.status == 404 and code in {"NoSuchKey", ""}:
             raise no_keys(machine, url)

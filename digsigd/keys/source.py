@@ -9,6 +9,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from digsigd.errors import KeyStoreFailed
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,10 +31,12 @@ class Fetched:
     """A tarball as the store has it now. `data` is None where it is the version that was known already.
 
     `version` is anything that compares equal as long as the tarball is the same one; None where that cannot be told.
+    `unfinished` says that it may still be being written: where it ends too early, another try may find it whole.
     """
 
     data: bytes | None = field(repr=False)
     version: Any
+    unfinished: bool = False
 
 
 class KeySource(Protocol):
@@ -49,6 +53,11 @@ class KeySource(Protocol):
 
     async def close(self) -> None:
         """Give up connections."""
+
+
+def being_written(machine: str, detail: str) -> KeyStoreFailed:
+    """The error of a tarball that is not whole yet."""
+    return KeyStoreFailed(f"the keys of machine {machine!r} are being written", hint="try again", detail=detail)
 
 
 def checked(machine: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from digsigd.errors import BadTarball, NoKeys
-from digsigd.keys.source import InThread, KeySource
+from digsigd.keys.source import InThread, KeySource, being_written
+from digsigd.keys.tar import CutTarball
 from digsigd.keys.tarball import KeyTarball, read_tarball
 
 
@@ -76,7 +77,12 @@ class KeyStore:
             return Keys(tarball, str(self._source), "revalidated", self._clock.seconds() - began)
         if fetched.data is None:
             raise BadTarball("the key store sent no keys")
-        tarball = await self._in_thread(read_tarball, fetched.data, max_bytes=self._max_unpacked)
+        try:
+            tarball = await self._in_thread(read_tarball, fetched.data, max_bytes=self._max_unpacked)
+        except CutTarball as error:
+            if fetched.unfinished:
+                raise being_written(machine, f"{self._source}: written a moment ago, and {error.what}") from None
+            raise
         pinned = self._pins.get(machine)
         if pinned is not None and tarball.sha256 != pinned:
             self._forget(machine)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as LateError
-from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.ssl import PrivateCertificate, optionsForClientTLS
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
-from twisted.web.http import PotentialDataLoss
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IPolicyForHTTPS
-from zope.interface import implementer
 
 from digsigd.errors import DigsigError, KeyStoreFailed, KeyStoreTimeout
+from digsigd.keys.body import BadCoding, Body, Hangup, TooLong, file_in
+from digsigd.keys.connection import HEAD_BYTES, Endpoints, HeadTooLong, PlainAgent
+from digsigd.keys.source import InThread
 from digsigd.settings import Keys
 
 T = TypeVar("T")
@@ -35,18 +34,32 @@ _MAX_REDIRECTS = 3
 _ERROR_BYTES = 16 << 10
 # Before the second try; doubled before each further one, and spread by half to both sides.
 _FIRST_PAUSE = 0.2
+# RFC 3986, 3.2, of what a host of http can be. All parsers of addresses read this the same way.
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+# RFC 3986, 2.2 and 2.3, and the percent sign of what is escaped already.
+_AS_IT_IS = "!#$%&'()*+,/:;=?@[]~"
 
 HeadersFor = Callable[[str], Awaitable[Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of a fetch; `body` is whole for a 200, else its start. `url` is where it came from."""
+    """The end of a fetch; `body` is the file for a 200, else its start. `url` is where it came from, for operators."""
 
     status: int
     headers: Headers
     body: bytes = field(repr=False)
     url: str
+
+    def header(self, name: str) -> str | None:
+        """The value of a header that is there once and not empty. Raises `KeyStoreFailed` where it is no text."""
+        values = self.headers.getRawHeaders(name.encode(), [])
+        if len(values) != 1:
+            return None
+        try:
+            return values[0].decode() or None
+        except UnicodeDecodeError:
+            raise nonsense(self.url, f"the header {name} is no UTF-8") from None
 
 
 class _Again(Exception):
@@ -64,44 +77,40 @@ class _State:
     given_up: bool = False
 
 
-@implementer(IPolicyForHTTPS)
-class TlsPolicy:
-    """Whom to trust (None: the system's authorities) and the certificate to show (None: none)."""
-
-    def __init__(self, trust_root: Any, certificate: PrivateCertificate | None) -> None:
-        self._trust_root = trust_root
-        self._certificate = certificate
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:  # noqa: ARG002
-        """How connections to a host begin."""
-        more = {} if self._trust_root is None else {"trustRoot": self._trust_root}
-        creator: IOpenSSLClientConnectionCreator = optionsForClientTLS(
-            hostname.decode("ascii"), clientCertificate=self._certificate, **more
-        )
-        return creator
-
-
 class Transfer:
     """Fetches from one origin, and without credentials from wherever that redirects to."""
 
     log = Logger()
 
     def __init__(
-        self, settings: Keys, *, reactor: Any, trust_root: Any = None, certificate: PrivateCertificate | None = None
+        self,
+        settings: Keys,
+        *,
+        reactor: Any,
+        in_thread: InThread,
+        trust_root: Any = None,
+        certificate: PrivateCertificate | None = None,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
+        self._in_thread = in_thread
+        self._trust_root = trust_root
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 4
         self._pool.cachedConnectionTimeout = 30
-        self._trusted = self._client(TlsPolicy(trust_root, certificate))
+        self._trusted = self._agent(certificate, self._pool)
         # For other origins: our certificate is a credential too, and connections with it are not reused.
-        self._stranger_pool = HTTPConnectionPool(reactor, persistent=False)
-        self._stranger = self._client(TlsPolicy(trust_root, None), self._stranger_pool)
+        self._stranger = self._agent(None, HTTPConnectionPool(reactor, persistent=False))
 
-    def _client(self, policy: TlsPolicy, pool: HTTPConnectionPool | None = None) -> HTTPClient:
-        agent = Agent(self._reactor, policy, connectTimeout=self._settings.connect_timeout, pool=pool or self._pool)
-        return HTTPClient(agent)
+    def _agent(self, certificate: PrivateCertificate | None, pool: HTTPConnectionPool) -> Agent:
+        endpoints = Endpoints(
+            self._reactor,
+            connect_timeout=self._settings.connect_timeout,
+            trust_root=self._trust_root,
+            certificate=certificate,
+        )
+        agent: Agent = Agent.usingEndpointFactory(self._reactor, endpoints, pool)
+        return agent
 
     async def get(
         self, url: str, headers_for: HeadersFor, *, credentials: frozenset[str], method: str = "GET"
@@ -144,26 +153,26 @@ class Transfer:
     async def _with_redirects(
         self, state: _State, url: str, headers: Mapping[str, str], credentials: frozenset[str], method: str
     ) -> Answer:
-        here, client = url, self._trusted
+        here, agent = url, self._trusted
         for _ in range(_MAX_REDIRECTS + 1):
-            answer = await self._once(state, client, method, here, headers)
-            location = answer.headers.getRawHeaders("location", [""])[0]
-            if answer.status not in _REDIRECTS or not location:
+            answer = await self._once(state, agent, method, here, headers)
+            location = answer.header("location") if answer.status in _REDIRECTS else None
+            if location is None:
                 return answer
-            there = urljoin(here, location)
-            _check_redirect(here, there)
+            there = _redirected(here, location)
             if _origin(there) != _origin(url):
                 # And never again, even where the way leads back.
-                client = self._stranger
+                agent = self._stranger
                 headers = {name: value for name, value in headers.items() if name.lower() not in credentials}
             here = there
-        raise KeyStoreFailed("the key store redirects in circles", detail=here)
+        raise KeyStoreFailed("the key store redirects in circles", detail=shown(here))
 
-    async def _once(
-        self, state: _State, client: HTTPClient, method: str, url: str, headers: Mapping[str, str]
-    ) -> Answer:
+    async def _once(self, state: _State, agent: Agent, method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        limit, idle = self._settings.max_tarball, self._settings.idle_timeout
+        # Both for this request alone: a client of treq's keeps cookies as long as it lives.
+        plain = PlainAgent(agent)
         try:
-            asking: Deferred[Any] = client.request(
+            asking: Deferred[Any] = HTTPClient(plain).request(
                 method,
                 url,
                 headers=Headers({name: [value] for name, value in headers.items()}),
@@ -171,30 +180,37 @@ class Transfer:
                 unbuffered=True,
                 reactor=self._reactor,
             )
-            idle = self._settings.idle_timeout
             # The time to connect has a bound of its own.
             response = await _within(self._settings.connect_timeout + idle, asking, asking.cancel, self._reactor)
-            limit = self._settings.max_tarball if response.code == 200 else _ERROR_BYTES
             if response.code == 200 and isinstance(response.length, int) and response.length > limit:
                 # Else the connection would wait for somebody to read from it.
-                response.deliverBody(_Hangup())
-                raise _too_large(limit, url)
+                response.deliverBody(Hangup())
+                raise TooLong
             bare = method == "HEAD" or response.code in {204, 304}
-            body = b"" if bare else await _Body(limit, idle, self._reactor).of(response)
-        except (DigsigError, CancelledError):
+            body = b""
+            if not bare:
+                body = await Body(limit if response.code == 200 else _ERROR_BYTES, idle, self._reactor).of(response)
+            if not bare and response.code == 200 and plain.codings:
+                body = await self._in_thread(file_in, body, plain.codings, limit)
+        except CancelledError:
             raise
         except LateError:
-            raise _Again(_too_late(url, f"{self._settings.idle_timeout:g} s without a byte")) from None
-        except _TooLong:
-            raise _too_large(self._settings.max_tarball, url) from None
+            raise _Again(_too_late(url, f"{idle:g} s without a byte")) from None
+        except TooLong:
+            raise _too_large(limit, url) from None
+        except BadCoding as error:
+            raise nonsense(url, str(error)) from None
         except Exception as error:  # noqa: BLE001 - every layer below has errors of its own
             if state.given_up:
                 # What a cancelled request fails with tells nothing of why.
                 raise CancelledError from None
-            raise _Again(KeyStoreFailed("the key store cannot be reached", detail=f"{url}: {_why(error)}")) from None
+            if any(isinstance(cause, HeadTooLong) for cause in _causes(error)):
+                raise nonsense(url, f"headers of more than {HEAD_BYTES} bytes") from None
+            why = "; ".join(dict.fromkeys(map(_in_words, _causes(error))))
+            raise _Again(KeyStoreFailed("the key store cannot be reached", detail=f"{shown(url)}: {why}")) from None
         if response.code in _WORTH_ANOTHER_TRY:
-            raise _Again(KeyStoreFailed("the key store failed", detail=f"{url}: status {response.code}"))
-        return Answer(response.code, response.headers, body, url)
+            raise _Again(KeyStoreFailed("the key store failed", detail=f"{shown(url)}: status {response.code}"))
+        return Answer(response.code, response.headers, body, shown(url))
 
 
 def _within(seconds: float, inner: Deferred[T], give_up: Callable[[], None], reactor: Any) -> Deferred[T]:
@@ -220,72 +236,34 @@ def _within(seconds: float, inner: Deferred[T], give_up: Callable[[], None], rea
     return outer.addTimeout(seconds, reactor)
 
 
-class _TooLong(Exception):
-    """A body that goes on beyond what is taken."""
+def shown(url: str) -> str:
+    """An address for operators: without what may be a secret, as in presigned ones."""
+    parts = urlsplit(url)
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{address}?..." if parts.query else address
 
 
-class _Hangup(Protocol):
-    """Reads nothing."""
-
-    def connectionMade(self) -> None:
-        _cut(self)
+def nonsense(url: str, what: str) -> KeyStoreFailed:
+    """The error of an answer that makes no sense."""
+    return KeyStoreFailed("the key store sent nonsense", detail=f"{shown(url)}: {what}")
 
 
-class _Body(Protocol):
-    """Collects a body: so many bytes at most, with so many seconds between two pieces at most."""
-
-    def __init__(self, limit: int, idle: float, reactor: Any) -> None:
-        self._limit = limit
-        self._idle = idle
-        self._reactor = reactor
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._whole = False
-        self._timer: IDelayedCall | None = None
-        self._done: Deferred[bytes] = Deferred(lambda _: _cut(self))
-
-    def of(self, response: Any) -> Deferred[bytes]:
-        """The body of a response; one that is no tarball is only begun."""
-        self._whole = response.code == 200
-        self._timer = self._reactor.callLater(self._idle, self._end, LateError())
-        response.deliverBody(self)
-        return self._done
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(self._idle)
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > self._limit:
-            self._end(_TooLong() if self._whole else None)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        # A body without a length ends with its connection; a tarball shows whether it is whole.
-        over = reason.check(ResponseDone, PotentialDataLoss)
-        self._end(None if over else reason.value)
-
-    def _end(self, error: BaseException | None) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._done.called:
-            return
-        if error is None:
-            self._done.callback(b"".join(self._pieces))
-        else:
-            self._done.errback(error)
-        _cut(self)
-
-
-def _cut(protocol: Protocol) -> None:
-    """Close a connection without reading on. Where the body has ended it is not there any more."""
-    if protocol.transport is not None:
-        protocol.transport.loseConnection()
-
-
-def _check_redirect(here: str, there: str) -> None:
-    schemes = (urlsplit(here).scheme, urlsplit(there).scheme)
-    if schemes[1] not in {"http", "https"} or schemes == ("https", "http"):
-        raise KeyStoreFailed("the key store redirects to where keys must not come from", detail=f"{here} to {there}")
+def _redirected(here: str, location: str) -> str:
+    """The address that a redirect leads to: RFC 9110, 10.2.2. Raises `KeyStoreFailed` where no keys may come from."""
+    try:
+        there = quote(urljoin(here, location), safe=_AS_IT_IS)
+        parts = urlsplit(there)
+        _ = parts.port
+    except ValueError:
+        # Neither the text of the error nor the location can be shown: what of them is a secret is not known.
+        raise nonsense(here, "redirects to what is no address") from None
+    if parts.scheme not in {"http", "https"} or (urlsplit(here).scheme, parts.scheme) == ("https", "http"):
+        raise KeyStoreFailed(
+            "the key store redirects to where keys must not come from", detail=f"{shown(here)} to {shown(there)}"
+        )
+    if not _AUTHORITY.fullmatch(parts.netloc):
+        raise nonsense(here, "redirects to what is no host with a port or without one")
+    return there
 
 
 def _origin(url: str) -> tuple[str, str, int]:
@@ -295,16 +273,22 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 
 def _too_late(url: str, bound: str) -> KeyStoreTimeout:
-    return KeyStoreTimeout("the key store did not answer in time", detail=f"{url}: {bound}")
+    return KeyStoreTimeout("the key store did not answer in time", detail=f"{shown(url)}: {bound}")
 
 
-def _too_large(limit: int, url: str) -> DigsigError:
-    return KeyStoreFailed(f"the key store sends more than the {limit} bytes that a tarball may have", detail=url)
+def _too_large(limit: int, url: str) -> KeyStoreFailed:
+    return KeyStoreFailed(f"the key store sends more than the {limit} bytes that a tarball may have", detail=shown(url))
 
 
-def _why(error: Exception) -> str:
-    """The cause below Twisted's wrappers, of which there may be several."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What is below Twisted's wrappers, of which there may be several."""
     reasons = getattr(error, "reasons", None)
-    if reasons:
-        return "; ".join(dict.fromkeys(_why(reason.value) for reason in reasons))
+    if not reasons:
+        yield error
+        return
+    for reason in reasons:
+        yield from _causes(reason.value)
+
+
+def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

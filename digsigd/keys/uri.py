@@ -26,16 +26,17 @@ def key_source(settings: Keys, *, reactor: Any, in_thread: InThread) -> KeySourc
     try:
         parts = urlsplit(settings.uri)
         _ = parts.port
-    except ValueError as error:
-        raise _wrong(f"{settings.uri!r}: {error}") from None
+    except ValueError:
+        # Not shown: where it cannot be taken apart, it cannot be told whether it has a password.
+        raise _wrong("has a host or a port that is none; " + _EXPECTED) from None
     if parts.username is not None or parts.password is not None:
         raise _wrong("must not hold credentials; put them into files named by [keys.http]")
     if parts.query or parts.fragment:
-        raise _wrong(f"{settings.uri!r} must not have a query or a fragment")
+        raise _wrong("must not have a query or a fragment")
     if parts.scheme == "file":
         return _file(settings, parts, reactor, in_thread)
     if parts.scheme in {"http", "https"}:
-        return _http(settings, parts, reactor)
+        return _http(settings, parts, reactor, in_thread)
     if parts.scheme == "s3":
         return _s3(settings, parts, reactor, in_thread)
     raise _wrong(f"{settings.uri!r} is no key store; {_EXPECTED}")
@@ -58,7 +59,7 @@ def _file(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread)
     )
 
 
-def _http(settings: Keys, parts: SplitResult, reactor: Any) -> KeySource:
+def _http(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
     from digsigd.keys.http import HttpSource, basic
 
     if not parts.hostname:
@@ -69,7 +70,8 @@ def _http(settings: Keys, parts: SplitResult, reactor: Any) -> KeySource:
         authorization = "Bearer " + read_secret(http.token_file, "keys.http.token_file")
     elif http.user is not None and http.password_file is not None:
         authorization = basic(http.user, read_secret(http.password_file, "keys.http.password_file"))
-    transfer = _transfer(settings, reactor, http.ca_file, http.certificate_file, http.key_file, "keys.http")
+    files = (http.ca_file, http.certificate_file, http.key_file)
+    transfer = _transfer(settings, reactor, in_thread, *files, section="keys.http")
     return HttpSource(parts.geturl(), transfer, authorization=authorization)
 
 
@@ -79,20 +81,27 @@ def _s3(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread) -
     if not _BUCKET.fullmatch(parts.netloc):
         raise _wrong(f"{settings.uri!r} names no bucket; expected s3://bucket/prefix")
     endpoint = settings.s3.endpoint_url
-    if endpoint is not None and not re.match(r"https?://[^/@]+", endpoint):
-        raise SettingsError(f"keys.s3.endpoint_url {endpoint!r}: expected https://host or http://host")
+    if endpoint is not None and not re.fullmatch(r"https?://[^/@?#\\\s]+(/[^@?#\s]*)?", endpoint):
+        raise SettingsError("keys.s3.endpoint_url: expected https://host or http://host, without credentials")
     return S3Source(
         parts.netloc,
         unquote(parts.path).strip("/"),
         settings.s3,
-        _transfer(settings, reactor, settings.s3.ca_file, None, None, "keys.s3"),
+        _transfer(settings, reactor, in_thread, settings.s3.ca_file, None, None, section="keys.s3"),
         Signature(settings.s3.region),
         in_thread,
     )
 
 
 def _transfer(
-    settings: Keys, reactor: Any, ca_file: Path | None, certificate: Path | None, key: Path | None, section: str
+    settings: Keys,
+    reactor: Any,
+    in_thread: InThread,
+    ca_file: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    *,
+    section: str,
 ) -> Transfer:
     from OpenSSL.crypto import Error
     from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
@@ -120,7 +129,7 @@ def _transfer(
                 f"{section}.certificate_file: {certificate} must hold a certificate, and it or key_file its key without"
                 " a pass phrase, both in PEM"
             ) from None
-    return Transfer(settings, reactor=reactor, trust_root=trust_root, certificate=ours)
+    return Transfer(settings, reactor=reactor, in_thread=in_thread, trust_root=trust_root, certificate=ours)
 
 
 def _read(path: Path, key: str) -> bytes:

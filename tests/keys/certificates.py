@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from twisted.internet.ssl import PrivateCertificate
 
 
 @dataclass
@@ -29,6 +31,11 @@ class Authority:
         return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
+
+    def server_options(self) -> Any:
+        """What a TLS server of Twisted's listens with."""
+        certificate, key = self.issue("store")
+        return PrivateCertificate.loadPEM(certificate + key).options()
 
     def _issue(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)

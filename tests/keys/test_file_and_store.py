@@ -108,6 +108,29 @@ async def test_a_file_written_just_now_is_read_again(rig: Rig, pki: TrialPki) ->
     await store.stop()
 
 
+async def test_half_a_tarball_is_one_that_is_being_written(rig: Rig, pki: TrialPki) -> None:
+    """In place, with pauses: the store's failure for that moment, wherever it is cut. Later it is a bad tarball."""
+    whole = pki.tarball()
+    store = rig.store()
+    await store.get(MACHINE)
+    for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
+        rig.put(whole[:length])
+        with pytest.raises(KeyStoreFailed, match=r"are being written .*try again") as caught:
+            await store.get(MACHINE)
+        assert str(rig.root) not in caught.value.for_client()
+    rig.put(b"no tarball at all")
+    with pytest.raises(BadTarball, match="damaged"):
+        await store.get(MACHINE)
+    rig.put(whole[:-1])
+    an_hour_ago = time.time() - 3600
+    os.utime(rig.path, (an_hour_ago, an_hour_ago))
+    with pytest.raises(BadTarball, match="ends in the middle"):
+        await store.get(MACHINE)
+    rig.put(whole)
+    assert (await store.get(MACHINE)).tarball.members == pki.files
+    await store.stop()
+
+
 async def test_keys_are_forgotten_after_so_long_without_a_request(rig: Rig) -> None:
     """Each request starts the time anew."""
     store = rig.store(keep=10.0)

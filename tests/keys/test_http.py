@@ -2,139 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_twisted
-from cryptography.x509.oid import NameOID
-from twisted.internet import reactor as installed
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
+from twisted.internet.defer import Deferred
 from twisted.internet.ssl import Certificate, PrivateCertificate
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 from digsigd.errors import KeyStoreFailed, KeyStoreTimeout, NoKeys
-from digsigd.keys import KeyStore, key_source
-from digsigd.settings import HttpStore, Keys, SettingsError
+from digsigd.keys import key_source
+from digsigd.settings import HttpStore, Keys, S3Store, SettingsError
 from digsigd.trial import TrialPki
 from tests.keys.certificates import Authority
+from tests.keys.webserver import MACHINE, PATH, Rig, at_once, pause, reactor
 
-reactor: Any = installed
-MACHINE = "imx8mm+evk"
-PATH = f"/store/{MACHINE}/imxsign/imx-cst-keys.tar.gz".replace("+", "%2B")
 TOKEN = "the-token-of-this-host"
-
-
-class Server(Resource):
-    """Answers with what `answer` says, and remembers what it was asked."""
-
-    isLeaf = True
-
-    def __init__(self, tarball: bytes) -> None:
-        super().__init__()
-        self.tarball = tarball
-        self.seen: list[Any] = []
-        self.answer: Callable[[Any], Any] = self.plain
-        self.port: Any = None
-        self.scheme = "http"
-
-    def plain(self, request: Any) -> bytes:
-        if request.setETag(b'"one"'):
-            return b""
-        return self.tarball
-
-    def render(self, request: Any) -> Any:
-        request.peer_name = None
-        if hasattr(request.transport, "getPeerCertificate") and request.transport.getPeerCertificate():
-            subject = request.transport.getPeerCertificate().to_cryptography().subject
-            request.peer_name = subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        self.seen.append(request)
-        return self.answer(request)
-
-    @property
-    def root(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port.getHost().port}"
-
-    def header(self, name: str, number: int = -1) -> str | None:
-        values = self.seen[number].requestHeaders.getRawHeaders(name)
-        return values[0] if values else None
-
-    async def listen(self, tls: Any = None) -> None:
-        endpoint: Any = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-        if tls is not None:
-            self.scheme = "https"
-            endpoint = SSL4ServerEndpoint(reactor, 0, tls, interface="127.0.0.1")
-        site = Site(self)
-        site.noisy = False
-        self.port = await endpoint.listen(site)
-
-
-class Rig:
-    """Servers and stores that are gone after the test."""
-
-    def __init__(self, folder: Path, tarball: bytes) -> None:
-        self.folder = folder
-        self.tarball = tarball
-        self._servers: list[Server] = []
-        self._stores: list[KeyStore] = []
-
-    async def server(self, tls: Any = None) -> Server:
-        server = Server(self.tarball)
-        await server.listen(tls)
-        self._servers.append(server)
-        return server
-
-    def store(self, server: Server, *, path: str = "/store", **more: Any) -> KeyStore:
-        settings = Keys(uri=server.root + path, **{"tries": 3, "timeout": 10.0, "idle_timeout": 5.0, **more})
-        source = key_source(settings, reactor=reactor, in_thread=at_once)
-        store = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
-        self._stores.append(store)
-        return store
-
-    def file(self, name: str, content: bytes | str) -> Path:
-        path = self.folder / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    async def stop(self) -> None:
-        for store in self._stores:
-            await store.stop()
-        for server in self._servers:
-            for request in server.seen:
-                if getattr(request, "channel", None) is not None:
-                    request.channel.transport.abortConnection()
-            await maybeDeferred(server.port.stopListening)
-        await pause()
-
-
-def at_once(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
-    async def call() -> Any:
-        return function(*args, **kwargs)
-
-    return Deferred.fromCoroutine(call())
-
-
-async def pause() -> None:
-    """A turn or two of the reactor, for connections to close."""
-    turned: Deferred[None] = Deferred()
-    reactor.callLater(0.05, turned.callback, None)
-    await turned
-
-
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=1)
-
-
-@pytest_twisted.async_yield_fixture
-async def rig(tmp_path: Path, pki: TrialPki) -> AsyncIterator[Rig]:
-    rig = Rig(tmp_path, pki.tarball())
-    yield rig
-    await rig.stop()
 
 
 async def test_keys_are_fetched_and_revalidated(rig: Rig, pki: TrialPki) -> None:
@@ -147,45 +31,13 @@ async def test_keys_are_fetched_and_revalidated(rig: Rig, pki: TrialPki) -> None
     assert server.seen[0].uri == PATH.encode()
     assert server.header("authorization") is None
     assert server.header("cookie") is None
+    assert server.seen[0].requestHeaders.getRawHeaders("accept-encoding") == ["identity"]
     again = await store.get(MACHINE)
     assert again.how == "revalidated"
     assert server.header("if-none-match") == '"one"'
     server.tarball = TrialPki.make("p256", srks=1).tarball()
     server.answer = lambda request: b"" if request.setETag(b'"two"') else server.tarball
     assert (await store.get(MACHINE)).how == "fetched"
-
-
-async def test_a_server_without_etags_is_asked_by_time(rig: Rig) -> None:
-    """And one without either sends the keys each time."""
-    server = await rig.server()
-    store = rig.store(server)
-    server.answer = lambda request: b"" if request.setLastModified(1_700_000_000) else server.tarball
-    await store.get(MACHINE)
-    assert (await store.get(MACHINE)).how == "revalidated"
-    assert server.header("if-modified-since") == "Tue, 14 Nov 2023 22:13:20 GMT"
-    server.answer = lambda _: server.tarball
-    other = rig.store(server)
-    await other.get(MACHINE)
-    assert (await other.get(MACHINE)).how == "fetched"
-
-
-async def test_a_server_that_compresses_is_understood(rig: Rig, pki: TrialPki) -> None:
-    """Whether it compresses the tarball once more, or says of its own compression that it was done on the way."""
-    server = await rig.server()
-
-    def encoded(body: bytes) -> Callable[[Any], bytes]:
-        def answer(request: Any) -> bytes:
-            request.setHeader("content-encoding", "gzip")
-            return body
-
-        return answer
-
-    for body in (gzip.compress(server.tarball), server.tarball):
-        server.answer = encoded(body)
-        assert (await rig.store(server).get(MACHINE)).tarball.members == pki.files
-    server.answer = encoded(gzip.compress(bytes(20 << 20)))
-    with pytest.raises(KeyStoreFailed, match="more than"):
-        await rig.store(server).get(MACHINE)
 
 
 @pytest.mark.parametrize("status", [404, 410])
@@ -464,6 +316,8 @@ async def test_whoever_stops_waiting_stops_the_fetch(rig: Rig) -> None:
         ("https:///keys", "has no host"),
         ("https://host/keys?x=1", "query"),
         ("https://host:port/keys", "port"),
+        ("https://user:secret/x@host/keys", "port"),
+        ("https://host/keys?token=secret", "query"),
         ("file://host/keys", "names no folder"),
         ("file:keys", "names no folder"),
         ("s3:///keys", "names no bucket"),
@@ -474,6 +328,14 @@ def test_addresses_that_cannot_be_are_told(uri: str | None, words: str) -> None:
     with pytest.raises(SettingsError, match=words) as caught:
         key_source(Keys(uri=uri), reactor=reactor, in_thread=at_once)
     assert "DIGSIGSERVER_KEYFILE_URI" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "https://u:secret@host", "https://host?secret", "https://ho st", "host"])
+def test_an_address_of_s3_that_cannot_be_is_told(url: str) -> None:
+    """Likewise."""
+    with pytest.raises(SettingsError, match=r"keys\.s3\.endpoint_url") as caught:
+        key_source(Keys(uri="s3://bucket", s3=S3Store(endpoint_url=url)), reactor=reactor, in_thread=at_once)
     assert "secret" not in str(caught.value)
 
 

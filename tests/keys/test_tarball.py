@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import subprocess
 import tarfile
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -178,6 +180,65 @@ def test_a_chain_of_extended_headers_is_refused() -> None:
         read(gzip.compress(header.tobuf() * 1500 + tarfile.TarInfo("a").tobuf() + bytes(1024)))
 
 
+def raw(kind: bytes, content: bytes, size: int | None = None) -> bytes:
+    """One header and its content, as a tool that checks nothing would write them."""
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = kind, len(content) if size is None else size
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+PAX = tarfile.XHDTYPE
+FIRST = raw(tarfile.REGTYPE, b"first")
+SECOND = tarfile.TarInfo("second").tobuf()
+END = bytes(1024)
+# tarfile reads each without a complaint: as the end of the archive, as other content, or for a very long time.
+LAX: dict[str, tuple[bytes, str]] = {
+    "a damaged second header": (FIRST + b"\x01" * 512 + FIRST + END, "damaged at byte 1024"),
+    "a cut second header": (FIRST + SECOND[:300], "damaged at byte 1024"),
+    "no end": (FIRST, "ends in the middle"),
+    "members behind the end": (FIRST + END + SECOND + END, "after its end"),
+    "an extended header and no member": (FIRST + raw(PAX, b"12 path=two\n") + END, "ends in the middle"),
+    "another size": (raw(PAX, b"11 size=99\n") + FIRST + END, "extended header 'size'"),
+    "a negative size": (raw(tarfile.REGTYPE, b"", size=-512) + END, "size of -512"),
+    "a folder with content": (FIRST + raw(tarfile.DIRTYPE, b"x") + END, "size of 1"),
+    "a name for all": (raw(tarfile.XGLTYPE, b"12 path=two\n") + FIRST + END, "extended header 'path'"),
+    "a record beyond its header": (raw(PAX, b"99 path=two\n") + FIRST + END, "damaged extended"),
+    "a record of no length": (raw(PAX, b"0 path=two\n") + FIRST + END, "damaged extended"),
+    "digits without end": (raw(PAX, b"1" * 60_000) + FIRST + END, "damaged extended"),
+    "a large extended header": (raw(PAX, bytes(70_000)) + FIRST + END, "too large or too many"),
+    "two extended headers": (raw(PAX, b"12 path=two\n") * 2 + FIRST + END, "too large or too many"),
+    "a sparse map": (raw(PAX, b"22 GNU.sparse.major=1\n") + FIRST + END, "GNU.sparse.major"),
+    "an old sparse file": (FIRST + raw(tarfile.GNUTYPE_SPARSE, b"x") + END, "a sparse file"),
+}
+
+
+@pytest.mark.parametrize("name", LAX)
+def test_what_tarfile_takes_is_refused(name: str) -> None:
+    """What is lost without a word would be a key of somebody's."""
+    tar, words = LAX[name]
+    with pytest.raises(BadTarball, match=words):
+        read(tar)
+
+
+def test_extended_headers_of_real_tools_are_read() -> None:
+    """`git archive` writes a global comment, GNU tar times, BSD tar attributes."""
+    times = b"30 mtime=1700000000.123456789\n"
+    tar = raw(tarfile.XGLTYPE, b"14 comment=ab\n") + raw(PAX, times + b"12 path=two\n") + FIRST + END
+    assert read(tar) == {"two": b"first"}
+    assert read(raw(tarfile.GNUTYPE_LONGNAME, b"./keys/three\0") + FIRST + END) == {"keys/three": b"first"}
+
+
+@pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])
+def test_what_gnu_tar_writes_is_read(form: str, tmp_path: Path) -> None:
+    """The program that most tarballs come from."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / ("n" * 60 + ".pem")).write_bytes(b"key")
+    (tmp_path / "keys" / "empty").write_bytes(b"")
+    command = ["tar", "-C", str(tmp_path), f"--format={form}", "-czf", "-", "keys"]
+    done = subprocess.run(command, check=True, capture_output=True)
+    assert read(done.stdout) == {"keys/" + "n" * 60 + ".pem": b"key", "keys/empty": b""}
+
+
 @given(st.binary(max_size=2000), st.booleans())
 def test_arbitrary_bytes_raise_nothing_else(data: bytes, zipped: bool) -> None:
     """Whatever a store sends."""
@@ -187,7 +248,7 @@ def test_arbitrary_bytes_raise_nothing_else(data: bytes, zipped: bool) -> None:
 
 @given(st.data())
 def test_a_damaged_tarball_raises_nothing_else(data: st.DataObject) -> None:
-    """One byte of the tar changed."""
+    """One byte of the tar changed: of a header it is noticed, of a content it is that content."""
     tar = bytearray(gzip.decompress(packed(file("keys/a", b"secret"), file("crts/b"))))
     position = data.draw(st.integers(0, 2048))
     tar[position] = data.draw(st.integers(0, 255))
@@ -195,4 +256,6 @@ def test_a_damaged_tarball_raises_nothing_else(data: st.DataObject) -> None:
         members = read(bytes(tar))
     except BadTarball:
         return
+    # Nothing is lost, and nothing comes from elsewhere.
+    assert len(members) == 2
     assert all(not name.startswith("/") and ".." not in name.split("/") for name in members)
