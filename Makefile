@@ -6,11 +6,15 @@ DEV := $(VENV)/.dev-stamp
 CST_BASE ?= $(CURDIR)/.digsigd/nxp
 # The versions that the tests run, each for real.
 TEST_CST := 3.4.1 4.0.1
+# What keys in a PKCS#11 token need, and for tests more, beside the provider that get-cst gets: PACKAGE=WHAT-IT-HAS.
+DEMO_TOKEN := softhsm2=softhsm2-util opensc=pkcs11-tool 'libengine-pkcs11-openssl=/usr/lib/*/engines-3/pkcs11.so'
+TEST_TOKEN := $(DEMO_TOKEN) faketime
 
-.PHONY: help demo serve test check-tools lint types bench clean
+.PHONY: help demo demo-hsm serve test check-tools lint types bench clean
 
 help:
 	@echo "make demo    sign a trial image through the daemon with a real cst, and verify it (about a minute)"
+	@echo "make demo-hsm the same with the keys in a SoftHSM2 token"
 	@echo "make serve   the same, and the daemon stays up to be tried"
 	@echo "make test    get what the tests need, and run them"
 	@echo "make lint    ruff; make types: mypy strict"
@@ -31,12 +35,17 @@ demo: $(RUN)
 	@etc/need curl
 	@$(VENV)/bin/python etc/demo
 
+demo-hsm: $(RUN)
+	@etc/need curl $(DEMO_TOKEN)
+	@$(VENV)/bin/python etc/demo --hsm
+
 serve: $(RUN)
 	@etc/need curl
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV)
-	@etc/get-cst --base $(CST_BASE) $(TEST_CST)
+	@etc/need $(TEST_TOKEN)
+	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV) check-tools
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest $(ARGS)

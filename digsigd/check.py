@@ -53,6 +53,8 @@ async def _check(reactor: Any, settings: Settings, config: str | None, out: IO[s
         for tool in tools:
             problem = await service.prove(tool)
             say(f"cst {tool.version}", problem or f"{tool.executable} signs", wrong=problem is not None)
+        for name, text, usable in service.tokens.describe():
+            say(f"token {name}", text, wrong=not usable)
         for machine in settings.machines:
             try:
                 say(f"{machine}", await service.describe_keys(machine))

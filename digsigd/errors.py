@@ -126,3 +126,14 @@ class UploadTimeout(DigsigError):
     """The client stopped sending, or took too long."""
 
     problem = "upload-timeout"
+
+
+class TokenFailed(DigsigError):
+    """A token cannot be used: its PIN is not taken, or its module cannot be loaded."""
+
+    problem = "token-failed"
+
+
+def shutting_down() -> Busy:
+    """What is said to whoever comes, or is still here, when this host stops."""
+    return Busy("this signing host is shutting down")

@@ -47,8 +47,13 @@ class LineObserver:
             return
         if level is LogLevel.info and str(event.get("log_namespace", "")).startswith(_QUIET):
             return
+        line = self._render(event) + "\n"
         try:
-            self._stream.write(self._render(event) + "\n")
+            try:
+                self._stream.write(line)
+            except UnicodeEncodeError:
+                # A terminal or a pipe that takes ASCII alone.
+                self._stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
             self._stream.flush()
         except ValueError:
             return  # the stream was closed: the process is on its way out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +10,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
@@ -19,7 +20,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import IResource
 
 from digsigd import csf, hab
-from digsigd.errors import BadTarball, DigsigError, NoKeys
+from digsigd.errors import BadTarball, DigsigError, NoKeys, shutting_down
 from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.settings import Settings, SettingsError, read_secret, workdir_of
 from digsigd.signing.cst import CstRunner
@@ -30,6 +31,7 @@ from digsigd.signing.signer import MachineRules, RunBounds, Signer
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import WorkRoot
+from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.callers import Callers
 from digsigd.web.request import RequestFactory, SigningSite
 from digsigd.web.resource import Endpoint
@@ -47,10 +49,10 @@ _KEY_THREADS = 16
 class SigningService(Service):
     """A signing daemon as a service: start it alone or in anybody's `MultiService`.
 
-    `listen=False` opens no port: mount `resource` under a site of your own whose requests `request_factory` makes, or
-    call `sign`. Raises `SettingsError` where settings name what cannot be. Starting raises `DigsigError` or
+    `listen=False` opens no port: mount `resource` on a site of your own whose requests `request_factory(path)` makes,
+    or call `sign`. Raises `SettingsError` where settings name what cannot be. Starting raises `DigsigError` or
     `CannotListenError`. Stopping accepts nothing new, lets requests under way finish within `daemon.shutdown_grace`
-    seconds, ends the rest, and removes every directory.
+    seconds, ends the rest, and removes every directory. It starts once.
     """
 
     log = Logger()
@@ -71,6 +73,8 @@ class SigningService(Service):
         self._key_pool = ThreadPool(0, _KEY_THREADS, name="digsigd-keys")
         # Whoever waits for a dead file server must not hold up the end of the process.
         self._key_pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+        # Digests of large artifacts take seconds: no other request waits for their threads.
+        self._digest_pool = ThreadPool(0, settings.cst.max_running, name="digsigd-digests")
         self._in_thread = in_threads_of(reactor, self._pool)
         self.source: KeySource = key_source(settings.keys, reactor=reactor, in_thread=self._in_key_thread)
         self.keys = KeyStore(
@@ -89,6 +93,7 @@ class SigningService(Service):
         self._bounds = RunBounds(
             cpu_seconds=settings.cst.cpu_seconds, memory=settings.cst.memory, open_files=settings.cst.open_files
         )
+        self.tokens = tokens_of(settings, os.environ, clock=reactor)
         self.signer = Signer(
             tools=self.tools,
             runner=self._runner,
@@ -97,6 +102,8 @@ class SigningService(Service):
             rules=lambda machine: rules.get(machine, general),
             bounds=self._bounds,
             in_thread=self._in_thread,
+            in_digest_thread=in_threads_of(reactor, self._digest_pool),
+            tokens=self.tokens,
         )
         self._uploads = Uploads(
             bounds=settings.upload,
@@ -105,10 +112,11 @@ class SigningService(Service):
             clock=reactor,
             in_thread=self._in_thread,
         )
-        self.request_factory = RequestFactory(self._uploads, keep_others=True)
         self.resource: IResource = Endpoint(sign=self.signer.sign, missing=self.missing).resource()
         self._site = SigningSite(self.resource, self._uploads)
         self._missing: Deferred[list[str]] | None = None
+        # What was asked for without HTTP, and what fires when it is over.
+        self._direct: dict[Deferred[Signed], Deferred[None]] = {}
 
     @property
     def address(self) -> Any:
@@ -116,8 +124,27 @@ class SigningService(Service):
         port = getattr(self._listening, "result", None)
         return port.getHost() if port is not None and not isinstance(port, Failure) else None
 
+    def request_factory(self, mount: str) -> RequestFactory:
+        """Makes the requests of a site that has `resource` at the path `mount`: `Site(root, requestFactory=this)`."""
+        return RequestFactory(self._uploads, mount=mount, keep_others=True)
+
     async def sign(self, request: SigningRequest) -> Signed:
-        """Sign without HTTP. Raises the errors of `digsigd.errors`."""
+        """Sign without HTTP. Raises the errors of `digsigd.errors`, `Busy` among them once the service stops."""
+        if not self.running:
+            raise shutting_down()
+        signing = Deferred.fromCoroutine(self._sign(request))
+        over = self._direct[signing] = Deferred()
+        try:
+            return await signing
+        except CancelledError:
+            if self.running:
+                raise
+            raise shutting_down() from None
+        finally:
+            del self._direct[signing]
+            over.callback(None)
+
+    async def _sign(self, request: SigningRequest) -> Signed:
         workdir = self._root.new(f"d{secrets.token_hex(8)}")
         try:
             return await self.signer.sign(request, workdir)
@@ -142,8 +169,11 @@ class SigningService(Service):
 
     def startService(self) -> None:
         """Make the work directory, start the threads, and listen."""
+        if self._pool.joined:
+            raise RuntimeError("a SigningService starts once; make a new one")
         self._root.open()
         self._pool.start()
+        self._digest_pool.start()
         self._key_pool.start()
         super().startService()
         if self._listen:
@@ -165,6 +195,11 @@ class SigningService(Service):
         """Stop accepting, let requests finish within the grace, end the rest, remove every directory."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
+
+    def reload(self) -> None:
+        """Read the PINs of tokens again, and use those again that had failed. Raises `SettingsError`."""
+        self.tokens.reload(pins_of(self.settings, os.environ))
+        self.log.info("reloaded", event="reloaded")
 
     async def prove(self, tool: CstTool) -> str | None:
         """Why a cst cannot sign on this host; None if it has just signed a trial image. For operators."""
@@ -200,6 +235,12 @@ class SigningService(Service):
         if not await self._in_thread(self.tools.available):
             missing.append("no cst: there is none below the base folder, and none in [cst.versions]")
         try:
+            await self._in_thread(self._try_workdir)
+        except DigsigError as error:
+            self.log.warn("{error}", error=str(error), event="not-ready")
+            missing.append(f"work directory: {error.for_client()}")
+        missing += self.tokens.missing()
+        try:
             await self.keys.check()
         except NoKeys:
             pass  # it answered
@@ -207,6 +248,9 @@ class SigningService(Service):
             self.log.warn("{error}", error=str(error), event="not-ready")
             missing.append(f"key store: {error.for_client()}")
         return missing
+
+    def _try_workdir(self) -> None:
+        self._root.new(f"t{secrets.token_hex(8)}").remove()
 
     def _forget_missing(self, result: T) -> T:
         def forget() -> None:
@@ -235,36 +279,50 @@ class SigningService(Service):
         self.log.failure("cannot listen on {endpoint}", failure, endpoint=self.settings.listen.endpoint)
 
     async def _stop(self) -> None:
+        try:
+            await self._stop_in_order()
+        finally:
+            if self._missing is not None and (call := getattr(self, "_forgetting", None)) and call.active():
+                call.cancel()
+            self._close()
+            self.log.info("stopped", event="stopped")
+
+    async def _stop_in_order(self) -> None:
         if self._listening is not None:
             port = await self._listening
             if port is not None:
                 await _deferred(port.stopListening())
         self._uploads.stop()
         grace = self.settings.daemon.shutdown_grace
-        under_way = self._uploads.active
+        under_way = self._uploads.active + len(self._direct)
         if under_way or self._line.running:
             self.log.info("{count} requests have {grace:g} s to finish", count=under_way, grace=grace, event="stopping")
-            done = DeferredList([self._uploads.drained(), self._line.drained()])
-            done.addTimeout(grace, self._reactor, lambda result, _: result)
-            await done.addErrback(lambda _: None)
+            await self._drained(grace)
         self._line.stop()
         await self._runner.stop(0)
         self._uploads.end()
-        rest = DeferredList([self._uploads.drained()])
-        rest.addTimeout(_LAST_SECONDS, self._reactor).addErrback(lambda _: None)
-        await rest
+        for signing in list(self._direct):
+            signing.cancel()
+        await self._drained(_LAST_SECONDS)
         await self._in_thread(self._root.close)
         self._site.close_connections()
         await self.keys.stop()
-        if self._missing is not None and (call := getattr(self, "_forgetting", None)) and call.active():
-            call.cancel()
-        self._close()
-        self.log.info("stopped", event="stopped")
+
+    async def _drained(self, seconds: float) -> None:
+        """Wait until no request is under way, but no longer than this."""
+        waiting = [self._uploads.drained(), self._line.drained()]
+        for over in self._direct.values():
+            waiting.append(Deferred())
+            over.chainDeferred(waiting[-1])
+        every = DeferredList(waiting, consumeErrors=True)
+        every.addTimeout(seconds, self._reactor)
+        await every.addErrback(lambda _: None)
 
     def _close(self) -> None:
         """What a start has made and a stop, or a start that failed, gives back."""
         self._root.close()
         self._pool.stop()
+        self._digest_pool.stop()
         if not self._key_pool.working:
             self._key_pool.stop()
 

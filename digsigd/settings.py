@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tempfile
@@ -22,7 +23,7 @@ from msgspec import Meta, field
 Seconds = Annotated[float, Meta(gt=0)]
 Size = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(gt=0)]
-Sha256 = Annotated[str, Meta(pattern="^[0-9A-Fa-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{64}\Z")]
 
 # Which environment variable of the existing servers sets which key.
 ENVIRONMENT = {
@@ -119,6 +120,26 @@ class Daemon(_Section, frozen=True):
     shutdown_grace: Annotated[float, Meta(ge=0)] = 30.0
 
 
+class TokenSettings(_Section, frozen=True):
+    """One token: where its PIN is, for which machines it is, and how many may use it at once."""
+
+    pin_file: Path | None = None
+    machines: tuple[str, ...] | None = None
+    max_sessions: Count = 1
+
+
+class Pkcs11(_Section, frozen=True):
+    """How cst reaches tokens, and which there are."""
+
+    module: Path | None = None
+    engine: Path | None = None
+    provider: Path | None = None
+    login_timeout: Seconds = 60.0
+    environment: dict[str, str] = field(default_factory=dict)
+    ways: dict[str, typing.Literal["engine", "provider"]] = field(default_factory=dict)
+    tokens: dict[str, TokenSettings] = field(default_factory=dict)
+
+
 class PolicySettings(_Section, frozen=True):
     """What CSF descriptions may hold beyond the safe commands."""
 
@@ -152,6 +173,7 @@ class Settings(_Section, frozen=True):
     upload: Upload = Upload()
     daemon: Daemon = Daemon()
     policy: PolicySettings = PolicySettings()
+    pkcs11: Pkcs11 = Pkcs11()
     machines: dict[str, Machine] = field(default_factory=dict)
     callers: dict[str, Caller] = field(default_factory=dict)
 
@@ -170,7 +192,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, l
             raw = tomllib.loads(path.read_text("utf-8"))
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SettingsError(f"{path}: is not TOML: {error}") from None
     mistakes = [f"{origin}: {mistake}" for mistake in _unknown_keys(raw, Settings)]
     if mistakes:
@@ -255,8 +277,12 @@ def _in_words(text: str) -> str:
     """What msgspec says of a value, in the words of a configuration file."""
     if "matching regex" in text and "{64}" in text:
         return "expected 64 hexadecimal digits"
-    for name, words in _TYPES.items():
-        text = text.replace(f"`{name}`", words)
+
+    def in_words(types: re.Match[str]) -> str:
+        # A key that may be left out is `... | null`; TOML has no null.
+        return " or ".join(_TYPES.get(name, f"`{name}`") for name in types[1].split(" | ") if name != "null")
+
+    text = re.sub(r"`([a-z]+(?: \| [a-z]+)*)`", in_words, text)
     return text[:1].lower() + text[1:]
 
 
@@ -303,6 +329,12 @@ def _check(settings: Settings, origin: str) -> None:
     for name in settings.callers:
         if not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", name):
             raise wrong(f"callers.{name}", "is no caller's name: 1-64 of A-Z a-z 0-9 . _ + @ -")
+    for name in settings.pkcs11.tokens:
+        if not name.isprintable() or not 0 < len(name.encode()) <= 32:
+            raise wrong(f"pkcs11.tokens.{name}", "is no label of a token: 1 to 32 bytes without control characters")
+    names = [name for name, _ in _options(settings.listen.endpoint) if name is not None]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")
     if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
         raise wrong(
             "listen.endpoint",
@@ -314,10 +346,38 @@ def _check(settings: Settings, origin: str) -> None:
 
 def is_local(endpoint: str) -> bool:
     """Whether an endpoint string surely listens on loopback or a Unix socket only."""
-    parts = [part.replace("\\", "") for part in re.split(r"(?<!\\):", endpoint)]
-    if parts[0] == "unix":
+    options = _options(endpoint)
+    if options[0] == (None, "unix"):
         return True
-    interfaces = [part.removeprefix("interface=") for part in parts if part.startswith("interface=")]
-    return parts[0] in {"tcp", "tcp6", "ssl"} and any(
-        name in {"localhost", "::1"} or re.fullmatch(r"127\.\d+\.\d+\.\d+", name) for name in interfaces
+    interfaces = [value for name, value in options if name == "interface"]
+    return (
+        options[0] in {(None, "tcp"), (None, "tcp6"), (None, "ssl")}
+        and bool(interfaces)
+        and all(map(_is_loopback, interfaces))
     )
+
+
+def _is_loopback(interface: str) -> bool:
+    if interface == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(interface).is_loopback
+    except ValueError:
+        return False
+
+
+def _options(endpoint: str) -> list[tuple[str | None, str]]:
+    """The parts of an endpoint string, each with its name where it has one.
+
+    The form: Twisted, `serverFromString`. Colons part, the first equals sign ends a name, and what follows a backslash
+    is neither. Of an option that is repeated Twisted takes the last.
+    """
+    parts: list[list[str]] = [[""]]
+    for escaped, plain in re.findall(r"\\(.)|(.)", endpoint, re.DOTALL):
+        if plain == ":":
+            parts.append([""])
+        elif plain == "=" and len(parts[-1]) == 1:
+            parts[-1].append("")
+        else:
+            parts[-1][-1] += escaped or plain
+    return [(part[0] if len(part) == 2 else None, part[-1]) for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,6 +80,14 @@ def makeService(options: Options, reactor: IReactorCore | None = None) -> IServi
                 super().startService()
             except (DigsigError, SettingsError, CannotListenError) as error:
                 raise SystemExit(f"digsigd: {error}") from None
+            # Twisted has no handler for it, and by itself it would end the process.
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
+
+        def _reload(self) -> None:
+            try:
+                self.reload()
+            except SettingsError as error:
+                self.log.error("not reloaded: {error}", error=str(error), event="reloaded")
 
         def setServiceParent(self, parent: Any) -> None:
             """Tell the application, if this is its service, how to log."""

@@ -54,8 +54,12 @@ def test_every_path_and_form_is_described() -> None:
     described = api()
     assert set(described["paths"]) == set(answers.ROUTES)
     fields = described["paths"]["/sign/imx"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert fields["properties"]["machine"]["pattern"] == f"^{form._MACHINE.pattern}$"
-    assert fields["properties"]["cstversion"]["pattern"] == f"^{form._VERSION.pattern}$" == f"^{_VERSION.pattern}$"
+    assert fields["properties"]["machine"]["pattern"] == f"^{form._FIELDS['machine'][0].pattern}$"
+    assert (
+        fields["properties"]["cstversion"]["pattern"]
+        == f"^{form._FIELDS['cstversion'][0].pattern}$"
+        == f"^{_VERSION.pattern}$"
+    )
     assert set(fields["properties"]) == {*form._FIELDS, "csf", "artifact"}
 
 

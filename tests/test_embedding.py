@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,12 +15,15 @@ import pytest_twisted
 import treq
 from twisted.internet import reactor as installed
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
 from digsigd import DigsigError, Settings, SigningRequest, SigningService, hab
+from digsigd.errors import Busy
 from digsigd.settings import Cst, Daemon, Keys, Listen
 from digsigd.trial import TrialImage, TrialPki
 
@@ -148,6 +152,74 @@ async def test_a_resource_under_somebodys_site(rig: Rig) -> None:
     await turned()
 
 
+async def test_siblings_keep_what_is_theirs(rig: Rig) -> None:
+    """Also below paths that end as ours does; below the mount, answers are as they are at the root."""
+    service, site = example("make_site")(rig.settings())
+    got: list[bytes] = []
+
+    class Other(type(site.resource)):  # type: ignore[misc]
+        isLeaf = True
+
+        def render_POST(self, request: Any) -> bytes:
+            got.append(request.content.read())
+            return b"other"
+
+    site.resource.putChild(b"other", Other())
+    service.startService()
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    root = f"http://127.0.0.1:{port.getHost().port}"
+    client = treq.client.HTTPClient(Agent(reactor))
+    for body in (b"a=1", b"x" * 200_000):
+        answer = await client.post(f"{root}/other/sign/imx", data=body)
+        assert (answer.code, await answer.content()) == (200, b"other")
+        assert got.pop() == body
+    answer = await client.get(f"{root}/signing/sign/imx")
+    assert (answer.code, answer.headers.getRawHeaders("allow")) == (405, ["POST"])
+    assert (await client.get(f"{root}/signing/%ff")).code == 404
+    await port.stopListening()
+    await service.stopService()
+    await turned()
+
+
+async def test_a_site_with_http_2_serves_its_siblings_by_it(rig: Rig) -> None:
+    """Signing is for HTTP/1.1, and says so."""
+    service, site = example("make_site")(rig.settings())
+
+    class Sibling(type(site.resource)):  # type: ignore[misc]
+        def render_GET(self, _: Any) -> bytes:
+            return b"sibling"
+
+    site.resource.putChild(b"data", Sibling())
+    service.startService()
+    key, certificate = rig.folder / "key.pem", rig.folder / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    await deferToThread(subprocess.run, command, check=True, capture_output=True)
+    options = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
+    port = await serverFromString(reactor, options).listen(site)
+    root = f"https://127.0.0.1:{port.getHost().port}"
+
+    async def by_curl(path: str, *more: str) -> str:
+        command = ["curl", "--noproxy", "*", "--insecure", "--silent", "--show-error", *more, root + path]
+        done = await deferToThread(subprocess.run, command, capture_output=True, check=False, timeout=60)
+        return (done.stdout + done.stderr).decode()
+
+    version = ("--http2", "-w", " %{http_version} %{http_code}")
+    assert await by_curl("/data", *version) == "sibling 2 200"
+    said = await by_curl("/signing/sign/imx", "-F", "machine=a", *version)
+    assert said.endswith(" 2 505")
+    assert "HTTP/1.1" in said
+    form = ["-F", f"machine={MACHINE}", "-F", "cstversion=3.4.1", "-F", f"artifact=@{rig.image}"]
+    (rig.folder / "spl.csf").write_bytes(rig.csf)
+    out = rig.folder / "csf.bin"
+    form += ["-F", f"csf=@{rig.folder}/spl.csf;type=text/plain", "-o", str(out), "--http1.1"]
+    assert await by_curl("/signing/sign/imx", *form) == ""
+    rig.verify(out.read_bytes())
+    await port.stopListening()
+    await service.stopService()
+    await turned()
+
+
 async def test_a_site_that_does_not_stream_is_told_so(rig: Rig, service: SigningService) -> None:
     """Instead of signing from memory, or failing without a word."""
     port = reactor.listenTCP(0, Site(service.resource), interface="127.0.0.1")
@@ -186,6 +258,47 @@ async def test_cancelling_ends_cst(rig: Rig) -> None:
     signed = await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="4.0.1", csf=rig.csf))
     rig.verify(signed.csf)
     await service.stopService()
+
+
+async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> None:
+    """It is signed within the grace, and ended after it; nobody waits for ever."""
+    for grace in (30.0, 0.2):
+        with socket.create_server(("127.0.0.1", 0)) as store:
+            settings = rig.settings(
+                keys=Keys(uri=f"http://127.0.0.1:{store.getsockname()[1]}"),
+                daemon=Daemon(workdir=rig.work, shutdown_grace=grace),
+            )
+            service = SigningService(settings, listen=False)
+            service.startService()
+            request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
+            signing = Deferred.fromCoroutine(service.sign(request))
+            connection, _ = await deferToThread(store.accept)
+            stopping = service.stopService()
+            with pytest.raises(Busy):
+                await service.sign(request)
+            if grace > 1:
+                tarball = rig.tarball.read_bytes()
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(tarball)}\r\nConnection: close\r\n\r\n"
+                connection.sendall(head.encode() + tarball)
+                rig.verify((await signing).csf)
+            else:
+                with pytest.raises(Busy):
+                    await signing
+            await stopping
+            connection.close()
+            assert list(rig.work.iterdir()) == []
+            with pytest.raises(RuntimeError, match="starts once"):
+                service.startService()
+    await turned()
+
+
+async def test_an_image_that_is_gone_is_told(rig: Rig, service: SigningService) -> None:
+    """As any other error, with the path for the log alone."""
+    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
+    rig.image.unlink()
+    with pytest.raises(DigsigError, match="the artifact cannot be read") as caught:
+        await service.sign(request)
+    assert str(rig.folder) not in caught.value.for_client()
 
 
 async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: Rig) -> None:

@@ -57,6 +57,14 @@ def test_an_unexpected_error_is_its_kind_and_place() -> None:
     assert "secret" not in stream.getvalue()
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_stream_that_takes_ascii_alone_gets_every_line(form: Literal["text", "json"]) -> None:
+    """No client's letters make a line disappear."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Logger(observer=LineObserver(stream, form)).info("received {name}", name="spül.bin")
+    assert b"sp\\" in stream.buffer.getvalue()
+
+
 def test_chatter_is_left_out() -> None:
     """Debug lines, and what Twisted says of every connection; its warnings are kept."""
     assert logged("text", "x", LogLevel.debug) == ""

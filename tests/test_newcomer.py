@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -33,10 +36,28 @@ def test_the_demonstration_signs_and_verifies(cst_base: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_served_demonstration_can_be_tried(cst_base: Path) -> None:
-    """The command that it prints works as it stands, until Ctrl-C."""
+def test_the_demonstration_with_a_token_signs_and_verifies(cst_base: Path) -> None:
+    """Twice, the second time with the token of the first; its PIN is never told."""
+    for _ in range(2):
+        done = run(sys.executable, ROOT / "etc/demo", "--hsm", DIGSIGSERVER_IMX_CST_BASE=str(cst_base))
+        assert done.returncode == 0, done.stdout + done.stderr
+        for words in ("-F backend=pkcs11", "[pkcs11.tokens.trial]", "answered 200", "Signed and verified"):
+            assert words in done.stdout
+        folder = ROOT / ".digsigd/demo-hsm"
+        pin = (folder / "pin").read_text().strip()
+        assert stat.S_IMODE((folder / "pin").stat().st_mode) == 0o600
+        assert pin not in done.stdout + done.stderr
+    with tarfile.open(folder / "keys/trial-imx8mm/imxsign/imx-cst-keys.tar.gz") as tar:
+        assert tar.getnames() == ["crts/SRK_1_2_3_4_table.bin"]
+
+
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+        return int(server.getsockname()[1])
+
+
+def served(cst_base: Path, port: int) -> tuple[subprocess.Popen[str], str]:
+    """The demonstration as `make serve` runs it, once it serves, and what it said until then."""
     process = subprocess.Popen(
         [sys.executable, ROOT / "etc/demo", "--serve", "--port", str(port)],
         env={**os.environ, "DIGSIGSERVER_IMX_CST_BASE": str(cst_base), "PYTHONUNBUFFERED": "1"},
@@ -44,11 +65,24 @@ def test_a_served_demonstration_can_be_tried(cst_base: Path) -> None:
     )  # fmt: skip
     assert process.stdout is not None
     said = ""
+    for line in process.stdout:
+        said += line
+        if "Serving on" in line:
+            return process, said
+    process.wait()
+    raise AssertionError(said)
+
+
+def is_refused(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_served_demonstration_can_be_tried(cst_base: Path) -> None:
+    """The command that it prints works as it stands, until Ctrl-C."""
+    port = free_port()
+    process, said = served(cst_base, port)
     try:
-        for line in process.stdout:
-            said += line
-            if "Serving on" in line:
-                break
         found = re.search(r"^ +(curl .*?/sign/imx)$", said, re.DOTALL | re.MULTILINE)
         assert found is not None, said
         done = subprocess.run(["sh", "-c", found[1]], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -57,8 +91,36 @@ def test_a_served_demonstration_can_be_tried(cst_base: Path) -> None:
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=DEADLINE)[0]
     assert process.returncode == 0, rest
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
+    assert is_refused(port)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_served_demonstration_leaves_no_daemon(cst_base: Path, how: signal.Signals) -> None:
+    """However it ends: by `kill`, with its terminal, or without a chance to do anything."""
+    port = free_port()
+    process, _ = served(cst_base, port)
+    process.send_signal(how)
+    rest = process.communicate(timeout=DEADLINE)[0]
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 0), rest
+    assert "Traceback" not in rest
+    if how == signal.SIGKILL:
+        end = time.monotonic() + DEADLINE
+        while not is_refused(port) and time.monotonic() < end:
+            time.sleep(0.05)
+    assert is_refused(port)
+
+
+def test_a_port_that_is_in_use_is_told_before_anything_is_done(cst_base: Path) -> None:
+    """With a command that takes another; whoever has the port is not talked to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        server.setblocking(False)
+        done = run(sys.executable, ROOT / "etc/demo", "--serve", "--port", str(port))
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.search(rf"port {port} on 127\.0\.0\.1 is in use.* --serve --port \d+$", done.stderr.strip()), done.stderr
 
 
 def test_a_cst_that_signs_is_told_from_one_that_does_not(cst_base: Path, tmp_path: Path) -> None:
@@ -89,6 +151,7 @@ def test_what_is_there_is_not_fetched_again(cst_base: Path) -> None:
         cst_base,
         "3.4.1",
         "4.0.1",
+        "--provider",
         PATH="/usr/bin:/bin",
         http_proxy="http://127.0.0.1:1",
     )
@@ -98,11 +161,7 @@ def test_what_is_there_is_not_fetched_again(cst_base: Path) -> None:
 
 def test_where_apt_is_missing_it_says_what_to_do(tmp_path: Path) -> None:
     """And leaves nothing half-made."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name in ("python3", "env", "sh", "openssl"):
-        found = next(Path(folder) / name for folder in os.environ["PATH"].split(":") if (Path(folder) / name).exists())
-        (tools / name).symlink_to(sys.executable if name == "python3" else found)
+    tools = tools_without_apt(tmp_path / "bin")
     done = run(ROOT / "etc/get-cst", "--base", tmp_path / "nxp", "3.4.1", PATH=str(tools))
     assert done.returncode != 0
     assert "NXP" in done.stderr
@@ -114,3 +173,44 @@ def test_a_version_that_is_nowhere_is_told(tmp_path: Path) -> None:
     done = run(ROOT / "etc/get-cst", "--base", tmp_path, "1.2.3")
     assert done.returncode != 0
     assert "3.4.1" in done.stderr
+
+
+def tools_without_apt(folder: Path) -> Path:
+    """A folder for PATH with what get-cst needs on a system that has another package manager."""
+    folder.mkdir()
+    for name in ("python3", "env", "sh", "openssl"):
+        found = sys.executable if name == "python3" else shutil.which(name)
+        assert found is not None
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def test_the_provider_of_cst_4_is_there_and_openssl_loads_it(cst_base: Path, tmp_path: Path) -> None:
+    """One that is there is kept, and nothing is fetched; one that OpenSSL does not load is told."""
+    there = tmp_path / "pkcs11-provider/pkcs11.so"
+    there.parent.mkdir()
+    there.symlink_to(cst_base / "pkcs11-provider/pkcs11.so")
+    tools = tools_without_apt(tmp_path / "bin")
+    done = run(ROOT / "etc/get-cst", "--base", tmp_path, "--provider", PATH=str(tools))
+    assert done.returncode == 0, done.stderr
+    assert f"{there} is there already" in done.stderr
+    assert not list(tmp_path.glob("cst-*")), "no cst was asked for"
+    there.unlink()
+    there.write_bytes(b"not a library")
+    done = run(ROOT / "etc/get-cst", "--base", tmp_path, "--provider", PATH=str(tools))
+    assert done.returncode == 1
+    assert f"does not load {there}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_package_is_asked_for_by_a_command_or_a_file_that_it_has(tmp_path: Path) -> None:
+    """Only what is missing is told, where there is no apt to install it."""
+    tools = tools_without_apt(tmp_path / "bin")
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/module.so").touch()
+    here = [f"one={tmp_path}/*/module.so", f"two={tmp_path}/some/module.so", "three=openssl", "openssl"]
+    done = run(ROOT / "etc/need", *here, PATH=str(tools))
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(ROOT / "etc/need", *here, f"four={tmp_path}/*/other.so", "five=no-such-tool", "six", PATH=str(tools))
+    assert done.returncode == 1
+    assert done.stderr.startswith("missing: four five six. ")

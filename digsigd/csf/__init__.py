@@ -5,6 +5,7 @@ from digsigd.csf.model import Block, Command, Description
 from digsigd.csf.parser import parse
 from digsigd.csf.policy import ALLOWABLE, Policy, check
 from digsigd.csf.resolve import FileNeeded, Resolved, resolve
+from digsigd.csf.uri import KeyUri
 from digsigd.csf.writer import write
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CsfSyntaxError",
     "Description",
     "FileNeeded",
+    "KeyUri",
     "Policy",
     "Resolved",
     "check",

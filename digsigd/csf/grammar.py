@@ -10,7 +10,7 @@ from typing import Any
 from digsigd.csf import model, values
 from digsigd.csf.values import Kind, fold
 
-# cst has a buffer of 768 bytes for the blocks of a command: 86 overflow it. 64 are far from that.
+# More than any image has had. Whether they fit the CSF beside its other commands, `digsigd.csf.size` counts.
 MAX_BLOCKS = 64
 
 

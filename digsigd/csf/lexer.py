@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from digsigd.csf.errors import CsfSyntaxError, quoted
 from digsigd.csf.model import Place
@@ -17,14 +17,13 @@ MAX_STRING = 255
 MAX_TOKENS = 1024
 
 _TOKEN = re.compile(
-    r'(?P<space>[ \t\f\v]+)|(?P<comment>\#.*)|(?P<string>"[^"]*")|(?P<mark>[\[\]=,])'
-    r'|(?P<continued>\\[ \t]*(?:\#.*)?$)|(?P<word>[^ \t\f\v\[\]=,"#\\]+)'
+    r'[ \t\f\v]*+(?:(?P<comment>\#.*)|(?P<string>"[^"]*")|(?P<mark>[\[\]=,])'
+    r'|(?P<continued>\\[ \t]*(?:\#.*)?$)|(?P<word>[^ \t\f\v\[\]=,"#\\]+)|$)'
 )
 _COMMENT = re.compile(r"[ \t\f\v]*#")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word, a string (without its quotes) or one of the marks `[ ] = ,`."""
 
     kind: str
@@ -64,14 +63,17 @@ def _tokens(line: str, number: int) -> tuple[list[Token], bool]:
     tokens: list[Token] = []
     position = 0
     while position < len(line):
-        place = (number, position + 1)
         match = _TOKEN.match(line, position)
         if match is None:
-            if line[position] == '"':
-                raise CsfSyntaxError("the quotation mark is never closed", *place)
-            raise CsfSyntaxError(f"{quoted(line[position])} does not belong here", *place)
-        kind, content = match.lastgroup or "", match.group()
+            wrong = len(line) - len(line[position:].lstrip(" \t\f\v"))
+            if line[wrong] == '"':
+                raise CsfSyntaxError("the quotation mark is never closed", number, wrong + 1)
+            raise CsfSyntaxError(f"{quoted(line[wrong])} does not belong here", number, wrong + 1)
         position = match.end()
+        kind = match.lastgroup
+        if kind is None:
+            break
+        content, place = match[kind], (number, match.start(kind) + 1)
         if kind == "continued":
             return tokens, True
         if kind == "string":

@@ -19,6 +19,7 @@ from digsigd.csf.model import (
     Refusable,
     Unlock,
 )
+from digsigd.csf.size import MAX_BYTES, appended_size, command_size
 
 # What an operator may allow beyond the safe features, by the name used in the configuration. Each leaves something
 # unlocked for whatever boots; none lets a description touch a file of this host.
@@ -66,6 +67,7 @@ def check(description: Description, policy: Policy) -> None:
         _check_command(command, policy)
         state.take(command)
     state.end(commands[-1])
+    _check_size(description)
 
 
 def _check_header(header: Header) -> None:
@@ -117,6 +119,25 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
     if command.engine == "OCOTP" and (command.uid is not None) != bool(_NEEDS_UID.intersection(features)):
         what = "takes no UID" if command.uid is not None else "needs the UID of the chip it is for"
         raise CsfPolicyError(f"[Unlock] of OCOTP {', '.join(features)} {what}", *command.place)
+
+
+def _check_size(description: Description) -> None:
+    size = 0
+    for command in description.commands:
+        size += command_size(command)
+        if size > MAX_BYTES:
+            raise CsfPolicyError(
+                f"with this command the CSF's commands have {size} bytes, and cst and HAB take {MAX_BYTES}",
+                *command.place,
+                hint="sign fewer, longer blocks, or parts of the image by a CSF of their own",
+            )
+    if size + appended_size(description) > MAX_BYTES:
+        raise CsfPolicyError(
+            f"the CSF's commands have {size} bytes and cst appends an Unlock of CAAM RNG of"
+            f" {appended_size(description)}, and cst and HAB take {MAX_BYTES}",
+            *description.commands[-1].place,
+            hint="sign fewer, longer blocks, or parts of the image by a CSF of their own",
+        )
 
 
 class _State:

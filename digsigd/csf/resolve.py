@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from digsigd.csf.errors import CsfNameError, CsfPolicyError, quoted
+from digsigd.csf.lexer import MAX_STRING
 from digsigd.csf.model import (
     AuthenticateData,
     Block,
@@ -21,6 +22,7 @@ from digsigd.csf.model import (
     InstallSrk,
     Place,
 )
+from digsigd.csf.uri import KeyUri, is_uri
 
 # Names in the directory that cst runs in. cst replaces the first "crts" of a path by "keys", so none of ours has it;
 # a certificate's directory holds its key and the pass phrase that goes with that key.
@@ -46,7 +48,8 @@ class Resolved:
 
     `blocks` are those of each [Authenticate Data], in order; `blocks_line` is where the first of them stands, and
     `srk_table_line` where the SRK table is named.
-    `client_names` gives the client's name for each of ours.
+    `client_names` gives the client's name for each of ours. `token` is the name of the one token that all keys are on,
+    and `uris` are those of the certificates; None and () with keys from the tarball.
     """
 
     description: Description
@@ -58,21 +61,37 @@ class Resolved:
     blocks: tuple[tuple[Block, ...], ...]
     blocks_line: int | None
     client_names: dict[str, str]
+    token: str | None = None
+    uris: tuple[KeyUri, ...] = ()
 
 
-def resolve(description: Description, *, members: Collection[str], artifact_name: str, artifact_size: int) -> Resolved:
-    """Find every file that a checked description names. Raises `CsfNameError` or `CsfPolicyError`."""
-    return _Resolution(members, artifact_name, artifact_size).run(description)
+def resolve(
+    description: Description,
+    *,
+    members: Collection[str],
+    artifact_name: str,
+    artifact_size: int,
+    from_token: bool = False,
+) -> Resolved:
+    """Find every file that a checked description names.
+
+    With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball; the SRK table is a file always.
+    Raises `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for a URI that is none.
+    """
+    return _Resolution(members, artifact_name, artifact_size, from_token=from_token).run(description)
 
 
 class _Resolution:
-    def __init__(self, members: Collection[str], artifact_name: str, artifact_size: int) -> None:
+    def __init__(self, members: Collection[str], artifact_name: str, artifact_size: int, *, from_token: bool) -> None:
         self._members = members
         self._by_base: dict[str, list[str]] = {}
         for member in members:
             self._by_base.setdefault(_base(member), []).append(member)
         self._artifact_name = artifact_name
         self._artifact_size = artifact_size
+        self._from_token = from_token
+        self._token: str | None = None
+        self._uris: list[KeyUri] = []
         self._files: list[FileNeeded] = []
         self._client_names: dict[str, str] = {}
         self._certificates: dict[str, str] = {}
@@ -110,12 +129,15 @@ class _Resolution:
             blocks=tuple(blocks),
             blocks_line=blocks[0][0].place[0] if blocks else None,
             client_names=self._client_names,
+            token=self._token,
+            uris=tuple(self._uris),
         )
 
     def _member(self, name: str, place: Place, what: str, candidates: list[str]) -> str:
         """The member that a client's name means: that very one, else the only one with its base name."""
-        if name.startswith("pkcs11:"):
-            raise CsfPolicyError("backend=ssl takes keys from the tarball, not from a token", *place)
+        if is_uri(name):
+            what = "the SRK table is a file" if self._from_token else "backend=ssl takes keys from the tarball"
+            raise CsfPolicyError(f"{what}, not from a token", *place)
         plain = re.sub(r"^(\./)+", "", name)
         if plain in self._members:
             return plain
@@ -144,10 +166,31 @@ class _Resolution:
         self._need(member, SRK_TABLE, "srk-table", command.file)
         return member
 
+    def _on_token(self, name: str, place: Place) -> str:
+        """The URI of a certificate, written anew."""
+        if not is_uri(name):
+            raise CsfPolicyError(
+                f"{quoted(name)} is a file; backend=pkcs11 takes certificates and keys from a token",
+                *place,
+                hint='File = "pkcs11:token=NAME;object=LABEL"',
+            )
+        uri = KeyUri.parse(name, place)
+        if self._token not in {None, uri.token}:
+            raise CsfPolicyError(f"the keys are on two tokens, {quoted(self._token or '')} and another", *place)
+        self._token = uri.token
+        ours = str(uri)
+        if len(ours) > MAX_STRING:
+            raise CsfPolicyError(f"a PKCS #11 URI of {len(ours)} bytes; cst takes at most {MAX_STRING}", *place)
+        self._client_names[ours] = name
+        self._uris.append(uri)
+        return ours
+
     def _certificate(self, name: str, place: Place) -> str:
+        if self._from_token:
+            return self._on_token(name, place)
         candidates = [one for one in self._members if _CERTIFICATE.fullmatch(one)]
         base = _base(name)
-        if not name.startswith("pkcs11:") and not _CERTIFICATE.fullmatch(base):
+        if not is_uri(name) and not _CERTIFICATE.fullmatch(base):
             raise CsfPolicyError(
                 f"{quoted(name)} is no certificate: its name must end with _crt.pem or _crt.der", *place
             )

@@ -14,9 +14,10 @@ from digsigd.csf.model import Block, Place
 
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,19}")
 
-# The values cst 3.4.1 and 4.0.1 know, as they are written. Of the engine configurations, cst corrupts its own memory
-# at those that begin with DSC_BE, so these are not among them.
-HASHES = ("sha1", "sha256", "sha384", "sha512")
+# The values that both cst 3.4.1 and 4.0.1 know, as they are written; the hashes are the same for every argument. Left
+# out are the hash ANY, which names none, and the engine configurations that begin with DSC_BE: at these cst corrupts
+# its own memory.
+HASHES = ("sha1", "sha256", "sha512")
 ENGINES = ("ANY", "CAAM", "CSU", "DCP", "DTCP", "HDCP", "OCOTP", "ROM", "RTIC", "SAHARA", "SCC", "SNVS", "SRTC", "SW")
 CONFIGURATIONS = ("IN_SWAP_8", "IN_SWAP_16", "OUT_SWAP_8", "OUT_SWAP_16", "DSC_SWAP_8", "DSC_SWAP_16", "KEEP")
 FEATURES = ("MID", "RNG", "MFG", "LP SWR", "ZMK WRITE", "FIELD RETURN", "SRK REVOKE", "SCS", "JTAG")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
 
-from digsigd.errors import Busy, CstFailed, CstTimeout
+from digsigd.errors import CstFailed, CstTimeout, shutting_down
 from digsigd.signing.process import GroupProcess
 
 # What is kept of a run's output: its start and its end.
@@ -161,7 +161,7 @@ class CstRunner:
         However this ends, the process and its group are gone by then.
         """
         if self._stopped:
-            raise _stopping()
+            raise shutting_down()
         if not executable.startswith("/"):
             raise ValueError(f"the path of a program to run must be absolute, not {executable!r}")
         if problem := why_not_executable(executable):
@@ -213,7 +213,7 @@ class CstRunner:
         if process.reason == "timeout":
             raise CstTimeout(f"cst did not end within {seconds:g} s and was stopped")
         if process.reason == "stop":
-            raise _stopping()
+            raise shutting_down()
         run = CstRun(process.exit_code, process.signal, bytes(process.output), self._clock.seconds() - began, limits)
         if run.exit_code in _NOT_STARTED:
             last = run.output.decode(errors="replace").strip().rpartition("\n")[2]
@@ -245,10 +245,6 @@ class CstRunner:
             idle, self._when_idle = self._when_idle, []
             for deferred in idle:
                 deferred.callback(None)
-
-
-def _stopping() -> Busy:
-    return Busy("this signing host is shutting down")
 
 
 def _not_started(detail: str) -> CstFailed:

@@ -11,7 +11,7 @@ from types import TracebackType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from digsigd.errors import Busy
+from digsigd.errors import Busy, shutting_down
 
 # How many of the latest stays tell how long the next one may take.
 _REMEMBERED = 32
@@ -48,6 +48,11 @@ class Line:
         self._when_drained: list[Deferred[None]] = []
 
     @property
+    def places(self) -> int:
+        """How many may run at once."""
+        return self._max_running
+
+    @property
     def running(self) -> int:
         """How many have a place."""
         return self._running
@@ -72,7 +77,7 @@ class Line:
     def check_room(self) -> None:
         """Raise Busy where `enter` would, for whoever wants to know before doing any work."""
         if self._stopped:
-            raise _stopping()
+            raise shutting_down()
         if not self._is_free() and len(self._waiting) >= self._max_waiting:
             raise Busy("this signing host has as many requests as it can take", retry_after=self._retry_after())
 
@@ -85,7 +90,7 @@ class Line:
         self._stopped = True
         waiting, self._waiting = self._waiting, {}
         for turn in waiting:
-            turn.errback(_stopping())
+            turn.errback(shutting_down())
         self._tell_if_drained()
 
     def drained(self) -> Deferred[None]:
@@ -153,7 +158,3 @@ class _Visit:
     ) -> None:
         if self._place is not None:
             self._place.leave()
-
-
-def _stopping() -> Busy:
-    return Busy("this signing host is shutting down")

@@ -25,10 +25,14 @@ def reason_of(output: bytes, workdir: Path, client_name_of: Mapping[str, str], s
     text = output.decode("utf-8", "replace").replace(f"{workdir}/", "").replace(str(workdir), ".")
     for ours in sorted(client_name_of, key=len, reverse=True):
         text = text.replace(ours, client_name_of[ours])
-    kept: list[str] = []
+    kept: dict[str, None] = {}
+    length = 0
     for line in text.splitlines():
         line = "".join(c if c.isprintable() else " " for c in line).strip()
         if line and line not in kept and line.lower().rstrip(".") not in _EMPTY:
-            kept.append(line)
+            kept[line] = None
+            length += len(line) + 2
+        if length > MAX_REASON + 2:
+            break
     reason = "; ".join(kept)
     return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 4] + " ..."

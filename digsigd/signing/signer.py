@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from digsigd import csf, hab
@@ -16,10 +17,11 @@ from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, Digsig
 from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.line import Line
+from digsigd.signing.pkcs11 import MAX_TRACE, Token, Tokens, Way, without_chatter
 from digsigd.signing.reasons import reason_of
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
-from digsigd.signing.tools import CstTools
+from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import Workdir
 
 DESCRIPTION = "description.csf"
@@ -76,6 +78,8 @@ class Signer:
         rules: Callable[[str], MachineRules],
         bounds: RunBounds,
         in_thread: InThread,
+        in_digest_thread: InThread,
+        tokens: Tokens,
     ) -> None:
         self._tools = tools
         self._runner = runner
@@ -84,6 +88,8 @@ class Signer:
         self._rules = rules
         self._bounds = bounds
         self._in_thread = in_thread
+        self._in_digest_thread = in_digest_thread
+        self._tokens = tokens
 
     async def sign(self, request: SigningRequest, workdir: Workdir) -> Signed:
         """Sign one artifact in `workdir`, which the caller owns and removes once this has ended.
@@ -91,11 +97,13 @@ class Signer:
         Where all went well it is removed already. Raises the errors of `digsigd.errors`. Cancelling ends cst first;
         nothing writes into the directory after.
         """
-        if request.backend != "ssl":
+        from_token = request.backend == "pkcs11"
+        if request.backend != "ssl" and not (from_token and self._tokens):
             raise Refused(
                 f"this host has no {request.backend} backend", hint="leave the field backend out, or send ssl"
             )
         tool = self._tools.find(request.cst_version)
+        way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
         self._line.check_room()
         rules = self._rules(request.machine)
         if len(request.csf) < LONG_TEXT:
@@ -110,16 +118,19 @@ class Signer:
         )  # fmt: skip
         job = _Job(request, rules, keys, description, workdir)
         # Before a place is taken: whoever has one uses it for cst alone, and a wrong request need not wait for one.
-        await self._in_thread(job.prepare)
-        early = self._in_thread(job.digests) if request.artifact_size >= LARGE else None
+        access = None
+        if way is not None:
+            access = _TokenAccess(self._tokens.find(job.token, request.machine), way, self._tokens)
+        await self._in_thread(job.prepare, access)
+        early = self._in_digest_thread(job.digests) if request.artifact_size >= LARGE else None
         try:
-            run = await self._runner.run(
-                tool.executable,
-                ["-i", DESCRIPTION, "-o", BLOB],
-                cwd=str(workdir.path),
-                limits=self._bounds.limits(request.artifact_size),
-                place=self._line.place(),
-            )
+            if access is None:
+                run = await self._run(job, tool)
+            else:
+                # The token's own line comes first: whoever waits for it takes no place from others.
+                async with access.token.session(self._tokens.login_timeout):
+                    run = await self._run(job, tool, "-b", "pkcs11", more_file=MAX_TRACE)
+                    run = await self._in_thread(access.judge, run, workdir.path, job.uris)
         except BaseException:
             await _settled(early)
             raise
@@ -141,12 +152,43 @@ class Signer:
         )  # fmt: skip
         return signed
 
+    async def _run(self, job: _Job, tool: CstTool, *arguments: str, more_file: int = 0) -> CstRun:
+        limits = self._bounds.limits(job.request.artifact_size)
+        return await self._runner.run(
+            tool.executable,
+            [*arguments, "-i", DESCRIPTION, "-o", BLOB],
+            cwd=str(job.workdir.path),
+            limits=replace(limits, file_size=limits.file_size + more_file),
+            environment=job.environment,
+            place=self._line.place(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenAccess:
+    """The token of one request, and the way to it."""
+
+    token: Token
+    way: Way
+    tokens: Tokens
+
+    def write(self, workdir: Workdir) -> dict[str, str]:
+        return self.token.write(workdir, self.way, self.tokens.access)
+
+    def judge(self, run: CstRun, workdir: Path, uris: Sequence[csf.KeyUri]) -> CstRun:
+        self.token.judge(self.way, run.output, workdir, uris, worked=run.exit_code == 0)
+        return replace(run, output=without_chatter(run.output))
+
 
 async def _settled(early: Deferred[list[bytes]] | None) -> None:
     """Wait for a call whose result nobody wants any more, so that it reads nothing after its directory is gone."""
     if early is not None:
-        with suppress(Exception):
+        try:
             await early
+        except CancelledError:
+            raise  # it is the request that was cancelled
+        except Exception:  # noqa: BLE001, S110 - nobody wants its error either
+            pass
 
 
 def read_description(text: bytes, policy: csf.Policy) -> csf.Description:
@@ -179,32 +221,40 @@ class _Job:
         description: csf.Description,
         workdir: Workdir,
     ) -> None:
-        self._request = request
+        self.request = request
         self._rules = rules
         self._members = keys.tarball.members
-        self._workdir = workdir
+        self.workdir = workdir
         with _csf_errors():
             self._plan = csf.resolve(
                 description,
                 members=self._members,
                 artifact_name=request.artifact_name,
                 artifact_size=request.artifact_size,
+                from_token=request.backend == "pkcs11",
             )
         self._blocks = [
             [hab.Block(block.address, block.offset, block.length) for block in blocks] for blocks in self._plan.blocks
         ]
         self._table = self._members[self._plan.srk_table]
         self._layout: hab.Layout | None = None
+        self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
+        self.token = self._plan.token or ""
+        self.uris = self._plan.uris
+        self.environment: dict[str, str] = {}
 
-    def prepare(self) -> None:
+    def prepare(self, access: _TokenAccess | None) -> None:
         """Check what can be known before signing, and write what cst needs into the directory."""
         self._check_keys()
         self._check_layout()
-        if self._request.artifact != self._workdir.path / ARTIFACT:
-            (self._workdir.path / ARTIFACT).symlink_to(self._request.artifact.absolute())
+        if self.request.artifact != self.workdir.path / ARTIFACT:
+            (self.workdir.path / ARTIFACT).symlink_to(self.request.artifact.absolute())
         for needed in self._plan.files:
-            self._workdir.write(needed.name, self._members[needed.member])
-        self._workdir.write(DESCRIPTION, csf.write(self._plan.description))
+            self.workdir.write(needed.name, self._members[needed.member])
+        self.workdir.write(DESCRIPTION, csf.write(self._plan.description))
+        if access is not None:
+            self._secrets += access.token.secrets
+            self.environment = access.write(self.workdir)
 
     def _check_keys(self) -> None:
         try:
@@ -224,18 +274,15 @@ class _Job:
         if pinned is not None and table.fuse_value != pinned:
             raise BadTarball(
                 f"the SRK table in the key tarball has the fuse value {table.fuse_value.hex()}, machine"
-                f" {self._request.machine!r} has {pinned.hex()}",
+                f" {self.request.machine!r} has {pinned.hex()}",
                 hint="signing with it would make images that its boards refuse; check the tarball and the pinned value",
             )
 
     def _check_layout(self) -> None:
         try:
-            with self._request.artifact.open("rb", buffering=0) as file:
+            with self._artifact() as read:
                 self._layout = hab.check_layout(
-                    self._blocks,
-                    self._request.artifact_size,
-                    _reader(file.fileno()),
-                    require_ivt=self._rules.require_ivt,
+                    self._blocks, self.request.artifact_size, read, require_ivt=self._rules.require_ivt
                 )
         except hab.HabError as error:
             raise Refused(f"csf: {error}", line=self._plan.blocks_line) from None
@@ -243,26 +290,33 @@ class _Job:
     def digests(self) -> list[bytes]:
         """The digest of what each [Authenticate Data] covers, by the description's own hash algorithm."""
         algorithm = self._plan.hash_algorithm
-        with self._request.artifact.open("rb", buffering=0) as file:
-            read = _reader(file.fileno())
+        with self._artifact() as read:
             return [hab.digest_blocks(algorithm, blocks, read) for blocks in self._blocks]
+
+    @contextmanager
+    def _artifact(self) -> Iterator[Callable[[int, int], bytes]]:
+        try:
+            with self.request.artifact.open("rb", buffering=0) as file:
+                descriptor = file.fileno()
+                yield lambda offset, length: os.pread(descriptor, length, offset)
+        except OSError as error:
+            raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
     def judge(self, run: CstRun) -> None:
         """Raise unless cst says that it worked, which is no proof yet."""
-        secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
-        reason = reason_of(run.output, self._workdir.path, self._plan.client_names, secrets)
+        reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets)
         if run.ran_out_of_cpu:
             raise CstTimeout("cst ran out of processor time and was stopped", detail=reason)
         if run.signal is not None:
             raise CstFailed(f"cst {describe(run)}", detail=reason)
         if run.exit_code != 0:
             raise Refused(f"cst refused the CSF description: {reason or describe(run)}", detail=describe(run))
-        if not (self._workdir.path / BLOB).is_file():
+        if not (self.workdir.path / BLOB).is_file():
             raise CstFailed("cst ended with 0 and wrote no CSF blob", detail=reason)
 
     def verified(self, digests: Sequence[bytes] | None) -> tuple[Signed, str]:
         """Read cst's blob and prove it as the boot ROM would; the text says what was proven."""
-        descriptor = os.open(self._workdir.path / BLOB, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(self.workdir.path / BLOB, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
             blob = file.read(MAX_BLOB + 1)
         if len(blob) > MAX_BLOB:
@@ -286,7 +340,7 @@ class _Job:
             ) from None
         # This thread is at hand; another turn of one would be for this alone. If it fails, the owner tries again.
         with suppress(DigsigError):
-            self._workdir.remove()
+            self.workdir.remove()
         return Signed(blob, tuple(result.notes)), str(result)
 
 
@@ -296,10 +350,3 @@ def _is_srk_table(data: bytes) -> bool:
     except hab.HabError:
         return False
     return True
-
-
-def _reader(descriptor: int) -> Callable[[int, int], bytes]:
-    def read(offset: int, length: int) -> bytes:
-        return os.pread(descriptor, length, offset)
-
-    return read

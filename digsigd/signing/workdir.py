@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class WorkRoot:
         self._parent = parent
         self._path: Path | None = None
         self._lock = -1
+        self._making = threading.Lock()
 
     @property
     def path(self) -> Path:
@@ -76,12 +78,26 @@ class WorkRoot:
         """
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a work directory")
-        path = self.path / name.replace(_SPOILS, "crt-s")
+        name = name.replace(_SPOILS, "crt-s")
         try:
-            path.mkdir(0o700)
+            try:
+                (self.path / name).mkdir(0o700)
+            except FileNotFoundError:
+                self._make_again()
+                (self.path / name).mkdir(0o700)
         except OSError as error:
             raise _failed(error) from error
-        return Workdir(path)
+        return Workdir(self.path / name)
+
+    def _make_again(self) -> None:
+        """Somebody who cleans up has removed the directory. Requests under way fail; others need not."""
+        with self._making:
+            if self.path.exists():
+                return
+            self.log.warn("{path} is gone, another is made", path=self._path, event="workdir")
+            path, lock = _make_locked(self.path.parent)
+            os.close(self._lock)
+            self._path, self._lock = path, lock
 
     def close(self) -> None:
         """Remove the directory with all that is in it, and give up the lock. A second time does nothing."""

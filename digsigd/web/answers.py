@@ -22,6 +22,7 @@ from digsigd.errors import (
     NotAllowed,
     NotAuthenticated,
     Refused,
+    TokenFailed,
     TooLarge,
     UploadTimeout,
     VerificationFailed,
@@ -47,6 +48,7 @@ STATUS: dict[type[DigsigError], int] = {
     Refused: 422,
     BadTarball: 500,
     CstFailed: 500,
+    TokenFailed: 500,
     VerificationFailed: 500,
     KeyStoreFailed: 502,
     Busy: 503,
@@ -76,9 +78,14 @@ def not_routed(path: str) -> HttpError:
     return HttpError(405, f"{path} takes {' and '.join(methods)} only", headers={"Allow": ", ".join(methods)})
 
 
+def text_of(headers: Headers, name: bytes) -> str:
+    """A header's values with commas between, whatever bytes they hold; empty where there is none."""
+    return b",".join(headers.getRawHeaders(name, [])).decode("utf-8", "replace")
+
+
 def new_request_id(headers: Headers) -> str:
     """The client's X-Request-Id if it is one, else a new one."""
-    given = headers.getRawHeaders("x-request-id", [""])[0]
+    given = text_of(headers, b"x-request-id")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 

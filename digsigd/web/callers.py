@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -52,7 +51,7 @@ class Callers:
             for name, (token, machines, backends) in callers.items()
         )
 
-    def identify(self, authorization: str | None) -> Caller:
+    def identify(self, authorization: str) -> Caller:
         """Who an `Authorization` header says is calling. Raises `NotAuthenticated`."""
         if not self._callers:
             return ANONYMOUS
@@ -87,7 +86,7 @@ def _credentials(authorization: str) -> tuple[str | None, bytes]:
             name, colon, token = base64.b64decode(rest.strip(), validate=True).partition(b":")
             if colon:
                 return name.decode(), token
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no UTF-8 in it
             pass
         raise NotAuthenticated("the Basic credentials cannot be read")
     raise NotAuthenticated("credentials are Bearer or Basic")

@@ -16,9 +16,20 @@ MAX_CSF = 1 << 20
 MAX_FIELD = 64 << 10
 # Boundaries and headers of sixteen parts; whatever a whole body has beyond its parts fits well.
 OVERHEAD = MAX_PARTS * 16 << 10
-_FIELDS = ("machine", "soctype", "cstversion", "backend")
-_MACHINE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
+# The small fields: what each must be, and how that is said.
+_FIELDS = {
+    "machine": (
+        re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}"),
+        "1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot",
+    ),
+    "soctype": (re.compile("mx8m"), "mx8m"),
+    "cstversion": (
+        re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}"),
+        "1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit",
+    ),
+    # An empty one is ssl as well.
+    "backend": (re.compile("ssl|pkcs11|"), "ssl or pkcs11"),
+}
 # What a CSF description may say it is. curl calls a file of unknown kind application/octet-stream, unless told.
 _CSF_TYPES = {"", "text/plain", "application/octet-stream"}
 
@@ -64,14 +75,15 @@ class Form:
     ) -> None:
         self._parser = PushMultipartParser(
             boundary_of(content_type),
-            max_header_size=16 << 10,
+            max_header_size=4 << 10,
             max_header_count=8,
             max_segment_count=MAX_PARTS,
         )
         self._max_artifact = max_artifact
         self._open_artifact = open_artifact
         self._checks = checks
-        self._values: dict[str, bytes] = {}
+        self._values: dict[str, str] = {}
+        self._csf: bytes | None = None
         self._artifact: BinaryIO | None = None
         self._artifact_name: str | None = None
         self._artifact_size = 0
@@ -103,24 +115,21 @@ class Form:
             self._parser.close()
         except MultipartError:
             raise BadRequest("the form ends before its last boundary") from None
-        machine = _field(self._values, "machine", _MACHINE, "1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot")
-        version = _field(self._values, "cstversion", _VERSION, "1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit")
-        soctype = _field(self._values, "soctype", re.compile("mx8m"), "mx8m") if "soctype" in self._values else None
-        backend = "ssl"
-        if self._values.get("backend"):
-            backend = _field(self._values, "backend", re.compile("ssl|pkcs11"), "ssl or pkcs11")
-        if "csf" not in self._values:
+        for name in ("machine", "cstversion"):
+            if name not in self._values:
+                raise BadRequest(f"the field {name} is missing", hint=f"with curl: -F {name}=VALUE")
+        if self._csf is None:
             raise BadRequest("the field csf is missing", hint="with curl: -F 'csf=@FILE;type=text/plain'")
         if self._artifact_name is None:
             raise BadRequest("the field artifact is missing", hint="with curl: -F artifact=@FILE")
         if self._artifact_size == 0:
             raise BadRequest("the artifact is empty")
         return Fields(
-            machine=machine,
-            cst_version=version,
-            soctype=soctype,
-            backend=backend,
-            csf=self._values["csf"],
+            machine=self._values["machine"],
+            cst_version=self._values["cstversion"],
+            soctype=self._values.get("soctype"),
+            backend=self._values.get("backend") or "ssl",
+            csf=self._csf,
             artifact_name=self._artifact_name,
             artifact_size=self._artifact_size,
         )
@@ -135,17 +144,20 @@ class Form:
         name = part.name or ""
         self._buffer, self._size, self._limit = bytearray(), 0, MAX_FIELD
         self._part = ""
-        if name in self._values or (name == "artifact" and self._artifact_name is not None):
-            return  # of a repeated field the first counts
-        kind = (part.header("Content-Type") or "").partition(";")[0].strip().lower()
+        # Of a repeated field the first counts. The others may be as large.
         if name == "artifact":
             self._limit = self._max_artifact
+            if self._artifact_name is not None:
+                return
             self._artifact_name = base_name(part.filename)
         elif name == "csf":
+            self._limit = MAX_CSF
+            if self._csf is not None:
+                return
+            kind = (part.header("Content-Type") or "").partition(";")[0].strip().lower()
             if kind not in _CSF_TYPES:
                 raise BadRequest(f"the field csf is {kind[:60]!r}; it must be text/plain")
-            self._limit = MAX_CSF
-        elif name not in _FIELDS:
+        elif name not in _FIELDS or name in self._values:
             return
         self._part = name
 
@@ -164,21 +176,17 @@ class Form:
     def _end(self) -> None:
         if self._part == "artifact":
             self.close()
+        elif self._part == "csf":
+            self._csf = bytes(self._buffer)
         elif self._part:
-            self._values[self._part] = bytes(self._buffer)
-            check = self._checks.get(self._part)
-            if check is not None:
-                check(bytes(self._buffer).decode("utf-8", "replace"))
+            pattern, words = _FIELDS[self._part]
+            text = self._buffer.decode("utf-8", "replace")
+            if not pattern.fullmatch(text):
+                raise BadRequest(f"the field {self._part} must be {words}")
+            self._values[self._part] = text
+            if self._part in self._checks:
+                self._checks[self._part](text)
         self._part = ""
-
-
-def _field(values: dict[str, bytes], name: str, pattern: re.Pattern[str], form: str) -> str:
-    if name not in values:
-        raise BadRequest(f"the field {name} is missing", hint=f"with curl: -F {name}=VALUE")
-    text = values[name].decode("utf-8", "replace")
-    if not pattern.fullmatch(text):
-        raise BadRequest(f"the field {name} must be {form}")
-    return text
 
 
 def base_name(filename: str | None) -> str:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from klein import Klein
 from klein.resource import KleinResource
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
-from digsigd.errors import Busy, DigsigError
+from digsigd.errors import DigsigError, shutting_down
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir
-from digsigd.web.answers import common_headers, new_request_id, not_routed, render, wants_json
+from digsigd.web.answers import HttpError, common_headers, new_request_id, not_routed, render, text_of, wants_json
 from digsigd.web.request import UploadRequest, log_answered
 from digsigd.web.upload import Upload
 
-Sign = Callable[[SigningRequest, Workdir], Awaitable[Signed]]
+Sign = Callable[[SigningRequest, Workdir], Coroutine[Any, Any, Signed]]
 Missing = Callable[[], Awaitable[list[str]]]
 
 
@@ -40,7 +40,7 @@ class Endpoint:
 
     def resource(self) -> KleinResource:
         """A resource to serve at the root of a site or below any path."""
-        return self.app.resource()
+        return _Resource(self.app, self)
 
     @app.route("/sign/imx", methods=["POST"])
     async def sign_imx(self, request: IRequest) -> bytes:
@@ -53,9 +53,15 @@ class Endpoint:
             if upload.request is None:
                 raise DigsigError("this signing host lost the upload")
             self._log_received(upload.request, request)
-            signed = await self._sign(upload.request, upload.workdir)
-        except CancelledError:
-            self.log.info("the client went away", request_id=upload.request_id, event="gone")
+            signing = Deferred.fromCoroutine(self._sign(upload.request, upload.workdir))
+            upload.refuse = lambda _: signing.cancel()
+            signed = await signing
+        except (CancelledError, DigsigError) as error:
+            if upload.gone:
+                self.log.info("the client went away", request_id=upload.request_id, event="gone")
+                raise CancelledError from None
+            if isinstance(error, CancelledError):
+                raise shutting_down() from None
             raise
         finally:
             # The answer leaves when nothing of the request is left.
@@ -83,15 +89,20 @@ class Endpoint:
         upload = getattr(request, "upload", None)
         request_id = upload.request_id if upload else new_request_id(request.requestHeaders)
         if isinstance(error, HTTPException):
-            error = not_routed(_text(request.path))
+            error = not_routed("/" + _text(b"/".join(request.postpath)))
         elif isinstance(error, CancelledError):
-            error = Busy("this signing host is shutting down")
+            error = shutting_down()
         elif not isinstance(error, DigsigError):
             self.log.failure("unexpected", failure, request_id=request_id, event="unexpected")
             error = DigsigError("this signing host failed", hint="its log has the cause under the request's id")
-        accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
+        accept = text_of(request.requestHeaders, b"accept")
         status, headers, body = render(error, request_id, accept)
         return self._answer(request, status, headers, body, error)
+
+    def not_text(self, request: IRequest) -> bytes:
+        """Answer to a path that is no text, and so none of ours."""
+        body: bytes = self.failed(request, Failure(not_routed("")))
+        return body
 
     def _answer(
         self, request: Any, status: int, headers: dict[str, str], body: bytes, error: DigsigError | None
@@ -111,11 +122,28 @@ class Endpoint:
         )  # fmt: skip
 
 
+class _Resource(KleinResource):
+    """Klein's, but for paths that are no UTF-8: those it answers by itself, and logs as a fault."""
+
+    def __init__(self, app: Klein, endpoint: Endpoint) -> None:
+        super().__init__(app)
+        self._endpoint = endpoint
+
+    def render(self, request: Any) -> Any:
+        try:
+            b"/".join([*request.prepath, *request.postpath]).decode("utf-8")
+        except UnicodeDecodeError:
+            return self._endpoint.not_text(request)
+        return super().render(request)
+
+
 def _upload_of(request: IRequest) -> Upload:
     if not isinstance(request, UploadRequest):
+        if request.clientproto == b"HTTP/2":  # type: ignore[attr-defined]
+            raise HttpError(505, "images are signed over HTTP/1.1 only", hint="with curl: --http1.1")
         raise DigsigError(
             "the site of this resource does not stream uploads",
-            hint="make it with Site(root, requestFactory=service.request_factory)",
+            hint="make it with Site(root, requestFactory=service.request_factory(PATH)), the resource being at PATH",
         )
     if request.upload is None:
         # The path was written in another way, with %2F for example.
@@ -125,7 +153,7 @@ def _upload_of(request: IRequest) -> Upload:
 
 def _status(request: Any, status: int, missing: list[str]) -> bytes:
     headers = common_headers(new_request_id(request.requestHeaders))
-    accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
+    accept = text_of(request.requestHeaders, b"accept")
     if wants_json(accept):
         headers["Content-Type"] = "application/json"
         body = json.dumps({"ok": not missing, "missing": missing}).encode() + b"\n"

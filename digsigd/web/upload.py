@@ -12,13 +12,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
-from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge
+from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
 from digsigd.settings import Upload as Bounds
 from digsigd.signing.request import SigningRequest
 from digsigd.signing.signer import ARTIFACT
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot
-from digsigd.web.answers import new_request_id
+from digsigd.web.answers import new_request_id, text_of
 from digsigd.web.callers import ANONYMOUS, Caller, Callers
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Fields, Form
 
@@ -45,6 +45,8 @@ class Uploads:
         self._stopped = False
         self._made = 0
         self._when_drained: list[Deferred[None]] = []
+        # Directories that could not be removed: for want of a file descriptor, say.
+        self.left: list[Workdir] = []
 
     @property
     def active(self) -> int:
@@ -66,7 +68,7 @@ class Uploads:
     def check_room(self) -> None:
         """Raise `Busy` if there are too many, or the daemon is stopping."""
         if self._stopped:
-            raise _stopping()
+            raise shutting_down()
         if len(self._active) > self.bounds.max_at_once:
             raise Busy("this signing host has as many requests as it can take")
 
@@ -75,10 +77,10 @@ class Uploads:
         self._stopped = True
 
     def end(self) -> None:
-        """Refuse those that are still arriving."""
+        """Refuse those that are still there."""
         for upload in list(self._active):
             if upload.refuse is not None:
-                upload.refuse(_stopping())
+                upload.refuse(shutting_down())
 
     def drained(self) -> Deferred[None]:
         """Fires when there are none."""
@@ -87,6 +89,15 @@ class Uploads:
         drained: Deferred[None] = Deferred(self._when_drained.remove)
         self._when_drained.append(drained)
         return drained
+
+    def remove_left(self) -> None:
+        """Try again what could not be removed. It blocks, where there is any."""
+        again, self.left = self.left, []
+        for workdir in again:
+            try:
+                workdir.remove()
+            except DigsigError:
+                self.left.append(workdir)
 
     def gone(self, upload: Upload) -> None:
         """One less."""
@@ -97,27 +108,25 @@ class Uploads:
                 deferred.callback(None)
 
 
-def _stopping() -> Busy:
-    return Busy("this signing host is shutting down")
-
-
 class Upload:
     """One request to sign while it arrives and is signed.
 
     `error` is why it will not be signed, once that is known; `request` is the whole request, once it is there.
-    `refuse` ends it while it arrives. Whoever sets `taken` disposes of it.
+    `refuse` ends it while it arrives or is signed. Whoever sets `taken` disposes of it; `gone` says that nobody waits
+    for the answer.
     """
 
     log = Logger()
 
     def __init__(self, uploads: Uploads, headers: Headers, name: str) -> None:
         self.request_id = new_request_id(headers)
-        self.accept = ",".join(headers.getRawHeaders("accept", []))
+        self.accept = text_of(headers, b"accept")
         self.caller: Caller = ANONYMOUS
         self.error: DigsigError | None = None
         self.request: SigningRequest | None = None
         self.refuse: Callable[[DigsigError], None] | None = None
         self.taken = False
+        self.gone = False
         self._uploads = uploads
         self._name = name
         self._form: Form | None = None
@@ -134,14 +143,14 @@ class Upload:
     def begin(self, headers: Headers, length: int | None) -> None:
         """Check what the headers tell: room, caller, size and type. Raises the errors of `digsigd.errors`."""
         self._uploads.check_room()
-        self.caller = self._uploads.callers.identify(headers.getRawHeaders("authorization", [None])[0])
+        self.caller = self._uploads.callers.identify(text_of(headers, b"authorization"))
         largest = self._uploads.bounds.max_artifact
         if length is not None and length > largest + MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD:
             raise TooLarge(f"the body has {length} bytes; artifacts may have {largest}")
         if length == 0:
             raise BadRequest("the request has no body", hint="send a multipart/form-data form")
         self._form = Form(
-            headers.getRawHeaders("content-type", [""])[0],
+            text_of(headers, b"content-type"),
             max_artifact=largest,
             open_artifact=self._open_artifact,
             checks={"machine": self.caller.check_machine, "backend": self.caller.check_backend},
@@ -195,10 +204,14 @@ class Upload:
         except OSError:
             pass  # what could not be written is removed now
         try:
+            if self._uploads.left:
+                await self._uploads.in_thread(self._uploads.remove_left)
             if self._workdir is not None and not self._workdir.removed:
                 await self._uploads.in_thread(self._workdir.remove)
         except DigsigError as error:
             self.log.error("{error}", error=str(error), request_id=self.request_id, event="left-behind")
+            if self._workdir is not None:
+                self._uploads.left.append(self._workdir)
         finally:
             self._uploads.gone(self)
 

@@ -6,7 +6,7 @@ import pytest
 
 from digsigd import csf
 from digsigd.trial import TrialPki
-from tests.csf.signing import Artifact, Signer, commands, meaning
+from tests.csf.signing import ENGINES, Artifact, Signer, commands, meaning
 from tests.csf.test_csf_policy import ACCEPTED, CAAM_MID, UID
 from tests.csf.texts import BASE, BLOCK, changed
 
@@ -30,6 +30,26 @@ def test_what_is_allowed_is_signed(signer: Signer, normal_pki: TrialPki, name: s
     text = changed(CAAM_MID, f"Engine = {engine}\nFeatures = {feature}{uid}").encode()
     signed = signer.sign(text, normal_pki.files, ARTIFACT, name)
     assert commands(signed.blob) == meaning(csf.parse(text))
+
+
+# HAB_ALG_SHA1, HAB_ALG_SHA256, HAB_ALG_SHA512
+@pytest.mark.parametrize(("algorithm", "code"), [("sha1", 0x11), ("sha256", 0x17), ("sha512", 0x1B)])
+def test_every_hash_that_is_read_is_known_to_cst(
+    signer: Signer, normal_pki: TrialPki, algorithm: str, code: int
+) -> None:
+    """There are no more."""
+    text = BASE + f"[Set Engine]\nEngine = CAAM\nHash Algorithm = {algorithm}\n"
+    signed = signer.sign(text.encode(), normal_pki.files, ARTIFACT)
+    assert commands(signed.blob)[-1] == ("other", 0xB1, 0x03, bytes([0, code, ENGINES["CAAM"], 0]))
+    assert algorithm in csf.values.HASHES
+    assert len(csf.values.HASHES) == 3
+
+
+def test_a_hash_that_cst_does_not_know_is_refused_by_its_line() -> None:
+    """Instead of by cst, for which it is an undefined label."""
+    text = BASE + "[Set Engine]\nEngine = CAAM\nHash Algorithm = sha384\n"
+    with pytest.raises(csf.CsfSyntaxError, match=r'line 21, column 18: Hash Algorithm: "sha384" is not known'):
+        csf.parse(text.encode())
 
 
 def test_64_blocks_are_signed(signer: Signer, normal_pki: TrialPki) -> None:

@@ -170,7 +170,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Version = 4.3",
         "Version = 4.3\nHash Algorithm = md5",
         "3:18",
-        'Hash Algorithm: "md5" is not known: it takes sha1, sha256, sha384, sha512',
+        'Hash Algorithm: "md5" is not known: it takes sha1, sha256, sha512',
     ),
     "a number for a configuration": (
         "Version = 4.3",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from digsigd import csf, hab
-from digsigd.csf import grammar, lexer, model, parser
+from digsigd.csf import grammar, lexer, model, parser, size
+from digsigd.hab import layout
 from digsigd.trial import TrialPki
 from tests.csf.signing import Artifact, Signer, commands, meaning, plan
 from tests.csf.texts import BASE, BLOCK, changed
@@ -59,8 +60,8 @@ def test_examples_are_signed(signer: Signer, normal_pki: TrialPki, fast_pki: Tri
     signed = signer.sign(text, pki.files, artifact)
     assert commands(signed.blob) == meaning(description)
     blocks = [hab.Block(block.address, block.offset, block.length) for block in data.blocks]
-    layout = hab.check_layout([blocks], len(artifact.data), lambda start, size: artifact.data[start:][:size])
-    assert len(layout.ivts) == 1
+    found = hab.check_layout([blocks], len(artifact.data), lambda start, size: artifact.data[start:][:size])
+    assert len(found.ivts) == 1
 
 
 WRONG = (
@@ -114,4 +115,6 @@ def test_the_limits_are_those_of_the_code() -> None:
         "commands": parser.MAX_COMMANDS,
         "arguments of a command": parser.MAX_ARGUMENTS,
         "blocks in all": grammar.MAX_BLOCKS,
+        "the commands of the CSF that is made, in bytes": size.MAX_BYTES,
+        "all blocks together, in sizes of the artifact": layout.MOST_TIMES_SIGNED,
     }

@@ -95,11 +95,18 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
-            return self.process.wait(DEADLINE)
+            code = self.process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise
+        if how is signal.SIGTERM:
+            # Stopped in order, and no fault on the way that nobody has looked at.
+            assert code == -how
+            assert re.search(r"\bstopped\W*$", self.log(), re.MULTILINE) or '"stopped"' in self.log(), self.log()
+        assert "nhandled" not in self.log()
+        assert "critical" not in self.log()
+        return code
 
     def log(self) -> str:
         return self.logfile.read_text() if self.logfile.exists() else ""

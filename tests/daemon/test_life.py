@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.trial import TrialImage, TrialPki
 from tests.daemon.conftest import Start
 from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
 
@@ -71,13 +72,13 @@ def in_background(call: Callable[[], httpx.Response]) -> tuple[threading.Thread,
     return thread, results
 
 
-def body_of(pki: TrialPki, version: str) -> bytes:
+def body_of(pki: TrialPki, version: str, image: TrialImage = IMAGE) -> bytes:
     """A whole request as bytes, to send as one likes."""
     request = httpx.Request(
         "POST",
         "http://a/sign/imx",
         data={"machine": MACHINE, "cstversion": version},
-        files={"csf": ("a.csf", pki.csf(IMAGE.blocks("spl.bin")), "text/plain"), "artifact": ("spl.bin", IMAGE.data)},
+        files={"csf": ("a.csf", pki.csf(image.blocks("spl.bin")), "text/plain"), "artifact": ("spl.bin", image.data)},
     )
     head = "".join(f"{key}: {value}\r\n" for key, value in request.headers.items())
     return f"POST /sign/imx HTTP/1.1\r\n{head}\r\n".encode() + request.read()
@@ -169,6 +170,61 @@ def test_on_sigterm_what_runs_finishes(with_slow: Callable[..., Daemon], slow: P
     assert results[0].status_code == 200
     assert daemon.stop() == -signal.SIGTERM
     assert list(daemon.workdir.iterdir()) == []
+
+
+def test_connections_that_idle_are_closed_at_the_end(start: Start) -> None:
+    """They neither hold up the end, nor are they left to find out."""
+    daemon = start()
+    with connected(daemon) as idle, connected(daemon) as kept:
+        kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert daemon.stop() == -signal.SIGTERM
+        assert (idle.recv(1), kept.recv(1)) == (b"", b"")
+
+
+def test_whoever_waits_for_keys_is_told_at_the_end(start: Start, pki: TrialPki) -> None:
+    """A key store that does not answer holds up the end no longer than the grace."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        daemon = start("[daemon]\nshutdown_grace = 0.2\n[keys]\nidle_timeout = 50\n", DIGSIGSERVER_KEYFILE_URI=uri)
+        thread, results = in_background(lambda: daemon.post(pki))
+        daemon.wait_for_log("received")
+        daemon.stop()
+        thread.join()
+    assert isinstance(results[0], httpx.Response)
+    assert (results[0].status_code, "shutting down" in results[0].text) == (503, True)
+
+
+def test_a_client_that_goes_away_while_its_artifact_is_read_is_no_fault(
+    start: Start, tmp_path: Path, pki: TrialPki
+) -> None:
+    """Neither where cst has refused it meanwhile: an error for nobody is none."""
+    tool = tmp_path / "refuses"
+    tool.write_text("#!/bin/sh\necho no\nexit 1\n")
+    tool.chmod(0o755)
+    daemon = start(f'[cst.versions]\nrefuses = "{tool}"\n')
+    image = TrialImage.of_size(64 << 20)
+    whole = body_of(pki, "refuses", image)
+    for times in range(1, 4):
+        with connected(daemon) as connection:
+            connection.sendall(whole)
+            daemon.wait_for_log("ended with exit code 1", times)
+        daemon.wait_for_log("went away", times)
+    daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
+
+
+def test_a_work_directory_that_is_gone_is_made_again(start: Start, pki: TrialPki) -> None:
+    """Somebody cleans up where they should not."""
+    daemon = start()
+    (own,) = daemon.workdir.iterdir()
+    shutil.rmtree(own)
+    assert daemon.post(pki).status_code == 200
+    daemon.workdir.rename(daemon.folder / "elsewhere")
+    # Readiness is looked at anew every two seconds.
+    daemon.wait_for(lambda: "work directory" in httpx.get(f"{daemon.url}/readyz").text, what="readiness to tell")
+    assert daemon.post(pki).status_code == 500
+    (daemon.folder / "elsewhere").rename(daemon.workdir)
+    assert daemon.post(pki).status_code == 200
 
 
 def test_what_does_not_finish_within_the_grace_is_killed(

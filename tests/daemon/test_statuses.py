@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import re
 import socket
 import tarfile
 import threading
@@ -165,10 +166,13 @@ def upload_stands_still(daemon: Daemon, pki: TrialPki) -> httpx.Response:
 
 
 def answer_from(connection: socket.socket) -> httpx.Response:
-    data = b""
-    while chunk := connection.recv(65536):
+    """One whole answer, to the end of its body or of the connection."""
+    data, body, length = b"", b"", 1
+    while len(body) < length and (chunk := connection.recv(65536)):
         data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
+        head, _, body = data.partition(b"\r\n\r\n")
+        found = re.search(rb"(?im)^content-length: *(\d+)", head)
+        length = int(found[1]) if found else len(data) + 1
     status, *fields = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in fields)
     return httpx.Response(int(status.split()[1]), headers=headers, content=body)

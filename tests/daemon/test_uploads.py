@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from digsigd.trial import TrialImage, TrialPki
-from tests.daemon.conftest import Start
+from tests.daemon.conftest import TOKEN, Start
 from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
 from tests.daemon.test_life import body_of, connected
 from tests.daemon.test_statuses import answer_from
@@ -190,6 +190,89 @@ def test_what_is_no_http_is_sent_away(daemon: Daemon, pki: TrialPki, head: bytes
     assert daemon.post(pki).status_code == 200
 
 
+HEADERS = {
+    "a request id": b"X-Request-Id: \xff\xfe",
+    "what is accepted": b"Accept: \xff",
+    "credentials": b"Authorization: Bearer \xff",
+    "other credentials": b"Authorization: Basic \xff",
+    "a kind": b"Content-Type: multipart/form-data; boundary=\xff",
+    "an empty label": b"Host: a..b",
+    "a long label": b"Host: " + b"a" * 64,
+    "a host that is no text": b"Host: \xff",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers_may_hold_any_bytes(start: Start, pki: TrialPki, name: str) -> None:
+    """Each gets an answer in words, with an id, and none is a fault of the daemon."""
+    config = '[callers.ci]\ntoken_file = "token"\n' if "credentials" in name else ""
+    daemon = start(config)
+    body = body_of(pki, "3.4.1").partition(b"\r\n\r\n")
+    field = HEADERS[name].partition(b":")[0]
+    head = re.sub(rb"(?im)^" + field + rb":.*\r\n", b"", body[0] + b"\r\n") + HEADERS[name] + b"\r\n"
+    with connected(daemon) as connection:
+        connection.sendall(head + b"\r\n" + body[2])
+        answer = answer_from(connection)
+    expected = 401 if config else 400 if name == "a kind" else 200
+    assert answer.status_code == expected
+    assert len(answer.headers["X-Request-Id"]) == 16
+    with connected(daemon) as connection:
+        connection.sendall(b"GET /readyz HTTP/1.1\r\n" + HEADERS[name] + b"\r\n\r\n")
+        assert answer_from(connection).status_code == 200
+
+
+@pytest.mark.parametrize("line", [b"GET /%ff", b"GET /\x80", b"POST /%ff", b"POST /sign%2Fimx", b"GET /sign/imx/%c0"])
+def test_paths_that_are_no_text_are_not_there(daemon: Daemon, line: bytes) -> None:
+    """404 as for any other, and nothing in the log."""
+    before = len(daemon.log())
+    with connected(daemon) as connection:
+        connection.sendall(line + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        answer = answer_from(connection)
+    assert (answer.status_code, "X-Request-Id" in answer.headers) == (404, True)
+    assert "Traceback" not in daemon.log()[before:]
+
+
+def test_no_host_is_needed_on_a_local_socket(start: Start, tmp_path: Path) -> None:
+    """HTTP/1.0 has none."""
+    daemon = start()
+    daemon.stop()
+    path = tmp_path / "socket"
+    daemon.config.write_text(re.sub(r"endpoint = .*", f'endpoint = "unix:{path}"', daemon.config.read_text()))
+    with daemon.logfile.open("ab") as log:
+        process = subprocess.Popen(daemon.command(), stdout=log, stderr=log, env=daemon.environ, cwd=daemon.folder)
+    try:
+        daemon.wait_for(path.exists)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.0 200 ")
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+def test_whoever_is_refused_takes_nobodys_room(start: Start, pki: TrialPki) -> None:
+    """However slowly the rest of the body comes."""
+    daemon = start('[upload]\nmax_at_once = 2\n[callers.ci]\ntoken_file = "token"\n')
+    strangers = [connected(daemon) for _ in range(4)]
+    for stranger in strangers:
+        stranger.sendall(b"POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+    answer = daemon.post(pki, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200, answer.text
+    for stranger in strangers:
+        stranger.sendall(b"0123456789")
+        assert answer_from(stranger).status_code == 401
+        stranger.close()
+
+
+def test_a_machine_that_is_no_name_is_not_given_back(start: Start, pki: TrialPki) -> None:
+    """Neither in the answer nor in the log, also to a caller who may use some machines only."""
+    daemon = start('[callers.ci]\ntoken_file = "token"\nmachines = ["imx8mm-*"]\n')
+    answer = daemon.post(pki, machine="\U000e0001" * 10_000, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (answer.status_code, len(answer.content) < 500) == (400, True)
+    assert len(daemon.log()) < 5000
+
+
 def test_of_a_repeated_field_the_first_counts(daemon: Daemon, pki: TrialPki) -> None:
     """Also of files."""
     answer = httpx.post(
@@ -201,7 +284,8 @@ def test_of_a_repeated_field_the_first_counts(daemon: Daemon, pki: TrialPki) -> 
             ("csf", ("a.csf", pki.csf(IMAGE.blocks("spl.bin")), "text/plain")),
             ("csf", ("b.csf", "[Nonsense", "image/png")),
             ("artifact", ("spl.bin", IMAGE.data)),
-            ("artifact", ("other.bin", b"other")),
+            ("artifact", ("other.bin", b"other" * 50_000)),
+            ("csf", ("c.csf", b"#" * 500_000, "text/plain")),
         ],
         timeout=DEADLINE,
     )

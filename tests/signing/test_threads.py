@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.python.threadpool import ThreadPool
 
+from digsigd.errors import Busy
 from digsigd.signing.threads import InThread, in_threads_of
 
 
@@ -42,6 +43,15 @@ async def test_a_call_gives_its_error(in_thread: InThread) -> None:
 
     with pytest.raises(KeyError):
         await in_thread(failing)
+
+
+async def test_a_call_after_the_end_fails(in_thread: InThread) -> None:
+    """Instead of waiting for a thread that nobody starts."""
+    pool = ThreadPool(0, 1)
+    pool.start()
+    pool.stop()
+    with pytest.raises(Busy):
+        await in_threads_of(reactor, pool)(int)  # type: ignore[arg-type]
 
 
 async def test_a_cancelled_call_ends_before_its_deferred(in_thread: InThread) -> None:

@@ -1,0 +1,58 @@
+"""How long the commands of a CSF become, before cst makes it.
+
+cst puts them all into one buffer of 768 bytes, and a longer CSF overwrites what lies behind it: cst says that all went
+well and writes a wrong CSF, or crashes. 768 is also HAB4's own bound: HAB_CSF_BYTES_MAX in NXP's HAB library.
+"""
+
+from __future__ import annotations
+
+from digsigd.csf.model import (
+    AuthenticateCsf,
+    AuthenticateData,
+    Command,
+    Description,
+    Header,
+    Init,
+    InstallCsfk,
+    InstallKey,
+    InstallSrk,
+    Nop,
+    SetEngine,
+    Unlock,
+)
+
+MAX_BYTES = 768
+# What cst 3.4.1 and 4.0.1 append where it says Engine = CAAM in the header and nothing unlocks or initialises RNG.
+_RNG_UNLOCK = 8
+
+
+def command_size(command: Command) -> int:
+    """The bytes that a command takes in the CSF; 0 for one that leaves nothing, such as Install NOCAK."""
+    match command:
+        case Header() | Nop():
+            return 4
+        case InstallSrk() | InstallCsfk() | InstallKey() | AuthenticateCsf():
+            return 12
+        case AuthenticateData():
+            return 12 + 8 * len(command.blocks)
+        case Unlock():
+            return 4 + 4 * bool(command.features) + len(command.uid or ())
+        case Init():
+            return 4 + 4 * bool(command.features)
+        case SetEngine():
+            return 8
+    return 0
+
+
+def appended_size(description: Description) -> int:
+    """The bytes of what cst adds behind the commands of a description by itself."""
+    header = description.commands[0]
+    if not isinstance(header, Header) or header.engine != "CAAM":
+        return 0
+    told = any(isinstance(one, Unlock | Init) and "RNG" in (one.features or ()) for one in description.commands)
+    return 0 if told else _RNG_UNLOCK
+
+
+def csf_size(description: Description) -> int:
+    """The length in bytes that the CSF's header will say: that of all commands, with what cst appends."""
+    return sum(command_size(command) for command in description.commands) + appended_size(description)
