@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
@@ -82,6 +84,30 @@ def makeService(options: Options, reactor: IReactorCore | None = None) -> IServi
                 raise SystemExit(f"digsigd: {error}") from None
             # Twisted has no handler for it, and by itself it would end the process.
             signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
+            self._reactor.callWhenRunning(self._stop_once)
+
+        def _stop_once(self) -> None:
+            """Have the first signal to stop act, and the others be told so: Twisted takes them for a fault."""
+            stopping = False
+
+            def handler(before: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
+                def handle(number: int, frame: FrameType | None) -> None:
+                    nonlocal stopping
+                    if stopping:
+                        self._reactor.callFromThread(self._stops_already, signal.Signals(number).name)
+                    else:
+                        stopping = True
+                        before(number, frame)
+
+                return handle
+
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before = signal.getsignal(number)
+                if callable(before):
+                    signal.signal(number, handler(before))
+
+        def _stops_already(self, name: str) -> None:
+            self.log.info("received {name}, already shutting down (SIGKILL ends it now)", name=name, event="stopping")
 
         def _reload(self) -> None:
             try:

@@ -164,6 +164,10 @@ def test_on_sigterm_what_runs_finishes(with_slow: Callable[..., Daemon], slow: P
         # A connection from before lives on, but takes no new work.
         assert daemon.post(pki, client=kept).status_code == 503
         assert "shutting down" in kept.get(f"{daemon.url}/readyz").text
+    # Whoever asks again neither breaks the stop nor cuts it short.
+    for again in (signal.SIGTERM, signal.SIGINT):
+        os.kill(daemon.pid, again)
+        daemon.wait_for_log(f"received {again.name}, already shutting down")
     (slow.parent / "go").touch()
     thread.join()
     assert isinstance(results[0], httpx.Response)
