@@ -117,10 +117,11 @@ class Token:
         self._pin, self.failed, self._proven = pin, "", False
 
     @asynccontextmanager
-    async def session(self, timeout: float) -> AsyncIterator[None]:
-        """A turn at the token, first come, first served. Until the PIN has worked once, only one at a time has one.
+    async def session(self, timeout: float) -> AsyncIterator[str]:
+        """A turn at the token, first come, first served, and the PIN to use in it.
 
-        Raises `Busy` where none comes within `timeout` seconds, `TokenFailed` where it is not to be tried again.
+        Until the PIN has worked once, only one at a time has a turn. Raises `Busy` where none comes within `timeout`
+        seconds, `TokenFailed` where the PIN is not to be tried again.
         """
         turn = Deferred.fromCoroutine(self._line.enter())
         turn.addTimeout(timeout, self._clock)
@@ -133,7 +134,7 @@ class Token:
             try:
                 if self.failed:
                     raise self._error()
-                yield
+                yield self._pin
             finally:
                 if alone:
                     self._tried()
@@ -158,16 +159,24 @@ class Token:
             if not waiter.called:
                 waiter.callback(None)
 
-    def judge(self, way: Way, output: bytes, workdir: Path, uris: Collection[KeyUri], *, worked: bool) -> None:
-        """What a run tells of the token. Raises `TokenFailed`, `Refused`; to be called while the session lasts."""
+    def judge(
+        self, way: Way, output: bytes, workdir: Path, uris: Collection[KeyUri], *, pin: str, worked: bool
+    ) -> None:
+        """What a run with this PIN tells of the token, to be called while the session lasts.
+
+        Raises `TokenFailed`, `Refused`, and `Busy` where the PIN was refused, but is another one by now.
+        """
         trace = _trace(workdir) if way == "provider" else b""
-        if worked:
+        current = pin == self._pin
+        if worked and current:
             self._proven = True
         if doubled := _doubled(way, output, trace, uris):
             raise Refused(f"several objects on token {self.name!r} match {doubled}", hint="name one by its id: id=%01")
         if worked:
             return
         code = _login_error(way, output, trace)
+        if code in _PIN_ERRORS and not current:
+            raise Busy(f"the PIN of token {self.name!r} has been changed meanwhile", retry_after=1)
         if code in _PIN_ERRORS:
             self.failed = _PIN_ERRORS[code]
             self.log.error(
@@ -184,20 +193,6 @@ class Token:
                 f"the certificate is not on token {self.name!r}, or the token is not there",
                 hint="pkcs11-tool --list-objects shows the labels",
             )
-
-    def write(self, workdir: Workdir, way: Way, access: Access) -> dict[str, str]:
-        """Write what OpenSSL needs into a request's directory; the result is what cst needs in its environment."""
-        workdir.write(CONFIGURATION, _configuration(way, access, self._pin).encode())
-        environment = {**access.environment, "OPENSSL_CONF": str(workdir.path / CONFIGURATION)}
-        if way == "provider":
-            # Relative to where cst runs: a comma in a path would end it.
-            environment["PKCS11_PROVIDER_DEBUG"] = f"file:{TRACE},level:1"
-        return environment
-
-    @property
-    def secrets(self) -> tuple[bytes, ...]:
-        """What must be in no log, error or answer: the PIN, as it is and as a configuration has it."""
-        return self._pin.encode(), _quoted(self._pin)[1:-1].encode()
 
     def _error(self) -> TokenFailed:
         return TokenFailed(
@@ -250,6 +245,21 @@ class Tokens:
         """Try tokens again, with these PINs."""
         for name, pin in pins.items():
             self._tokens[name].reload(pin)
+
+
+def write_access(workdir: Workdir, way: Way, access: Access, pin: str) -> dict[str, str]:
+    """Write what OpenSSL needs into a request's directory; the result is what cst needs in its environment."""
+    workdir.write(CONFIGURATION, _configuration(way, access, pin).encode())
+    environment = {**access.environment, "OPENSSL_CONF": str(workdir.path / CONFIGURATION)}
+    if way == "provider":
+        # Relative to where cst runs: a comma in a path would end it.
+        environment["PKCS11_PROVIDER_DEBUG"] = f"file:{TRACE},level:1"
+    return environment
+
+
+def forms_of(pin: str) -> tuple[bytes, ...]:
+    """What must be in no log, error or answer: the PIN, as it is and as a configuration has it."""
+    return pin.encode(), _quoted(pin)[1:-1].encode()
 
 
 def without_chatter(output: bytes) -> bytes:

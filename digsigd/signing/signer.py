@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -17,7 +16,7 @@ from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, Digsig
 from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.line import Line
-from digsigd.signing.pkcs11 import MAX_TRACE, Token, Tokens, Way, without_chatter
+from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Tokens, Way, forms_of, without_chatter, write_access
 from digsigd.signing.reasons import reason_of
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
@@ -118,19 +117,18 @@ class Signer:
         )  # fmt: skip
         job = _Job(request, rules, keys, description, workdir)
         # Before a place is taken: whoever has one uses it for cst alone, and a wrong request need not wait for one.
-        access = None
-        if way is not None:
-            access = _TokenAccess(self._tokens.find(job.token, request.machine), way, self._tokens)
-        await self._in_thread(job.prepare, access)
+        token = self._tokens.find(job.token, request.machine) if way is not None else None
+        await self._in_thread(job.prepare)
         early = self._in_digest_thread(job.digests) if request.artifact_size >= LARGE else None
         try:
-            if access is None:
+            if token is None or way is None:
                 run = await self._run(job, tool)
             else:
                 # The token's own line comes first: whoever waits for it takes no place from others.
-                async with access.token.session(self._tokens.login_timeout):
+                async with token.session(self._tokens.login_timeout) as pin:
+                    await self._in_thread(job.unlock, way, self._tokens.access, pin)
                     run = await self._run(job, tool, "-b", "pkcs11", more_file=MAX_TRACE)
-                    run = await self._in_thread(access.judge, run, workdir.path, job.uris)
+                    run = await self._in_thread(job.judge_token, token, way, pin, run)
         except BaseException:
             await _settled(early)
             raise
@@ -162,22 +160,6 @@ class Signer:
             environment=job.environment,
             place=self._line.place(),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenAccess:
-    """The token of one request, and the way to it."""
-
-    token: Token
-    way: Way
-    tokens: Tokens
-
-    def write(self, workdir: Workdir) -> dict[str, str]:
-        return self.token.write(workdir, self.way, self.tokens.access)
-
-    def judge(self, run: CstRun, workdir: Path, uris: Sequence[csf.KeyUri]) -> CstRun:
-        self.token.judge(self.way, run.output, workdir, uris, worked=run.exit_code == 0)
-        return replace(run, output=without_chatter(run.output))
 
 
 async def _settled(early: Deferred[list[bytes]] | None) -> None:
@@ -240,10 +222,9 @@ class _Job:
         self._layout: hab.Layout | None = None
         self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
         self.token = self._plan.token or ""
-        self.uris = self._plan.uris
         self.environment: dict[str, str] = {}
 
-    def prepare(self, access: _TokenAccess | None) -> None:
+    def prepare(self) -> None:
         """Check what can be known before signing, and write what cst needs into the directory."""
         self._check_keys()
         self._check_layout()
@@ -252,9 +233,16 @@ class _Job:
         for needed in self._plan.files:
             self.workdir.write(needed.name, self._members[needed.member])
         self.workdir.write(DESCRIPTION, csf.write(self._plan.description))
-        if access is not None:
-            self._secrets += access.token.secrets
-            self.environment = access.write(self.workdir)
+
+    def unlock(self, way: Way, access: Access, pin: str) -> None:
+        """Write what cst needs to use a token: as late as may be, since an operator may change the PIN any time."""
+        self._secrets += forms_of(pin)
+        self.environment = write_access(self.workdir, way, access, pin)
+
+    def judge_token(self, token: Token, way: Way, pin: str, run: CstRun) -> CstRun:
+        """Raise what a run tells of the token; the result is the run without what OpenSSL's libraries said."""
+        token.judge(way, run.output, self.workdir.path, self._plan.uris, pin=pin, worked=run.exit_code == 0)
+        return replace(run, output=without_chatter(run.output))
 
     def _check_keys(self) -> None:
         try:

@@ -15,6 +15,7 @@ from digsigd.signing.pkcs11 import TRACE, Access, Token, Tokens, Way, way_of, wi
 from digsigd.tokens import pins_of, tokens_of
 
 URIS = (KeyUri("T", "a"),)
+PIN = "1234-5678"
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def token(clock: Clock) -> Token:
-    return Token("T", "1234-5678", None, 1, clock=clock)
+    return Token("T", PIN, None, 1, clock=clock)
 
 
 @pytest.mark.parametrize(("version", "way"), [("3.4.1", "engine"), ("4.0.1", "provider")])
@@ -69,7 +70,7 @@ def test_after_an_error_of_its_pin_a_token_waits_for_an_operator(
     output = ENGINE % (b"%04X" % code, b"PIN error") if way == "engine" else b"Undefined error\n"
     (tmp_path / TRACE).write_bytes(PROVIDER % code)
     with pytest.raises(TokenFailed, match=LOCKING[code]):
-        token.judge(way, output, tmp_path, URIS, worked=False)
+        token.judge(way, output, tmp_path, URIS, pin=PIN, worked=False)
     assert LOCKING[code] in token.failed
     token.reload("another-pin")
     assert token.failed == ""
@@ -82,15 +83,15 @@ def test_after_other_errors_a_token_is_tried_again(token: Token, tmp_path: Path,
     output = ENGINE % (b"%04X" % code, b"Device removed") if way == "engine" else b"Undefined error\n"
     (tmp_path / TRACE).write_bytes(PROVIDER % code)
     with pytest.raises(TokenFailed, match="refused to be logged into"):
-        token.judge(way, output, tmp_path, URIS, worked=False)
+        token.judge(way, output, tmp_path, URIS, pin=PIN, worked=False)
     assert token.failed == ""
 
 
 def test_what_says_nothing_of_the_token_is_for_others_to_judge(token: Token, tmp_path: Path) -> None:
     """Neither does an output that a client's names are in fail it."""
     for way in ("engine", "provider"):
-        token.judge(way, b"key values mismatch\n", tmp_path, URIS, worked=False)
-        token.judge(way, b"error:410000A0:PKCS#11 module: in a name\n", tmp_path, URIS, worked=False)
+        token.judge(way, b"key values mismatch\n", tmp_path, URIS, pin=PIN, worked=False)
+        token.judge(way, b"error:410000A0:PKCS#11 module: in a name\n", tmp_path, URIS, pin=PIN, worked=False)
     assert token.failed == ""
 
 
@@ -106,7 +107,7 @@ def test_chatter_is_left_out() -> None:
 
 def test_the_first_ones_come_one_by_one(clock: Clock) -> None:
     """Until the PIN has worked, however many sessions there may be; then as many as may."""
-    token = Token("T", "1234", None, 3, clock=clock)
+    token = Token("T", PIN, None, 3, clock=clock)
     inside: list[int] = []
     leave: list[Deferred[None]] = []
 
@@ -118,7 +119,7 @@ def test_the_first_ones_come_one_by_one(clock: Clock) -> None:
 
     visits = [Deferred.fromCoroutine(visit(number)) for number in range(5)]
     assert inside == [0]
-    token.judge("engine", b"", Path("/"), (), worked=True)
+    token.judge("engine", b"", Path("/"), (), pin=PIN, worked=True)
     leave[0].callback(None)
     assert inside[:2] == [0, 1]
     for one in leave[1:]:
@@ -138,7 +139,7 @@ def test_who_waits_is_told_that_a_token_has_failed(token: Token, tmp_path: Path)
     async def first() -> None:
         async with token.session(100):
             await go
-            token.judge("provider", b"", tmp_path, URIS, worked=False)
+            token.judge("provider", b"", tmp_path, URIS, pin=PIN, worked=False)
 
     async def second() -> None:
         async with token.session(100):
@@ -150,6 +151,54 @@ def test_who_waits_is_told_that_a_token_has_failed(token: Token, tmp_path: Path)
         failures: list[object] = []
         visit.addErrback(failures.append)
         assert "TokenFailed" in repr(failures)
+
+
+@pytest.mark.parametrize("way", ["engine", "provider"])
+def test_an_old_pin_tells_nothing_of_a_new_one(token: Token, tmp_path: Path, way: Way) -> None:
+    """Whoever was signing while the operator changed it: neither does it fail the new one, nor prove it."""
+    go: Deferred[None] = Deferred()
+    pins: list[str] = []
+
+    async def visit(wait: Deferred[None] | None, *, worked: bool) -> None:
+        async with token.session(100) as pin:
+            pins.append(pin)
+            if wait is not None:
+                await wait
+            token.judge(way, ENGINE % (b"00A0", b"PIN error"), tmp_path, URIS, pin=pin, worked=worked)
+
+    (tmp_path / TRACE).write_bytes(PROVIDER % 0xA0)
+    first, second = (Deferred.fromCoroutine(visit(wait, worked=False)) for wait in (go, None))
+    token.reload("another-pin")
+    go.callback(None)
+    failures: list[type[BaseException] | None] = []
+    for one in (first, second):
+        one.addErrback(lambda failure: failures.append(failure.type))
+    # The one that waited has tried the new PIN, which is wrong too.
+    assert (failures, pins) == ([Busy, TokenFailed], [PIN, "another-pin"])
+    assert token.failed == "the PIN is wrong"
+
+
+def test_an_old_pin_that_worked_leaves_the_new_one_to_be_tried(clock: Clock, tmp_path: Path) -> None:
+    """By one alone."""
+    token = Token("T", PIN, None, 4, clock=clock)
+    inside: list[str] = []
+    go: Deferred[None] = Deferred()
+
+    async def visit() -> None:
+        async with token.session(100) as pin:
+            inside.append(pin)
+            await go
+
+    async def early() -> None:
+        async with token.session(100) as pin:
+            token.reload("another-pin")
+            token.judge("engine", b"", tmp_path, URIS, pin=pin, worked=True)
+
+    Deferred.fromCoroutine(early())
+    visits = [Deferred.fromCoroutine(visit()) for _ in range(3)]
+    assert inside == ["another-pin"]
+    go.callback(None)
+    assert all(one.called for one in visits)
 
 
 def test_a_turn_is_waited_for_only_so_long(token: Token, clock: Clock) -> None:
@@ -174,7 +223,7 @@ def test_a_turn_is_waited_for_only_so_long(token: Token, clock: Clock) -> None:
 
 def test_who_gives_up_is_in_nobodys_way(clock: Clock) -> None:
     """Neither in the line nor among those who wait for the first try."""
-    token = Token("T", "1234", None, 2, clock=clock)
+    token = Token("T", PIN, None, 2, clock=clock)
     inside: list[int] = []
     go: Deferred[None] = Deferred()
 
