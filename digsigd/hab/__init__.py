@@ -1,11 +1,11 @@
 """HAB4's binary formats and their verification. Pure: bytes in, values out; no I/O, nothing of the rest of digsigd."""
 
-from digsigd.hab.csf import CsfBlob
+from digsigd.hab.csf import CsfBlob, blob_length
 from digsigd.hab.errors import FormatError, HabError, VerificationError
 from digsigd.hab.ivt import Block, Ivt, Read, digest_blocks, find_ivts
 from digsigd.hab.layout import Layout, check_layout, check_room
 from digsigd.hab.srk import SrkRecord, SrkTable, build_srk_table
-from digsigd.hab.verify import DataDigest, InstalledCertificate, Verified, verify, wanted
+from digsigd.hab.verify import DataDigest, InstalledCertificate, Verified, subject_of, verify, wanted
 
 __all__ = [
     "Block",
@@ -21,11 +21,13 @@ __all__ = [
     "SrkTable",
     "VerificationError",
     "Verified",
+    "blob_length",
     "build_srk_table",
     "check_layout",
     "check_room",
     "digest_blocks",
     "find_ivts",
+    "subject_of",
     "verify",
     "wanted",
 ]

@@ -154,6 +154,29 @@ class CsfBlob:
             raise FormatError(f"{end - start} bytes that belong to no command", start)
 
 
+def blob_length(data: bytes) -> int:
+    """How many bytes the blob at the start of `data` has: nothing in it says so but what its commands point at.
+
+    Raises `FormatError`, but leaves most of that to `CsfBlob.parse`.
+    """
+    tag, length, _ = _header(data, 0, "the CSF")
+    if tag != TAG_CSF:
+        raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not {tag:#x}", 0)
+    end = position = min(length, MAX_HEADER_LENGTH)
+    offset = 4
+    fast = True
+    while offset < position:
+        command, offset = _command(data, offset, position)
+        fast = fast and not (isinstance(command, InstallKey) and command.protocol == X509)
+        if not isinstance(command, OtherCommand):
+            end = max(end, command.data_offset + _header(data, command.data_offset, "what a command points at")[1])
+    # The SRK's certificate of fast authentication, which no command points at, may be the last.
+    aligned = end + -end % 4
+    if fast and data[aligned : aligned + 1] == bytes([TAG_CERTIFICATE]):
+        end = aligned + _header(data, aligned, "a certificate that no command points at")[1]
+    return end
+
+
 def _check_version(version: int, wanted: int, offset: int) -> None:
     if version != wanted:
         raise FormatError(f"a part of version {version:#x} in a CSF of version {wanted:#x}", offset)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 
 class HabError(Exception):
-    """Base of all errors of this package; the text says what does not hold, with the numbers."""
+    """Base of all errors of this package; the text says what does not hold, with the numbers.
+
+    `command` is the number, from 0, of the command of a CSF at which that showed, where there is one.
+    """
+
+    command: int | None = None
 
 
 class FormatError(HabError):

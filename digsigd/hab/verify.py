@@ -19,8 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from digsigd.hab import csf
 from digsigd.hab.cms import HASHES, CmsSignature, verifies
-from digsigd.hab.csf import Authenticate, CsfBlob, InstallKey, OtherCommand
-from digsigd.hab.errors import FormatError, VerificationError
+from digsigd.hab.csf import Authenticate, Command, CsfBlob, InstallKey, OtherCommand
+from digsigd.hab.errors import FormatError, HabError, VerificationError
 from digsigd.hab.ivt import Block
 from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable, why_not_hab
 
@@ -146,20 +146,11 @@ class _Verification:
             raise ValueError("there must be one digest for each command's blocks")
         done = 0
         for number, command in enumerate(self._blob.commands):
-            if isinstance(command, InstallKey):
-                if command.protocol == csf.SRK_TABLE:
-                    self._install_srk(command, first=number == 0)
-                else:
-                    self._install_certificate(command)
-            elif isinstance(command, Authenticate) and not command.blocks:
-                self._authenticate_csf(command)
-            elif isinstance(command, Authenticate):
-                if done == len(expected):
-                    raise VerificationError("blocks", f"it has more than the {done} Authenticate Data asked for")
-                self._authenticate_data(command, expected[done], digests[done])
-                done += 1
-            else:
-                self._other(command)
+            try:
+                done += self._step(command, number, done, expected, digests)
+            except HabError as error:
+                error.command = number
+                raise
         if SRK_INDEX not in self._keys:
             raise VerificationError("srk-table", "it installs no SRK")
         if not self._csf_authenticated:
@@ -174,6 +165,31 @@ class _Verification:
             blocks=sum(len(blocks) for blocks in expected),
             notes=tuple(self._notes),
         )
+
+    def _step(
+        self,
+        command: Command,
+        number: int,
+        done: int,
+        expected: Sequence[Sequence[Block]],
+        digests: Sequence[bytes],
+    ) -> int:
+        """Take one command; the result is how many Authenticate Data it was, `done` how many went before it."""
+        if isinstance(command, InstallKey):
+            if command.protocol == csf.SRK_TABLE:
+                self._install_srk(command, first=number == 0)
+            else:
+                self._install_certificate(command)
+        elif isinstance(command, Authenticate) and not command.blocks:
+            self._authenticate_csf(command)
+        elif isinstance(command, Authenticate):
+            if done == len(expected):
+                raise VerificationError("blocks", f"it has more than the {done} Authenticate Data asked for")
+            self._authenticate_data(command, expected[done], digests[done])
+            return 1
+        else:
+            self._other(command)
+        return 0
 
     def _install_srk(self, command: InstallKey, *, first: bool) -> None:
         if not first or command.target != SRK_INDEX or command.flags or command.hash_algorithm != SHA256:
@@ -356,6 +372,14 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, *_UNREADABLE):
         return False
+
+
+def subject_of(der: bytes) -> str:
+    """The name in a certificate, for people; one that cannot be read has none."""
+    try:
+        return _subject(x509.load_der_x509_certificate(der))
+    except _UNREADABLE:
+        return "a certificate that cannot be read"
 
 
 def _subject(certificate: x509.Certificate) -> str:

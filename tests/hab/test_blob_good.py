@@ -34,6 +34,21 @@ def test_every_kind_of_key_is_proven(signing: Signing, kind: KeyKind, version: s
 
 @both_versions
 @both_ways
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_blob_s_length_is_found_in_the_room_for_it(signing: Signing, kind: KeyKind, version: str, fast: bool) -> None:
+    """Where zeros stand behind it, or what an older and longer blob left."""
+    blob = signing.plain(kind, version, fast).blob
+    # Without a CSF key, what begins as a certificate behind the blob is one: the SRK's, which cst puts there.
+    older = b"" if fast else b"\xd7\x01\x00\x41" * 64
+    for rest in (b"", bytes(0x2000 - len(blob)), b"\xee" * 64, older):
+        length = hab.blob_length(blob + rest)
+        assert blob[length:] == bytes(len(blob) - length)
+        assert len(blob) - length < 4
+        assert signing.plain(kind, version, fast).verify(blob[:length])
+
+
+@both_versions
+@both_ways
 @pytest.mark.parametrize("srk", [1, 2, 3, 4])
 def test_every_srk_of_a_table_is_proven(signing: Signing, version: str, fast: bool, srk: int) -> None:
     """The four of a table all stand for the same fuse value."""
