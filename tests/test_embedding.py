@@ -22,10 +22,11 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
-from digsigd import DigsigError, Settings, SigningRequest, SigningService, hab
+from digsigd import DigsigError, Settings, SigningRequest, SigningService
 from digsigd.errors import Busy
 from digsigd.settings import Cst, Daemon, Keys, Listen
 from digsigd.trial import TrialImage, TrialPki
+from tests.proof import proven
 
 reactor: Any = installed
 DOCUMENT = Path(__file__).parent.parent / "docs/embedding.md"
@@ -70,16 +71,7 @@ class Rig:
         return Settings(**made)
 
     def verify(self, blob: bytes) -> None:
-        block = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
-        hab.verify(
-            blob,
-            srk_table=self.pki.srk_table,
-            expected_blocks=[[block]],
-            source_index=0,
-            digests=[hab.digest_blocks("sha256", [block], lambda start, size: IMAGE.data[start : start + size])],
-            fuse_value=self.pki.fuse_value,
-            now=None,
-        )
+        proven(self.pki, IMAGE, blob)
 
     async def post(self, url: str) -> tuple[int, bytes]:
         """Post the image as treq does."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from digsigd import hab
 from digsigd.trial import TrialImage, TrialPki
+from tests.proof import proven
 from tests.softhsm import SoftHsm, provider
 
 DOCUMENT = Path(__file__).parent.parent / "docs/hsm.md"
@@ -68,16 +68,7 @@ def test_the_steps_lead_to_a_verified_blob(tmp_path: Path, cst_base: Path, versi
                 os.killpg(shell.pid, signal.SIGTERM)
     said = (tmp_path / "log").read_text()
     assert code == 0, said
-    block = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
-    hab.verify(
-        (tmp_path / "spl.csf.bin").read_bytes(),
-        srk_table=pki.srk_table,
-        expected_blocks=[[block]],
-        source_index=0,
-        digests=[hab.digest_blocks("sha256", [block], lambda start, size: IMAGE.data[start : start + size])],
-        fuse_value=pki.fuse_value,
-        now=None,
-    )
+    proven(pki, IMAGE, (tmp_path / "spl.csf.bin").read_bytes())
     pin = tmp_path / "hsm/release.pin"
     assert stat.S_IMODE(pin.stat().st_mode) == 0o600
     assert pin.read_text().strip() not in said

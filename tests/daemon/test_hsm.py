@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from digsigd import hab
 from digsigd.trial import TrialImage, TrialPki
 from tests.daemon.conftest import Start
 from tests.daemon.rig import IMAGE, MACHINE, Daemon
+from tests.proof import proven
 from tests.softhsm import SoftHsm, label, provider
 
 PIN = 'p "i\\n$7391'
@@ -60,19 +60,6 @@ def post(daemon: Daemon, pki: TrialPki, csf: str, version: str) -> httpx.Respons
     return daemon.post(pki, csf=csf, cstversion=version, backend="pkcs11")
 
 
-def proven(pki: TrialPki, blob: bytes) -> None:
-    block = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
-    hab.verify(
-        blob,
-        srk_table=pki.srk_table,
-        expected_blocks=[[block]],
-        source_index=0,
-        digests=[hab.digest_blocks("sha256", [block], lambda start, size: IMAGE.data[start : start + size])],
-        fuse_value=pki.fuse_value,
-        now=None,
-    )
-
-
 def nowhere(secret: str, daemon: Daemon, *answers: httpx.Response) -> None:
     """The secret is in no answer, no log line, and no file that is left."""
     assert daemon.left_behind() == []
@@ -93,7 +80,7 @@ def test_a_token_signs(make: MakeDaemon, hsm: SoftHsm, pki: TrialPki, version: s
     ):
         answers.append(post(daemon, pki, one, version))
         assert answers[-1].status_code == 200, answers[-1].text
-        proven(pki, answers[-1].content)
+        proven(pki, IMAGE, answers[-1].content)
     assert daemon.log().count(f"cst {version} ended with exit code 0") == 3
     nowhere(PIN, daemon)
 
@@ -215,7 +202,7 @@ def test_many_requests_share_a_token(make: MakeDaemon, hsm: SoftHsm, pki: TrialP
         counts = [order[:served].count(number) for number in range(8)]
         assert max(counts) - min(counts) <= 5, counts
     for blob in blobs:
-        proven(pki, blob)
+        proven(pki, IMAGE, blob)
     nowhere(PIN, daemon)
 
 
@@ -251,7 +238,7 @@ def test_two_objects_of_one_name_are_refused(
     uri = f"object={label(name)};id=" + "".join(f"%{byte:02x}" for byte in own)
     answer = post(daemon, pki, text.replace(f"object={label(name)}", uri), version)
     assert answer.status_code == 200, answer.text
-    proven(pki, answer.content)
+    proven(pki, IMAGE, answer.content)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -376,4 +363,4 @@ def test_fast_authentication_signs_by_a_token(make: MakeDaemon, tmp_path: Path, 
     daemon.put_keys(MACHINE, hsm.srk_tarball(pki))
     answer = post(daemon, pki, hsm.csf(pki, "release", IMAGE.blocks("spl.bin")), version)
     assert answer.status_code == 200, answer.text
-    proven(pki, answer.content)
+    proven(pki, IMAGE, answer.content)
