@@ -19,12 +19,13 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import IResource
 
-from digsigd import csf, hab
-from digsigd.errors import BadTarball, DigsigError, NoKeys, shutting_down
+from digsigd import csf
+from digsigd.errors import DigsigError, NoKeys, shutting_down
 from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.settings import Settings, SettingsError, read_secret, workdir_of
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.line import Line
+from digsigd.signing.machine import Machines
 from digsigd.signing.prove import prove
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.signer import MachineRules, RunBounds, Signer
@@ -33,6 +34,7 @@ from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.callers import Callers
+from digsigd.web.inquiry import Inquiries
 from digsigd.web.request import RequestFactory, SigningSite
 from digsigd.web.resource import Endpoint
 from digsigd.web.upload import Uploads
@@ -105,14 +107,25 @@ class SigningService(Service):
             in_digest_thread=in_threads_of(reactor, self._digest_pool),
             tokens=self.tokens,
         )
+        self.machines = Machines(
+            keys=self.keys,
+            fuse_value=lambda machine: rules.get(machine, general).fuse_value,
+            tokens=self.tokens,
+            tools=self.tools,
+            in_thread=self._in_thread,
+            clock=reactor,
+        )
+        callers = _callers_of(settings)
+        self._inquiries = Inquiries(machines=self.machines, callers=callers, clock=reactor)
         self._uploads = Uploads(
             bounds=settings.upload,
-            callers=_callers_of(settings),
+            callers=callers,
             root=self._root,
             clock=reactor,
             in_thread=self._in_thread,
         )
-        self.resource: IResource = Endpoint(sign=self.signer.sign, missing=self.missing).resource()
+        endpoint = Endpoint(sign=self.signer.sign, missing=self.missing, inquiries=self._inquiries)
+        self.resource: IResource = endpoint.resource()
         self._site = SigningSite(self.resource, self._uploads)
         self._missing: Deferred[list[str]] | None = None
         # What was asked for without HTTP, and what fires when it is over.
@@ -211,21 +224,9 @@ class SigningService(Service):
 
     async def describe_keys(self, machine: str) -> str:
         """What a machine's tarball holds, for operators. Raises the errors of `digsigd.errors`."""
-        keys = await self.keys.get(machine)
-        tables = [name for name in keys.tarball.members if name.endswith(".bin")]
-        fuses = []
-        for name in tables:
-            try:
-                fuses.append(hab.SrkTable.parse(keys.tarball.members[name]).fuse_value.hex())
-            except hab.HabError:
-                continue  # a fuse file, for example
-        if not fuses:
-            raise BadTarball("the key tarball has no SRK table")
-        pinned = self.settings.machines.get(machine)
-        if pinned is not None and pinned.fuses and pinned.fuses.lower() not in fuses:
-            raise BadTarball(f"the key tarball's fuse value is {' or '.join(fuses)}, pinned is {pinned.fuses.lower()}")
-        certificates = sum("_crt." in name for name in keys.tarball.members)
-        return f"{certificates} certificates, fuse value {', '.join(fuses)}, sha256 {keys.tarball.sha256}"
+        facts = await self.machines.facts(machine)
+        fuses = ", ".join(facts.fuse_values)
+        return f"{len(facts.certificates)} certificates, fuse value {fuses}, sha256 {facts.sha256}"
 
     def _in_key_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Deferred[T]:
         return deferToThreadPool(self._reactor, self._key_pool, function, *args, **kwargs)
@@ -293,14 +294,16 @@ class SigningService(Service):
             if port is not None:
                 await _deferred(port.stopListening())
         self._uploads.stop()
+        self._inquiries.stop()
         grace = self.settings.daemon.shutdown_grace
-        under_way = self._uploads.active + len(self._direct)
+        under_way = self._uploads.active + self._inquiries.active + len(self._direct)
         if under_way or self._line.running:
             self.log.info("{count} requests have {grace:g} s to finish", count=under_way, grace=grace, event="stopping")
             await self._drained(grace)
         self._line.stop()
         await self._runner.stop(0)
         self._uploads.end()
+        self._inquiries.end()
         for signing in list(self._direct):
             signing.cancel()
         await self._drained(_LAST_SECONDS)
@@ -310,7 +313,7 @@ class SigningService(Service):
 
     async def _drained(self, seconds: float) -> None:
         """Wait until no request is under way, but no longer than this."""
-        waiting = [self._uploads.drained(), self._line.drained()]
+        waiting = [self._uploads.drained(), self._inquiries.drained(), self._line.drained()]
         for over in self._direct.values():
             waiting.append(Deferred())
             over.chainDeferred(waiting[-1])

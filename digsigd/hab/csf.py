@@ -159,9 +159,9 @@ def blob_length(data: bytes) -> int:
 
     Raises `FormatError`, but leaves most of that to `CsfBlob.parse`.
     """
-    tag, length, _ = _header(data, 0, "the CSF")
-    if tag != TAG_CSF:
-        raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not {tag:#x}", 0)
+    if data[:1] != bytes([TAG_CSF]):
+        raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not with {data[:4].hex(' ')}", 0)
+    _, length, _ = _header(data, 0, "the CSF")
     end = position = min(length, MAX_HEADER_LENGTH)
     offset = 4
     fast = True

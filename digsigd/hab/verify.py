@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import Hash
 from cryptography.x509.oid import NameOID
 
 from digsigd.hab import csf
+from digsigd.hab.chain import ACCEPTED, UNREADABLE
 from digsigd.hab.cms import HASHES, CmsSignature, verifies
 from digsigd.hab.csf import Authenticate, Command, CsfBlob, InstallKey, OtherCommand
 from digsigd.hab.errors import FormatError, HabError, VerificationError
@@ -26,10 +26,6 @@ from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable, why_not_hab
 
 SRK_INDEX, CSFK_INDEX = 0, 1  # HAB_IDX_SRK, HAB_IDX_CSFK
 LAST_INDEX = 5
-# What cryptography raises for certificates that are none, or of kinds that it does not know.
-_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
-# Digests that HAB4's library computes; i.MX8M's ROM has no SHA-1 signatures in use, and SHA-1 no future.
-_ACCEPTED = ("sha256", "sha384", "sha512")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +259,7 @@ class _Verification:
         try:
             certificate = x509.load_der_x509_certificate(der)
             certificate.public_key()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise FormatError(f"the certificate of {name} is none: {error}", offset) from None
         # The algorithm stands in the certificate twice, only once under its signature: RFC 5280, 4.1.1.2.
         body = certificate.tbs_certificate_bytes
@@ -330,7 +326,7 @@ class _Verification:
                 "the SRK has the CA flag and may sign only certificates; fast authentication needs one without",
             )
         signature = CmsSignature.parse(self._blob.object_at(command)[4:])
-        if signature.digest_algorithm != self._digest_algorithm or signature.digest_algorithm not in _ACCEPTED:
+        if signature.digest_algorithm != self._digest_algorithm or signature.digest_algorithm not in ACCEPTED:
             raise VerificationError(
                 check, f"the signature over {what} uses {signature.digest_algorithm}, not {self._digest_algorithm}"
             )
@@ -358,9 +354,9 @@ def _check_issued(certificate: x509.Certificate, issuer: PublicKey, name: str, i
         algorithm = certificate.signature_hash_algorithm
         kind = "ecdsa" if "ecdsa" in certificate.signature_algorithm_oid._name else "rsa"  # noqa: SLF001
         body = certificate.tbs_certificate_bytes
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise VerificationError("certificate", f"{name} is signed in an unknown way: {error}") from None
-    if algorithm is None or algorithm.name not in _ACCEPTED:
+    if algorithm is None or algorithm.name not in ACCEPTED:
         raise VerificationError("certificate", f"{name} is signed with {algorithm.name if algorithm else 'no hash'}")
     if not verifies(issuer, certificate.signature, body, algorithm, kind):
         who = "the chosen SRK" if index == SRK_INDEX else f"key {index}"
@@ -370,7 +366,7 @@ def _check_issued(certificate: x509.Certificate, issuer: PublicKey, name: str, i
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, *_UNREADABLE):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, *UNREADABLE):
         return False
 
 
@@ -378,7 +374,7 @@ def subject_of(der: bytes) -> str:
     """The name in a certificate, for people; one that cannot be read has none."""
     try:
         return _subject(x509.load_der_x509_certificate(der))
-    except _UNREADABLE:
+    except UNREADABLE:
         return "a certificate that cannot be read"
 
 

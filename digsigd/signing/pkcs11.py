@@ -223,6 +223,10 @@ class Tokens:
             )
         return token
 
+    def any_for(self, machine: str) -> bool:
+        """Whether there is one for a machine."""
+        return any(one.is_for(machine) for one in self._tokens.values())
+
     def way(self, version: str, executable: str) -> Way:
         """Which way a cst goes to tokens. It blocks. Raises `Refused` where it goes none."""
         way = self.access.ways.get(version) or way_of(executable)

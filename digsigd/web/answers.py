@@ -29,9 +29,10 @@ from digsigd.errors import (
 )
 from digsigd.log import one_line
 
-# The paths there are, and their methods.
+# The paths there are, and their methods. What stands in braces is any one part of a path.
 ROUTES: dict[str, tuple[str, ...]] = {
     "/sign/imx": ("POST",),
+    "/machines/{machine}": ("GET", "HEAD"),
     "/healthz": ("GET", "HEAD"),
     "/readyz": ("GET", "HEAD"),
 }
@@ -55,6 +56,7 @@ STATUS: dict[type[DigsigError], int] = {
     KeyStoreTimeout: 504,
     CstTimeout: 504,
 }
+_ROUTES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), methods) for path, methods in ROUTES.items()]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # `type` of RFC 9457, 3.1.1: an identifier, which nobody has to be able to fetch.
 _PROBLEM = "urn:digsigd:problem:"
@@ -72,10 +74,15 @@ class HttpError(DigsigError):
 
 def not_routed(path: str) -> HttpError:
     """What a request to a path or with a method that is not there is answered with."""
-    methods = ROUTES.get(path)
-    if methods is None:
+    methods = methods_of(path)
+    if not methods:
         return HttpError(404, "there is nothing here", hint="images are signed by POST /sign/imx")
     return HttpError(405, f"{path} takes {' and '.join(methods)} only", headers={"Allow": ", ".join(methods)})
+
+
+def methods_of(path: str) -> tuple[str, ...]:
+    """The methods of a path; none where it is not there."""
+    return next((methods for pattern, methods in _ROUTES if pattern.fullmatch(path)), ())
 
 
 def text_of(headers: Headers, name: bytes) -> str:

@@ -189,6 +189,12 @@ class Form:
         self._part = ""
 
 
+def why_not_machine(text: str) -> str:
+    """What a machine's name must be; empty where this is one."""
+    pattern, words = _FIELDS["machine"]
+    return "" if pattern.fullmatch(text) else words
+
+
 def base_name(filename: str | None) -> str:
     """The base name of what a client calls its file. It is only ever compared, never used as a path."""
     return re.split(r"[/\\]", filename or "")[-1][:255] or "artifact"

@@ -17,8 +17,8 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from digsigd.errors import DigsigError, UploadTimeout
-from digsigd.web.answers import new_request_id, not_routed, render, text_of
+from digsigd.errors import DigsigError, TooLarge, UploadTimeout
+from digsigd.web.answers import methods_of, new_request_id, not_routed, render, text_of
 from digsigd.web.upload import Upload, Uploads
 
 PATH = b"/sign/imx"
@@ -72,7 +72,7 @@ class UploadRequest(Request):
         self._expects = self.requestHeaders.hasHeader("expect")
         if not ours:
             if self._answer_now():
-                self._refuse(not_routed(path.decode("ascii", "replace")))
+                self._refuse(_unwanted(method.decode("ascii", "replace"), path.decode("ascii", "replace")))
             return
         upload = self.upload = self._uploads.begin(self.requestHeaders)
         self.notifyFinish().addBoth(self._gone)
@@ -216,6 +216,13 @@ class UploadRequest(Request):
         for timer in (self._idle, self._whole, self._later):
             if timer is not None and timer.active():
                 timer.cancel()
+
+
+def _unwanted(method: str, path: str) -> DigsigError:
+    """The error of a request that nobody reads the body of."""
+    if method in methods_of(path):
+        return TooLarge(f"{method} {path} takes no body")
+    return not_routed(path)
 
 
 def log_answered(log: Logger, request_id: str, status: int, seconds: float, error: DigsigError | None) -> None:

@@ -18,6 +18,7 @@ from digsigd.errors import DigsigError, shutting_down
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir
 from digsigd.web.answers import HttpError, common_headers, new_request_id, not_routed, render, text_of, wants_json
+from digsigd.web.inquiry import Inquiries
 from digsigd.web.request import UploadRequest, log_answered
 from digsigd.web.upload import Upload
 
@@ -26,7 +27,7 @@ Missing = Callable[[], Awaitable[list[str]]]
 
 
 class Endpoint:
-    """`POST /sign/imx`, `GET /healthz` and `GET /readyz`.
+    """`POST /sign/imx`, `GET /machines/{machine}`, `GET /healthz` and `GET /readyz`.
 
     `missing` says what is missing before requests can be signed; an empty list means ready.
     """
@@ -34,9 +35,10 @@ class Endpoint:
     app = Klein()
     log = Logger()
 
-    def __init__(self, *, sign: Sign, missing: Missing) -> None:
+    def __init__(self, *, sign: Sign, missing: Missing, inquiries: Inquiries) -> None:
         self._sign = sign
         self._missing = missing
+        self._inquiries = inquiries
 
     def resource(self) -> KleinResource:
         """A resource to serve at the root of a site or below any path."""
@@ -70,6 +72,27 @@ class Endpoint:
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
         return self._answer(request, 200, headers, signed.csf, None)
+
+    @app.route("/machines/<machine>", methods=["GET"])
+    async def machine_keys(self, request: IRequest, machine: str) -> bytes:
+        """Answer with what is public of a machine's keys."""
+        # From here on the request's id is that of its headers, wherever it is asked for.
+        request_id = new_request_id(request.requestHeaders)
+        request.requestHeaders.setRawHeaders("x-request-id", [request_id])
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)  # type: ignore[attr-defined]
+        try:
+            body = await self._inquiries.answer(
+                machine, text_of(request.requestHeaders, b"authorization"), request_id, _address_of(request)
+            )
+        except (CancelledError, DigsigError):
+            if gone:
+                self.log.info("the client went away", request_id=request_id, event="gone")
+                raise CancelledError from None
+            raise
+        headers = common_headers(request_id)
+        headers["Content-Type"] = "application/json"
+        return self._answer(request, 200, headers, body, None)
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:
@@ -118,7 +141,7 @@ class Endpoint:
             "received {size} bytes {name!r} for {machine} with cst {version} ({backend}) of {caller} at {address}",
             request_id=signing.request_id, event="received", size=signing.artifact_size, name=signing.artifact_name,
             machine=signing.machine, version=signing.cst_version, backend=signing.backend, caller=signing.caller,
-            address=getattr(request.getClientAddress(), "host", "a local socket"), soctype=signing.soctype,
+            address=_address_of(request), soctype=signing.soctype,
         )  # fmt: skip
 
 
@@ -149,6 +172,10 @@ def _upload_of(request: IRequest) -> Upload:
         # The path was written in another way, with %2F for example.
         raise not_routed(_text(request.path))
     return request.upload
+
+
+def _address_of(request: Any) -> str:
+    return getattr(request.getClientAddress(), "host", "a local socket")
 
 
 def _status(request: Any, status: int, missing: list[str]) -> bytes:
