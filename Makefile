@@ -9,8 +9,10 @@ TEST_CST := 3.4.1 4.0.1
 # What keys in a PKCS#11 token need, and for tests more, beside the provider that get-cst gets: PACKAGE=WHAT-IT-HAS.
 DEMO_TOKEN := softhsm2=softhsm2-util opensc=pkcs11-tool 'libengine-pkcs11-openssl=/usr/lib/*/engines-3/pkcs11.so'
 TEST_TOKEN := $(DEMO_TOKEN) faketime
+# What makes the images that tests sign.
+TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 
-.PHONY: help demo demo-hsm serve test check-tools lint types bench clean
+.PHONY: help demo demo-hsm serve test check-tools lint types fuzz bench clean
 
 help:
 	@echo "make demo    sign a trial image through the daemon with a real cst, and verify it (about a minute)"
@@ -18,6 +20,7 @@ help:
 	@echo "make serve   the same, and the daemon stays up to be tried"
 	@echo "make test    get what the tests need, and run them"
 	@echo "make lint    ruff; make types: mypy strict"
+	@echo "make fuzz    a minute of odd images for the parsers"
 	@echo "make bench   the daemon against bare cst runs"
 	@echo "make clean   remove .venv and .digsigd"
 
@@ -44,7 +47,7 @@ serve: $(RUN)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV)
-	@etc/need $(TEST_TOKEN)
+	@etc/need $(TEST_TOKEN) $(TEST_IMAGES)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV) check-tools
@@ -56,6 +59,12 @@ lint: $(DEV)
 
 types: $(DEV)
 	$(VENV)/bin/mypy
+
+# Looks for images that the parsers take badly, for a minute; what it finds is left in .digsigd/fuzz.
+fuzz: $(DEV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group fuzz
+	@mkdir -p .digsigd/fuzz
+	cd .digsigd/fuzz && $(CURDIR)/$(VENV)/bin/python $(CURDIR)/tests/fuzz/fuzz_image.py -max_total_time=60 $(ARGS)
 
 bench: $(DEV) check-tools
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python etc/bench $(ARGS)

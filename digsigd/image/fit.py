@@ -1,0 +1,154 @@
+"""FIT: a device tree with images, and configurations that say which of them belong together.
+
+Format: U-Boot, doc/usage/fit/source_file_format.rst. What U-Boot's SPL makes of it is in `loads`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from digsigd.image.errors import ImageError
+from digsigd.image.fdt import Node, Tree
+from digsigd.image.plan import Buffer
+
+_MOST_IMAGES = 64
+_REBUILD = "Build the FIT again with mkimage."
+
+
+@dataclass(frozen=True, slots=True)
+class FitImage:
+    """One image: `size` bytes at `offset` of the file, wherever the tree says that they are.
+
+    `kept` says how: "data" within the tree, "data-position" from the start of the tree, or "data-offset" from behind
+    it (`offset` is then what mkimage means: from the next multiple of 4). Addresses are None where the tree has none.
+    """
+
+    name: str
+    description: str
+    kind: str
+    os: str | None
+    compression: str
+    load: int | None
+    entry: int | None
+    kept: str
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The file offset just behind it."""
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Names of images that are loaded together. `firmware` is the first one, None where there is none."""
+
+    name: str
+    description: str
+    firmware: str | None
+    kernel: str | None
+    loadables: tuple[str, ...]
+    fdt: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A FIT whose tree has `size` bytes at `offset` of the file."""
+
+    offset: int
+    size: int
+    images: tuple[FitImage, ...]
+    configurations: tuple[Configuration, ...]
+    default: str | None
+
+    @classmethod
+    def read(cls, data: Buffer, offset: int = 0) -> Fit:
+        """Read the tree, and see that all it names is there and in the file. Raises `ImageError`."""
+        tree = Tree.read(data, offset)
+        where = f"the FIT at {offset:#x}"
+        for name in ("images", "configurations"):
+            if name not in tree.root.nodes:
+                raise ImageError(f"the device tree at {offset:#x} is no FIT: it has no node /{name}", hint=_REBUILD)
+        nodes = tree.root.nodes["images"].nodes
+        if not 0 < len(nodes) <= _MOST_IMAGES:
+            raise ImageError(f"{where} has {len(nodes)} images; 1 to {_MOST_IMAGES} are possible", hint=_REBUILD)
+        images = tuple(_image(node, tree, data, where) for node in nodes.values())
+        configurations = tree.root.nodes["configurations"]
+        if not 0 < len(configurations.nodes) <= _MOST_IMAGES:
+            raise ImageError(
+                f"{where} has {len(configurations.nodes)} configurations; 1 to {_MOST_IMAGES} are possible",
+                hint=_REBUILD,
+            )
+        names = frozenset(nodes)
+        found = tuple(_configuration(node, names, where) for node in configurations.nodes.values())
+        default = configurations.text("default")
+        if default is not None and default not in configurations.nodes:
+            raise ImageError(f"{where} has no configuration {default!r}, which is its default", hint=_REBUILD)
+        return cls(offset, tree.size, images, found, default)
+
+    @property
+    def end(self) -> int:
+        """The file offset just behind the tree."""
+        return self.offset + self.size
+
+    def image(self, name: str) -> FitImage:
+        """The image of this name, which has to be there."""
+        return next(image for image in self.images if image.name == name)
+
+
+def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
+    kept, offset, size = _place(node, tree, where)
+    if size == 0:
+        raise ImageError(f"the image {node.name!r} of {where} is empty", hint=_REBUILD)
+    if offset < tree.offset or offset + size > len(data):
+        raise ImageError(
+            f"the image {node.name!r} of {where}, {size:#x} bytes at {offset:#x}, is not in the file of {len(data):#x}",
+            hint="The file was cut short, or is a FIT's tree without its data.",
+        )
+    return FitImage(
+        node.name,
+        node.text("description") or "",
+        node.text("type") or "",
+        node.text("os"),
+        node.text("compression") or "none",
+        node.number("load"),
+        node.number("entry"),
+        kept,
+        offset,
+        size,
+    )
+
+
+def _place(node: Node, tree: Tree, where: str) -> tuple[str, int, int]:
+    """How the image's data are kept, and their offset and size."""
+    ways = [name for name in ("data", "data-position", "data-offset") if name in node.properties]
+    if len(ways) != 1:
+        seen = " and ".join(ways) or "no data"
+        raise ImageError(f"the image {node.name!r} of {where} has {seen}", hint=_REBUILD)
+    kept = ways[0]
+    if kept == "data":
+        value = node.properties["data"]
+        return kept, value.offset, value.length
+    position, size = node.number(kept), node.number("data-size")
+    if position is None or size is None:
+        raise ImageError(f"the image {node.name!r} of {where} has {kept} without data-size", hint=_REBUILD)
+    start = tree.offset if kept == "data-position" else tree.offset + (tree.size + 3 & ~3)
+    return kept, start + position, size
+
+
+def _configuration(node: Node, images: frozenset[str], where: str) -> Configuration:
+    found = Configuration(
+        node.name,
+        node.text("description") or "",
+        node.text("firmware"),
+        node.text("kernel"),
+        node.texts("loadables") or (),
+        node.texts("fdt") or (),
+    )
+    for name in (found.firmware, found.kernel, *found.loadables, *found.fdt):
+        if name is not None and name not in images:
+            raise ImageError(
+                f"{where} has no image {name!r}, which its configuration {node.name!r} names", hint=_REBUILD
+            )
+    return found

@@ -1,0 +1,74 @@
+"""What is to be done with an image: which parts it has, what each CSF covers, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from digsigd.hab import Block, Ivt
+
+
+class Buffer(Protocol):
+    """Bytes, or a mapped file: whatever gives bytes when sliced."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of the file, named as people name it: `length` bytes at `offset`."""
+
+    offset: int
+    length: int
+    name: str
+
+    @property
+    def end(self) -> int:
+        """The file offset just behind it."""
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Bytes to be written at `offset` before anything is signed (behind the end: the file grows), and why."""
+
+    offset: int
+    data: bytes
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """One CSF: `blocks` are signed, and the blob goes to `csf_offset`, where `csf_room` bytes are kept for it.
+
+    `unlock` says that its description unlocks CAAM's MID, as the SPL's has to: mx8m_secure_boot.txt, 1.4.1.
+    """
+
+    name: str
+    ivt: Ivt
+    blocks: tuple[Block, ...]
+    csf_offset: int
+    csf_room: int
+    unlock: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an image of `size` bytes is signed.
+
+    `layout` names it for people, `soc` is one of "mm", "mn", "mp", "mq" or None where the image does not tell.
+    `signings` are in the order in which they have to be made: one may cover the CSF of another before it. `regions`
+    are in the order of the file and do not overlap; `must` is what of the file has to be under a signature for the
+    board to run nothing else, which `verify` insists on: (offset, length) pairs.
+    """
+
+    layout: str
+    soc: str | None
+    size: int
+    regions: tuple[Region, ...]
+    signings: tuple[Signing, ...]
+    patches: tuple[Patch, ...] = ()
+    notes: tuple[str, ...] = ()
+    must: tuple[tuple[int, int], ...] = ()

@@ -1,0 +1,192 @@
+"""The image that the boot ROM loads, an IVT with boot data in front: i.MX 8M's SPL with its DDR firmware.
+
+Sources: NXP imx-mkimage, iMX8M/mkimage_imx8.c (main) and scripts/fspi_packer.sh; U-Boot, tools/imx8mimage.c
+(build_image) and tools/binman/etype/nxp_imx8mcst.py. All of them write the file without the bytes that the boot device
+has in front of the IVT (0x400, or none where the ROM is of version 2), but for FlexSPI and QSPI: there the device's
+configuration is in the first 0x1000 bytes (tags and places: uboot-imx, arch/arm/mach-imx/cmd_qspihdr.c).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from digsigd.hab import Block, FormatError, Ivt
+from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
+from digsigd.image import socs
+from digsigd.image.errors import ImageError
+from digsigd.image.plan import Buffer, Signing
+from digsigd.image.sketch import Sketch, first_used
+
+# CSF_SIZE of mkimage_imx8.c and imx8mimage.c. imx-mkimage has the ROM load 0x60 bytes more, for a DEK blob behind it.
+CSF_SIZE = 0x2000
+SMALLEST_ROOM = 0x400
+# mkimage_imx8.c: signed_hdmi takes a multiple of HDMI_FW_SIZE + 0x2000 + 0x1000, and HDMI_IMAGE_FLAG_MASK marks it.
+HDMI_SIZE = 0x1A000
+_MOST_HDMI = 4
+_PLUGIN, _HDMI = 1, 2
+# The configuration of FlexSPI stands at 0 on the Mini, at 0x400 on others, and begins with its tag; that of QSPI ends
+# with it. (place, place of the tag, tag, what it is)
+_CONFIGURED_SIZE = 0x1000
+_CONFIGURED = (
+    (0, 0, b"FCFB", "FlexSPI"),
+    (0x400, 0x400, b"FCFB", "FlexSPI"),
+    (0x400, 0x5FC, b"\x01\xee\xff\xc0", "QSPI"),
+)
+# What the boot data's start may count in front of the IVT: the IVT's offsets on boot devices.
+_FIRST_LOADED = (0, 0x400, 0x1000)
+# Version byte of the IVT that the i.MX 8M tools write (IVT_VERSION, IVT_VERSION_V3).
+_VERSION_8M = 0x41
+_REBUILD = "Build the image again with imx-mkimage or U-Boot."
+
+
+@dataclass(frozen=True, slots=True)
+class Spl:
+    """What the ROM loads. `second` is where its IVT says that the second loader is in the file, None where it does not.
+
+    `front` says what stands before it: "", "FlexSPI", "QSPI" or "HDMI". `room` is that of its CSF.
+    """
+
+    ivt: Ivt
+    entry: int
+    front: str
+    second: int | None
+    csf_offset: int
+    room: int
+    is_8m: bool
+
+    @property
+    def end(self) -> int:
+        """Where the room for its CSF ends."""
+        return self.csf_offset + self.room
+
+    def signing(self, name: str, *, unlock: bool) -> Signing:
+        """How it is signed: from its IVT to its CSF."""
+        length = self.ivt.csf - self.ivt.self_address
+        block = Block(self.ivt.self_address, self.ivt.offset, length)
+        return Signing(name, self.ivt, (block,), self.csf_offset, self.room, unlock)
+
+
+def find_spl(sketch: Sketch) -> Spl | None:
+    """What the ROM loads from this file; None where it does not look like one. Raises `ImageError`."""
+    data = sketch.data
+    if looks_like_ivt(data[:IVT_SIZE]):
+        if _flag(data, 0) != _HDMI:
+            return _read(sketch, 0, "")
+        place = _behind_hdmi(data)
+        sketch.add(0, place, "HDMI or DisplayPort firmware, signed by NXP")
+        return _read(sketch, place, "HDMI")
+    for place, tag_place, tag, name in _CONFIGURED:
+        if data[tag_place : tag_place + len(tag)] == tag:
+            sketch.add(place, _CONFIGURED_SIZE - place, f"{name} configuration")
+            found = data[_CONFIGURED_SIZE : _CONFIGURED_SIZE + IVT_SIZE]
+            if not looks_like_ivt(found):
+                raise ImageError(
+                    f"there is a {name} configuration at {place:#x}, but no IVT at {_CONFIGURED_SIZE:#x}, where the"
+                    f" ROM looks for it: {found[:4].hex(' ')}",
+                    hint=_REBUILD,
+                )
+            return _read(sketch, _CONFIGURED_SIZE, name)
+    if looks_like_ivt(data[0x400 : 0x400 + IVT_SIZE]) and first_used(data, 0, 0x400) is None:
+        if _flag(data, 0x400) == _HDMI:
+            raise ImageError(
+                "this is HDMI or DisplayPort firmware, which NXP has signed and nobody else can",
+                hint="Sign the flash.bin that imx-mkimage makes with it.",
+            )
+        return _read(sketch, 0x400, "")
+    return None
+
+
+def _flag(data: Buffer, place: int) -> int | None:
+    """The plugin flag of the boot data behind the IVT; None where there are none."""
+    self_address, boot_data = (struct.unpack("<I", data[place + at : place + at + 4])[0] for at in (0x14, 0x10))
+    found = place + boot_data - self_address
+    if not boot_data or found < place or found + BOOT_DATA_SIZE > len(data):
+        return None
+    return int(struct.unpack("<I", data[found + 8 : found + 12])[0])
+
+
+def _behind_hdmi(data: Buffer) -> int:
+    """Where the IVT behind the HDMI firmware stands."""
+    for place in range(HDMI_SIZE, (_MOST_HDMI + 1) * HDMI_SIZE, HDMI_SIZE):
+        if looks_like_ivt(data[place : place + IVT_SIZE]):
+            return place
+    raise ImageError(
+        f"there is HDMI or DisplayPort firmware at 0x0, but no IVT at {HDMI_SIZE:#x}, where imx-mkimage puts the SPL",
+        hint="The firmware alone needs no signature but NXP's. Sign a whole flash.bin.",
+    )
+
+
+def _read(sketch: Sketch, place: int, front: str) -> Spl:
+    """Read IVT and boot data, and check all that they say."""
+    data = sketch.data
+    where = f"the IVT at {place:#x}"
+    head = data[place : place + IVT_SIZE]
+    try:
+        ivt = Ivt.parse(head, place)
+    except FormatError as e:
+        raise ImageError(f"{where} is cut short: {e}", hint=_REBUILD) from None
+    second, reserved = (struct.unpack_from("<I", head, at)[0] for at in (8, 28))
+    if not ivt.csf:
+        raise ImageError(
+            f"{where} has no pointer to a CSF, and nothing says how much of the image is signed",
+            hint="Build it with support for secure boot (CONFIG_IMX_HAB; imximage: CSF).",
+        )
+    if not ivt.self_address + IVT_SIZE <= ivt.entry < ivt.csf or reserved:
+        raise ImageError(
+            f"{where} for {ivt.self_address:#x} has its entry point at {ivt.entry:#x} and its CSF at {ivt.csf:#x}"
+            + (f", and {reserved:#x} in its last word" if reserved else ""),
+            hint="An image that the ROM loads has IVT, code and CSF in this order. " + _REBUILD,
+        )
+    csf_offset = ivt.offset_of(ivt.csf)
+    if csf_offset > len(data):
+        raise ImageError(
+            f"{where} has its CSF at {csf_offset:#x} in the file, which has only {len(data):#x} bytes",
+            hint="The file was cut short. " + _REBUILD,
+        )
+    room = _room(data, ivt, where)
+    spl = Spl(
+        ivt,
+        ivt.entry,
+        front,
+        place + second if second else None,
+        csf_offset,
+        room,
+        head[3] == _VERSION_8M or any(ivt.entry in soc.spl for soc in socs.SOCS),
+    )
+    sketch.add(place, IVT_SIZE, "IVT")
+    sketch.must.append((place, csf_offset - place))
+    return spl
+
+
+def _room(data: Buffer, ivt: Ivt, where: str) -> int:
+    """How much the ROM loads behind the start of the CSF."""
+    boot_data = ivt.offset_of(ivt.boot_data)
+    inside = ivt.self_address + IVT_SIZE <= ivt.boot_data and ivt.boot_data + BOOT_DATA_SIZE <= ivt.csf
+    if not inside:
+        raise ImageError(f"{where} has its boot data at {ivt.boot_data:#x}, not in the image", hint=_REBUILD)
+    if ivt.dcd and not ivt.self_address + IVT_SIZE <= ivt.dcd < ivt.csf:
+        raise ImageError(f"{where} has its DCD at {ivt.dcd:#x}, not in the image", hint=_REBUILD)
+    start: int
+    length: int
+    plugin: int
+    start, length, plugin = struct.unpack("<3I", data[boot_data : boot_data + BOOT_DATA_SIZE])
+    if plugin:
+        raise ImageError(
+            f"{where} is that of a plugin (flag {plugin:#x} in the boot data at {boot_data:#x}), which is not known",
+            hint="Sign it with cst and a CSF description of your own.",
+        )
+    if ivt.self_address - start not in _FIRST_LOADED:
+        raise ImageError(
+            f"{where} stands at {ivt.self_address:#x} in memory, and the boot data at {boot_data:#x} have the ROM load"
+            f" from {start:#x}, which fits no boot device",
+            hint=_REBUILD,
+        )
+    room = start + length - ivt.csf
+    if room < SMALLEST_ROOM:
+        raise ImageError(
+            f"the boot data at {boot_data:#x} have the ROM load up to {start + length:#x}, and the CSF is at"
+            f" {ivt.csf:#x}: it would not be loaded whole",
+            hint="Build the image with room for a CSF (0x2000 bytes).",
+        )
+    return min(room, CSF_SIZE)

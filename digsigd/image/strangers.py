@@ -1,0 +1,43 @@
+"""Files that are not known, and what they are by their first bytes."""
+
+from __future__ import annotations
+
+from digsigd.image.errors import ImageError
+from digsigd.image.plan import Buffer
+
+_UNPACK = "Unpack it: HAB checks what is in memory."
+_SEEN = (
+    (
+        0,
+        b"\x1f\x8b",
+        "gzip data",
+        "HAB checks an image as it is in memory. Unpack it first (a kernel: use Image, not Image.gz).",
+    ),
+    (0, b"\x28\xb5\x2f\xfd", "zstd data", _UNPACK),
+    (0, b"\xfd7zXZ\x00", "xz data", _UNPACK),
+    (0, b"BZh", "bzip2 data", _UNPACK),
+    (0, b"\x04\x22\x4d\x18", "LZ4 data", _UNPACK),
+    (0, b"\x7fELF", "an ELF file", "Use the binary that is written to the board, such as flash.bin."),
+    (0, b"\x27\x05\x19\x56", "a legacy uImage", "Use imx-mkimage's option -fit, or a kernel as Image."),
+    (0, b"ANDROID!", "an Android boot image", "It is not checked by HAB but by Android Verified Boot."),
+    (0, b"\xd4", "a CSF or the start of one", "Sign the image that it is for."),
+    (0, b"\xd7", "an SRK table or a certificate of HAB", "Sign the image that it is for."),
+    (510, b"\x55\xaa", "the image of a disk", "Sign flash.bin (imx-boot) before it is written to the disk."),
+)
+
+
+def stranger(data: Buffer, place: int) -> ImageError:
+    """The error for a file that has something unknown here."""
+    for offset, magic, name, hint in _SEEN:
+        if data[place + offset : place + offset + len(magic)] == magic:
+            return ImageError(f"at {place:#x} there is {name}, which is not signed for HAB", hint=hint)
+    if data[place + 3 : place + 4] == b"\x87" and data[place : place + 1] in (b"\0", b"\x02"):
+        return ImageError(
+            f"at {place:#x} there is a container of AHAB (i.MX 8QXP, 8ULP, 9), which has no HAB",
+            hint="Sign it with NXP's tools for AHAB.",
+        )
+    return ImageError(
+        f"what is at {place:#x} is not known: {data[place : place + 16].hex(' ')}",
+        hint="Known are flash.bin of imx-mkimage and of U-Boot's binman, SPL alone, a FIT (u-boot.itb), and a kernel"
+        " Image, for i.MX 8M.",
+    )
