@@ -30,7 +30,7 @@ $(RUN): pyproject.toml etc/make-venv
 	@touch $@
 
 $(DEV): $(RUN)
-	@etc/need openssl curl
+	@etc/need openssl curl gcc python3-dev=python3-config
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group test --group lint
 	@touch $@
 

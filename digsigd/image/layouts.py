@@ -111,4 +111,6 @@ def _finished(sketch: Sketch, layout: str, soc: str | None, signings: tuple[Sign
                 f"the {signing.name} cannot be signed as it is: {error}", hint="Build the image again."
             ) from None
     must = tuple(sorted(sketch.must))
-    return Plan(layout, soc, size, regions, signings, tuple(sketch.patches), tuple(sketch.notes), must)
+    return Plan(
+        layout, soc, size, regions, signings, tuple(sketch.patches), tuple(sketch.notes), must, tuple(sketch.signed)
+    )

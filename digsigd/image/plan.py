@@ -61,7 +61,8 @@ class Plan:
     `layout` names it for people, `soc` is one of "mm", "mn", "mp", "mq" or None where the image does not tell.
     `signings` are in the order in which they have to be made: one may cover the CSF of another before it. `regions`
     are in the order of the file and do not overlap; `must` is what of the file has to be under a signature for the
-    board to run nothing else, which `verify` insists on: (offset, length) pairs.
+    board to run nothing else, which `verify` insists on: (offset, length) pairs. `replaced` tells of CSFs that are
+    there already.
     """
 
     layout: str
@@ -72,3 +73,4 @@ class Plan:
     patches: tuple[Patch, ...] = ()
     notes: tuple[str, ...] = ()
     must: tuple[tuple[int, int], ...] = ()
+    replaced: tuple[str, ...] = ()

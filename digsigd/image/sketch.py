@@ -45,6 +45,7 @@ class Sketch:
         self.must: list[tuple[int, int]] = []
         self.patches: list[Patch] = []
         self.notes: list[str] = []
+        self.signed: list[str] = []
 
     def add(self, offset: int, length: int, name: str) -> None:
         """There is something known."""
@@ -55,7 +56,7 @@ class Sketch:
         """There is room for a CSF: nothing but padding in it, or a CSF."""
         held = self.data[offset : min(offset + 4, offset + length)]
         if held[:1] == b"\xd4" and len(held) == 4 and held[3] & 0xF0 == 0x40:
-            self.notes.append(f"the {name} at {offset:#x} holds one already, which signing replaces")
+            self.signed.append(f"the {name} at {offset:#x} holds one already, which signing replaces")
         else:
             used = first_used(self.data, offset, min(offset + length, len(self.data)))
             if used is not None:

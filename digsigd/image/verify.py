@@ -135,7 +135,12 @@ class _Memory:
                 return None
             start, offset, size = piece
             count = min(length, start + size - address)
-            found.append(hab.Block(address, offset + address - start, count))
+            block = hab.Block(address, offset + address - start, count)
+            if found and found[-1].end == block.offset:
+                # One block of the CSF may go over several parts of the image.
+                block = hab.Block(found[-1].address, found[-1].offset, found[-1].length + count)
+                found.pop()
+            found.append(block)
             address += count
             length -= count
         return found

@@ -138,7 +138,7 @@ def test_a_room_with_something_else_in_it_is_refused() -> None:
     for place, name in ((0x2A400, "SPL"), (0x58C20, "FIT"), (0x5AC20, "FIT-FDT")):
         assert f"room for the CSF of the {name} at {place:#x}, stands 81" in refused(at(NEW, place + 4, b"\x81"))
         assert f"the room for the CSF of the {name} at {place:#x} holds one already" in "".join(
-            plan(at(NEW, place, b"\xd4\x00\x58\x43\x01")).notes
+            plan(at(NEW, place, b"\xd4\x00\x58\x43\x01")).replaced
         )
         assert "neither padding nor a CSF" in refused(at(NEW, place, b"\xd4\x00\x58\x13"))
 

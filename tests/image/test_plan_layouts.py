@@ -115,7 +115,7 @@ def test_every_flash_bin_is_planned(soc: str, layout: str, boot: str, tee: bool)
         assert repeated.signings == found.signings
         assert repeated.must == found.must
         assert repeated.size == found.size
-    old = [note for note in plan(signed(data, found)).notes if "holds one already" in note]
+    old = [note for note in plan(signed(data, found)).replaced if "holds one already" in note]
     assert len(old) == len(found.signings)
 
 

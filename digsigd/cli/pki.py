@@ -1,0 +1,338 @@
+"""`digsign pki new`: keys for a board, as a folder in the layout of NXP's scripts or as a key tarball."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digsigd.cli.console import Console, Trouble, shown
+
+if TYPE_CHECKING:
+    from digsigd.pki import KeyKind, Pki
+
+HELP = """Make keys: a CA, Super Root Keys (SRKs), and below each SRK a CSF and an IMG key, with the SRK table that
+boards are fused for. `digsign pki new --help` has more.
+"""
+NEW = """Make a HAB4 PKI with the names and the layout of NXP's hab4_pki_tree.sh: certificates in crts/, private keys in
+keys/, encrypted with the pass phrase in keys/key_pass.txt, the SRK table and the fuse file that srktool would make,
+and imx-cst-keys.tar.gz, which is what a signing host needs: all of it but the private key of the CA.
+
+What is there already is never written over. No key and no pass phrase is shown.
+"""
+TARBALL = "imx-cst-keys.tar.gz"
+# hab4_pki_tree.sh takes the same sizes (and RSA of 1024 bits, which nobody should make any more).
+_KINDS = ("rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521")
+_LONGEST_PASS_FILE = 4096
+# cst reads a line of key_pass.txt into OpenSSL's buffer of 1024 bytes; this much was tried with 3.4.1 and 4.0.1.
+_SHORTEST_PHRASE, _LONGEST_PHRASE = 8, 128
+# With TRIAL and the longest name of a key, IMG1_1_sha256_2048_65537_v3_usr, it fits the 64 characters of a common name.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,25}")
+_MOST_YEARS = 50
+_ALONE = """\
+The tarball has the keys and their pass phrase. The private key of the CA was kept nowhere: it has signed the SRKs, and
+no board and no signing host ever asks for it.
+
+"""
+_CA = """\
+The private key of the CA is {name}, and is in no tarball. It stays offline
+with this folder: no board and no signing host ever asks for it.
+
+"""
+_TRIAL = """\
+These are throw-away keys: burn them into no board that anybody is to use.
+
+"""
+_KEEP_TARBALL = "Keep a copy of it offline."
+_KEEP_FOLDER = "Take the folder offline, and a copy of it to another place."
+# That a ROM may not look at the fuses of an open board: NXP AN4581, "SRK HASH and HAB events".
+_NEXT = """\
+  1. Copy {tarball}
+     to the key store of the signing host, as ${{KEYFILE_URI}}/${{machine}}/imxsign/{name}
+  2. {keep} Whoever has the keys signs for your boards; without them, nobody ever does.
+  3. Sign an image with `digsign sign`, and boot it on an open board: `hab_status` must show no events.
+  4. Only then burn the fuses. `digsign fuses {table}`
+     has the words, and what to look at before and after.
+"""
+_ECDSA = """\
+
+ECDSA needs a boot ROM with HAB 4.5 or later, which not every i.MX 8M has. See the security reference manual of the
+chip, and do not leave out step 3.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `digsign pki` takes: the sub-command `new`."""
+    commands = parser.add_subparsers(dest="pki_command", metavar="new", required=True)
+    new = commands.add_parser(
+        "new", help="make a PKI", description=NEW, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    new.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the folder to make; it must not be there yet")
+    new.add_argument(
+        "--tarball", type=Path, metavar="OUT",
+        help="write only the key tarball, without a folder; the CA's private key is then kept nowhere",
+    )  # fmt: skip
+    new.add_argument("--kind", choices=_KINDS, help="what keys: rsa4096 if not said, rsa2048 with --trial")
+    new.add_argument("--srks", type=int, choices=(1, 2, 3, 4), default=4, help="how many SRKs (default: 4)")
+    authority = new.add_mutually_exclusive_group()
+    authority.add_argument(
+        "--srk-ca", action="store_true", help="SRKs with the CA flag, which sign CSF and IMG keys: the default"
+    )
+    authority.add_argument(
+        "--fast-auth", action="store_true", help="SRKs without the CA flag, which sign images themselves"
+    )
+    new.add_argument(
+        "--years",
+        type=_years,
+        metavar="N",
+        help="validity of the certificates (default: 10, with --trial 1)",
+    )
+    new.add_argument(
+        "--name", type=_name, metavar="TEXT", help="whose keys these are: goes before the names in the certificates"
+    )
+    new.add_argument(
+        "--pass-file", type=Path, metavar="FILE",
+        help="take the pass phrase from the first line of FILE; if not given, a random one of 256 bits is made",
+    )  # fmt: skip
+    new.add_argument("--trial", action="store_true", help="throw-away keys: their certificates begin with TRIAL")
+
+
+def _years(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MOST_YEARS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of years from 1 to {_MOST_YEARS}")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not up to 26 letters, digits, spaces and . _ -")
+    return text
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Make the keys, see that they are what they should be, and put them where they belong."""
+    from digsigd.pki import PASS_PHRASE_FILE, Pki, Protection, Validity, pack
+
+    target = _target(options)
+    phrase = _pass_phrase(options.pass_file)
+    kind: KeyKind = options.kind or ("rsa2048" if options.trial else "rsa4096")
+    prefix = " ".join(part for part in ("TRIAL" if options.trial else "", options.name or "") if part)
+    count = 1 + options.srks * (1 if options.fast_auth else 3)
+    console.tell(f"digsign: making {count} keys ({kind})")
+    pki = Pki.make(
+        kind,
+        Validity.of_years(options.years or (1 if options.trial else 10)),
+        Protection(phrase),
+        fast_auth=options.fast_auth,
+        srks=options.srks,
+        prefix=f"{prefix} " if prefix else "",
+        on_key=_Counter(console, count),
+    )
+    pki.files[pki.fuse_name] = pki.fuse_value
+    ca_certificates = {name: data for name, data in pki.ca_files.items() if name.startswith("crts/")}
+    _prove(pki, phrase)
+    tarball = pack({**pki.files, **ca_certificates})
+    if options.folder is None:
+        _put(target, lambda place: _write(place, tarball), folder=False)
+    else:
+        # With these, NXP's add_key.sh and `openssl ca` go on from here.
+        more = {
+            "keys/serial": f"{pki.next_serial:08X}\n".encode(),
+            "keys/index.txt": b"",
+            "keys/index.txt.attr": b"unique_subject = no\n",
+            TARBALL: tarball,
+        }
+        _put(target, lambda place: _write_all(place, {**pki.files, **pki.ca_files, **more}), folder=True)
+    if not options.trial and not _is_private(target):
+        console.tell(
+            f"digsign: {target} is on a file system where others may read it, with keys and {PASS_PHRASE_FILE}"
+        )
+    _explain(options, pki, target, console)
+    return 0
+
+
+class _Counter:
+    """Says on a terminal which key is being made."""
+
+    def __init__(self, console: Console, count: int) -> None:
+        self._console = console
+        self._count = count
+        self._done = 0
+
+    def __call__(self, name: str) -> None:
+        self._done += 1
+        if self._console.err.isatty():
+            self._console.tell(f"  {self._done:2} of {self._count}  {name}")
+
+
+def _target(options: argparse.Namespace) -> Path:
+    """Where the result goes, seen to be free before keys are made for minutes."""
+    if (options.folder is None) == (options.tarball is None):
+        raise Trouble("say either a folder DIR or --tarball OUT", hint="`digsign pki new --help` explains", code=2)
+    target = Path(os.path.abspath(options.folder if options.tarball is None else options.tarball))  # noqa: PTH100 - as it is said, links and all
+    if os.path.lexists(target):
+        raise _in_the_way(target)
+    if not target.parent.is_dir():
+        raise Trouble(f"{target.parent} is no folder", hint="make it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise Trouble(f"{target.parent} cannot be written to")
+    return target
+
+
+def _in_the_way(target: Path) -> Trouble:
+    return Trouble(
+        f"{target} is there already, and is left as it is", hint="keys are never written over: say another name"
+    )
+
+
+def _pass_phrase(path: Path | None) -> str:
+    """What the keys are encrypted with. Nothing of it is in any error."""
+    import secrets
+
+    if path is None:
+        return secrets.token_urlsafe(32)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as file:
+            text = file.read(_LONGEST_PASS_FILE + 1)
+    except OSError as error:
+        raise Trouble(f"{path}: {error.strerror}") from None
+    lines = text.splitlines()
+    # As key_pass.txt has it, the same line may stand there twice.
+    if len(text) > _LONGEST_PASS_FILE or not lines or len(lines) > 2 or lines[0] != lines[-1]:
+        raise Trouble(f"{path} is no file with a pass phrase", hint="it has one line, or the same line twice")
+    phrase = lines[0].decode("ascii", "replace")
+    if not phrase.isascii() or not phrase.isprintable():
+        raise Trouble(
+            f"the pass phrase in {path} has other characters than ASCII's", hint="cst takes its bytes as they are"
+        )
+    if not _SHORTEST_PHRASE <= len(phrase) <= _LONGEST_PHRASE:
+        raise Trouble(f"the pass phrase in {path} has not {_SHORTEST_PHRASE} to {_LONGEST_PHRASE} characters")
+    return phrase
+
+
+def _prove(pki: Pki, phrase: str) -> None:
+    """See that each key opens with the pass phrase and is its certificate's, before anybody burns anything."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    every = {**pki.files, **pki.ca_files}
+    for name, data in every.items():
+        if name.endswith("_key.pem"):
+            key = serialization.load_pem_private_key(data, phrase.encode())
+            certificate = x509.load_pem_x509_certificate(
+                every[name.replace("keys/", "crts/").replace("_key.", "_crt.")]
+            )
+            if key.public_key() != certificate.public_key():
+                raise Trouble(f"{name} is not its certificate's", hint="this machine computes wrongly: use another one")
+
+
+def _put(target: Path, write: Callable[[Path], None], *, folder: bool) -> None:
+    """Write beside the target and move it there when it is whole. Nothing that is there is replaced."""
+    try:
+        if folder:
+            new = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", dir=target.parent))
+        else:
+            descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+            os.close(descriptor)
+            new = Path(name)
+    except OSError as error:
+        raise Trouble(f"{target} cannot be made: {error.strerror}") from None
+    try:
+        write(new)
+        # An empty one holds the name, which fails if anything has it; moving replaces it, unless it is empty no more.
+        if folder:
+            target.mkdir(mode=0o700)
+        else:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            new.rename(target)
+        except BaseException:
+            target.rmdir() if folder else target.unlink()
+            raise
+        _sync(target.parent)
+    except FileExistsError:
+        raise _in_the_way(target) from None
+    except OSError as error:
+        raise Trouble(f"{target} cannot be written: {error.strerror}") from None
+    finally:
+        if folder:
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            new.unlink(missing_ok=True)
+
+
+def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
+    for part in ("crts", "keys"):
+        (folder / part).mkdir(mode=0o700)
+    for name, data in files.items():
+        _write(folder / name, data)
+    for place in (folder / "crts", folder / "keys", folder):
+        place.chmod(0o700)
+        _sync(place)
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), 0o600)
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_private(target: Path) -> bool:
+    return not stat.S_IMODE(target.stat().st_mode) & 0o077
+
+
+def _explain(options: argparse.Namespace, pki: Pki, target: Path, console: Console) -> None:
+    """What was made, and what comes next."""
+    place = shown(str(target))
+    below = "which sign images themselves (fast authentication)" if pki.fast_auth else "each with a CSF and an IMG key"
+    console.say(f"{place}: {options.srks} SRKs ({pki.kind}), {below}")
+    console.say(f"fuse value {pki.fuse_value.hex()}")
+    console.say()
+    if options.folder is None:
+        tarball = table = place
+        _say(console, _ALONE)
+        keep = _KEEP_TARBALL
+    else:
+        tarball, table = f"{place}/{TARBALL}", f"{place}/{pki.table_name}"
+        console.table(
+            ("in the folder", "what it is"),
+            [
+                ("crts/", "certificates"),
+                (pki.table_name, "the SRK table, as srktool makes it"),
+                (pki.fuse_name, "what boards are fused with"),
+                ("keys/", "private keys, and the pass phrase they are encrypted with: key_pass.txt"),
+                (TARBALL, "what a signing host needs: all but the private key of the CA"),
+            ],
+        )
+        console.say()
+        _say(console, _CA.format(name=next(name for name in pki.ca_files if name.startswith("keys/"))))
+        keep = _KEEP_FOLDER
+    if options.trial:
+        _say(console, _TRIAL)
+    console.say("Next:")
+    _say(console, _NEXT.format(tarball=tarball, table=table, keep=keep, name=TARBALL))
+    if pki.kind.startswith("p"):
+        _say(console, _ECDSA)
+
+
+def _say(console: Console, text: str) -> None:
+    for line in text.splitlines():
+        console.say(line)

@@ -1,0 +1,96 @@
+"""What commands have in common that ask a signing host."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from digsigd.cli.console import Console, Trouble, shown
+
+if TYPE_CHECKING:
+    from digsigd.client.api import MachineKeys, SigningClient
+    from digsigd.client.settings import ClientSettings
+
+T = TypeVar("T")
+# Smaller uploads are over before anybody has read a line.
+_WORTH_SHOWING = 1 << 20
+
+
+class Progress:
+    """How much of an upload is done: a bar with the rate on a terminal, a line now and then in a log."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = console.err.isatty()
+        self._began = self._last = 0.0
+        self._drawn = False
+
+    def __call__(self, sent: int, total: int) -> None:
+        """`sent` of `total` bytes are on their way."""
+        if total < _WORTH_SHOWING:
+            return
+        now = time.monotonic()
+        if not sent or not self._began:
+            self._began = self._last = now
+        # In a log, what is over within seconds is of no interest.
+        if now - self._last < (0.1 if self._live else 10.0) and not (self._drawn and sent >= total):
+            return
+        self._last = now
+        rate = sent / max(now - self._began, 0.001)
+        text = f"{sent / 2**20:.1f} of {total / 2**20:.1f} MiB, {rate / 2**20:.1f} MiB/s"
+        if not self._live:
+            self._console.tell(f"uploaded {text}")
+            return
+        filled = 30 * sent // total
+        print(f"\r  [{'#' * filled}{' ' * (30 - filled)}] {text}\x1b[K", end="", file=self._console.err, flush=True)
+        self._drawn = True
+        if sent >= total:
+            self.clear()
+
+    def clear(self) -> None:
+        """Take the bar away, so that other lines stand by themselves."""
+        if self._drawn:
+            print("\r\x1b[K", end="", file=self._console.err, flush=True)
+            self._drawn = False
+
+
+def ask_server(
+    settings: ClientSettings, ask: Callable[[SigningClient], Awaitable[T]], console: Console, *, quiet: bool = False
+) -> T:
+    """Run what asks the host, with a client made for it. Raises `Trouble` for what the host or the way to it says."""
+    from digsigd.client.api import ClientError, SigningClient
+    from digsigd.client.run import run
+
+    progress = Progress(console)
+
+    def retrying(text: str) -> None:
+        progress.clear()
+        console.tell(f"digsign: {shown(text)}")
+
+    async def session(reactor: Any) -> T:
+        client = SigningClient(
+            settings, reactor=reactor, progress=None if quiet else progress, on_retry=None if quiet else retrying
+        )
+        try:
+            return await ask(client)
+        finally:
+            await client.close()
+
+    try:
+        return run(session)
+    except ClientError as error:
+        told = shown(error.what) + (f" (request {shown(error.request_id)})" if error.request_id else "")
+        raise Trouble(told, hint=shown(error.hint)) from None
+    finally:
+        progress.clear()
+        sys.stderr.flush()
+
+
+def newest_cst(keys: MachineKeys | None) -> str:
+    """The newest cst that the host has."""
+    versions = keys.versions if keys is not None else ()
+    if not versions:
+        raise Trouble("which version of cst?", hint="say --cst 3.4.1, or set DIGSIGN_CST", code=2)
+    return max(versions, key=lambda text: [int(part) if part.isdigit() else -1 for part in text.split(".")])

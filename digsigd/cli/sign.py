@@ -1,0 +1,188 @@
+"""`digsign sign`: an image in, a signed and verified image out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digsigd.cli.console import Console, Trouble, shown
+from digsigd.cli.drawing import address, file_name, fuse_value, planned, show_plan, show_report
+from digsigd.cli.files import mapped, replacing, write_atomically
+from digsigd.cli.server import ask_server, newest_cst
+from digsigd.client.settings import add_server_arguments
+
+if TYPE_CHECKING:
+    from digsigd.client.api import MachineKeys, SigningClient
+    from digsigd.client.names import KeyNames
+    from digsigd.client.settings import ClientSettings
+    from digsigd.image.plan import Plan, Signing
+
+HELP = """Sign an image: flash.bin of imx-mkimage or binman, a bare SPL, a FIT, or a kernel Image.
+
+What has to be signed is computed from the image itself. Each part is signed by the host, the CSFs (and an IVT where
+one is missing) are inserted, and the whole is verified as the boot ROM, SPL and U-Boot would before OUT is written.
+An image that is not known for certain is refused.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `digsign sign` takes."""
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the image to sign")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="the signed image; may be IMAGE itself")
+    parser.add_argument("--srk", type=int, choices=(1, 2, 3, 4), default=1, help="the SRK to sign with (default: 1)")
+    parser.add_argument(
+        "--fast-auth", action="store_true", help="fast authentication: the SRK, without CA flag, signs itself"
+    )
+    parser.add_argument(
+        "--load-address", type=address, metavar="ADDRESS", help="where a kernel Image is loaded, e.g. 0x40480000"
+    )
+    parser.add_argument(
+        "--fuses", type=fuse_value, metavar="HEX", help="what the boards' SRK fuses hold: sign for no others"
+    )
+    parser.add_argument("--configuration", metavar="NAME", help="of a FIT whose configurations load different images")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be signed, and end")
+    parser.add_argument("--csf-only", type=Path, metavar="FOLDER", help="write the CSF descriptions there, and end")
+    parser.add_argument("--quiet", action="store_true", help="say only what goes wrong")
+    add_server_arguments(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Sign, and say what was done."""
+    from digsigd.client.errors import ClientSettingsError
+    from digsigd.client.settings import from_options
+
+    with mapped(options.image) as data:
+        plan = planned(data, options.image, options.load_address, options.configuration)
+    if options.dry_run:
+        show_plan(plan, options.image, console)
+        return 0
+    if options.output is None and options.csf_only is None:
+        raise Trouble("-o OUT is missing", hint="it says where the signed image goes; it may be IMAGE itself", code=2)
+    try:
+        settings = from_options(options, os.environ)
+    except ClientSettingsError as error:
+        raise Trouble(error.what, hint=error.hint, code=2) from None
+    job = _Job(options, settings, plan, console)
+    if options.csf_only is not None:
+        return job.write_descriptions(options.csf_only)
+    return job.sign()
+
+
+class _Job:
+    """One image, and how it is to be signed."""
+
+    def __init__(self, options: argparse.Namespace, settings: ClientSettings, plan: Plan, console: Console) -> None:
+        if settings.machine is None:
+            raise Trouble("which machine?", hint="say --machine M, or set DIGSIGN_MACHINE", code=2)
+        self._options = options
+        self._settings = settings
+        self._machine = settings.machine
+        self._plan = plan
+        self._console = console
+        # What the host is told: descriptions take any name but one with a quotation mark.
+        self._name = shown(options.image.name).replace('"', "_")
+        self._table: bytes | None = None
+        self._version = settings.cst or ""
+
+    def write_descriptions(self, folder: Path) -> int:
+        """Write the CSF descriptions, for whoever signs by other means."""
+        from digsigd import csf
+        from digsigd.client.describe import describe
+
+        names = ask_server(self._settings, self._names, self._console)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Trouble(f"{folder}: {error.strerror}") from None
+        for signing in self._plan.signings:
+            path = folder / f"csf_{file_name(signing.name)}.txt"
+            description = describe(signing, names, srk=self._options.srk, artifact_name=self._name)
+            write_atomically(path, csf.write(description))
+            self._console.say(
+                f"{shown(str(path))}: its CSF goes to {signing.csf_offset:#x}, room for {signing.csf_room:#x} bytes"
+            )
+        for patch in self._plan.patches:
+            self._console.say(f"first, at {patch.offset:#x}: {patch.why}: {patch.data.hex()}")
+        return 0
+
+    def sign(self) -> int:
+        """Sign a copy, verify it, and put it where it belongs."""
+        from datetime import UTC, datetime
+
+        from digsigd.image.errors import ImageError
+        from digsigd.image.verify import verify
+
+        options = self._options
+        with replacing(options.output, like=options.image) as copy:
+            try:
+                ask_server(self._settings, lambda client: self._sign(client, copy), self._console)
+            except ImageError as error:
+                raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+            with mapped(copy) as data:
+                plan = planned(data, options.output, options.load_address, options.configuration)
+                report = verify(data, plan, fuse_value=options.fuses, srk_table=self._table, now=datetime.now(UTC))
+            if not report.holds:
+                show_report(report, options.output, self._console)
+                raise Trouble(
+                    "what came back does not hold, so nothing was written", hint="the report above says what fails"
+                )
+        if not options.quiet:
+            fuses = report.fuse_value.hex() if report.fuse_value else ""
+            self._console.say(
+                f"{shown(str(options.output))}: signed and verified, for boards with the fuse value {fuses}"
+            )
+        return 0
+
+    async def _sign(self, client: SigningClient, copy: Path) -> None:
+        from digsigd.client.images import Order, sign_in_place
+
+        names = await self._names(client)
+        order = Order(
+            machine=self._machine,
+            names=names,
+            cst_version=self._version,
+            backend=self._settings.backend or "ssl",
+            srk=self._options.srk,
+        )
+
+        def tell(signing: Signing, length: int, request_id: str) -> None:
+            self._tell(f"{signing.name}: {length} bytes of CSF at {signing.csf_offset:#x}, request {shown(request_id)}")
+
+        await sign_in_place(client, copy, self._plan, order, name=self._name, on_part=tell)
+
+    async def _names(self, client: SigningClient) -> KeyNames:
+        """The names of keys on the host: as configured, else as the host tells them."""
+        from digsigd.client.names import configured_names, key_names
+
+        fast_auth = self._options.fast_auth
+        names = configured_names(self._settings, fast_auth=fast_auth)
+        keys = None
+        if names is None or self._settings.cst is None:
+            keys = await client.machine_keys(self._machine)
+        self._version = self._settings.cst or newest_cst(keys)
+        if names is None and keys is not None:
+            names = key_names(keys, srk=self._options.srk, fast_auth=fast_auth)
+        if names is None:
+            raise Trouble("which keys?")
+        if keys is not None:
+            self._check_fuses(keys, names)
+        return names
+
+    def _check_fuses(self, keys: MachineKeys, names: KeyNames) -> None:
+        """Sign for the boards that are meant, or not at all; and verify with the machine's own table later."""
+        table = next((one for one in keys.srk_tables if one.name == names.table), None)
+        if table is None:
+            return
+        self._table = table.data
+        if self._options.fuses is not None and table.fuse_value != self._options.fuses:
+            raise Trouble(
+                f"machine {self._machine!r} has the fuse value {table.fuse_value.hex()}, --fuses says"
+                f" {self._options.fuses.hex()}",
+                hint="boards with those fuses would not boot the image; is it the right machine?",
+            )
+
+    def _tell(self, text: str) -> None:
+        if not self._options.quiet:
+            self._console.tell(text)

@@ -1,0 +1,68 @@
+"""`digsign verify`: whether a closed board would boot an image."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from digsigd.cli.console import Console, Trouble
+from digsigd.cli.drawing import address, as_values, fuse_value, planned, show_report
+from digsigd.cli.files import mapped
+
+HELP = """Prove a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
+the certificates, the signatures over the commands and over each part, and that everything that the board runs is
+under one of them. The exit code is 0 only if everything holds.
+"""
+_LARGEST_TABLE = 64 << 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `digsign verify` takes."""
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the signed image")
+    parser.add_argument(
+        "--fuses", type=fuse_value, metavar="HEX", help="what the boards' SRK fuses hold: 64 hexadecimal digits"
+    )
+    parser.add_argument("--srk-table", type=Path, metavar="FILE", help="the SRK table that the fuses were made from")
+    parser.add_argument(
+        "--load-address", type=address, metavar="ADDRESS", help="where a kernel Image is loaded, if it has no IVT"
+    )
+    parser.add_argument("--configuration", metavar="NAME", help="of a FIT whose configurations load different images")
+    parser.add_argument("--json", action="store_true", help="the report for machines")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Verify, and show what holds."""
+    from datetime import UTC, datetime
+
+    from digsigd import hab
+    from digsigd.image.verify import verify
+
+    table = None
+    if options.srk_table is not None:
+        table = _table(options.srk_table)
+        given = hab.SrkTable.parse(table).fuse_value
+        if options.fuses is not None and options.fuses != given:
+            raise Trouble(f"{options.srk_table} has the fuse value {given.hex()}, which --fuses is not", code=2)
+    with mapped(options.image) as data:
+        plan = planned(data, options.image, options.load_address, options.configuration)
+        report = verify(data, plan, fuse_value=options.fuses, srk_table=table, now=datetime.now(UTC))
+    if options.json:
+        console.say(json.dumps(as_values(report), indent=2))
+    else:
+        show_report(report, options.image, console)
+        if options.fuses is None and table is None and report.holds:
+            console.say("Whose fuse value that is, --fuses or --srk-table would tell.")
+    return 0 if report.holds else 1
+
+
+def _table(path: Path) -> bytes:
+    from digsigd import hab
+
+    with mapped(path) as data:
+        contents = data[:_LARGEST_TABLE]
+    try:
+        hab.SrkTable.parse(contents)
+    except hab.HabError as error:
+        raise Trouble(f"{path} is no SRK table: {error}", hint="it is the file SRK_1_2_3_4_table.bin") from None
+    return contents

@@ -1,0 +1,1 @@
+"""A client of signing hosts: an asynchronous API on treq, and the settings that find a host."""

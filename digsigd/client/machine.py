@@ -1,0 +1,41 @@
+"""What a signing host tells of a machine's keys: `GET /machines/{machine}`, docs/api.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SrkTableInfo:
+    """An SRK table: the name of its file, its bytes, and the 32 bytes in the fuses of the boards that it is for."""
+
+    name: str
+    fuse_value: bytes
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateInfo:
+    """A certificate: the name of its file, whose it is (`subject`), and until when it is valid (UTC).
+
+    `srk` counts from 1: the key of the first SRK table that signed it, or that is its own (`is_srk`); None for neither.
+    """
+
+    name: str
+    subject: str
+    srk: int | None
+    is_srk: bool
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MachineKeys:
+    """What is public of a machine's keys, and with what the host signs for it (`versions` of cst, `backends`)."""
+
+    machine: str
+    tarball_sha256: str
+    srk_tables: tuple[SrkTableInfo, ...]
+    certificates: tuple[CertificateInfo, ...]
+    versions: tuple[str, ...]
+    backends: tuple[str, ...]

@@ -1,0 +1,101 @@
+"""A reactor for one command: started, stopped by the end of a coroutine or by a signal, silent."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from threading import Thread
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogBeginner
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+_used = False
+
+
+def run(function: Callable[[Any], Awaitable[T]]) -> T:
+    """What the coroutine of `function`, which is given the reactor, returns or raises.
+
+    SIGINT and SIGTERM cancel it and wait until it has ended; then `KeyboardInterrupt` is raised, or `SystemExit` with
+    143. A second one does not wait. A process can do this once, in its main thread: reactors do not start again.
+    """
+    from twisted.internet import reactor as installed
+
+    global _used
+    if _used:
+        raise RuntimeError("a process runs a reactor once")
+    _used = True
+    reactor: Any = installed
+    session = _Session(reactor, function)
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+    # Whoever waits for a name server that does not answer must not hold up the end of the process.
+    pool = reactor.getThreadPool()
+    pool.threadFactory = partial(Thread, daemon=True)
+    before = {number: signal.signal(number, session.signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        reactor.callWhenRunning(session.begin)
+        reactor.run(installSignalHandlers=False)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    result: T = session.outcome()
+    return result
+
+
+class _Session:
+    def __init__(self, reactor: Any, function: Callable[[Any], Awaitable[Any]]) -> None:
+        self._reactor = reactor
+        self._function = function
+        self._running: Deferred[Any] | None = None
+        self._result: Any = None
+        self._signal: int | None = None
+
+    def begin(self) -> None:
+        """Start the coroutine."""
+
+        async def awaited() -> Any:
+            return await self._function(self._reactor)
+
+        self._running = Deferred.fromCoroutine(awaited())
+        self._running.addBoth(self._ended)
+        if self._signal is not None:
+            self._running.cancel()
+
+    def signalled(self, number: int, _: object) -> None:
+        """Somebody wants it to end."""
+        first, self._signal = self._signal is None, number
+        if first:
+            self._reactor.callFromThread(self._cancel)
+        else:
+            self._reactor.callFromThread(self._stop)
+
+    def outcome(self) -> Any:
+        """What the coroutine came to, or what the signal means."""
+        if self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._signal is not None:
+            # As shells have it for whoever a signal ends.
+            raise SystemExit(128 + self._signal)
+        if isinstance(self._result, Failure):
+            self._result.raiseException()
+        return self._result
+
+    def _cancel(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    def _ended(self, result: Any) -> None:
+        self._result = result
+        self._stop()
+
+    def _stop(self) -> None:
+        if not self._reactor.running:
+            return
+        if self._reactor.getThreadPool().working:
+            # In order, it would wait for those threads.
+            self._reactor.crash()
+        else:
+            self._reactor.stop()

@@ -1,0 +1,1 @@
+require digsign-kernel.inc

@@ -1,0 +1,543 @@
+"""`digsign-cst` linked as `cst`: its command line, its exit codes and what it writes are those of NXP's cst."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from digsigd import hab
+from digsigd.trial import TrialPki
+from tests.cli.conftest import Run
+from tests.cli.drop_in import Build, Done, commands_of, proven
+from tests.daemon.rig import IMAGE, MACHINE, Daemon
+from tests.softhsm import SoftHsm, provider
+
+DONE = "CSF Processed successfully and signed data available in {}\n"
+NOTHING = "Error: the CSF was not processed, and nothing was written\n"
+PIN = "4711"
+BLOCK = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
+
+
+@pytest.fixture(scope="module")
+def pki() -> TrialPki:
+    return TrialPki.make("p256", srks=2)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki) -> Iterator[Daemon]:
+    """One daemon for all of this module."""
+    daemon = Daemon(tmp_path_factory.mktemp("cst"), cst_base)
+    daemon.put_keys(MACHINE, pki.tarball())
+    yield daemon.start()
+    assert daemon.left_behind() == []
+    daemon.stop()
+
+
+@pytest.fixture
+def build(tmp_path: Path, daemon: Daemon, pki: TrialPki) -> Build:
+    """A folder with spl.bin and a description for it, spl.csf, and the keys, which the real cst needs there."""
+    build = Build(tmp_path / "build", daemon, pki)
+    build.write("spl.bin", IMAGE.data)
+    build.write("spl.csf", pki.csf(IMAGE.blocks("spl.bin")))
+    for name, content in pki.files.items():
+        build.write(name, content)
+    return build
+
+
+def is_signed(build: Build, name: str = "out.bin") -> None:
+    proven((build.folder / name).read_bytes(), build.pki, IMAGE.data, [BLOCK])
+
+
+def refused(build: Build, done: Done, *texts: str) -> None:
+    """It ended as cst does when nothing was signed, and said why; nothing was written."""
+    assert (done.returncode, done.stdout) == (1, NOTHING)
+    for text in texts:
+        assert text in done.stderr
+    assert not any(name.startswith(("out.bin", ".out.bin")) for name in build.files())
+
+
+def csf_with(build: Build, *blocks: str) -> Path:
+    return build.write("spl.csf", build.pki.csf(*blocks))
+
+
+def block(name: str) -> str:
+    return IMAGE.blocks(name)
+
+
+def half(offset: int, name: str) -> str:
+    """One of two blocks that cover the image."""
+    length = 0x1000 if not offset else IMAGE.signed_size - 0x1000
+    return f'{IMAGE.address + offset:#x} {offset:#x} {length:#x} "{name}"'
+
+
+# --- the command line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-i spl.csf -o out.bin",
+        "-o out.bin -i spl.csf",
+        "-ispl.csf -oout.bin",
+        "--input spl.csf --output out.bin",
+        "--input=spl.csf --output=out.bin",
+        "--i spl.csf --o out.bin",
+        "--inp=spl.csf --out=out.bin",
+        "-i spl.csf -o out.bin -b ssl",
+        "--backend ssl --i spl.csf --o out.bin",
+        "-i spl.csf -o out.bin more words",
+        "more -i spl.csf words -o out.bin",
+        "-i spl.csf -o out.bin -c no-such-certificate.pem",
+        "-s -i spl.csf -o out.bin",
+        "-i nothing.csf -o nothing.bin -i spl.csf -o out.bin",
+        "-i spl.csf -o out.bin -- -z",
+    ],
+)
+def test_a_command_line_that_signs(build: Build, cst_base: Path, words: str) -> None:
+    """The real cst takes it, and ours does; both say the same, word for word."""
+    real = build.run(cst_base / "cst-4.0.1/linux64/bin/cst", *words.split())
+    assert (real.returncode, real.stdout) == (0, DONE.format("out.bin"))
+    is_signed(build)
+    (build.folder / "out.bin").unlink()
+    before = build.files()
+    done = build.sign(*words.split())
+    assert (done.returncode, done.stdout, done.stderr) == (0, DONE.format("out.bin"), "")
+    is_signed(build)
+    assert build.files() - before == {"out.bin"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "-z -i spl.csf -o out.bin",
+        "--bogus",
+        "--ver",
+        "-i",
+        "-i spl.csf -o",
+        "-i spl.csf",
+        "-o out.bin",
+        "-b ssl",
+        "-g",
+        "-i spl.csf -o out.bin -b token",
+        "-i nothing.csf -o out.bin",
+        "-i nothing-is-here.csf -o out.bin -g",
+        "-i spl.csf -o no-such-folder/out.bin",
+        "-i spl.csf -o crts",
+        "-i wrong.csf -o out.bin",
+        "-i missing.csf -o out.bin",
+        "-i spl.csf -i missing.csf -o out.bin",
+        "--help=1",
+    ],
+)
+def test_a_command_line_that_does_not(build: Build, cst_base: Path, words: str) -> None:
+    """The real cst of today ends with 1, ours as well, and neither writes anything."""
+    build.write("wrong.csf", "[Header]\n")
+    build.write("missing.csf", build.pki.csf(block("missing.bin")))
+    before = build.files()
+    for program in (cst_base / "cst-4.0.1/linux64/bin/cst", "cst"):
+        done = build.run(program, *words.split())
+        assert done.returncode == 1, program
+        assert (done.stdout + done.stderr).strip()
+        assert "CSF Processed" not in done.stdout
+        assert build.files() == before
+
+
+@pytest.mark.parametrize("words", ["-h", "--help", "-v", "--version", "--vers", "-l", "--license", "--l"])
+def test_what_only_tells(build: Build, cst_base: Path, words: str) -> None:
+    """Ends with 0, as it does with the real one, whether or not anything is configured."""
+    assert build.run(cst_base / "cst-4.0.1/linux64/bin/cst", words).returncode == 0
+    done = build.sign(words, DIGSIGN_SERVER=None, DIGSIGN_MACHINE=None, DIGSIGN_CST=None)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "digsign" in done.stdout
+
+
+def test_the_version_is_that_of_the_servers_cst(build: Build, cst_base: Path) -> None:
+    """In the form that cst has it."""
+    line = re.compile(r"^Code Signing Tool Version: (.*)$", re.MULTILINE)
+    real = line.search(build.run(cst_base / "cst-4.0.1/linux64/bin/cst", "--version").stdout)
+    ours = line.search(build.sign("--version", DIGSIGN_CST="4.0.1").stdout)
+    assert real is not None
+    assert ours is not None
+    assert real[1] == ours[1] == "4.0.1"
+
+
+def test_every_option_of_cst_is_there(build: Build, cst_base: Path) -> None:
+    """All that `cst --help` of 3.4.1 and 4.0.1 tells of, with the same argument or none."""
+    ours = build.sign("--help").stdout
+    for version in ("3.4.1", "4.0.1"):
+        told = build.run(cst_base / f"cst-{version}/linux64/bin/cst", "--help").stdout
+        options = re.findall(r"^(-\w, --\w+)( <)?", told, re.MULTILINE)
+        assert len(options) >= 8
+        for words, value in options:
+            found = re.search(rf"^  {words}( [A-Z]+)?$", ours, re.MULTILINE)
+            assert found is not None, words
+            assert bool(found[1]) == bool(value)
+
+
+def test_the_command_of_digsign_does_the_same(build: Build, digsign: Run) -> None:
+    """`digsign cst`, with options as digsign takes them."""
+    done = digsign(
+        "cst", "-i", build.folder / "spl.csf", "-o", "out.bin", "--verbose",
+        **{name: value for name, value in build.environ.items() if name.startswith("DIGSIGN")},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert 'file not present: "spl.bin"' in done.stderr
+
+
+# --- settings
+
+
+def test_which_server_and_machine_are_asked_for(build: Build) -> None:
+    """By the names of what says it."""
+    refused(build, build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=None), "DIGSIGN_SERVER")
+    refused(build, build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_MACHINE=None), "DIGSIGN_MACHINE")
+
+
+def test_a_configuration_file(build: Build) -> None:
+    """In the folder where the build runs cst."""
+    build.write("digsign.toml", f'server = "{build.daemon.url}"\nmachine = "{MACHINE}"\ncst = "4.0.1"\n')
+    done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=None, DIGSIGN_MACHINE=None, DIGSIGN_CST=None)
+    assert (done.returncode, done.stderr) == (0, "")
+    is_signed(build)
+
+
+def test_the_newest_cst_where_none_is_named(build: Build) -> None:
+    """As the host tells."""
+    done = build.sign("-i", "spl.csf", "-o", "out.bin", "-g", DIGSIGN_CST=None)
+    assert done.returncode == 0
+    assert "cst 4.0.1" in done.stderr
+
+
+def test_verbose_says_what_is_done(build: Build) -> None:
+    """On standard error: who was asked, what for, and what came of it."""
+    done = build.sign("-i", "spl.csf", "-o", "out.bin", "-g")
+    assert done.stdout == DONE.format("out.bin")
+    for text in (build.daemon.url, MACHINE, "cst 3.4.1", "request ", build.pki.fuse_value.hex()):
+        assert text in done.stderr
+
+
+# --- which file
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my images/s p l.bin",
+        "spl-äöü-日本.bin",
+        "50%off;rm -rf &amp; 'quoted' $HOME `x`.bin",
+        "out/nxp.cst-input-data.nxp-imx8mcst@0",
+        "../build/up.bin",
+        "./dot.bin",
+        "a\\b.bin",
+        "-dash.bin",
+        "x" * 200 + ".bin",
+    ],
+)
+def test_names_of_files(build: Build, name: str) -> None:
+    """Whatever stands in the description is the file's name, from the working directory."""
+    build.write(name, IMAGE.data)
+    csf_with(build, block(name))
+    done = build.sign("-i", "spl.csf", "-o", "out.bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    is_signed(build)
+
+
+def test_an_absolute_name_and_an_odd_locale(build: Build) -> None:
+    """The file's name is bytes, whatever the locale makes of them."""
+    csf_with(build, block(str(build.write("ü.bin", IMAGE.data))))
+    done = build.sign("-i", "spl.csf", "-o", "out.bin", LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    is_signed(build)
+
+
+def test_one_file_by_several_spellings(build: Build) -> None:
+    """Is one file."""
+    csf_with(build, half(0, "spl.bin"), half(0x1000, f"../{build.folder.name}/./spl.bin"))
+    done = build.sign("-i", "spl.csf", "-o", "out.bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    data = (build.folder / "out.bin").read_bytes()
+    proven(data, build.pki, IMAGE.data, *commands_of((build.folder / "spl.csf").read_text()))
+
+
+@pytest.mark.parametrize("other", ["dtb.bin", "sub/spl.bin"])
+def test_several_files_are_refused(build: Build, other: str) -> None:
+    """Also if they are called the same, in two folders: the server would take the one for the other."""
+    build.write(other, IMAGE.data)
+    csf_with(build, half(0, "spl.bin"), half(0x1000, other))
+    refused(
+        build, build.sign("-i", "spl.csf", "-o", "out.bin"),
+        "spl.csf: line 30, column 14: the blocks are of several files", f'"{other}"', "join them to one file",
+    )  # fmt: skip
+
+
+def test_one_file_with_two_names_is_refused(build: Build) -> None:
+    """The server knows the upload by one name."""
+    (build.folder / "link.bin").symlink_to("spl.bin")
+    csf_with(build, half(0, "spl.bin"), half(0x1000, "link.bin"))
+    refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "line 30", "one file under two names")
+
+
+def test_a_file_that_is_none(build: Build) -> None:
+    """Missing, a folder, a pipe that nobody writes to."""
+    (build.folder / "folder").mkdir()
+    os.mkfifo(build.folder / "pipe")
+    for name, text in (("no.bin", "file not present"), ("folder", "no regular file"), ("pipe", "no regular file")):
+        csf_with(build, block(name))
+        refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "line 29, column 14", text, f'"{name}"')
+
+
+# --- which descriptions
+
+
+ENCRYPTED = '[Install Secret Key]\nVerification index = 0\nTarget index = 0\nKey = "dek.bin"\nKey Length = 128\n'
+
+
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        (("", ENCRYPTED), ["line 30", "[Install Secret Key]", "encrypted boot"]),
+        (("", '[Decrypt Data]\nMac Bytes = 16\nBlocks = 0 0 16 "spl.bin"\n'), ["line 30", "[Decrypt Data]"]),
+        (("Version = 4.3", "Version = 4.3\n    Mode = HSM"), ["line 3, column 12", "Mode = HSM", "DIGSIGN_BACKEND"]),
+        (("Version = 4.3", "Target = AHAB\nVersion = 1.0"), ["line 2", "AHAB", "NXP's own cst"]),
+        (("[Unlock]", "[Install Certificate]"), ["line 18", "AHAB"]),
+        (("[Authenticate Data]", "[NOP]\n#"), ["no argument"]),
+        (("Version = 4.3", "Version = 3.0"), ["line 2", "HAB3"]),
+        (("Features = MID", "Features = MIDD"), ["line 20, column 16", "did you mean MID?"]),
+        (("0x7e0fc0", "0x7e0fc0x"), ["line 29"]),
+    ],
+)
+def test_descriptions_that_no_server_signs(build: Build, change: tuple[str, str], texts: list[str]) -> None:
+    """Are refused here, with the line, before anything is uploaded."""
+    text = build.pki.csf(block("spl.bin"))
+    old, new = change
+    assert not old or old in text
+    build.write("spl.csf", text.replace(old, new) if old else text + new)
+    refused(build, build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER="http://127.0.0.1:9"), *texts)
+
+
+def test_descriptions_that_cannot_be_read(build: Build) -> None:
+    """Empty ones, binary ones, a folder, an image in place of the description, one that signs nothing."""
+    build.write("empty", "")
+    build.write("none", build.pki.csf(block("spl.bin")).partition("[Authenticate Data]")[0])
+    build.write("binary", bytes(range(256)))
+    build.write("image", IMAGE.data + bytes(1 << 20))
+    (build.folder / "folder").mkdir()
+    for name, text in (
+        ("empty", "begins with [Header]"),
+        ("none", "no [Authenticate Data]"),
+        ("binary", "binary: line"),
+        ("image", "is it the image?"),
+        ("folder", "Is a directory"),
+        ("not\x1bthere", 'unable to open "not\\x1bthere": No such file'),
+    ):
+        refused(build, build.sign("-i", name, "-o", "out.bin"), text)
+
+
+def test_a_description_from_a_pipe(build: Build) -> None:
+    """As bash's <(...) gives it."""
+    done = build.run("bash", "-c", "cst -i <(sed 's/nothing/nothing/' spl.csf) -o out.bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    is_signed(build)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (("Features = MID", "Features = MFG, SCS"), "SCS"),
+        (("0x0 0x", "0x100 0x"), "no block covers an IVT"),
+        (("CSF1_1_", "CSF7_1_"), "is not in the machine's key tarball"),
+        (("Source index = 0", "Source index = 1"), ""),
+    ],
+)
+def test_what_the_server_refuses_is_told_in_its_words(build: Build, change: tuple[str, str], text: str) -> None:
+    """With the line, and the id under which its log has more."""
+    build.write("spl.csf", build.pki.csf(block("spl.bin")).replace(*change))
+    done = build.sign("-i", "spl.csf", "-o", "out.bin")
+    refused(build, done, text, "request ")
+
+
+def test_a_token_signs(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
+    """`-b pkcs11`, with URIs in the description, as with the real one; the PIN is on the server alone."""
+    hsm = SoftHsm(tmp_path / "hsm")
+    hsm.init_token("release", PIN)
+    hsm.put_pki("release", PIN, pki)
+    (tmp_path / "pin").write_text(PIN + "\n")
+    config = (
+        f'[pkcs11]\nmodule = "{SoftHsm.MODULE}"\nprovider = "{provider(cst_base)}"\n'
+        f'[pkcs11.tokens.release]\npin_file = "{tmp_path / "pin"}"\nmachines = ["{MACHINE}"]\n'
+    )
+    folder = tmp_path / "daemon"
+    folder.mkdir()
+    daemon = Daemon(folder, cst_base, config, environ=hsm.environ)
+    daemon.put_keys(MACHINE, hsm.srk_tarball(pki))
+    daemon.start()
+    try:
+        build = Build(tmp_path / "build", daemon, pki)
+        build.write("spl.bin", IMAGE.data)
+        build.write("spl.csf", hsm.csf(pki, "release", block("spl.bin")))
+        refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "ssl")
+        for arguments, environ in ((["-b", "pkcs11"], {}), ([], {"DIGSIGN_BACKEND": "pkcs11"})):
+            done = build.sign("-i", "spl.csf", "-o", "out.bin", *arguments, **environ)
+            assert (done.returncode, done.stderr) == (0, "")
+            is_signed(build)
+            (build.folder / "out.bin").unlink()
+    finally:
+        daemon.stop()
+
+
+# --- what is written
+
+
+def test_the_file_has_the_rights_that_cst_gives(build: Build, cst_base: Path) -> None:
+    """By the umask."""
+    for mask in ("022", "027", "077"):
+        modes = []
+        for program in (str(cst_base / "cst-4.0.1/linux64/bin/cst"), "cst"):
+            done = build.run("sh", "-c", f"umask {mask}; rm -f out.bin; exec {program} -i spl.csf -o out.bin")
+            assert done.returncode == 0, done.stderr
+            modes.append(stat.S_IMODE((build.folder / "out.bin").stat().st_mode))
+        assert modes[0] == modes[1]
+
+
+def test_where_the_file_goes(build: Build) -> None:
+    """Over an older one, into a folder, through a link, to a pipe."""
+    build.write("sub/out.bin", b"old")
+    (build.folder / "link.bin").symlink_to("sub/through.bin")
+    for name, found in (("sub/out.bin", "sub/out.bin"), ("link.bin", "sub/through.bin"), ("/dev/stderr", None)):
+        done = subprocess.run(
+            ["cst", "-i", "spl.csf", "-o", name],
+            cwd=build.folder, env=build.environ, capture_output=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.decode() == DONE.format(name)
+        blob = done.stderr if found is None else (build.folder / found).read_bytes()
+        proven(blob, build.pki, IMAGE.data, [BLOCK])
+    assert (build.folder / "link.bin").is_symlink()
+    assert {path.name for path in (build.folder / "sub").iterdir()} == {"out.bin", "through.bin"}
+
+
+def test_an_older_file_stays_when_nothing_is_signed(build: Build, cst_base: Path) -> None:
+    """As it does with the real cst."""
+    build.write("old.bin", b"old")
+    build.write("spl.csf", build.pki.csf(block("missing.bin")))
+    for program in (cst_base / "cst-4.0.1/linux64/bin/cst", "cst"):
+        assert build.run(program, "-i", "spl.csf", "-o", "old.bin").returncode == 1
+        assert (build.folder / "old.bin").read_bytes() == b"old"
+
+
+def test_ctrl_c_leaves_nothing(build: Build) -> None:
+    """While the server takes its time."""
+    before = build.files()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = subprocess.Popen(
+            ["cst", "-i", "spl.csf", "-o", "out.bin"],
+            cwd=build.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**build.environ, "DIGSIGN_SERVER": f"http://127.0.0.1:{server.getsockname()[1]}"},
+        )  # fmt: skip
+        with server.accept()[0] as connection:
+            connection.recv(1)
+            process.send_signal(signal.SIGINT)
+            try:
+                out, err = process.communicate(timeout=30)
+            finally:
+                process.kill()
+    assert process.returncode == 130
+    assert (out, err) == ("", "digsign: interrupted\n")
+    assert build.files() == before
+
+
+class _Replay(BaseHTTPRequestHandler):
+    """A host, or something on the way to it, that answers every request alike."""
+
+    answer = b""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_an_answer_that_is_for_another_file_is_not_written(build: Build) -> None:
+    """A blob of other bytes, one that was changed, and what is no blob at all."""
+    build.write("other.bin", IMAGE.data[:0x1000] + b"!" + IMAGE.data[0x1001:])
+    build.write("other.csf", build.pki.csf(block("other.bin")))
+    assert build.sign("-i", "other.csf", "-o", "other.out").returncode == 0
+    blob = (build.folder / "other.out").read_bytes()
+    with HTTPServer(("127.0.0.1", 0), _Replay) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for answer in (blob, blob[:-1], b"", b"<html>please log in</html>"):
+            _Replay.answer = answer
+            url = f"http://127.0.0.1:{server.server_address[1]}"
+            refused(build, build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url))
+        server.shutdown()
+
+
+def test_a_file_that_changes_meanwhile_is_noticed(build: Build) -> None:
+    """A CSF for what was uploaded is not one for what lies there now."""
+    path = build.folder / "spl.bin"
+    changed = bytearray(path.read_bytes())
+    changed[0x1000] ^= 1
+
+    class _Change(_Replay):
+        def do_POST(self) -> None:
+            path.write_bytes(bytes(changed))
+            super().do_POST()
+
+    assert build.sign("-i", "spl.csf", "-o", "first.out").returncode == 0
+    _Replay.answer = (build.folder / "first.out").read_bytes()
+    with HTTPServer(("127.0.0.1", 0), _Change) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
+        server.shutdown()
+    refused(build, done, "does not hold for spl.bin", "was the file changed")
+
+
+# --- docs/cst.md
+
+
+TEXT = (Path(__file__).parents[2] / "docs/cst.md").read_text()
+
+
+def test_the_document_has_every_option(build: Build) -> None:
+    """Those that `--help` tells of, and no others."""
+    told = set(re.findall(r"^  (-\w), (--\w+)", build.sign("--help").stdout, re.MULTILINE))
+    assert set(re.findall(r"`(-\w)`, `(--\w+)`", TEXT)) == told
+
+
+def test_the_document_shows_errors_as_they_are(build: Build) -> None:
+    """Each line of its examples begins one that `cst` says."""
+    build.write("flash.bin", IMAGE.data)
+    build.write("board.dtb", IMAGE.data)
+    text = build.pki.csf(block("flash.bin"))
+    said = ""
+    for description in (
+        text.replace("flash.bin", "missing.bin"),
+        build.pki.csf(half(0, "flash.bin"), half(0x1000, "board.dtb")),
+        text + "[Decrypt Data]\n",
+        text.replace("    Version = 4.3", "    Target = AHAB\n    Version = 1.0"),
+    ):
+        build.write("csf_fit.txt", description)
+        said += build.sign("-i", "csf_fit.txt", "-o", "out.bin").stderr.replace("missing.bin", "flash.bin")
+    build.write("csf_fit.txt", text)
+    said += build.sign("-i", "csf_fit.txt", "-o", "out/csf_fit.bin").stderr
+    examples = re.findall(r"^```text\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)[0].splitlines()
+    assert len(examples) == 5
+    for example in examples:
+        assert f"\n{example}" in f"\n{said}", said

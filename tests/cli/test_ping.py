@@ -1,0 +1,240 @@
+"""`digsign ping` as people run it, against real daemons, and what it says where there is none."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from digsigd.trial import TrialPki
+from tests.cli.conftest import Run
+from tests.client.servers import TlsDaemon
+from tests.daemon.rig import MACHINE, Daemon
+from tests.keys.certificates import Authority
+
+TOKEN = "a-token-of-the-release-team"
+
+
+@pytest.fixture(scope="module")
+def pki() -> TrialPki:
+    return TrialPki.make("p256", srks=2)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path_factory.mktemp("daemon"), cst_base)
+    daemon.put_keys(MACHINE, pki.tarball())
+    old = TrialPki.make("p256", srks=1, valid_days=-1)
+    daemon.put_keys("expired", old.tarball())
+    yield daemon.start()
+    daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki) -> Iterator[Daemon]:
+    """Wants a token, for one machine."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "token").write_text(TOKEN + "\n")
+    daemon = Daemon(folder, cst_base, f'[callers.ci]\ntoken_file = "{folder}/token"\nmachines = ["{MACHINE}"]\n')
+    daemon.put_keys(MACHINE, pki.tarball())
+    yield daemon.start()
+    daemon.stop()
+
+
+def test_a_host_that_is_ready(digsign: Run, daemon: Daemon) -> None:
+    """Ends with 0, wherever its address is from."""
+    done = digsign("ping", "--server", daemon.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"server   {daemon.url}", "ready    yes"]
+    assert digsign("ping", DIGSIGN_SERVER=daemon.url).stdout == done.stdout
+
+
+def test_what_it_has_for_a_machine(digsign: Run, daemon: Daemon, pki: TrialPki) -> None:
+    """The fuse value, the certificates of each SRK, the versions of cst and the backends."""
+    done = digsign("ping", "--server", daemon.url, "--machine", MACHINE, "--cst", "3.4.1", "--backend", "ssl")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"fuses    {pki.fuse_value.hex()}\n" in done.stdout
+    assert "cst 3.4.1, 4.0.1; backend ssl\n" in done.stdout
+    lines = done.stdout.splitlines()
+    table = [line.split() for line in lines[lines.index("") + 2 :]]
+    assert [(row[0], row[-2]) for row in table] == [
+        (str(srk), pki.certificate(role, srk)) for srk in (1, 2) for role in ("SRK", "CSF", "IMG")
+    ]
+    done = digsign("ping", "--server", daemon.url, "--machine", "expired")
+    assert done.returncode == 0
+    assert done.stdout.count("(expired)") == 3
+
+
+def test_what_it_has_not(digsign: Run, daemon: Daemon) -> None:
+    """Keys, a version of cst, a backend: each ends with 1, and what there is instead."""
+    done = digsign("ping", "--server", daemon.url, "--machine", "other")
+    assert done.returncode == 1
+    assert "ready    yes" in done.stdout
+    assert "digsign: there are no keys for machine 'other'" in done.stderr
+    assert "(request " in done.stderr
+    assert "--machine" in done.stderr
+    done = digsign("ping", "--server", daemon.url, "--machine", MACHINE, "--cst", "9.9")
+    assert done.returncode == 1
+    assert "no cst 9.9\n  it has 3.4.1, 4.0.1" in done.stderr
+    done = digsign("ping", "--server", daemon.url, "--machine", MACHINE, DIGSIGN_BACKEND="pkcs11")
+    assert done.returncode == 1
+    assert "backend pkcs11" in done.stderr
+
+
+def test_a_token(digsign: Run, guarded: Daemon, tmp_path: Path) -> None:
+    """Is not needed to be told that a host is ready; for a machine it is, and the right one."""
+    assert digsign("ping", "--server", guarded.url).returncode == 0
+    ask = ("ping", "--server", guarded.url, "--machine", MACHINE)
+    done = digsign(*ask)
+    assert done.returncode == 1
+    assert "wants to know who is calling" in done.stderr
+    assert "--token-file FILE" in done.stderr
+    done = digsign(*ask, DIGSIGN_TOKEN="another-token-altogether")
+    assert done.returncode == 1
+    assert "none of this host's" in done.stderr
+    assert "altogether" not in done.stdout + done.stderr
+    (tmp_path / "token").write_text(TOKEN)
+    assert digsign(*ask, "--token-file", "token").returncode == 0
+    done = digsign(*ask[:-1], "other", DIGSIGN_TOKEN=TOKEN)
+    assert done.returncode == 1
+    assert "may not sign for machine 'other'" in done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_a_configuration_file(digsign: Run, guarded: Daemon, tmp_path: Path) -> None:
+    """Here, or in the folder for it; a mistake in it ends with 2."""
+    (tmp_path / "token").write_text(TOKEN)
+    config = tmp_path / "digsign.toml"
+    config.write_text(f'server = "{guarded.url}"\nmachine = "{MACHINE}"\ntoken_file = "token"\n')
+    assert digsign("ping").returncode == 0
+    elsewhere = tmp_path / ".config/digsign.toml"
+    elsewhere.parent.mkdir()
+    config.rename(elsewhere)
+    (tmp_path / "token").rename(elsewhere.parent / "token")
+    assert digsign("ping", XDG_CONFIG_HOME="").returncode == 0
+    done = digsign("ping", "--config", "none.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none.toml: cannot be read" in done.stderr
+    elsewhere.write_text('sever = "x"')
+    done = digsign("ping", XDG_CONFIG_HOME="")
+    assert done.returncode == 2
+    assert "sever: unknown key\n  did you mean server?" in done.stderr
+
+
+def test_no_host_at_all(digsign: Run) -> None:
+    """Each says what to do next, in few words, and at once."""
+    for server, words in (
+        ("http://127.0.0.1:1", "127.0.0.1:1 refuses connections\n  does the signing host run"),
+        ("http://no.such.host.invalid", "there is no host 'no.such.host.invalid'\n  is the server's name right?"),
+    ):
+        done = digsign("ping", "--server", server)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 2
+    done = digsign("ping")
+    assert done.returncode == 2
+    assert "no signing host is named\n  say --server URL" in done.stderr
+    done = digsign("ping", "--server", "127.0.0.1:9999")
+    assert done.returncode == 2
+    assert "--server: is no address; expected http://HOST:PORT" in done.stderr
+    done = digsign("ping", "--server", "http://signer.example", DIGSIGN_TOKEN=TOKEN)
+    assert done.returncode == 2
+    assert "plain http" in done.stderr
+    assert TOKEN not in done.stderr
+
+
+def test_a_wrong_path(digsign: Run, daemon: Daemon) -> None:
+    """Something answers, and it is no signing host."""
+    done = digsign("ping", "--server", daemon.url + "/elsewhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is it the address of a signing host" in done.stderr
+
+
+def test_tls(digsign: Run, cst_base: Path, tmp_path: Path) -> None:
+    """With an authority of one's own; and what is said without, or where there is no TLS."""
+    authority = Authority()
+    folder = tmp_path / "host"
+    folder.mkdir()
+    for name, data in zip(("cert.pem", "key.pem"), authority.issue("signer"), strict=True):
+        (folder / name).write_bytes(data)
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    daemon = TlsDaemon(folder, cst_base).with_files(folder / "key.pem", folder / "cert.pem")
+    daemon.start()
+    try:
+        assert digsign("ping", "--server", daemon.url, "--ca-file", "ca.pem").returncode == 0
+        done = digsign("ping", "--server", daemon.url)
+        assert done.returncode == 1
+        assert "is not trusted" in done.stderr
+        assert "--ca-file FILE" in done.stderr
+        done = digsign("ping", "--server", daemon.url.replace("https", "http"))
+        assert done.returncode == 1
+        assert "is it https://" in done.stderr
+    finally:
+        daemon.stop()
+
+
+def test_a_host_that_is_not_ready(digsign: Run, cst_base: Path, tmp_path: Path) -> None:
+    """Ends with 1 and what is missing."""
+    folder = tmp_path / "host"
+    (folder / "no-cst").mkdir(parents=True)
+    daemon = Daemon(folder, folder / "no-cst").start()
+    try:
+        done = digsign("ping", "--server", daemon.url)
+    finally:
+        daemon.stop()
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"server   {daemon.url}\nready    no\n         no cst: ")
+    assert "not ready" in done.stderr
+
+
+def test_a_server_that_does_not_tell_of_machines(digsign: Run) -> None:
+    """Is told from one without keys: it may sign all the same."""
+
+    class Older(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            there = self.path in {"/healthz", "/readyz"}
+            body = b'{"ok": true, "missing": []}' if there else b"Not Found"
+            self.send_response(200 if there else 404)
+            self.send_header("Content-Type", "application/json" if there else "text/plain")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Older) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            done = digsign("ping", "--server", f"http://127.0.0.1:{server.server_port}", "--machine", "m")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert done.returncode == 1
+    assert "ready    yes" in done.stdout
+    first, *hint = done.stderr.splitlines()
+    assert first.startswith("digsign: Not Found")
+    assert hint[0].startswith("  this server does not tell of machines")
+    assert hint[1].endswith("see docs/client.md")
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    """Ends it at once, with 130 and without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "digsigd.cli.main", "ping", "--server", f"http://127.0.0.1:{server.getsockname()[1]}"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        connection, _ = server.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            # The host never answers: without the signal it would end after 60 s.
+            out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "digsign: interrupted\n")

@@ -1,0 +1,87 @@
+"""docs/client.md: its examples run as they stand there, and its tables have all there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from digsigd.cli import ping
+from digsigd.client import api, tries
+from digsigd.client.settings import ENVIRONMENT, ClientSettings, add_server_arguments
+from digsigd.trial import TrialPki
+from tests.client.conftest import MakeClient
+from tests.client.test_client_signing import check
+from tests.daemon.rig import MACHINE, Daemon
+
+TEXT = (Path(__file__).parents[2] / "docs/client.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+TABLE = re.findall(r"^\| (`server`.*?)\n\n", TEXT, re.DOTALL | re.MULTILINE)[0].splitlines()
+
+
+def example(name: str) -> Callable[..., Any]:
+    """The function of that name from the one example that defines it."""
+    (text,) = [text for text in EXAMPLES if f"def {name}(" in text]
+    scope: dict[str, Any] = {}
+    exec(compile(text, "docs/client.md", "exec"), scope)  # noqa: S102 - it is our own
+    function: Callable[..., Any] = scope[name]
+    return function
+
+
+async def test_the_example_signs(daemon: Daemon, order: dict[str, Any], pki: TrialPki) -> None:
+    """And its error is a text for people."""
+    sign = example("sign")
+    check(await sign(reactor, daemon.url, order["artifact"], order["csf"]), pki)
+    with pytest.raises(SystemExit, match="not signed: csf: line"):
+        await sign(reactor, daemon.url, order["artifact"], order["csf"].replace(b"[Unlock]", b"[Write Data]"))
+
+
+async def test_the_example_looks(daemon: Daemon, client: MakeClient, pki: TrialPki) -> None:
+    """At what there is for a machine."""
+    told = await example("look")(client(daemon.url), MACHINE)
+    assert told == f"{pki.certificate('CSF')} and {pki.certificate('IMG')}, for boards with {pki.fuse_value.hex()}"
+
+
+async def test_the_example_that_is_a_program(daemon: Daemon) -> None:
+    """Runs by itself."""
+    (text,) = [text for text in EXAMPLES if "print(run(" in text]
+    command = [sys.executable, "-c", text, daemon.url]
+    done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_every_setting_is_in_the_table() -> None:
+    """With its variable and its option, and no more than there are."""
+    keys = {name for line in TABLE for name in re.findall(r"`(\w+)`", line.split("|")[0 if line is TABLE[0] else 1])}
+    assert keys == {one.name for one in fields(ClientSettings)} - {"token"} | {"token_file"}
+    assert set(re.findall(r"DIGSIGN_\w+", "".join(TABLE))) == set(ENVIRONMENT)
+    parser = ArgumentParser(add_help=False)
+    add_server_arguments(parser)
+    options = set(re.findall(r"--[a-z-]+", parser.format_help()))
+    assert set(re.findall(r"`(--[a-z-]+)`", "".join(TABLE))) | {"--config"} == options
+    for line in TABLE:
+        for name, default in re.findall(r"`(timeout|retries|allow_plain_http)` .*; `?(\w+)`? \|$", line):
+            assert default == str(getattr(ClientSettings(), name)).removesuffix(".0").lower(), line
+
+
+def test_the_numbers_are_those() -> None:
+    """Of the text on tries and bounds."""
+    assert (tries._FIRST_PAUSE, tries._LONGEST_PAUSE, tries._LONGEST_WISH) == (1, 60, 600)
+    assert (api._CONNECT, api._IDLE, api._BLOB_BYTES) == (10, 60, 64 << 10)
+    assert set(re.findall(r"\b[45]\d\d\b", TEXT.split("## Trying again")[1].split("##")[0])) == {
+        *map(str, tries._PASSING),
+        "500",
+    }
+    for problem in tries._PASSING_PROBLEMS:
+        assert f"`{problem}`" in TEXT
+    assert "exit code" in TEXT
+    assert ping.HELP
