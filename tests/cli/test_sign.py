@@ -32,6 +32,12 @@ IMAGES: Images = {
     "mm flexspi": (lambda: golden.flash("mm", "nxp-new", boot="flexspi"), ()),
     "mp flexspi": (lambda: golden.flash("mp", "nxp-old", boot="flexspi"), ()),
     "mm without TEE": (lambda: golden.flash("mm", "nxp-new", tee=False), ()),
+    "mq with HDMI firmware": (lambda: golden.flash("mq", "nxp-new", hdmi=True), ()),
+    "mm for one of two boards": (lambda: golden.flash("mm", "nxp-new", dtbs=2), ("--configuration", "config-2")),
+    "mm binman for two boards": (lambda: golden.flash("mm", "binman", dtbs=2), ()),
+    "mm binman without room": (lambda: golden.flash("mm", "binman", signed_room=False), ()),
+    "SPL alone": (lambda: golden.spl("mp"), ()),
+    "SPL alone for FlexSPI": (lambda: golden.packed_for_flexspi("mn", golden.spl("mn", boot="flexspi")), ()),
     "FIT alone": (lambda: golden.fit_ivt("mm"), ()),
     "kernel": (golden.kernel, KERNEL),
     "kernel with an IVT": (golden.kernel_with_ivt, ()),
@@ -77,8 +83,8 @@ def test_every_known_image_is_signed(digsign: Run, daemon: Daemon, pki: TrialPki
     assert done.returncode == 0, done.stderr
     assert pki.fuse_value.hex() in done.stdout
     assert (tmp_path / "image").read_bytes() == image
-    holds(tmp_path / "signed", pki)
-    made = plan(image, load_address=0x40480000 if options else None)
+    chosen = options[1] if "--configuration" in options else None
+    made = plan(image, load_address=0x40480000 if options == KERNEL else None, configuration=chosen)
     before, after = bytearray(image), bytearray((tmp_path / "signed").read_bytes())
     before += bytes(len(after) - len(before))
     for start, length in (
@@ -87,7 +93,8 @@ def test_every_known_image_is_signed(digsign: Run, daemon: Daemon, pki: TrialPki
     ):
         before[start : start + length] = after[start : start + length] = bytes(length)
     assert before == after
-    verified = digsign("verify", "signed", "--fuses", pki.fuse_value.hex())
+    again = options if chosen else ()
+    verified = digsign("verify", "signed", "--fuses", pki.fuse_value.hex(), *again)
     assert verified.returncode == 0, verified.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "signed"]
 
@@ -216,6 +223,7 @@ MISTAKES = {
     "an SRK that the table has not": (["image", "-o", "out", "--machine", MACHINE, "--srk", "4"], 1, "SRK"),
     "a folder for output": (["image", "-o", ".", "--machine", MACHINE], 1, "is no file"),
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
+    "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
     "a kernel of no address": (["kernel", "-o", "out", "--machine", MACHINE], 1, "load"),
 }
 
@@ -226,10 +234,11 @@ def test_mistakes_are_told(digsign: Run, daemon: Daemon, tmp_path: Path, name: s
     arguments, code, words = MISTAKES[name]
     (tmp_path / "image").write_bytes(golden.flash("mm", "nxp-old"))
     (tmp_path / "kernel").write_bytes(golden.kernel())
+    (tmp_path / "two").write_bytes(golden.flash("mm", "nxp-new", dtbs=2))
     (tmp_path / "text").write_text("This is no image. " * 20)
     done = digsign("sign", *arguments, DIGSIGN_SERVER=daemon.url)
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "kernel", "text"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "kernel", "text", "two"]
 
 
 def test_a_failure_leaves_the_output_as_it_was(digsign: Run, daemon: Daemon, tmp_path: Path) -> None:
