@@ -52,6 +52,7 @@ class _Session:
         self._running: Deferred[Any] | None = None
         self._result: Any = None
         self._signal: int | None = None
+        self._cancelled = False
 
     def begin(self) -> None:
         """Start the coroutine."""
@@ -62,7 +63,7 @@ class _Session:
         self._running = Deferred.fromCoroutine(awaited())
         self._running.addBoth(self._ended)
         if self._signal is not None:
-            self._running.cancel()
+            self._cancel()
 
     def signalled(self, number: int, _: object) -> None:
         """Somebody wants it to end."""
@@ -84,7 +85,9 @@ class _Session:
         return self._result
 
     def _cancel(self) -> None:
-        if self._running is not None:
+        # Once: cancelled again, it would not end in order. A signal may have come while it began.
+        if self._running is not None and not self._cancelled:
+            self._cancelled = True
             self._running.cancel()
 
     def _ended(self, result: Any) -> None:

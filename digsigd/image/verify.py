@@ -90,8 +90,7 @@ def verify(
 
     What does not hold is in the report; nothing is raised for an image's contents.
     """
-    memory = _Memory(data, plan)
-    csfs = tuple(_one(data, signing, memory, fuse_value, srk_table, now) for signing in plan.signings)
+    csfs = tuple(_one(data, signing, fuse_value, srk_table, now) for signing in plan.signings)
     tables = {one.srk_table for one in csfs if one.srk_table is not None}
     fuses = {hab.SrkTable.parse(table).fuse_value for table in tables}
     signed = _union((block.offset, block.end) for one in csfs if one.holds for block in one.blocks)
@@ -112,19 +111,18 @@ def verify(
 
 
 class _Memory:
-    """Where in the file the bytes are that stand at an address when a board checks signatures."""
+    """Where in the file the bytes are that stand at an address when a board checks one CSF.
 
-    def __init__(self, data: Buffer, plan: Plan) -> None:
+    Of other parts of the image nothing is known then: the boot ROM checks the SPL's when only that is loaded.
+    """
+
+    def __init__(self, data: Buffer, signing: Signing) -> None:
         self._data = data
-        # (address, offset, length): blocks first, then what an IVT is loaded with.
-        self._pieces: list[tuple[int, int, int]] = []
-        for signing in plan.signings:
-            for block in signing.blocks:
-                self._pieces.append((block.address, block.offset, block.length))
-        for signing in plan.signings:
-            ivt = signing.ivt
-            end = min(signing.csf_offset + signing.csf_room, len(data))
-            self._pieces.append((ivt.self_address, ivt.offset, end - ivt.offset))
+        ivt = signing.ivt
+        end = min(signing.csf_offset + signing.csf_room, len(data))
+        # (address, offset, length): blocks first, then what lies between the IVT and the end of its CSF.
+        self._pieces = [(block.address, block.offset, block.length) for block in signing.blocks]
+        self._pieces.append((ivt.self_address, ivt.offset, end - ivt.offset))
 
     def find(self, address: int, length: int) -> list[hab.Block] | None:
         """The file's parts that these bytes are, in order; None where some are of no known place."""
@@ -157,7 +155,6 @@ class _Memory:
 def _one(
     data: Buffer,
     signing: Signing,
-    memory: _Memory,
     fuse_value: bytes | None,
     srk_table: bytes | None,
     now: datetime | None,
@@ -172,6 +169,7 @@ def _one(
         return CsfReport(signing, 0, (Check("CSF", False, str(error)),), (), None)
     checks = [Check("CSF", True, f"{len(blob)} bytes at {signing.csf_offset:#x}, room for {signing.csf_room:#x}")]
     table, pieces, failed, proven = None, [], None, None
+    memory = _Memory(data, signing)
     try:
         table, source = _table(parsed)
         digests, expected = [], []
@@ -204,7 +202,7 @@ def _one(
         failed = error
     checks += _commands(parsed, failed)
     if failed is None:
-        checks.append(_layout(data, pieces))
+        checks += [_whole(signing, pieces), _layout(data, pieces)]
     return CsfReport(signing, len(blob), tuple(checks), tuple(pieces), proven, table)
 
 
@@ -216,6 +214,18 @@ def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
             hab.SrkTable.parse(table)
             return table, command.source
     raise hab.VerificationError("srk-table", "it installs no SRK")
+
+
+def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
+    """Whether it covers all that is under this CSF: what another one covers, nobody checks when this part is run."""
+    signed = _union((piece.offset, piece.end) for piece in pieces)
+    bare = [
+        block
+        for block in signing.blocks
+        if not any(start <= block.offset and block.end <= end for start, end in signed)
+    ]
+    detail = ", ".join(f"{block.offset:#x}+{block.length:#x}" for block in bare[:8])
+    return Check("all of this part is signed", not bare, f"not covered: {detail}" if bare else "")
 
 
 def _layout(data: Buffer, pieces: Sequence[hab.Block]) -> Check:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import socket
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,24 @@ async def test_a_host_that_says_nothing_is_given_up(
     with pytest.raises(ServerUnreachable, match="has not answered within 1 s"):
         await client(server.url, timeout=1).sign(**order)
     await until(lambda: all(connection.lost for connection in server.connections))
+
+
+async def test_a_host_that_takes_no_connection_is_given_up(client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten seconds, here fewer; and it is tried again."""
+    monkeypatch.setattr(api, "_CONNECT", 0.3)
+    heard: list[str] = []
+    with contextlib.ExitStack() as stack:
+        # Whose queue is full: Linux then drops what asks for a connection.
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        with pytest.raises(ServerUnreachable, match=r"cannot be reached in time \(2 tries\)"):
+            await client(f"http://127.0.0.1:{full.getsockname()[1]}", retries=1, on_retry=heard.append).ready()
+    assert len(heard) == 1
 
 
 async def test_an_upload_that_stands_still_is_given_up(

@@ -135,6 +135,27 @@ def test_a_signal_while_nothing_can_be_cancelled_yet() -> None:
     assert ended(code) == (0, "ended\ninterrupted\n", "")
 
 
+def test_a_signal_while_the_coroutine_begins() -> None:
+    """It is cancelled once, and waited for."""
+    code = """
+    import os, signal
+
+    async def work(reactor):
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await Deferred()
+        finally:
+            await deferLater(reactor, 0.1)
+            tell("cleaned up")
+
+    try:
+        run(work)
+    except KeyboardInterrupt:
+        tell("interrupted")
+    """
+    assert ended(code) == (0, "cleaned up\ninterrupted\n", "")
+
+
 def test_a_second_signal_does_not_wait() -> None:
     """Where cleaning up takes for ever."""
     code = """

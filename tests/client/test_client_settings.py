@@ -299,6 +299,13 @@ def test_a_home_that_may_not_be_read_is_none(put: Put) -> None:
     assert load(None, {"HOME": "/" + "x" * 5000, "DIGSIGN_SERVER": HOST}).server == HOST
 
 
+def test_importing_the_client_installs_no_reactor() -> None:
+    """That is for whoever calls it."""
+    code = "import sys, digsigd.client.api, digsigd.client.run; print('twisted.internet.reactor' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_the_settings_are_light() -> None:
     """The command line is built from them: no Twisted, no treq, no cryptography."""
     code = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.ssl import Certificate, PrivateCertificate
 from twisted.protocols.portforward import ProxyFactory
 
-from digsigd.client.api import ClientSettingsError, ServerUnreachable
+from digsigd.client.api import ClientSettingsError, ServerRefused, ServerUnreachable
 from digsigd.trial import TrialPki
 from tests.client.conftest import MakeClient, Serve
 from tests.client.servers import TlsDaemon, answer, reactor, turned
@@ -36,15 +37,21 @@ async def test_a_daemon_with_tls_of_its_own(
     authority = Authority()
     certificate, key = authority.issue("signer")
     files = written(tmp_path, "key.pem", key), written(tmp_path, "cert.pem", certificate)
-    daemon = TlsDaemon(tmp_path, cst_base).with_files(*files)
+    daemon = TlsDaemon(tmp_path, cst_base, "[upload]\nmax_artifact = 1048576\n").with_files(*files)
     daemon.put_keys(MACHINE, pki.tarball())
     daemon.start()
     try:
+        large = tmp_path / "large.bin"
+        large.touch()
+        os.truncate(large, 256 << 20)
         ca_file = written(tmp_path, "ca.pem", b"# ours\n" + Authority().pem + authority.pem)
         one = client(daemon.url, ca_file=ca_file, token="a-token-that-nobody-asked-for")
         check((await one.sign(**order)).blob, pki)
         check((await client(daemon.url.replace("127.0.0.1", "localhost"), ca_file=ca_file).sign(**order)).blob, pki)
         assert await one.ready() == []
+        with pytest.raises(ServerRefused) as refused:
+            await one.sign(**{**order, "artifact": large})
+        assert refused.value.status == 413
         with pytest.raises(ServerUnreachable, match=r"not trusted") as caught:
             await client(daemon.url, retries=4).sign(**order)
         assert "--ca-file" in caught.value.hint
@@ -56,6 +63,19 @@ async def test_a_daemon_with_tls_of_its_own(
         assert "https://" in caught.value.hint
     finally:
         daemon.stop()
+
+
+async def test_an_address_of_version_6(serve: Serve, tmp_path: Path, client: MakeClient) -> None:
+    """In brackets, as addresses have it; the token may go there in the open, for it is this computer."""
+    server = await serve(answer(200, b'{"missing": []}', "application/json"))
+    port = reactor.listenTCP(0, server, interface="::1")
+    try:
+        assert await client(f"http://[::1]:{port.getHost().port}", token="a-token").ready() == []
+        assert server.connections[0].header("host") == f"[::1]:{port.getHost().port}"
+    finally:
+        await maybeDeferred(port.stopListening)
+    with pytest.raises(ServerUnreachable, match=r"^\[::1\]:1 refuses"):
+        await client("http://[::1]:1").ready()
 
 
 async def test_a_certificate_of_ours(

@@ -127,6 +127,26 @@ def test_what_the_board_runs_and_no_signature_covers_is_named(signing: Signing) 
     assert (report.spans[-1].state, report.spans[-1].must) == ("open", True)
 
 
+def test_a_part_under_the_wrong_csf_does_not_hold(signing: Signing) -> None:
+    """The board checks each part by its own CSF: what the SPL's covers of U-Boot is not there yet."""
+    front = replace(WHOLE, length=0x1000)
+    back = hab.Block(WHOLE.address + 0x1000, 0x1000, WHOLE.length - 0x1000)
+    apart = replace(PLAN.signings[0], blocks=(front, back))
+    assert verify(image(signing), replace(PLAN, signings=(apart,))).holds
+    other = replace(PLAN.signings[0], ivt=replace(IVT, offset=0x1000, self_address=0x100000), blocks=(front,))
+    report = verify(image(signing), replace(PLAN, signings=(other,)))
+    assert "Authenticate Data" not in [check.what for check in only(report).checks if check.holds]
+
+
+def test_a_csf_that_leaves_some_of_its_part_out_does_not_hold(signing: Signing) -> None:
+    """However good its signatures are."""
+    more = hab.Block(0x40200000, SIZE, 0x100)
+    part = replace(PLAN.signings[0], blocks=(WHOLE, more))
+    report = verify(image(signing) + b"u" * 0x100, replace(PLAN, size=SIZE + 0x100, signings=(part,)))
+    assert "all of this part is signed" in failing(report)
+    assert f"{SIZE:#x}+0x100" in " ".join(check.detail for check in only(report).checks)
+
+
 def test_two_csfs_of_two_tables_fail(signing: Signing) -> None:
     """A board has fuses for one."""
     other = IMAGE.with_csf(signing.plain("p256", "3.4.1", False).blob)
