@@ -12,20 +12,18 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from digsigd.client.answers import Answer
 from digsigd.client.form import Form
 from digsigd.keys.body import Body
-from digsigd.keys.connection import HEAD_BYTES, HeadTooLong, PlainAgent
+from digsigd.keys.connection import HEAD_BYTES, STAND_IN, HeadTooLong, PlainAgent
 
 # Of an answer that is no 200: enough for the longest reason.
 _ERROR_BYTES = 32 << 10
 # Answers with no body: RFC 9110, 6.4.1.
 _BARE = frozenset({204, 304})
-# What treq is told, see `_AsWritten`. A name that nobody has: RFC 2606.
-_STAND_IN = "http://signing-host.invalid/"
 
 
 class StoodStill(Exception):
@@ -91,11 +89,10 @@ class Exchange:
     async def _ask(self, method: str, url: str, headers: Headers) -> Answer:
         pool = HTTPConnectionPool(self._reactor, persistent=False)
         # Both for this request alone: a client of treq's keeps cookies as long as it lives.
-        agent = _AsWritten(Agent.usingEndpointFactory(self._reactor, self, pool), url)
-        plain = PlainAgent(agent)
+        plain = PlainAgent(Agent.usingEndpointFactory(self._reactor, self, pool), url.encode("ascii"))
         response: Any = await HTTPClient(plain).request(
             method,
-            _STAND_IN,
+            STAND_IN,
             headers=headers,
             data=self._form,
             allow_redirects=False,
@@ -133,29 +130,6 @@ class Exchange:
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-
-
-@implementer(IAgent)
-class _AsWritten:
-    """Asks one address, whatever treq has made of it.
-
-    hyperlink, which treq reads addresses with, takes [::1] and signer_1 for names in need of IDNA, and fails.
-    """
-
-    def __init__(self, agent: IAgent, url: str) -> None:
-        self._agent = agent
-        self._url = url.encode("ascii")
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,  # noqa: ARG002
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,  # noqa: N803 - the interface's
-    ) -> Deferred[IResponse]:
-        """See `IAgent`."""
-        asking: Deferred[IResponse] = self._agent.request(method, self._url, headers, bodyProducer)
-        return asking
 
 
 @implementer(IStreamClientEndpoint)

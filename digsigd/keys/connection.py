@@ -18,6 +18,8 @@ from zope.interface import implementer
 
 # Status line and headers, those of 1xx answers before it included. Servers send some hundred bytes.
 HEAD_BYTES = 64 << 10
+# A name that nobody has: RFC 2606.
+STAND_IN = "http://stand-in.invalid/"
 # What treq would act on by itself.
 _TAKEN_OFF = ("content-encoding", "set-cookie", "set-cookie2")
 
@@ -117,10 +119,14 @@ class PlainAgent:
 
     `codings` are the content codings of the answer once it is there, in the order in which they were applied
     (RFC 9110, 8.4), in lower case, without `identity`.
+
+    With `url`, that address is asked, whatever treq was told: hyperlink, which treq reads addresses with, takes [::1]
+    for a name in need of IDNA, and fails. treq is told `STAND_IN` then.
     """
 
-    def __init__(self, agent: IAgent) -> None:
+    def __init__(self, agent: IAgent, url: bytes | None = None) -> None:
         self._agent = agent
+        self._url = url
         self.codings: tuple[str, ...] = ()
 
     def request(
@@ -134,7 +140,7 @@ class PlainAgent:
         headers = Headers() if headers is None else headers.copy()
         # treq adds that it takes gzip.
         headers.setRawHeaders("accept-encoding", ["identity"])
-        asking: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
+        asking: Deferred[IResponse] = self._agent.request(method, self._url or uri, headers, bodyProducer)
         return asking.addCallback(self._taken_off)
 
     def _taken_off(self, response: IResponse) -> IResponse:

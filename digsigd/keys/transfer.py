@@ -21,7 +21,7 @@ from twisted.web.http_headers import Headers
 
 from digsigd.errors import DigsigError, KeyStoreFailed, KeyStoreTimeout
 from digsigd.keys.body import BadCoding, Body, Hangup, TooLong, file_in
-from digsigd.keys.connection import HEAD_BYTES, Endpoints, HeadTooLong, PlainAgent
+from digsigd.keys.connection import HEAD_BYTES, STAND_IN, Endpoints, HeadTooLong, PlainAgent
 from digsigd.keys.source import InThread
 from digsigd.settings import Keys
 
@@ -170,11 +170,12 @@ class Transfer:
     async def _once(self, state: _State, agent: Agent, method: str, url: str, headers: Mapping[str, str]) -> Answer:
         limit, idle = self._settings.max_tarball, self._settings.idle_timeout
         # Both for this request alone: a client of treq's keeps cookies as long as it lives.
-        plain = PlainAgent(agent)
+        written = _as_written(url)
+        plain = PlainAgent(agent, written)
         try:
             asking: Deferred[Any] = HTTPClient(plain).request(
                 method,
-                url,
+                url if written is None else STAND_IN,
                 headers=Headers({name: [value] for name, value in headers.items()}),
                 allow_redirects=False,
                 unbuffered=True,
@@ -234,6 +235,11 @@ def _within(seconds: float, inner: Deferred[T], give_up: Callable[[], None], rea
     outer: Deferred[T] = Deferred(drop)
     inner.addCallbacks(pass_on, pass_failure_on)
     return outer.addTimeout(seconds, reactor)
+
+
+def _as_written(url: str) -> bytes | None:
+    """The address as it goes out; None where its host's name needs IDNA, which treq knows."""
+    return quote(url, safe=_AS_IT_IS).encode() if urlsplit(url).netloc.isascii() else None
 
 
 def shown(url: str) -> str:

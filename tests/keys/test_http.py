@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.ssl import Certificate, PrivateCertificate
 from twisted.web.server import NOT_DONE_YET
 
@@ -16,9 +16,26 @@ from digsigd.keys import key_source
 from digsigd.settings import HttpStore, Keys, S3Store, SettingsError
 from digsigd.trial import TrialPki
 from tests.keys.certificates import Authority
-from tests.keys.webserver import MACHINE, PATH, Rig, at_once, pause, reactor
+from tests.keys.webserver import MACHINE, PATH, Rig, Server, at_once, pause, reactor
 
 TOKEN = "the-token-of-this-host"
+
+
+async def test_addresses_that_are_no_names_of_idna(rig: Rig, pki: TrialPki, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPv6 in brackets is one; a name with an underscore is told, for Twisted takes none."""
+    server = await rig.server()
+    port = reactor.listenTCP(0, server.port.factory, interface="::1")
+    try:
+        monkeypatch.setattr(Server, "root", f"http://[::1]:{port.getHost().port}")
+        keys = await rig.store(server).get(MACHINE)
+        assert keys.tarball.members == pki.files
+        assert server.header("host") == f"[::1]:{port.getHost().port}"
+    finally:
+        await maybeDeferred(port.stopListening)
+    monkeypatch.setattr(Server, "root", "http://key_store.invalid")
+    with pytest.raises(KeyStoreFailed) as caught:
+        await rig.store(server, tries=1).get(MACHINE)
+    assert "invalid hostname: key_store.invalid" in caught.value.detail
 
 
 async def test_keys_are_fetched_and_revalidated(rig: Rig, pki: TrialPki) -> None:
