@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from digsigd.image.layouts import plan
@@ -262,6 +265,45 @@ def test_the_output_is_a_file_as_others_are(digsign: Run, daemon: Daemon, tmp_pa
     os.umask(mask)
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o666 & ~mask
     assert (tmp_path / "out").is_symlink()
+
+
+def test_what_does_not_hold_is_not_written(digsign: Run, daemon: Daemon, pki: TrialPki, tmp_path: Path) -> None:
+    """A server that answers with a good CSF, of the right keys and of another image."""
+    other = daemon.post(pki)
+    assert other.status_code == 200
+
+    class Liar(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.tell(httpx.get(f"{daemon.url}{self.path}").content, "application/json")
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.tell(other.content, "application/octet-stream")
+
+        def tell(self, body: bytes, kind: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    (tmp_path / "image").write_bytes(golden.flash("mm", "binman"))
+    (tmp_path / "out").write_bytes(b"the last good one")
+    with HTTPServer(("127.0.0.1", 0), Liar) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = digsign("sign", "image", "-o", "out", "--server", url, "--machine", MACHINE)
+        server.shutdown()
+        thread.join()
+    assert done.returncode == 1
+    assert "does not hold, so nothing was written" in done.stderr
+    assert "FAILS" in done.stdout
+    assert (tmp_path / "out").read_bytes() == b"the last good one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "out"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

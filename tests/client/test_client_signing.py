@@ -9,28 +9,19 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from digsigd import hab
 from digsigd.client.api import ClientError, ServerRefused, SigningClient
 from digsigd.client.names import KeyNames, key_names
 from digsigd.trial import TrialPki
 from tests.client.conftest import TOKEN, MakeClient
 from tests.client.servers import turned, until
 from tests.daemon.rig import IMAGE, MACHINE, Daemon
+from tests.proof import proven
 
 Order = dict[str, Any]
 
 
 def check(blob: bytes, pki: TrialPki) -> None:
-    block = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
-    hab.verify(
-        blob,
-        srk_table=pki.srk_table,
-        expected_blocks=[[block]],
-        source_index=0,
-        digests=[hab.digest_blocks("sha256", [block], lambda start, size: IMAGE.data[start : start + size])],
-        fuse_value=pki.fuse_value,
-        now=None,
-    )
+    proven(pki, IMAGE, blob)
 
 
 async def test_an_image_is_signed(daemon: Daemon, client: MakeClient, order: Order, pki: TrialPki) -> None:
