@@ -1,0 +1,79 @@
+"""Chips by the names that people, tools and device trees have for them."""
+
+from __future__ import annotations
+
+import re
+
+from digsigd.image.chips.model import AmbiguousChipError, Chip, ChipError
+from digsigd.image.chips.table import CHIPS
+
+_LONGEST = 64
+_BLANKS = re.compile(r"[\s._,/-]+")
+# i.MX 6ULL, MX6ULL, MCIMX6ULL; MIMXRT1064 and MIMX8MM of NXP's part numbers; fsl,imx6ull of device trees.
+_MAKER = re.compile(r"^(?:fsl|nxp|freescale)(?=.)")
+_LINE = re.compile(r"^(?:(?:mc|m)?i?mx|vybrid)(?=.)")
+# Letters for the temperature, the package and the like, which NXP's part numbers of RT have behind the number.
+_RT_PART = re.compile(r"(rt1[0-9]{3})[a-z][0-9a-z]{1,7}")
+# NXP's and U-Boot's names for several chips at once.
+_GROUPS = {
+    "6qdl": ("imx6q", "imx6d", "imx6dl", "imx6s"),
+    "6dq": ("imx6q", "imx6d"),
+    "6dqp": ("imx6qp", "imx6dp"),
+    "6sdl": ("imx6s", "imx6dl"),
+    "6dls": ("imx6s", "imx6dl"),
+    "7sd": ("imx7s", "imx7d"),
+    "7ds": ("imx7s", "imx7d"),
+    "vybrid": ("vf610", "vf500"),
+}
+# Of other kinds of secure boot: uboot-imx, doc/imx/ahab; NXP's reference manuals.
+_AHAB = re.compile(r"(?:8q|8dx|8ulp|8x|9[0-9]|rt118)")
+
+
+def _short(text: str) -> str:
+    """The name without what all of them have: 6ull, 8mm, rt1064, vf610."""
+    name = _BLANKS.sub("", text.lower())
+    return _LINE.sub("", _MAKER.sub("", name))
+
+
+def _names_of(chip: Chip) -> tuple[str, ...]:
+    every = [_short(name) for name in (chip.name, *chip.names)]
+    return (*every, chip.short) if chip.short else tuple(every)
+
+
+_BY_NAME = {name: chip for chip in CHIPS for name in _names_of(chip)}
+
+
+def find(text: str) -> Chip:
+    """The chip of this name: "imx6ull", "i.MX 6ULL", "MX6ULL", "6ull"; "mm" is the i.MX 8M Mini.
+
+    Raises `AmbiguousChipError` where it is the name of several, `ChipError` where it is that of none.
+    """
+    name = _short(text) if len(text) <= _LONGEST else ""
+    part = _RT_PART.fullmatch(name)
+    chip = _BY_NAME.get(name) or (_BY_NAME.get(part[1]) if part else None)
+    if chip is not None:
+        return chip
+    shown = f"{text[:_LONGEST]!r}"
+    several = _GROUPS.get(name) or tuple(
+        chip.name for chip in CHIPS if name and any(one.startswith(name) for one in _names_of(chip))
+    )
+    if several:
+        raise AmbiguousChipError(f"{shown} is not the name of one chip", several)
+    if _AHAB.match(name):
+        raise ChipError(
+            f"{shown} is a chip with AHAB, not HAB",
+            hint="Its images are containers of another kind: use NXP's tools for AHAB.",
+        )
+    raise ChipError(
+        f"{shown} is no chip that is known", hint="Known are: " + ", ".join(chip.name for chip in CHIPS) + "."
+    )
+
+
+def find_compatible(compatible: tuple[str, ...]) -> Chip | None:
+    """The chip that a device tree's `compatible` names ("fsl,imx6ull"), the first of several; None where none does."""
+    for text in compatible:
+        maker, _, name = text.partition(",")
+        chip = _BY_NAME.get(_short(name)) if maker == "fsl" and name.startswith(("imx", "vf")) else None
+        if chip is not None and chip.short != name:
+            return chip
+    return None
