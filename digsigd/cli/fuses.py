@@ -5,49 +5,39 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import struct
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.files import mapped
+from digsigd.cli.fuse_texts import as_values, place_values, show
+from digsigd.cli.soc import add_soc_argument
 from digsigd.client.settings import add_server_arguments
 
 if TYPE_CHECKING:
     from digsigd.cli.inspect_fuses import FuseValue
+    from digsigd.image.chips import Chip, FuseWord
 
-HELP = """Show what to burn into the SRK fuses of an i.MX 8M (Mini, Nano, Plus, Quad), as commands for U-Boot.
+# srktool's fuse files have 32 or 128 bytes.
+_LARGEST_FUSES = 128
+
+HELP = """Show what to burn into the SRK fuses of a chip with HAB4, as commands for U-Boot or, for i.MX RT, blhost.
 
 FILE is an SRK table, a key tarball, a fuse file, a CSF blob or a signed image; or say --machine M, and the signing
-host is asked. Nothing is burnt by this command.
+host is asked. --soc says which chip: each family has its SRK fuses elsewhere. Nothing is burnt by this command.
 
 --compare takes what a board or another file has: 64 hexadecimal digits in the order of the fuse file, eight words,
-any of the files above, or a file with what U-Boot showed for `fuse read 6 0 4; fuse read 7 0 4`. The exit code is 1
-where it is not the same.
-"""
-_WARNING = """\
-Fuses cannot be unburnt. A board with wrong words in them, once closed, never boots again.
-"""
-# mx8m_secure_boot.txt, 1.8 and 1.9. That a ROM may not look at the fuses of an open board: NXP AN4581, "SRK HASH and
-# HAB events".
-_BEFORE = """\
-Before:
-  Boot an image signed with these keys on an open board: `hab_status` must show no HAB events.
-  Compare that very image with these words: digsign fuses {source} --compare IMAGE
-"""
-_AFTER = """\
-After:
-  Save what U-Boot shows for `fuse read 6 0 4; fuse read 7 0 4`, and compare: digsign fuses {source} --compare SAVED
-  Boot the signed image again: still no HAB events. (On an open board some ROMs do not look at these fuses, so
-  no events are not enough: compare the words.)
-Closing the board is another step and the last one: fuse SEC_CONFIG[1], bit 25 of bank 1 word 3. From then on it boots
-signed images only. No command for it is shown here: see NXP's mx8m_secure_boot.txt, 1.9, when all the above holds.
+any of the files above, or a file with what U-Boot showed for `fuse read`, or blhost for `efuse-read-once`. The exit
+code is 1 where it is not the same. A chip is needed only to read what U-Boot and blhost show.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `digsign fuses` takes."""
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="the keys, by any file that has their table")
+    add_soc_argument(parser, "which chip the boards have, such as imx6ull, imx8mm or imxrt1064")
     parser.add_argument("--table", metavar="NAME", help="which SRK table, where there are several")
     parser.add_argument("--compare", metavar="VALUE", help="what has to be the same: digits, words, or a file")
     parser.add_argument("--json", action="store_true", help="the same for machines")
@@ -56,33 +46,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Show the words, or compare them."""
+    chip: Chip | None = options.soc
     if options.file is not None:
         if options.machine is not None:
             raise Trouble("FILE and --machine: which one?", hint="say one of them", code=2)
-        found = _of_file(options.file)
+        found, chip = _of_file(options.file, chip)
         source = quote(str(options.file))
     else:
+        if chip is None and options.compare is None:
+            raise _which_chip()
         found, source = _of_machine(options, console)
     value = _chosen(found, options.table, source)
+    again = source
     if options.table is not None:
-        source += f" --table {quote(options.table)}"
+        again += f" --table {quote(options.table)}"
+    if options.soc is not None:
+        again += f" --soc {options.soc.name}"
     if options.compare is not None:
-        return _compare(value, options, source, console)
+        return _compare(value, chip, options, again, console)
+    if chip is None:
+        raise _which_chip()
+    places = _places(chip)
     if options.json:
-        console.say(json.dumps(_as_values(value, source), indent=2))
+        console.say(json.dumps(as_values(value, chip, places, again), indent=2))
     else:
-        _show(value, source, console)
+        show(value, chip, source, again, console)
     return 0
 
 
-def _of_file(path: Path) -> list[FuseValue]:
-    from digsigd.cli.inspect_fuses import NoFuseValueError, fuse_values
+def _which_chip() -> Trouble:
+    from digsigd.image.chips import CHIPS
+
+    return Trouble(
+        "for which chip? The SRK fuses of each family are elsewhere, and nothing burnt is unburnt",
+        hint="say --soc with one of: " + ", ".join(chip.name for chip in CHIPS),
+        code=2,
+    )
+
+
+def _places(chip: Chip) -> tuple[FuseWord, ...]:
+    from digsigd.image.chips import NotConfirmedError
+
+    try:
+        return chip.srk
+    except NotConfirmedError as error:
+        raise Trouble(error.what, hint=error.hint) from None
+
+
+def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | None]:
+    """The values in a file, and the chip: that which was said, or else that which the file is certainly for."""
+    from digsigd.cli.fuse_words import NoFuseValueError
+    from digsigd.cli.inspect_fuses import chip_of, fuse_values
 
     try:
         with mapped(path) as data:
-            return fuse_values(data)
+            found, told = fuse_values(data), chip_of(data)
     except NoFuseValueError as error:
         raise Trouble(f"{path}: {shown(str(error))}", hint=f"`digsign inspect {path}` shows what it is") from None
+    if said is not None and told is not None and said != told:
+        raise Trouble(f"{path} is an image for the {told.title}, and --soc says {said.title}", code=2)
+    return found, said or told
 
 
 def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[FuseValue], str]:
@@ -134,69 +157,18 @@ def _listed(found: list[FuseValue]) -> str:
     return ", ".join(f"{shown(one.of)!r} ({one.value.hex()[:16]}...)" for one in found)
 
 
-def _commands(value: FuseValue) -> list[str]:
-    """For U-Boot's prompt; without -y it asks before each."""
-    from digsigd.cli.inspect_fuses import place
-
-    # As hexdump shows them in mx8m_secure_boot.txt, 1.7: without leading zeros.
-    return ["fuse prog {} {} 0x{:X}".format(*place(number), word) for number, word in enumerate(value.words)]
-
-
-def _as_values(value: FuseValue, source: str) -> dict[str, object]:
-    from digsigd.cli.inspect_fuses import place
-
-    return {
-        "source": source,
-        "of": value.of,
-        "fuse_value": value.value.hex(),
-        "words": [
-            {"bank": place(number)[0], "word": place(number)[1], "value": f"0x{word:X}"}
-            for number, word in enumerate(value.words)
-        ],
-        "commands": _commands(value),
-        "warning": " ".join(_WARNING.split()),
-    }
-
-
-def _show(value: FuseValue, source: str, console: Console) -> None:
-    from digsigd.cli.inspect_keys import key_kind, weaknesses
-
-    console.say(f"{shown(value.of)} of {shown(source)}")
-    if value.table is not None:
-        for number, record in enumerate(value.table.records, 1):
-            kind = "only a hash" if record.key is None else key_kind(record.key)
-            flag = "" if record.key is None else ", CA flag" if record.ca else ", no CA flag"
-            console.say(f"  SRK {number}  {kind}{flag}")
-        for text in weaknesses(value.table):
-            console.say(console.coloured(f"  {shown(text)}", "bad"))
-    console.say(f"fuse value {value.value.hex()}")
-    console.say()
-    console.say(console.coloured(_WARNING.rstrip(), "bad"))
-    console.say()
-    _say(console, _BEFORE.format(source=shown(source)))
-    console.say("Then, in U-Boot, which asks before it burns each:")
-    for command in _commands(value):
-        console.say(f"  {command}")
-    _say(console, _AFTER.format(source=shown(source)))
-
-
-def _say(console: Console, text: str) -> None:
-    for line in text.splitlines():
-        console.say(line)
-
-
-def _compare(value: FuseValue, options: argparse.Namespace, source: str, console: Console) -> int:
+def _compare(value: FuseValue, chip: Chip | None, options: argparse.Namespace, source: str, console: Console) -> int:
     """Whether the other one is the same, word by word."""
-    import struct
+    from digsigd.image.chips import Unconfirmed
 
-    from digsigd.cli.inspect_fuses import place
-
-    other = _other(options.compare)
+    other = _other(options.compare, chip)
     same = other == value.value
+    confirmed = chip is not None and not isinstance(chip.srk_cell, Unconfirmed)
+    places = chip.srk if chip is not None and confirmed else None
     words = list(enumerate(zip(value.words, struct.unpack("<8I", other), strict=True)))
     if options.json:
         rows = [
-            {"bank": place(number)[0], "word": place(number)[1], "wanted": f"0x{want:X}", "found": f"0x{has:X}"}
+            {**place_values(number, places), "wanted": f"0x{want:X}", "found": f"0x{has:X}"}
             for number, (want, has) in words
         ]
         told = {"source": source, "fuse_value": value.value.hex(), "compared": other.hex(), "same": same, "words": rows}
@@ -205,40 +177,59 @@ def _compare(value: FuseValue, options: argparse.Namespace, source: str, console
     if same:
         console.say(console.coloured(f"The same: {value.value.hex()}", "good"))
         return 0
+    once = chip is not None and chip.written_once
+    columns = tuple(place_values(0, places))
     console.table(
-        ("bank", "word", "wanted", "found", ""),
-        [(*map(str, place(number)), f"0x{want:X}", f"0x{has:X}", _word(want, has)) for number, (want, has) in words],
+        (*columns, "wanted", "found", ""),
+        [
+            (*map(str, place_values(number, places).values()), f"0x{want:X}", f"0x{has:X}", _word(want, has, once))
+            for number, (want, has) in words
+        ],
     )
     console.say()
     if not any(other):
         console.say("Nothing is burnt yet.")
-    elif any(has & ~want for _, (want, has) in words):
-        console.say(console.coloured("Not the same: these are other keys.", "bad"))
+    elif any(_is_lost(want, has, once) for _, (want, has) in words):
+        why = "" if any(has & ~want for _, (want, has) in words) else ", or words that were not burnt whole"
+        console.say(console.coloured(f"Not the same: these are other keys{why}.", "bad"))
     else:
         console.say("Not all of it is burnt yet; what is, belongs to these keys.")
     return 1
 
 
-def _word(want: int, has: int) -> str:
+def _is_lost(want: int, has: int, once: bool) -> bool:
+    """Whether no burning makes it right. Burning sets bits and clears none; words with ECC are burnt once."""
+    return bool(has & ~want) or (once and has != 0 and has != want)
+
+
+def _word(want: int, has: int, once: bool) -> str:
     if want == has:
         return "the same"
-    # Burning sets bits, and clears none.
-    return "has bits that cannot be unburnt" if has & ~want else "not burnt" if not has else "burnt in part"
+    if has & ~want:
+        return "has bits that cannot be unburnt"
+    if not has:
+        return "not burnt"
+    return "burnt in part, and is burnt once only" if once else "burnt in part"
 
 
-def _other(text: str) -> bytes:
-    from digsigd.cli.inspect_fuses import NoFuseValueError, fuse_values, written_value
+def _other(text: str, chip: Chip | None) -> bytes:
+    from digsigd.cli.fuse_words import NoFuseValueError, written_value
+    from digsigd.cli.inspect_fuses import fuse_file, fuse_values
+    from digsigd.image.chips import NotConfirmedError
 
     path = Path(text)
     try:
         if not text or not _is_there(path):
-            return written_value(text)
+            return written_value(text, chip)
         with mapped(path) as data:
-            if len(data) != 32 and (written := _text(data[: 64 << 10])) is not None:
-                return written_value(written)
+            is_fuses = len(data) <= _LARGEST_FUSES and fuse_file(data[:]) is not None
+            if not is_fuses and (written := _text(data[: 64 << 10])) is not None:
+                return written_value(written, chip)
             values = fuse_values(data)
     except NoFuseValueError as error:
         raise Trouble(f"--compare {shown(text)}: {shown(str(error))}") from None
+    except NotConfirmedError as error:
+        raise Trouble(error.what, hint=error.hint) from None
     if len({one.value for one in values}) > 1:
         raise Trouble(f"--compare {shown(text)}: it has several SRK tables: {_listed(values)}")
     return values[0].value

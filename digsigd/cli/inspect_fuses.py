@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import mmap
-import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from digsigd.cli.fuse_words import NoFuseValueError
+
 if TYPE_CHECKING:
     from digsigd.hab import SrkTable
+    from digsigd.image.chips import Chip
 
-# The i.MX 8M's SRK_HASH: uboot-imx, doc/imx/habv4/guides/mx8m_secure_boot.txt, 1.7.
-BANKS = (6, 7)
-WORDS_OF_BANK = 4
-_LONGEST_TEXT = 64 << 10
-_WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{1,8})")
-# U-Boot, cmd/fuse.c, do_fuse: `fuse read 6 0 4` and `fuse sense 6 0 4`.
-_BANK = re.compile(r"(?:Reading|Sensing) bank ([0-9]{1,3}):")
-_LINE = re.compile(r"Word 0x([0-9a-f]{8}):((?: [0-9a-f]{8})+)")
-
-
-class NoFuseValueError(Exception):
-    """There is none in it: why."""
+_BYTES = 32
+# srktool --fuse_format 0: each byte of the fuse value in a big-endian word of its own.
+_SPREAD = 4 * _BYTES
+# srktool -d sha1 makes tables of no use to HAB4; SHA-512 is what it makes for AHAB.
+_OTHER_DIGESTS = {20: "SHA-1", 80: "SHA-1", 64: "SHA-512", 256: "SHA-512"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +30,8 @@ class FuseValue:
 
     @property
     def words(self) -> tuple[int, ...]:
-        """Eight words as U-Boot's `fuse prog` takes them, for bank 6 words 0 to 3, then bank 7 words 0 to 3."""
+        """Eight words as U-Boot's `fuse prog` and blhost take them, in the order of the chip's places for them."""
         return struct.unpack("<8I", self.value)
-
-
-def place(number: int) -> tuple[int, int]:
-    """Bank and word of the word `number`, from 0."""
-    return BANKS[number // WORDS_OF_BANK], number % WORDS_OF_BANK
 
 
 def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
@@ -55,8 +45,8 @@ def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
     head = data[:512]
     if looks_like_ivt(head[:IVT_SIZE]):
         return _of_image(data)
-    if len(data) == 32:
-        return [FuseValue("fuse file", data[:])]
+    if len(data) in {_BYTES, _SPREAD} and (value := fuse_file(data[:])) is not None:
+        return [FuseValue("fuse file", value)]
     if head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar":
         return _of_tarball(data)
     try:
@@ -104,7 +94,9 @@ def _of_image(data: mmap.mmap | bytes) -> list[FuseValue]:
 
     ivts = find_ivts(data)
     if not ivts:
-        raise NoFuseValueError("it is no SRK table, fuse file, key tarball, CSF blob or signed image")
+        digest = _OTHER_DIGESTS.get(len(data))
+        size = f" (a fuse file of {digest} has {len(data)} bytes; that of HAB4 is SHA-256's)" if digest else ""
+        raise NoFuseValueError(f"it is no SRK table, fuse file, key tarball, CSF blob or signed image{size}")
     found: list[FuseValue] = []
     for ivt in ivts:
         of = f"CSF at {ivt.offset_of(ivt.csf):#x}"
@@ -119,43 +111,23 @@ def _of_image(data: mmap.mmap | bytes) -> list[FuseValue]:
     return found
 
 
-def written_value(text: str) -> bytes:
-    """A fuse value as people write it: 64 digits as the fuse file has them, eight words, or what U-Boot showed.
-
-    Raises `NoFuseValueError`.
-    """
-    if len(text) > _LONGEST_TEXT:
-        raise NoFuseValueError("it is too long a text")
-    if _LINE.search(text):
-        return struct.pack("<8I", *_read_by_u_boot(text))
-    digits = text.strip().removeprefix("0x")
-    if re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
-        return bytes.fromhex(digits)
-    words = [_WORD.fullmatch(word) for word in re.split(r"[\s,]+", text.strip())]
-    if len(words) == len(BANKS) * WORDS_OF_BANK and all(words):
-        return struct.pack("<8I", *(int(word[1], 16) for word in words if word))
-    raise NoFuseValueError(
-        "it is neither 64 hexadecimal digits, nor eight words of up to 8, nor what U-Boot's `fuse read` shows"
-    )
+def fuse_file(data: bytes) -> bytes | None:
+    """The fuse value that a fuse file of srktool has, in either of its formats; None where it is none."""
+    if len(data) == _BYTES:
+        return data
+    if len(data) == _SPREAD and not any(data[0::4] + data[1::4] + data[2::4]):
+        return data[3::4]
+    return None
 
 
-def _read_by_u_boot(text: str) -> list[int]:
-    """The words that `fuse read 6 0 4` and `fuse read 7 0 4` showed, in whatever order, amid whatever else."""
-    found: dict[tuple[int, int], int] = {}
-    bank = None
-    for line in text.splitlines():
-        if match := _BANK.search(line):
-            bank = int(match[1])
-        elif match := _LINE.search(line):
-            if bank is None:
-                raise NoFuseValueError("it has words as U-Boot shows them, and does not say of which bank")
-            for number, word in enumerate(match[2].split(), int(match[1], 16)):
-                if found.setdefault((bank, number), int(word, 16)) != int(word, 16):
-                    raise NoFuseValueError(f"it has two different words {number} of bank {bank}")
-    wanted = [place(number) for number in range(len(BANKS) * WORDS_OF_BANK)]
-    missing = [f"bank {bank} word {word}" for bank, word in wanted if (bank, word) not in found]
-    if missing:
-        raise NoFuseValueError(
-            f"it lacks {', '.join(missing)}: U-Boot shows them by `fuse read 6 0 4; fuse read 7 0 4`"
-        )
-    return [found[one] for one in wanted]
+def chip_of(data: mmap.mmap | bytes) -> Chip | None:
+    """The chip that an image is certainly for; None where the file does not tell."""
+    from digsigd.image.chips import find
+    from digsigd.image.errors import ImageError
+    from digsigd.image.layouts import plan
+
+    try:
+        found = plan(data)
+    except ImageError:
+        return None
+    return find(found.soc) if found.soc is not None else None

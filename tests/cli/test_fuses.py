@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from digsigd import hab
-from digsigd.cli.inspect_fuses import FuseValue, NoFuseValueError, fuse_values, written_value
+from digsigd.cli.fuse_words import NoFuseValueError, written_value
+from digsigd.cli.inspect_fuses import FuseValue, fuse_values
+from digsigd.image.chips import find
 from digsigd.pki import pack
 from digsigd.trial import TrialPki
 from tests.cli.running import Digsign
@@ -37,6 +39,9 @@ GUIDE_COMMANDS = [
     "fuse prog 7 2 0x831C8117",
     "fuse prog 7 3 0x1190FD4D",
 ]
+
+
+MINI = find("imx8mm")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def test_the_words_are_those_of_nxps_guide(digsign: Digsign, tmp_path: Path) -> 
     """Command by command, for the fuse file that its example is of."""
     path = tmp_path / "SRK_1_2_3_4_fuse.bin"
     path.write_bytes(GUIDE_VALUE)
-    ended = digsign("fuses", path)
+    ended = digsign("fuses", path, "--soc", "imx8mm")
     assert ended.code == 0
     assert commands(ended.out) == GUIDE_COMMANDS
 
@@ -101,7 +106,7 @@ def test_small_words_have_no_leading_zeros(digsign: Digsign, tmp_path: Path) -> 
     """As hexdump's %X shows them."""
     path = tmp_path / "fuses"
     path.write_bytes(struct.pack("<8I", 0, 1, 0xF00, *GUIDE[3:]))
-    assert commands(digsign("fuses", path).out)[:3] == [
+    assert commands(digsign("fuses", path, "--soc", "imx8mm").out)[:3] == [
         "fuse prog 6 0 0x0",
         "fuse prog 6 1 0x1",
         "fuse prog 6 2 0xF00",
@@ -111,7 +116,7 @@ def test_small_words_have_no_leading_zeros(digsign: Digsign, tmp_path: Path) -> 
 @pytest.mark.parametrize("what", ["table", "fuses", "tarball", "blob", "image"])
 def test_all_files_with_the_table_give_the_same_words(digsign: Digsign, keys: Keys, what: str) -> None:
     """Those that od reads from the fuse file."""
-    ended = digsign("fuses", getattr(keys, what))
+    ended = digsign("fuses", getattr(keys, what), "--soc", "imx8mm")
     assert ended.code == 0
     assert keys.pki.fuse_value.hex() in ended.out
     read = subprocess.run(
@@ -124,9 +129,9 @@ def test_all_files_with_the_table_give_the_same_words(digsign: Digsign, keys: Ke
 
 def test_what_cannot_be_undone_is_said_before_the_commands(digsign: Digsign, keys: Keys) -> None:
     """With what to do before and after; the closing fuse is named, and there is no command for it."""
-    out = digsign("fuses", keys.table).out
+    out = digsign("fuses", keys.table, "--soc", "imx8mm").out
     assert out.index("cannot be unburnt") < out.index("hab_status") < out.index("fuse prog")
-    assert f"digsign fuses {keys.table} --compare IMAGE" in out
+    assert f"digsign fuses {keys.table} --soc imx8mm --compare IMAGE" in out
     assert "fuse read 6 0 4; fuse read 7 0 4" in out
     assert "SEC_CONFIG[1]" in out
     assert len(commands(out)) == 8
@@ -138,7 +143,7 @@ def test_a_path_is_shown_so_that_it_can_be_typed(digsign: Digsign, keys: Keys, t
     """Though it has spaces in it, or control characters."""
     path = tmp_path / "my keys\x1b[2J.bin"
     path.write_bytes(keys.pki.srk_table)
-    out = digsign("fuses", path).out
+    out = digsign("fuses", path, "--soc", "imx8mm").out
     assert "my keys" in out
     assert "\x1b" not in out
     assert f"digsign fuses '{tmp_path}/my keys" in out
@@ -146,14 +151,15 @@ def test_a_path_is_shown_so_that_it_can_be_typed(digsign: Digsign, keys: Keys, t
 
 def test_for_machines_it_is_json(digsign: Digsign, keys: Keys) -> None:
     """With the warning."""
-    told = json.loads(digsign("fuses", keys.tarball, "--json").out)
+    told = json.loads(digsign("fuses", keys.tarball, "--soc", "i.MX 8M Plus", "--json").out)
+    assert told["chip"] == "imx8mp"
     assert told["fuse_value"] == keys.pki.fuse_value.hex()
     assert told["of"] == "crts/SRK_1_2_3_4_table.bin"
     words = hab.SrkTable.parse(keys.pki.srk_table).fuse_words
     assert told["words"] == [
         {"bank": 6 + number // 4, "word": number % 4, "value": f"0x{word:X}"} for number, word in enumerate(words)
     ]
-    assert told["commands"] == commands(digsign("fuses", keys.table).out)
+    assert told["commands"] == commands(digsign("fuses", keys.table, "--soc", "imx8mp").out)
     assert "cannot be unburnt" in told["warning"]
 
 
@@ -187,7 +193,7 @@ def test_what_people_write_down_is_compared(
             path = tmp_path / "saved"
             path.write_text(str(given))
             given = path
-        assert digsign("fuses", keys.table, "--compare", given).code == code
+        assert digsign("fuses", keys.table, "--soc", "imx8mm", "--compare", given).code == code
 
 
 def test_words_are_compared_one_by_one(digsign: Digsign, tmp_path: Path) -> None:
@@ -206,7 +212,7 @@ def test_words_are_compared_one_by_one(digsign: Digsign, tmp_path: Path) -> None
     assert "what is, belongs to these keys" in ended.out
 
     wrong = [GUIDE[0] | 0x80000000, *GUIDE[1:]]
-    ended = digsign("fuses", fuses, "--compare", " ".join(map(hex, wrong)))
+    ended = digsign("fuses", fuses, "--soc", "imx8mn", "--compare", " ".join(map(hex, wrong)))
     assert ended.code == 1
     assert "6     0     0x20593752  0xA0593752  has bits that cannot be unburnt" in ended.out
     assert "these are other keys" in ended.out
@@ -219,7 +225,7 @@ def test_a_comparison_for_machines_is_json(digsign: Digsign, tmp_path: Path) -> 
     ended = digsign("fuses", fuses, "--json", "--compare", GUIDE_VALUE.hex())
     told = json.loads(ended.out)
     assert (ended.code, told["same"]) == (0, True)
-    ended = digsign("fuses", fuses, "--json", "--compare", "00" * 32)
+    ended = digsign("fuses", fuses, "--soc", "imx8mq", "--json", "--compare", "00" * 32)
     told = json.loads(ended.out)
     assert (ended.code, told["same"]) == (1, False)
     assert told["words"][7] == {"bank": 7, "word": 3, "wanted": "0x1190FD4D", "found": "0x0"}
@@ -243,7 +249,7 @@ def test_a_comparison_for_machines_is_json(digsign: Digsign, tmp_path: Path) -> 
 )
 def test_what_is_no_fuse_value_is_told(digsign: Digsign, keys: Keys, text: str, says: str) -> None:
     """Never taken for one."""
-    ended = digsign("fuses", keys.table, "--compare", text)
+    ended = digsign("fuses", keys.table, "--soc", "imx8mm", "--compare", text)
     assert ended.code == 1
     assert says in ended.err
     assert not ended.out
@@ -252,12 +258,12 @@ def test_what_is_no_fuse_value_is_told(digsign: Digsign, keys: Keys, text: str, 
 def test_words_of_a_log_may_come_twice_and_word_by_word(keys: Keys) -> None:
     """And after whatever else U-Boot said."""
     text = "U-Boot 2024.04\n\nHit any key\n" + shown_by_u_boot(GUIDE) + shown_by_u_boot(GUIDE)
-    assert written_value(text) == GUIDE_VALUE
+    assert written_value(text, MINI) == GUIDE_VALUE
     single = "".join(
         f"Reading bank {6 + n // 4}:\n\nWord 0x{n % 4:08x}: {word:08x}\n"
         for n, word in reversed(list(enumerate(GUIDE)))
     )
-    assert written_value(single) == GUIDE_VALUE
+    assert written_value(single, MINI) == GUIDE_VALUE
 
 
 @pytest.fixture
@@ -273,15 +279,15 @@ def test_of_several_tables_one_has_to_be_named(
     digsign: Digsign, signing: Signing, keys: Keys, two_tables: Path
 ) -> None:
     """By its name or the end of it; which there are is said."""
-    ended = digsign("fuses", two_tables)
+    ended = digsign("fuses", two_tables, "--soc", "imx8mm")
     assert ended.code == 1
     assert "'crts/SRK_1_2_3_4_table.bin'" in ended.err
     assert "'old/crts/SRK_1_2_table.bin'" in ended.err
     for name in ("old/crts/SRK_1_2_table.bin", "SRK_1_2_table.bin"):
-        out = digsign("fuses", two_tables, "--table", name).out
+        out = digsign("fuses", two_tables, "--table", name, "--soc", "imx8mm").out
         assert signing.pki("p384").fuse_value.hex() in out
         assert f"--table {name}" in out
-    ended = digsign("fuses", two_tables, "--table", "other.bin")
+    ended = digsign("fuses", two_tables, "--table", "other.bin", "--soc", "imx8mm")
     assert ended.code == 1
     assert "no SRK table 'other.bin'" in ended.err
     assert digsign("fuses", keys.table, "--compare", two_tables).code == 1
@@ -291,7 +297,7 @@ def test_the_same_table_twice_is_one(digsign: Digsign, keys: Keys, tmp_path: Pat
     """It does not matter which."""
     path = tmp_path / "twice.tar.gz"
     path.write_bytes(pack({**keys.pki.files, "copy.bin": keys.pki.srk_table}))
-    assert digsign("fuses", path).code == 0
+    assert digsign("fuses", path, "--soc", "imx8mm").code == 0
 
 
 @pytest.mark.parametrize(
@@ -304,6 +310,9 @@ def test_the_same_table_twice_is_one(digsign: Digsign, keys: Keys, tmp_path: Pat
         (b"\x1f\x8b\x08\0garbage", "the key tarball"),
         (pack({"a": b"b"}), "no SRK table that can be read"),
         (IMAGE.data, "not signed"),
+        (bytes(20), "SHA-1"),
+        (bytes(range(64)), "SHA-512"),
+        (bytes(127) + b"\1" + b"\1", "no SRK table, fuse file"),
         (IMAGE.with_csf(b"\xd4\0\x10\x43" + bytes(12)), "CSF at 0x2000 is damaged"),
     ],
 )
@@ -311,7 +320,7 @@ def test_a_file_without_keys_is_told(digsign: Digsign, tmp_path: Path, data: byt
     """With what it is instead."""
     path = tmp_path / "file"
     path.write_bytes(data)
-    ended = digsign("fuses", path)
+    ended = digsign("fuses", path, "--soc", "imx8mm")
     assert ended.code == 1
     assert says in ended.err
     assert not ended.out
@@ -338,14 +347,14 @@ def test_damaged_files_raise_nothing_else(keys: Keys, data: st.DataObject) -> No
 def test_any_text_is_a_value_or_is_not(text: str) -> None:
     """Of 32 bytes."""
     with suppress(NoFuseValueError):
-        assert len(written_value(text)) == 32
+        assert len(written_value(text, MINI)) == 32
 
 
 @given(value=st.binary(min_size=32, max_size=32))
 def test_every_way_to_write_a_value_means_the_same(value: bytes) -> None:
     """For every value."""
     for form in FORMS.values():
-        assert written_value(form(value)) == value
+        assert written_value(form(value), MINI) == value
     assert struct.pack("<8I", *FuseValue("", value).words) == value
 
 
@@ -369,22 +378,22 @@ def asked(daemon: Daemon, *arguments: str | Path) -> subprocess.CompletedProcess
 
 def test_a_signing_host_is_asked(digsign: Digsign, daemon: Daemon, keys: Keys) -> None:
     """For the words of its machine's keys."""
-    ended = asked(daemon, "--machine", MACHINE)
+    ended = asked(daemon, "--machine", MACHINE, "--soc", "imx7d")
     assert ended.returncode == 0, ended.stderr
-    assert commands(ended.stdout) == commands(digsign("fuses", keys.table).out)
-    assert f"digsign fuses --machine {MACHINE} --compare IMAGE" in ended.stdout
+    assert commands(ended.stdout) == commands(digsign("fuses", keys.table, "--soc", "imx7d").out)
+    assert f"digsign fuses --machine {MACHINE} --soc imx7d --compare IMAGE" in ended.stdout
     assert asked(daemon, "--machine", MACHINE, "--compare", keys.image).returncode == 0
-    ended = asked(daemon, "--machine", "another")
+    ended = asked(daemon, "--machine", "another", "--soc", "imx7d")
     assert ended.returncode == 1
     assert "another" in ended.stderr
 
 
 def test_keys_come_from_one_place(digsign: Digsign, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file or a machine; a machine in the environment is no question where there is a file."""
-    assert digsign("fuses", keys.table, "--machine", MACHINE).code == 2
+    assert digsign("fuses", keys.table, "--machine", MACHINE, "--soc", "imx8mm").code == 2
     monkeypatch.delenv("DIGSIGN_MACHINE", raising=False)
-    ended = digsign("fuses", "--server", "http://127.0.0.1:9")
+    ended = digsign("fuses", "--soc", "imx8mm", "--server", "http://127.0.0.1:9")
     assert ended.code == 2
     assert "FILE, or --machine" in ended.err
     monkeypatch.setenv("DIGSIGN_MACHINE", MACHINE)
-    assert digsign("fuses", keys.table).code == 0
+    assert digsign("fuses", keys.table, "--soc", "imx8mm").code == 0

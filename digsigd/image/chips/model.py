@@ -100,6 +100,7 @@ class Chip:
     `spl` and `u_boot` are the usual places in memory, `flash` is where a flash for execution in place begins.
     `ocram` is the memory on the chip that the ROM leaves to images: (first, behind the last), None where no source has
     it. `dcd` are the addresses that hosts write the DCD to over USB; the one in use has to be asked for.
+    `written_once` says that the words of the SRK hash have ECC: no bit of one is burnt later than the others.
 
     Cells may be `Unconfirmed`; the properties of the same name raise `NotConfirmedError` then.
     """
@@ -124,7 +125,7 @@ class Chip:
     dcd: tuple[int, ...] = ()
     ecdsa_cell: bool | Unconfirmed | None = None
     second_core_cell: tuple[FuseWord, ...] | Unconfirmed | None = None
-    fuse_notes: tuple[str, ...] = ()
+    written_once: bool = False
     notes: tuple[str, ...] = ()
 
     @property

@@ -53,10 +53,6 @@ _OCRAM_7 = (0x910000, 0x946C00)
 # U-Boot, CONFIG_IMX_DCD_ADDR.
 _DCD_6 = (0x910000,)
 
-_ECC_WORDS = (
-    "Words outside of banks 0 and 1 have ECC and are written once: all bits of a word at a time, and never again"
-    " (U-Boot, mxc_ocotp.c)."
-)
 _NO_SL_SCRIPT = (
     "no build is known that signs for it, and a user found that none of DCP, ANY and SW worked; see that your own"
     " signed image shows no HAB events before you trust any"
@@ -135,7 +131,7 @@ def _chips_7() -> Iterator[Chip]:
         Unconfirmed("no source has it"),
         spl=(Loads(0x2F010400, 0x2F011000),), u_boot_cell=Loads(0x677FF400, 0x67800000), dcd=(0x2F010000,),
         second_core_cell=Unconfirmed("only one script burns them, bank 6 words 0 to 7, with the keys of the A7"),
-        fuse_notes=(_ECC_WORDS,),
+        written_once=True,  # U-Boot, drivers/misc/mxc_ocotp.c, fuse_prog: all banks but 0 and 1
         notes=("The M4 has a HAB, and SRK fuses, of its own: its images are not looked at here.",),
     )  # fmt: skip
 
@@ -206,7 +202,7 @@ def _chips_rt() -> Iterator[Chip]:
             names=tuple(f"imxrt{one}" for one in more), flash=0x30000000,
             ecdsa_cell=Unconfirmed("only an example of SPSDK, for the RT1173, has such keys"),
             second_core_cell=Unconfirmed("only SPSDK has them, indexes 56 to 63"),
-            fuse_notes=("These words have ECC and are written once: all bits of a word at a time, and never again.",),
+            written_once=True,  # SPSDK, mimxrt1166/fuses.json: the write lock "ecc"
         )  # fmt: skip
 
 
