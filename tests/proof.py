@@ -14,7 +14,7 @@ def proven(pki: TrialPki, image: TrialImage, blob: bytes) -> None:
         srk_table=pki.srk_table,
         expected_blocks=[[block]],
         source_index=0,
-        digests=[hab.digest_blocks("sha256", [block], lambda start, size: image.data[start : start + size])],
+        digests=[hab.digest_blocks("sha256", [block], [hab.File.of(image.data)])],
         fuse_value=pki.fuse_value,
         now=None,
     )

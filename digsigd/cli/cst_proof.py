@@ -29,10 +29,7 @@ def prove(blob: bytes, job: Job) -> hab.Verified:
             b"",
         )
         with mapped(job.path) as data:
-            digests = [
-                hab.digest_blocks("sha256", blocks, lambda offset, length: data[offset : offset + length])
-                for blocks in expected
-            ]
+            digests = [hab.digest_blocks("sha256", blocks, [hab.File.of(data)]) for blocks in expected]
         return hab.verify(
             blob,
             srk_table=table,

@@ -2,7 +2,7 @@
 
 from digsigd.hab.csf import CsfBlob, blob_length
 from digsigd.hab.errors import FormatError, HabError, VerificationError
-from digsigd.hab.ivt import Block, Ivt, Read, digest_blocks, find_ivts
+from digsigd.hab.ivt import Block, File, Ivt, Read, digest_blocks, find_ivts
 from digsigd.hab.layout import Layout, check_layout, check_room
 from digsigd.hab.srk import SrkRecord, SrkTable, build_srk_table
 from digsigd.hab.verify import DataDigest, InstalledCertificate, Verified, subject_of, verify, wanted
@@ -11,6 +11,7 @@ __all__ = [
     "Block",
     "CsfBlob",
     "DataDigest",
+    "File",
     "FormatError",
     "HabError",
     "InstalledCertificate",

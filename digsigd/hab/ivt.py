@@ -9,7 +9,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from digsigd.hab.errors import FormatError
 
@@ -21,17 +21,42 @@ USUAL_PLACES = (0x0, 0x400, *range(0x1000, 0x10001, 0x1000))
 # Tag 0xD1, length 0x0020 (big endian), then the version: 0x40 to 0x43 have been seen.
 _IVT_START = b"\xd1\x00\x20"
 
-# read(offset, length) gives bytes of the signed file, fewer at its end.
+# read(offset, length) gives bytes of a signed file, fewer at its end.
 Read: TypeAlias = Callable[[int, int], bytes]
+
+
+class Contents(Protocol):
+    """Bytes, or a mapped file: whatever gives bytes when sliced."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of `size` bytes that blocks are taken from."""
+
+    size: int
+    read: Read
+
+    @classmethod
+    def of(cls, data: Contents) -> File:
+        """One whose bytes are at hand, or mapped."""
+        return cls(len(data), lambda offset, length: data[offset : offset + length])
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stretch of the signed file: `length` bytes at `offset`, which stand at `address` when the ROM checks them."""
+    """A stretch of a signed file: `length` bytes at `offset`, which stand at `address` when the ROM checks them.
+
+    `file` says which one, from 0, where several files are signed together.
+    """
 
     address: int
     offset: int
     length: int
+    file: int = 0
 
     @property
     def end(self) -> int:
@@ -44,7 +69,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Ivt:
-    """An Image Vector Table, addresses as in memory. `offset` is where in the file it stands."""
+    """An Image Vector Table, addresses as in memory. It stands at `offset` of the file number `file`."""
 
     offset: int
     entry: int
@@ -52,16 +77,17 @@ class Ivt:
     boot_data: int
     self_address: int
     csf: int
+    file: int = 0
 
     @classmethod
-    def parse(cls, data: bytes, offset: int = 0) -> Ivt:
+    def parse(cls, data: bytes, offset: int = 0, file: int = 0) -> Ivt:
         """Read 32 bytes. Raises `FormatError`."""
         if len(data) != IVT_SIZE:
             raise FormatError(f"an IVT has {IVT_SIZE} bytes, not {len(data)}", offset)
         if data[:3] != _IVT_START or data[3] & 0xF0 != 0x40:
             raise FormatError(f"an IVT begins with d1 00 20 4x, not {data[:4].hex(' ')}", offset)
         entry, _, dcd, boot_data, self_address, csf, _ = struct.unpack_from("<7I", data, 4)
-        return cls(offset, entry, dcd, boot_data, self_address, csf)
+        return cls(offset, entry, dcd, boot_data, self_address, csf, file)
 
     @property
     def base(self) -> int:
@@ -78,7 +104,7 @@ def looks_like_ivt(data: bytes) -> bool:
     return data[:3] == _IVT_START and len(data) >= IVT_SIZE and data[3] & 0xF0 == 0x40
 
 
-def find_ivts(blocks: Sequence[Block], read: Read) -> tuple[Ivt, ...]:
+def find_ivts(blocks: Sequence[Block], files: Sequence[File]) -> tuple[Ivt, ...]:
     """The IVTs that blocks cover whole: at the start of a block or in its last 32 bytes, else at a usual place.
 
     An SPL's block starts with its IVT; the block of a FIT tree or a kernel ends with it; barebox's blocks may start
@@ -86,35 +112,36 @@ def find_ivts(blocks: Sequence[Block], read: Read) -> tuple[Ivt, ...]:
     come last, since a block may well cover another image whole, with its IVT and CSF: U-Boot's FIT with its FDT does.
     """
     ends = ((block, place) for block in blocks for place in (block.offset, block.end - IVT_SIZE))
-    return _matching(ends, read) or _matching(((block, place) for place in USUAL_PLACES for block in blocks), read)
+    return _matching(ends, files) or _matching(((block, place) for place in USUAL_PLACES for block in blocks), files)
 
 
-def _matching(places: Iterable[tuple[Block, int]], read: Read) -> tuple[Ivt, ...]:
-    """The IVTs at these places, each inside its block, in the order of the file."""
-    found: dict[int, Ivt] = {}
-    seen: dict[int, bytes] = {}
+def _matching(places: Iterable[tuple[Block, int]], files: Sequence[File]) -> tuple[Ivt, ...]:
+    """The IVTs at these places, each inside its block, in the order of the files."""
+    found: dict[tuple[int, int], Ivt] = {}
+    seen: dict[tuple[int, int], bytes] = {}
     for block, place in places:
         if place < block.offset or place + IVT_SIZE > block.end:
             continue
-        if place not in seen:
-            seen[place] = read(place, IVT_SIZE)
-        if looks_like_ivt(seen[place]):
-            ivt = Ivt.parse(seen[place], place)
+        key = block.file, place
+        if key not in seen:
+            seen[key] = files[block.file].read(place, IVT_SIZE)
+        if looks_like_ivt(seen[key]):
+            ivt = Ivt.parse(seen[key], place, block.file)
             if ivt.self_address == block.address + place - block.offset:
-                found[place] = ivt
-    return tuple(found[place] for place in sorted(found))
+                found[key] = ivt
+    return tuple(found[key] for key in sorted(found))
 
 
-def digest_blocks(algorithm: str, blocks: Sequence[Block], read: Read, chunk: int = 1 << 20) -> bytes:
+def digest_blocks(algorithm: str, blocks: Sequence[Block], files: Sequence[File], chunk: int = 1 << 20) -> bytes:
     """The digest over the contents of the blocks, one after the other, read `chunk` bytes at a time.
 
-    Raises `FormatError` where the file ends before a block does.
+    Raises `FormatError` where a file ends before a block of it does.
     """
     digest = hashlib.new(algorithm)
     for block in blocks:
         position = block.offset
         while position < block.end:
-            data = read(position, min(chunk, block.end - position))
+            data = files[block.file].read(position, min(chunk, block.end - position))
             if not data:
                 raise FormatError(f"the file ends inside the block {block}", position)
             digest.update(data)

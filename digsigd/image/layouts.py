@@ -105,7 +105,7 @@ def _finished(sketch: Sketch, layout: str, soc: str | None, signings: tuple[Sign
     for signing in signings:
         # As the signing host does: what it would refuse is no plan.
         try:
-            hab.check_layout([signing.blocks], size, lambda start, length: sketch.read(start, length, size))
+            hab.check_layout([signing.blocks], [hab.File(size, lambda start, length: sketch.read(start, length, size))])
         except hab.HabError as error:
             raise ImageError(
                 f"the {signing.name} cannot be signed as it is: {error}", hint="Build the image again."

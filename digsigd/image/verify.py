@@ -231,7 +231,7 @@ def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
 def _layout(data: Buffer, pieces: Sequence[hab.Block]) -> Check:
     """What the ROM needs besides signatures: that they cover the IVT, and what it points at."""
     try:
-        found = hab.check_layout([pieces], len(data), lambda offset, length: data[offset : offset + length])
+        found = hab.check_layout([pieces], [hab.File.of(data)])
     except hab.HabError as error:
         return Check("what the IVT points at is signed", False, str(error))
     places = ", ".join(f"{ivt.offset:#x}" for ivt in found.ivts)

@@ -59,7 +59,7 @@ def _verify(workdir: Workdir, image: TrialImage, pki: TrialPki) -> None:
         srk_table=pki.srk_table,
         expected_blocks=[[block]],
         source_index=0,
-        digests=[hab.digest_blocks("sha256", [block], lambda offset, length: image.data[offset : offset + length])],
+        digests=[hab.digest_blocks("sha256", [block], [hab.File.of(image.data)])],
         fuse_value=pki.fuse_value,
         now=datetime.now(UTC),
     )

@@ -268,25 +268,23 @@ class _Job:
 
     def _check_layout(self) -> None:
         try:
-            with self._artifact() as read:
-                self._layout = hab.check_layout(
-                    self._blocks, self.request.artifact_size, read, require_ivt=self._rules.require_ivt
-                )
+            with self._artifact() as file:
+                self._layout = hab.check_layout(self._blocks, [file], require_ivt=self._rules.require_ivt)
         except hab.HabError as error:
             raise Refused(f"csf: {error}", line=self._plan.blocks_line) from None
 
     def digests(self) -> list[bytes]:
         """The digest of what each [Authenticate Data] covers, by the description's own hash algorithm."""
         algorithm = self._plan.hash_algorithm
-        with self._artifact() as read:
-            return [hab.digest_blocks(algorithm, blocks, read) for blocks in self._blocks]
+        with self._artifact() as file:
+            return [hab.digest_blocks(algorithm, blocks, [file]) for blocks in self._blocks]
 
     @contextmanager
-    def _artifact(self) -> Iterator[Callable[[int, int], bytes]]:
+    def _artifact(self) -> Iterator[hab.File]:
         try:
             with self.request.artifact.open("rb", buffering=0) as file:
                 descriptor = file.fileno()
-                yield lambda offset, length: os.pread(descriptor, length, offset)
+                yield hab.File(self.request.artifact_size, lambda offset, length: os.pread(descriptor, length, offset))
         except OSError as error:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 

@@ -88,7 +88,7 @@ def proven(blob: bytes, pki: TrialPki, data: bytes, *commands: Sequence[hab.Bloc
         srk_table=pki.srk_table,
         expected_blocks=commands,
         source_index=srk - 1,
-        digests=[hab.digest_blocks("sha256", one, lambda at, size: data[at : at + size]) for one in commands],
+        digests=[hab.digest_blocks("sha256", one, [hab.File.of(data)]) for one in commands],
         fuse_value=pki.fuse_value,
     )
 

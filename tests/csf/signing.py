@@ -105,8 +105,7 @@ class Signer:
             expected_blocks=blocks,
             source_index=planned.source_index,
             digests=[
-                hab.digest_blocks(planned.hash_algorithm, command, lambda start, size: artifact.data[start:][:size])
-                for command in blocks
+                hab.digest_blocks(planned.hash_algorithm, command, [hab.File.of(artifact.data)]) for command in blocks
             ],
         )
         return Signature(planned, hab.CsfBlob.parse(blob), verified)

@@ -20,13 +20,17 @@ WHOLE = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
 LOAD = 0x40480000
 
 
-class File:
+class Counting:
     """A file to read from, which counts how often and how much it is read."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.reads = 0
         self.bytes_read = 0
+
+    @property
+    def files(self) -> list[hab.File]:
+        return [hab.File(len(self.data), self)]
 
     def __call__(self, offset: int, length: int) -> bytes:
         assert offset >= 0
@@ -38,7 +42,7 @@ class File:
 
 
 def layout(data: bytes, *commands: Sequence[hab.Block], require_ivt: bool = True) -> hab.Layout:
-    return hab.check_layout(commands, len(data), File(data), require_ivt=require_ivt)
+    return hab.check_layout(commands, [hab.File.of(data)], require_ivt=require_ivt)
 
 
 def refused(check: str, data: bytes, *commands: Sequence[hab.Block], require_ivt: bool = True) -> str:
@@ -49,8 +53,15 @@ def refused(check: str, data: bytes, *commands: Sequence[hab.Block], require_ivt
     return str(error.value)
 
 
-def ivt(self_address: int, csf: int, *, boot_data: int = 0, dcd: int = 0, version: int = 0x41) -> bytes:
-    return bytes([0xD1, 0, 0x20, version]) + struct.pack("<7I", LOAD, 0, dcd, boot_data, self_address, csf, 0)
+def ivt(
+    self_address: int, csf: int, *, boot_data: int = 0, dcd: int = 0, version: int = 0x41, entry: int = LOAD
+) -> bytes:
+    return bytes([0xD1, 0, 0x20, version]) + struct.pack("<7I", entry, 0, dcd, boot_data, self_address, csf, 0)
+
+
+def with_boot_data(data: bytes, start: int, length: int) -> bytes:
+    """The trial image, or one like it, whose boot data say this."""
+    return data[:0x20] + struct.pack("<2I", start, length) + data[0x28:]
 
 
 def kernel(size: int, room: int, **changes: int) -> tuple[bytes, hab.Block]:
@@ -61,7 +72,7 @@ def kernel(size: int, room: int, **changes: int) -> tuple[bytes, hab.Block]:
 
 def test_an_ivt_at_the_start_of_a_block_is_found() -> None:
     """An SPL's, with the addresses it holds."""
-    (found,) = hab.find_ivts([WHOLE], File(IMAGE.data))
+    (found,) = hab.find_ivts([WHOLE], [hab.File.of(IMAGE.data)])
     assert found == hab.Ivt(0, 0x7E1000, 0, 0x7E0FE0, 0x7E0FC0, 0x7E0FC0 + 0x2000)
     assert found.offset_of(found.csf) == 0x2000
     assert found.offset_of(0x7E0000) == -0xFC0
@@ -70,7 +81,7 @@ def test_an_ivt_at_the_start_of_a_block_is_found() -> None:
 def test_an_ivt_at_the_end_of_a_block_is_found() -> None:
     """A kernel's or a FIT's."""
     data, block = kernel(0x1000, 0x2000)
-    (found,) = hab.find_ivts([block], File(data))
+    (found,) = hab.find_ivts([block], [hab.File.of(data)])
     assert found.offset == 0x1000
 
 
@@ -140,9 +151,11 @@ def test_overlapping_blocks_are_refused() -> None:
 
 
 def test_the_same_bytes_may_be_signed_for_two_places() -> None:
-    """A DCD is, where serial download puts it."""
+    """A FIT's parts may be, for what U-Boot does with them; what the ROM loads has one place."""
+    data, block = kernel(0x1000, 0x2000)
+    assert layout(data, [block, hab.Block(0x910000, 0xFFF, 0x10)]).ivts
     first = hab.Block(0x7E0FC0, 0, 0x1000)
-    assert layout(IMAGE.data, [first, hab.Block(0x910000, 0xFFF, 0x10)]).room == 0x2000
+    assert "0x910000 0xfff 0x10 is outside" in refused("blocks", IMAGE.data, [first, hab.Block(0x910000, 0xFFF, 0x10)])
 
 
 def test_neighbours_do_not_overlap() -> None:
@@ -222,23 +235,23 @@ def test_a_file_that_ends_early_is_told_so() -> None:
             return kept[offset : offset + length]
 
         with suppress(hab.HabError):
-            hab.check_layout([[block]], len(data), read)
+            hab.check_layout([[block]], [hab.File(len(data), read)])
         if 0x100 < cut < 0x104:
             with pytest.raises(hab.FormatError, match="the file ends early") as error:
-                hab.check_layout([[block]], len(data), read)
+                hab.check_layout([[block]], [hab.File(len(data), read)])
             assert error.value.offset == cut
 
 
 def test_an_ivt_inside_a_block_is_found_where_none_is_at_an_end() -> None:
     """At the places where boot devices have it, if it fits the block; barebox's blocks are like that."""
-    data = bytes(0x400) + IMAGE.data
+    data = bytes(0x400) + with_boot_data(IMAGE.data, IMAGE.address - 0x400, 0x4400)
     block = hab.Block(IMAGE.address - 0x400, 0, 0x400 + IMAGE.signed_size)
-    (found,) = hab.find_ivts([block], File(data))
+    (found,) = hab.find_ivts([block], [hab.File.of(data)])
     assert found.offset == 0x400
     assert layout(data, [block]).room == 0x2000
     assert "puts it at 0x7e0fc4" in refused("ivt", data, [hab.Block(block.address + 4, 0, block.length)])
-    assert not hab.find_ivts([hab.Block(block.address, 0, 0x41F)], File(data))
-    assert not hab.find_ivts([hab.Block(IMAGE.address - 0x3FF, 1, 0x2000)], File(bytes(0x401) + IMAGE.data))
+    assert not hab.find_ivts([hab.Block(block.address, 0, 0x41F)], [hab.File.of(data)])
+    assert not hab.find_ivts([hab.Block(IMAGE.address - 0x3FF, 1, 0x2000)], [hab.File.of(bytes(0x401) + IMAGE.data)])
 
 
 def test_no_ivt_is_looked_for_inside_where_one_is_at_an_end() -> None:
@@ -246,8 +259,8 @@ def test_no_ivt_is_looked_for_inside_where_one_is_at_an_end() -> None:
     inner, block = kernel(0x1000, 0x2000)
     data = inner + ivt(LOAD + len(inner), LOAD + len(inner) + 0x20)
     outer = hab.Block(LOAD, 0, len(data))
-    assert [one.offset for one in hab.find_ivts([outer], File(data))] == [len(inner)]
-    assert [one.offset for one in hab.find_ivts([block], File(data))] == [0x1000]
+    assert [one.offset for one in hab.find_ivts([outer], [hab.File.of(data)])] == [len(inner)]
+    assert [one.offset for one in hab.find_ivts([block], [hab.File.of(data)])] == [0x1000]
     assert layout(data, [outer]).room is None
 
 
@@ -257,10 +270,7 @@ def test_the_room_ends_at_the_file_at_the_next_block_or_at_the_boot_data() -> No
     assert layout(data, [block]).room == 0x2000
     assert layout(data, [block, hab.Block(0x900000, 0x1820, 0x40)]).room == 0x800
     assert layout(IMAGE.data + bytes(0x1000), [WHOLE]).room == 0x2000
-    more = IMAGE.data[:0x24] + struct.pack("<I", 0x2800) + IMAGE.data[0x28:]
-    assert layout(more, [WHOLE]).room == 0x800
-    uncounted = IMAGE.data[:0x24] + struct.pack("<I", 0x2000) + IMAGE.data[0x28:]
-    assert layout(uncounted, [WHOLE]).room == 0x2000
+    assert layout(with_boot_data(IMAGE.data, IMAGE.address, 0x2800), [WHOLE]).room == 0x800
 
 
 def test_a_csf_at_the_end_of_the_file_has_any_room() -> None:
@@ -271,13 +281,13 @@ def test_a_csf_at_the_end_of_the_file_has_any_room() -> None:
 
 def test_of_several_ivts_the_largest_room_counts() -> None:
     """Which CSF is signed, nothing tells; one that is bounded by nothing takes any blob."""
-    spl = IMAGE.data
-    small, block = kernel(0x1000, 0x100)
-    both = [[WHOLE], [hab.Block(LOAD, len(spl), block.length)]]
-    found = layout(spl + small, *both)
-    assert [one.offset for one in found.ivts] == [0, len(spl) + 0x1000]
+    large, first = kernel(0x1000, 0x2000)
+    small, block = kernel(0x1000, 0x100, self_address=0x50001000, csf=0x50001020, entry=0x50000000)
+    both = [[first], [hab.Block(0x50000000, len(large), block.length)]]
+    found = layout(large + small, *both)
+    assert [one.offset for one in found.ivts] == [0x1000, len(large) + 0x1000]
     assert found.room == 0x2000
-    assert layout(spl + kernel(0x1000, 0)[0], *both).room is None
+    assert layout(large + small[:-0x100], *both).room is None
 
 
 def test_each_of_several_ivts_must_be_right() -> None:
@@ -292,16 +302,16 @@ def test_blocks_are_digested_in_pieces() -> None:
     blocks = [hab.Block(0, 0x1000, 0x234), hab.Block(0, 0, 0x1000), hab.Block(0, 0x3FFF, 1)]
     data = b"".join(IMAGE.data[block.offset : block.end] for block in blocks)
     for chunk in (1, 0x100, 1 << 20):
-        file = File(IMAGE.data)
-        assert hab.digest_blocks("sha256", blocks, file, chunk) == hashlib.sha256(data).digest()
+        file = Counting(IMAGE.data)
+        assert hab.digest_blocks("sha256", blocks, file.files, chunk) == hashlib.sha256(data).digest()
         assert file.bytes_read == len(data)
-    assert hab.digest_blocks("sha512", blocks, File(IMAGE.data)) == hashlib.sha512(data).digest()
+    assert hab.digest_blocks("sha512", blocks, [hab.File.of(IMAGE.data)]) == hashlib.sha512(data).digest()
 
 
 def test_a_file_that_ends_inside_a_block_has_no_digest() -> None:
     """As when it is cut while it is read."""
     with pytest.raises(hab.FormatError, match="ends inside the block 0x10 0x3ff0 0x20"):
-        hab.digest_blocks("sha256", [hab.Block(0x10, 0x3FF0, 0x20)], File(IMAGE.data))
+        hab.digest_blocks("sha256", [hab.Block(0x10, 0x3FF0, 0x20)], [hab.File.of(IMAGE.data)])
 
 
 word = st.one_of(st.integers(0, 0x4100), st.integers(0, (1 << 32) - 1), st.sampled_from([LOAD, IMAGE.address]))
@@ -324,9 +334,9 @@ def test_any_file_and_blocks_raise_nothing_but_habs_errors(
     data = head + b"\xd1\0\x20\x41" + struct.pack("<7I", *words) + tail
     inside = hab.Block(words[4] % (1 << 31), len(head), 32)
     for tried in (commands, [*commands, [inside]], [[inside]]):
-        file = File(data)
+        file = Counting(data)
         with suppress(hab.HabError):
-            hab.check_room(hab.check_layout(tried, len(data), file, require_ivt=require_ivt), 0x1000)
+            hab.check_room(hab.check_layout(tried, file.files, require_ivt=require_ivt), 0x1000)
         blocks = sum(len(command) for command in tried)
         assert file.reads <= 9 * blocks + 40
         assert file.bytes_read <= 32 * file.reads
@@ -336,7 +346,7 @@ def test_many_blocks_take_few_reads() -> None:
     """Each is read at its start and its end, and a few places besides; there is no search through the file."""
     size = 64 << 10
     blocks = [hab.Block(0x1000000 + at, at, 64) for at in range(0, size, 64)]
-    file = File(bytes(size))
+    file = Counting(bytes(size))
     with pytest.raises(hab.VerificationError, match="no block covers an IVT"):
-        hab.check_layout([blocks], size, file)
+        hab.check_layout([blocks], file.files)
     assert file.reads <= 2 * len(blocks) + 40

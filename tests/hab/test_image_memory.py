@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from digsigd import hab
-from tests.hab.test_image_layout import IMAGE, LOAD, WHOLE, kernel, layout, refused
+from tests.hab.test_image_layout import IMAGE, LOAD, WHOLE, kernel, layout, refused, with_boot_data
 
 
 def test_an_entry_point_that_no_block_covers_is_refused() -> None:
@@ -39,8 +39,85 @@ def test_a_block_that_is_not_what_the_rom_loads_is_refused() -> None:
     assert says.endswith("that stands at 0x100 in the file")
     refused("blocks", IMAGE.data, [head], [hab.Block(IMAGE.address - 0xFF, 0x100, 0x100)])
     refused("blocks", IMAGE.data, [head], [hab.Block(IMAGE.address + 0x3FFF, 0x100, 0x100)])
-    for address in (IMAGE.address - 0x100, IMAGE.address + 0x4000, 0x920000):
-        assert layout(IMAGE.data, [head, hab.Block(address, 0x200, 0x100)]).room == 0x2000
+    for address in (IMAGE.address - 0x100, IMAGE.address + 0x4000, IMAGE.address + 0x3F01, 0x920000):
+        says = refused("blocks", IMAGE.data, [head, hab.Block(address, 0x200, 0x100)])
+        assert "the boot data at 0x20 in the file have the ROM load 0x7e0fc0 to 0x7e4fc0, and the block" in says
+        assert "is outside of that" in says
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "says"),
+    [
+        (0, 0, "the block 0x7e0fc0 0x0 0x2000 is outside"),
+        (0, 0x30, "the block 0x7e0fc0 0x0 0x2000 is outside"),
+        (0, 0x1000, "the block 0x7e0fc0 0x0 0x2000 is outside"),
+        (0, 0x2000, "has its CSF at 0x7e2fc0: it would not be loaded whole"),
+        (0, 0x2200, "has its CSF at 0x7e2fc0: it would not be loaded whole"),
+        (0, 0x23FF, "has its CSF at 0x7e2fc0: it would not be loaded whole"),
+        (4, 0x4000, "and the IVT at 0x0 is for 0x7e0fc0: it stands at the start, or 0x100, 0x400, 0x1000 behind it"),
+        (-4, 0x4000, "and the IVT at 0x0 is for 0x7e0fc0: it stands at the start"),
+        (-0x2000, 0x8000, "and the IVT at 0x0 is for 0x7e0fc0: it stands at the start"),
+        (0x1000000, 0x4000, "and the IVT at 0x0 is for 0x7e0fc0: it stands at the start"),
+    ],
+)
+def test_boot_data_that_do_not_load_all_of_it_are_refused(start: int, length: int, says: str) -> None:
+    """The blocks, and the CSF behind them, from a start that a boot device has."""
+    data = with_boot_data(IMAGE.data, IMAGE.address + start, length)
+    told = refused("blocks", data, [WHOLE])
+    assert "boot data" in told
+    assert says in told
+
+
+def test_boot_data_may_count_what_boot_devices_have_before_the_ivt() -> None:
+    """And must leave as much more for the CSF."""
+    for before in (0, 0x100, 0x400, 0x1000):
+        assert layout(with_boot_data(IMAGE.data, IMAGE.address - before, 0x2400 + before), [WHOLE]).room == 0x400
+        assert "not be loaded whole" in refused(
+            "blocks", with_boot_data(IMAGE.data, IMAGE.address - before, 0x23FF + before), [WHOLE]
+        )
+
+
+@pytest.mark.parametrize("csf", [IMAGE.address - 0x100, IMAGE.address + 0x3C01, IMAGE.address + 0x4000])
+def test_a_csf_outside_of_what_the_rom_loads_is_refused(csf: int) -> None:
+    """HABv4 API, 3.4: it lies within the image bounds."""
+    data = b"\0" * 0x400 + IMAGE.data[:0x18] + struct.pack("<I", csf) + IMAGE.data[0x1C:]
+    block = hab.Block(IMAGE.address, 0x400, 0x2000)
+    assert "has its CSF at" in refused("blocks", data, [block])
+
+
+def test_a_csf_that_the_rom_runs_is_for_nothing_that_is_loaded_later() -> None:
+    """SPL and FIT under one CSF: DRAM does not work yet."""
+    data, block = kernel(0x1000, 0x2000)
+    second = hab.Block(LOAD, len(IMAGE.data), block.length)
+    for commands in ([[WHOLE, second]], [[WHOLE], [second]], [[second], [WHOLE]]):
+        assert "signed by a CSF of its own" in refused("blocks", IMAGE.data + data, *commands)
+
+
+def test_a_block_of_another_file_is_not_in_what_the_rom_loads() -> None:
+    """Unless it is the DCD of serial download: the ROM reads one image."""
+    dcd = bytes([0xD2, 0, 0x30, 0x41]).ljust(0x30, b"\x01")
+    files = [hab.File.of(IMAGE.data), hab.File.of(dcd)]
+    whole = hab.Block(IMAGE.address, 0, 0x2000)
+    assert hab.check_layout([[whole], [hab.Block(0x910000, 0, 0x30, 1)]], files).room == 0x2000
+    short = hab.Block(IMAGE.address, 0, 0x1000)
+    for address in (IMAGE.address + 0x1000, 0x910000):
+        with pytest.raises(hab.VerificationError, match="blocks: "):
+            hab.check_layout([[short], [hab.Block(address, 0, 0x20, 1)]], files)
+
+
+def test_a_later_stage_may_have_several_files() -> None:
+    """A kernel and its device tree, each loaded to its place, under the kernel's CSF."""
+    data, block = kernel(0x1000, 0)
+    files = [hab.File.of(data), hab.File.of(bytes(0x800))]
+    tree = hab.Block(0x48000000, 0, 0x800, 1)
+    assert hab.check_layout([[block, tree]], files) == hab.check_layout([[block], [tree]], files)
+    assert hab.check_layout([[tree, block]], files).ivts == (hab.Ivt(0x1000, LOAD, 0, 0, LOAD + 0x1000, LOAD + 0x1020),)
+    swapped = [hab.Block(b.address, b.offset, b.length, 1 - b.file) for b in (block, tree)]
+    assert hab.check_layout([swapped], files[::-1]).ivts[0].file == 1
+    with pytest.raises(hab.VerificationError, match="ends at 0x801, the file at 0x800"):
+        hab.check_layout([[block, hab.Block(0x48000000, 1, 0x800, 1)]], files)
+    with pytest.raises(hab.VerificationError, match="overlap in memory"):
+        hab.check_layout([[block, hab.Block(LOAD + 0x1000, 0, 0x800, 1)]], files)
 
 
 def test_boot_data_longer_than_the_file_tells_nothing_of_what_is_behind_it() -> None:
@@ -73,22 +150,31 @@ def test_a_block_over_the_csf_in_memory_is_refused() -> None:
 def test_of_several_ivts_one_must_fit_memory() -> None:
     """A CSF is for one of them; the parts of the other may be loaded over this one later."""
     data, block = kernel(0x1000, 0x2000)
-    second = hab.Block(LOAD, len(IMAGE.data), block.length)
-    part = hab.Block(IMAGE.address + 0x800, len(IMAGE.data) + 0x1800, 0x100)
-    head = hab.Block(IMAGE.address, 0, 0x100)
-    assert len(layout(IMAGE.data + data, [head], [second, part]).ivts) == 2
-    over_both = hab.Block(LOAD + 0x1020, len(IMAGE.data) + 0x1800, 0x100)
-    assert "is not what the ROM loads" in refused("blocks", IMAGE.data + data, [head, second], [part], [over_both])
+    other, _ = kernel(0x1000, 0x2000, self_address=0x50001000, csf=0x50001020, entry=0x50000000)
+    second = hab.Block(0x50000000, len(data), block.length)
+    over_one = hab.Block(LOAD + 0x1020, len(data) + 0x1800, 0x100)
+    assert len(layout(data + other, [block], [second, over_one]).ivts) == 2
+    over_both = hab.Block(0x50001020, len(data) + 0x1900, 0x100)
+    assert "where the IVT at 0x1000 has its CSF" in refused(
+        "blocks", data + other, [block, second], [over_one], [over_both]
+    )
 
 
-def test_a_dcd_for_serial_download_may_be_loaded_over() -> None:
-    """The image comes after it; other bytes there are refused."""
+def test_a_dcd_for_serial_download_stands_where_nothing_else_is_loaded() -> None:
+    """One memory cannot hold it and the image, or the CSF; other bytes than a DCD are refused there."""
     dcd = bytes([0xD2, 0, 0x30, 0x41]).ljust(0x30, b"\x01")
     data = IMAGE.data[:0x100] + dcd + IMAGE.data[0x130:]
-    there = hab.Block(IMAGE.address + 0x1000, 0x100, 0x30)
-    assert layout(data, [hab.Block(IMAGE.address, 0, 0x800)], [there]).room == 0x2000
-    for changed in (b"\xd1" + dcd[1:], dcd[:2] + b"\x2f" + dcd[3:]):
-        refused("blocks", data[:0x100] + changed + data[0x130:], [hab.Block(IMAGE.address, 0, 0x800)], [there])
+    image = hab.Block(IMAGE.address, 0, 0x800)
+    for address in (0x910000, IMAGE.address - 0x30, IMAGE.address + 0x4000):
+        there = hab.Block(address, 0x100, 0x30)
+        assert layout(data, [image], [there]).room
+        for changed in (b"\xd1" + dcd[1:], dcd[:2] + b"\x2f" + dcd[3:]):
+            refused("blocks", data[:0x100] + changed + data[0x130:], [image], [there])
+    for address in (IMAGE.address - 0x2F, IMAGE.address + 0x1000, IMAGE.address + 0x3FFF):
+        says = refused("blocks", data, [image], [hab.Block(address, 0x100, 0x30)])
+        assert "is a DCD at" in says
+        assert "One memory cannot hold both" in says
+    assert layout(data, [image], [hab.Block(IMAGE.address + 0x100, 0x100, 0x30)]).room == 0x2000
 
 
 def test_boot_data_that_no_block_covers_is_refused() -> None:

@@ -129,7 +129,10 @@ REAL = {
     "U-Boot and the DCD of serial download, two commands": u_boot(U_BOOT, SIZE, [[(U_BOOT, 0, SIZE)], [SERIAL_DCD]]),
     "U-Boot and the DCD of serial download, one command": u_boot(U_BOOT, SIZE, [[(U_BOOT, 0, SIZE), SERIAL_DCD]]),
     "the DCD of serial download first": u_boot(U_BOOT, SIZE, [[SERIAL_DCD, (U_BOOT, 0, SIZE)]], dcd=False),
-    "an SPL loaded over the DCD of serial download": u_boot(0x907400, 0xE000, [[(0x907400, 0, 0xE000)], [SERIAL_DCD]]),
+    "a small SPL below the DCD of serial download": u_boot(0x907400, 0x6C00, [[(0x907400, 0, 0x6C00)], [SERIAL_DCD]]),
+    "the DCD of serial download where the boot data begin": u_boot(
+        0x907400, 0xE000, [[(0x907400, 0, 0xE000)], [(0x907000, 0x2C, DCD_SIZE)]], dcd=False
+    ),
     "i.MX7ULP, DCD just before the IVT": u_boot(
         0x2F010400, 0x21C00, [[(0x2F010000, 0x2C, DCD_SIZE)], [(0x2F010400, 0, 0x21C00)]], dcd=False
     ),
@@ -154,6 +157,6 @@ def test_what_boards_boot_is_right(name: str) -> None:
     """The IVT is found, and the room for the CSF is what the tool leaves, None where the CSF goes to the file's end."""
     real = REAL[name]
     blocks = [[hab.Block(*block) for block in command] for command in real.commands]
-    found = hab.check_layout(blocks, len(real.data), lambda start, size: real.data[start : start + size])
+    found = hab.check_layout(blocks, [hab.File.of(real.data)])
     assert len(found.ivts) == 1
     assert found.room == real.room

@@ -63,7 +63,7 @@ def check(data: bytes, found: Plan) -> None:
         assert part.csf_offset == part.ivt.offset_of(part.ivt.csf)
         assert hab.Ivt.parse(whole[part.ivt.offset : part.ivt.offset + 0x20], part.ivt.offset) == part.ivt
         # The server's own check, with the room that it allows the CSF.
-        layout = hab.check_layout([part.blocks], len(whole), lambda start, size: whole[start : start + size])
+        layout = hab.check_layout([part.blocks], [hab.File.of(whole)])
         assert layout.room is None or layout.room >= part.csf_room
         for block in part.blocks:
             assert not (block.offset < part.csf_offset + part.csf_room and part.csf_offset < block.end)

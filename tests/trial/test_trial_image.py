@@ -14,7 +14,7 @@ def test_an_image_of_any_size_has_a_good_layout(size: int) -> None:
     image = TrialImage.of_size(size)
     assert len(image.data) == size
     block = hab.Block(image.address, 0, image.signed_size)
-    layout = hab.check_layout([[block]], size, lambda offset, length: image.data[offset : offset + length])
+    layout = hab.check_layout([[block]], [hab.File.of(image.data)])
     (ivt,) = layout.ivts
     assert (ivt.offset, ivt.self_address, ivt.entry) == (0, image.address, image.address + 0x40)
     assert layout.room == 0x2000 == size - image.signed_size
