@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
+from digsigd.cli.soc import add_soc_argument, check_keys
 
 if TYPE_CHECKING:
     from digsigd.pki import KeyKind, Pki
@@ -57,13 +58,13 @@ _NEXT = """\
      to the key store of the signing host, as ${{KEYFILE_URI}}/${{machine}}/imxsign/{name}
   2. {keep} Whoever has the keys signs for your boards; without them, nobody ever does.
   3. Sign an image with `digsign sign`, and boot it on an open board: `hab_status` must show no events.
-  4. Only then burn the fuses. `digsign fuses {table}`
+  4. Only then burn the fuses. `digsign fuses {table} --soc {soc}`
      has the words, and what to look at before and after.
 """
 _ECDSA = """\
 
-ECDSA needs a boot ROM with HAB 4.5 or later, which not every i.MX 8M has. See the security reference manual of the
-chip, and do not leave out step 3.
+ECDSA needs a boot ROM with HAB 4.5 or later, which few chips have. With --soc, keys are made only for a chip that is
+known to take them. See the security reference manual of the chip, and do not leave out step 3.
 """
 
 
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write only the key tarball, without a folder; the CA's private key is then kept nowhere",
     )  # fmt: skip
     new.add_argument("--kind", choices=_KINDS, help="what keys: rsa4096 if not said, rsa2048 with --trial")
+    add_soc_argument(new, "make only keys that the boot ROM of this chip takes, such as imx6ull or imx8mp")
     new.add_argument("--srks", type=int, choices=(1, 2, 3, 4), default=4, help="how many SRKs (default: 4)")
     authority = new.add_mutually_exclusive_group()
     authority.add_argument(
@@ -123,6 +125,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     phrase = _pass_phrase(options.pass_file)
     kind: KeyKind = options.kind or ("rsa2048" if options.trial else "rsa4096")
     prefix = " ".join(part for part in ("TRIAL" if options.trial else "", options.name or "") if part)
+    if options.soc is not None:
+        check_keys(options.soc, ecdsa=kind.startswith("p"), fast_auth=options.fast_auth)
     count = 1 + options.srks * (1 if options.fast_auth else 3)
     console.tell(f"digsign: making {count} keys ({kind})")
     pki = Pki.make(
@@ -328,8 +332,9 @@ def _explain(options: argparse.Namespace, pki: Pki, target: Path, console: Conso
     if options.trial:
         _say(console, _TRIAL)
     console.say("Next:")
-    _say(console, _NEXT.format(tarball=tarball, table=table, keep=keep, name=TARBALL))
-    if pki.kind.startswith("p"):
+    soc = options.soc.name if options.soc is not None else "CHIP"
+    _say(console, _NEXT.format(tarball=tarball, table=table, keep=keep, name=TARBALL, soc=soc))
+    if pki.kind.startswith("p") and options.soc is None:
         _say(console, _ECDSA)
 
 

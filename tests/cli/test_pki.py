@@ -407,7 +407,7 @@ def test_it_says_what_comes_next(digsign: Digsign, tmp_path: Path, target: Path)
     out = digsign("pki", "new", target, "--kind", "p256", "--srks", "1").out
     assert "keys/CA1_sha256_secp256r1_v3_ca_key.pem, and is in no tarball" in out
     assert f"{target}/{TARBALL}" in out
-    assert f"digsign fuses {target}/crts/SRK_1_table.bin" in out
+    assert f"digsign fuses {target}/crts/SRK_1_table.bin --soc CHIP" in out
     assert out.index("hab_status") < out.index("burn the fuses")
     assert "HAB 4.5" in out
     tarball = tmp_path / "keys.tar.gz"
@@ -415,6 +415,45 @@ def test_it_says_what_comes_next(digsign: Digsign, tmp_path: Path, target: Path)
     assert "private key of the CA was kept nowhere" in out
     assert f"digsign fuses {tarball}" in out
     assert "HAB 4.5" not in out
+
+
+@pytest.mark.parametrize(("soc", "more", "says"), [
+    ("imx8mm", ("--kind", "p256"), "takes no ECDSA keys: it has HAB 4.3, and they need 4.5"),
+    ("imx6ull", ("--kind", "p384"), "takes no ECDSA keys"),
+    ("imx8mn", ("--kind", "p521"), "not confirmed: NXP's documents name the i.MX 8M Plus only"),
+    ("rt1176", ("--kind", "p256"), "not confirmed"),
+    ("imx6q", ("--fast-auth",), "not every i.MX 6Quad takes SRKs that sign images themselves"),
+    ("imx6dl", ("--fast-auth",), "it has HAB 4.1.1, and 4.2.7 from silicon 1.4, and that needs 4.1.2"),
+    ("imx6ulz", ("--fast-auth",), "version of HAB of i.MX 6ULZ is not confirmed"),
+])  # fmt: skip
+def test_keys_that_the_rom_does_not_take_are_not_made(
+    digsign: Digsign, target: Path, soc: str, more: tuple[str, ...], says: str
+) -> None:
+    """Nor those that nobody knows for certain that it takes; the reason is said."""
+    ended = digsign("pki", "new", target, "--soc", soc, *more)
+    assert ended.code == 1
+    assert says in ended.err
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(("soc", "more"), [
+    ("imx8mp", ("--kind", "p256")), ("imx6q", ("--kind", "rsa2048")), ("imx7d", ("--kind", "rsa2048", "--fast-auth")),
+])  # fmt: skip
+def test_keys_that_the_rom_takes_are_made(digsign: Digsign, target: Path, soc: str, more: tuple[str, ...]) -> None:
+    """And the next commands name the chip."""
+    ended = digsign("pki", "new", target, "--soc", soc, "--srks", "1", *more)
+    assert ended.code == 0, ended.err
+    assert f"SRK_1_table.bin --soc {soc}" in ended.out
+    assert "HAB 4.5" not in ended.out
+
+
+def test_no_certificate_has_an_extended_key_usage() -> None:
+    """Closed boards have refused such certificates."""
+    made = Pki.make("p256", Validity.of_years(1), Protection("a pass phrase"), srks=1)
+    for certificate in certificates({**made.files, **made.ca_files}).values():
+        names = {type(extension.value) for extension in certificate.extensions}
+        assert x509.BasicConstraints in names
+        assert x509.ExtendedKeyUsage not in names
 
 
 def test_keys_that_are_not_their_certificates_are_never_written() -> None:
