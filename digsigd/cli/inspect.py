@@ -13,13 +13,14 @@ from digsigd.cli.files import mapped
 from digsigd.cli.inspect_tree import Part, show
 
 HELP = """Show what a file is: an image (IVTs, boot data, DCD, CSFs, FITs), a CSF blob, an SRK table or fuse file, a key
-tarball, a certificate, or a CSF description. What it is is found in it, not in its name. Private keys and pass
-phrases are never shown. Nothing is judged here: `digsign verify` does that.
+tarball, a certificate, a CSF description, or what is of AHAB and not of HAB. What it is is found in it, not in its
+name. Private keys and pass phrases are never shown. Nothing is judged here: `digsign verify` does that.
 
 The exit code is 1 where something in it is damaged; what can be read is shown all the same.
 """
 # More than any of the small things has: SRK tables tell their size in 16 bits, tarballs have some 100 KiB.
 _LARGEST_SMALL = 32 << 20
+LARGEST_TABLE = 1 << 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +54,14 @@ def inspect(data: mmap.mmap | bytes) -> Part | None:
 
 
 def _inspect(data: mmap.mmap | bytes) -> Part | None:
-    from digsigd.cli import inspect_csf, inspect_image, inspect_keys, inspect_tarball, inspect_text
+    from digsigd.cli import inspect_ahab, inspect_csf, inspect_image, inspect_keys, inspect_tarball, inspect_text
     from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 
     head = data[:4096]
     if looks_like_ivt(head[:IVT_SIZE]) or head[:4] == inspect_image.FDT_MAGIC or head[0x38:0x3C] == b"ARM\x64":
         return inspect_image.describe_image(data)
+    if (found := inspect_ahab.describe_containers(data)) is not None:
+        return found
     if len(data) == 32:
         return inspect_keys.describe_fuses(data[:])
     if len(data) <= _LARGEST_SMALL:
@@ -68,6 +71,8 @@ def _inspect(data: mmap.mmap | bytes) -> Part | None:
             return inspect_csf.describe_csf(data[:])
         if len(head) >= 4 and head[3] & 0xF0 == 0x40 and head[0] == 0xD7:
             return inspect_keys.describe_table(data[:])
+        if (found := inspect_ahab.describe_srk_table(data[:LARGEST_TABLE])) is not None:
+            return found
         if inspect_text.is_description(head):
             return inspect_text.describe_description(data[: inspect_text.LARGEST + 1])
         if data.find(b"-----BEGIN ", 0, inspect_keys.LARGEST_PEM) >= 0 and b"\0" not in head:

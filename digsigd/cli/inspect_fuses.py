@@ -43,6 +43,7 @@ def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
     from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 
     head = data[:512]
+    _refuse_ahab(data)
     if looks_like_ivt(head[:IVT_SIZE]):
         return _of_image(data)
     if len(data) in {_BYTES, _SPREAD} and (value := fuse_file(data[:])) is not None:
@@ -60,6 +61,14 @@ def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
     return _of_image(data)
 
 
+def _refuse_ahab(data: mmap.mmap | bytes) -> None:
+    from digsigd.image.ahab import CHIPS, containers, srk_table
+
+    what = "an SRK table" if srk_table(data[: 1 << 16]) is not None else "an image" if containers(data) else None
+    if what is not None:
+        raise NoFuseValueError(f"it is {what} of AHAB ({CHIPS}), whose fuses are others than HAB's")
+
+
 def _of_tarball(data: mmap.mmap | bytes) -> list[FuseValue]:
     from digsigd.cli.inspect_tarball import MOST_UNPACKED, tables_in
     from digsigd.errors import BadTarball
@@ -68,10 +77,13 @@ def _of_tarball(data: mmap.mmap | bytes) -> list[FuseValue]:
     if len(data) > MOST_UNPACKED:
         raise NoFuseValueError("it is a tarball, and larger than any with keys")
     try:
-        tables = tables_in(read_tarball(data[:], max_bytes=MOST_UNPACKED).members)
+        members = read_tarball(data[:], max_bytes=MOST_UNPACKED).members
     except BadTarball as error:
         raise NoFuseValueError(error.for_client()) from None
+    tables = tables_in(members)
     if not tables:
+        for one in members.values():
+            _refuse_ahab(one)
         raise NoFuseValueError("the tarball has no SRK table that can be read")
     return [FuseValue(name, table.fuse_value, table) for name, table in tables.items()]
 

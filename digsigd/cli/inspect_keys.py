@@ -51,6 +51,10 @@ def describe_table(data: bytes, title: str = "SRK table") -> Part:
     try:
         table = SrkTable.parse(data)
     except FormatError as error:
+        from digsigd.cli.inspect_ahab import describe_srk_table
+
+        if (other := describe_srk_table(data, title)) is not None:
+            return other
         part.damage.append(str(error))
         whole = _readable(data, error.offset)
         if whole is None:

@@ -75,6 +75,8 @@ def _whole_members(data: bytes) -> dict[str, bytes]:
 
 
 def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
+    from digsigd.image.ahab import srk_table
+
     tables, certificates = tables_in(members), _certificates(members)
     kinds = {name: _kind(name, data) for name, data in sorted(members.items())}
     kinds.update(dict.fromkeys(certificates, "certificate"))
@@ -96,7 +98,9 @@ def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
     if len(rows) > MOST_LISTED:
         part.notes.append(f"{len(rows) - MOST_LISTED} more files are not listed")
     for name in kinds:
-        if name.endswith("_table.bin") and name not in tables:
+        if srk_table(members[name]) is not None and name not in tables:
+            part.notes.append(f"{name} is an SRK table of AHAB, of no use for HAB")
+        elif name.endswith("_table.bin") and name not in tables:
             part.damage += [f"{name}: {error}" for error in describe_table(members[name]).damage]
         elif name.endswith(("_crt.pem", "_crt.der")) and name not in certificates:
             part.damage.append(f"{name} is no certificate that can be read")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from digsigd.image import ahab
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import Buffer
 
+_OTHER_BOOT = "AHAB is another secure boot than HAB: sign it with NXP's tools for AHAB."
+_LARGEST_TABLE = 1 << 16
 _UNPACK = "Unpack it: HAB checks what is in memory."
 _SEEN = (
     (
@@ -26,16 +29,22 @@ _SEEN = (
 )
 
 
+def of_ahab(found: tuple[ahab.Container, ...]) -> ImageError:
+    """The error for an image of a chip with AHAB."""
+    where = ", ".join(f"{one.offset:#x}" for one in found)
+    return ImageError(f"there are containers of AHAB ({ahab.CHIPS}) at {where}: no image for HAB", hint=_OTHER_BOOT)
+
+
 def stranger(data: Buffer, place: int) -> ImageError:
     """The error for a file that has something unknown here."""
+    one = ahab.read(data, place)
+    if found := ahab.containers(data) or ((one,) if one is not None else ()):
+        return of_ahab(found)
+    if ahab.srk_table(data[place : place + _LARGEST_TABLE]) is not None:
+        return ImageError(f"at {place:#x} there is an SRK table of AHAB ({ahab.CHIPS})", hint=_OTHER_BOOT)
     for offset, magic, name, hint in _SEEN:
         if data[place + offset : place + offset + len(magic)] == magic:
             return ImageError(f"at {place:#x} there is {name}, which is not signed for HAB", hint=hint)
-    if data[place + 3 : place + 4] == b"\x87" and data[place : place + 1] in (b"\0", b"\x02"):
-        return ImageError(
-            f"at {place:#x} there is a container of AHAB (i.MX 8QXP, 8ULP, 9), which has no HAB",
-            hint="Sign it with NXP's tools for AHAB.",
-        )
     return ImageError(
         f"what is at {place:#x} is not known: {data[place : place + 16].hex(' ')}",
         hint="Known are flash.bin of imx-mkimage and of U-Boot's binman, SPL alone, a FIT (u-boot.itb), and a kernel"

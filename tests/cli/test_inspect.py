@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -33,6 +32,7 @@ from digsigd.image.layouts import plan
 from digsigd.pki import pack
 from digsigd.trial import TrialImage, TrialPki
 from digsigd.trial.pki import KeyKind
+from tests.cli.inspecting import Inspect, damage, notes, parts
 from tests.cli.running import Digsign
 from tests.conftest import CST_VERSIONS
 from tests.hab.blobs import IMAGE, KINDS, SRKS, Signing, changed_at
@@ -40,28 +40,6 @@ from tests.image import golden
 
 both_versions = pytest.mark.parametrize("version", CST_VERSIONS)
 both_ways = pytest.mark.parametrize("fast", [False, True], ids=["csf-and-img-keys", "fast"])
-
-
-class Inspect:
-    """Inspects bytes as a file, by the command; `values` is what it tells machines."""
-
-    def __init__(self, digsign: Digsign, folder: Path) -> None:
-        self.digsign = digsign
-        self.path = folder / "file"
-
-    def __call__(self, data: bytes, *, code: int = 0) -> str:
-        self.path.write_bytes(data)
-        ended = self.digsign("inspect", self.path)
-        assert ended.code == code, ended.out + ended.err
-        return ended.out + ended.err
-
-    def values(self, data: bytes, *, code: int = 0) -> dict[str, Any]:
-        self.path.write_bytes(data)
-        ended = self.digsign("inspect", self.path, "--json")
-        assert ended.code == code, ended.out + ended.err
-        values: dict[str, Any] = json.loads(ended.out)
-        assert values["damaged"] is bool(code)
-        return values
 
 
 @pytest.fixture
@@ -72,21 +50,6 @@ def digsign(capsys: pytest.CaptureFixture[str]) -> Digsign:
 @pytest.fixture
 def show(digsign: Digsign, tmp_path: Path) -> Inspect:
     return Inspect(digsign, tmp_path)
-
-
-def parts(values: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """All parts of a kind, however deep."""
-    found = [values] if values["kind"] == kind else []
-    return found + [one for part in values["parts"] for one in parts(part, kind)]
-
-
-def damage(values: dict[str, Any]) -> list[str]:
-    """All of it, however deep."""
-    return [*values["damage"], *(text for part in values["parts"] for text in damage(part))]
-
-
-def notes(values: dict[str, Any]) -> str:
-    return "\n".join([*values["notes"], *(notes(part) for part in values["parts"])])
 
 
 @pytest.mark.parametrize("soc", golden.SOCS)

@@ -45,7 +45,7 @@ def at(data: bytes, offset: int, change: bytes | int) -> bytes:
         (b"\x27\x05\x19\x56" + bytes(100), "a legacy uImage"),
         (bytes(510) + b"\x55\xaa" + bytes(1000), "the image of a disk"),
         (b"\xd4\x00\x58\x43" + bytes(100), "a CSF"),
-        (b"\x00\x20\x02\x87" + bytes(100), "a container of AHAB"),
+        (b"\0\xa0\0\x87\x10" + bytes(6) + b"\1\x90" + bytes(0x83) + b"\0\x10\0\x90" + bytes(12), "containers of AHAB"),
         (b"\x1b[31mhello, here is nothing to sign" + bytes(100), "is not known: 1b 5b 33 31"),
         (bytes(0x100), "is not known"),
         (b"", "0x0 bytes"),
