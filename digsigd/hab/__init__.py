@@ -3,9 +3,10 @@
 from digsigd.hab.csf import CsfBlob, blob_length
 from digsigd.hab.errors import FormatError, HabError, VerificationError
 from digsigd.hab.ivt import Block, File, Ivt, Read, digest_blocks, find_ivts
+from digsigd.hab.keystore import InstalledCertificate
 from digsigd.hab.layout import Layout, check_layout, check_room
 from digsigd.hab.srk import SrkRecord, SrkTable, build_srk_table
-from digsigd.hab.verify import DataDigest, InstalledCertificate, Verified, subject_of, verify, wanted
+from digsigd.hab.verify import DataDigest, Verified, subject_of, verify, wanted
 
 __all__ = [
     "Block",

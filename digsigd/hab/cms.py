@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
+from digsigd.hab.certificate import Certificate
 from digsigd.hab.der import CONTEXT_0, INTEGER, NULL, OCTET_STRING, OID, SEQUENCE, SET, Element, elements, integer, take
 from digsigd.hab.errors import FormatError
 from digsigd.hab.srk import PublicKey
@@ -113,12 +113,9 @@ class CmsSignature:
         algorithm = HASHES[self.digest_algorithm]
         return verifies(key, self.signature, self.signed, algorithm, self.kind)
 
-    def names(self, certificate: x509.Certificate) -> bool:
+    def names(self, certificate: Certificate) -> bool:
         """Whether it says that it was made with this certificate's key."""
-        try:
-            return self.serial == certificate.serial_number and self.issuer == certificate.issuer.public_bytes()
-        except ValueError:
-            return False  # it has no issuer that could be read
+        return self.serial == certificate.serial and self.issuer == certificate.issuer
 
 
 def verifies(key: PublicKey, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm, kind: str) -> bool:

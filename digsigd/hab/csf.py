@@ -16,6 +16,7 @@ from digsigd.hab.errors import FormatError
 TAG_CSF = 0xD4
 TAG_CERTIFICATE = 0xD7
 TAG_SIGNATURE = 0xD8
+TAG_MAC = 0xAC
 SET, INSTALL_KEY, AUTHENTICATE, WRITE_DATA, CHECK_DATA, NOP, INIT, UNLOCK = (
     0xB1, 0xBE, 0xCA, 0xCC, 0xCF, 0xC0, 0xB4, 0xB2,
 )  # fmt: skip
@@ -29,9 +30,11 @@ NAMES = {
     INIT: "Init",
     UNLOCK: "Unlock",
 }
-SRK_TABLE, X509, CMS = 0x03, 0x09, 0xC5  # protocols: HAB_PCL_SRK, HAB_PCL_X509, HAB_PCL_CMS
-INSTALL_CSFK_FLAG = 0x02  # HAB_CMD_INS_KEY_CSF
-SET_MID = 0x01  # HAB_VAR_CFG_ITM_MID; 0x03 sets the default engine
+# Protocols: HAB_PCL_SRK, HAB_PCL_X509, HAB_PCL_CMS, and for encrypted images HAB_PCL_BLOB and HAB_PCL_AEAD.
+SRK_TABLE, X509, CMS, BLOB, AEAD = 0x03, 0x09, 0xC5, 0xBB, 0xA3
+INSTALL_ABSOLUTE_FLAG, INSTALL_CSFK_FLAG = 0x01, 0x02  # HAB_CMD_INS_KEY_ABS, HAB_CMD_INS_KEY_CSF
+# HAB_VAR_CFG_ITM_MID, which the manual leaves out and cst has, and HAB_VAR_CFG_ITM_ENG.
+SET_MID, SET_ENGINE = 0x01, 0x03
 MAX_HEADER_LENGTH = 768  # HAB_CSF_BYTES_MAX
 
 
@@ -39,7 +42,8 @@ MAX_HEADER_LENGTH = 768  # HAB_CSF_BYTES_MAX
 class InstallKey:
     """A key put into `target` of the key store, once the key in `source` has verified it.
 
-    For the SRK table `source` is the index of the SRK in the table. `flags` are the command's parameter.
+    For the SRK table `source` is the index of the SRK in the table. `flags` are the command's parameter. `data_offset`
+    is where in the blob the key is; that of a `BLOB`, the wrapped key of an encrypted image, is an address in memory.
     """
 
     offset: int
@@ -50,10 +54,18 @@ class InstallKey:
     target: int
     data_offset: int
 
+    @property
+    def outside(self) -> bool:
+        """Whether the key is not in the blob but elsewhere in memory."""
+        return self.protocol == BLOB and bool(self.flags & INSTALL_ABSOLUTE_FLAG)
+
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """A signature over blocks of memory, (address, length) each; without any, over the CSF's own commands."""
+    """A signature over blocks of memory, (address, length) each; without any, over the CSF's own commands.
+
+    By the protocol `AEAD` it is no signature: blocks are decrypted in place and checked by a MAC ("Decrypt Data").
+    """
 
     offset: int
     flags: int
@@ -121,14 +133,16 @@ class CsfBlob:
         """
         spans: list[tuple[int, int]] = []
         for command in self.commands:
-            if isinstance(command, OtherCommand):
+            if isinstance(command, OtherCommand) or _is_outside(command):
                 continue
             start = command.data_offset
             tag, length, _ = _header(self.data, start, "what a command points at")
-            wanted = TAG_SIGNATURE if isinstance(command, Authenticate) else TAG_CERTIFICATE
+            wanted = TAG_CERTIFICATE
+            if isinstance(command, Authenticate):
+                wanted = TAG_MAC if command.protocol == AEAD else TAG_SIGNATURE
             if tag != wanted:
                 raise FormatError(f"a command points at a {tag:#x}, where a {wanted:#x} must be", start)
-            if tag == TAG_SIGNATURE or command.protocol != SRK_TABLE:
+            if tag != TAG_CERTIFICATE or command.protocol != SRK_TABLE:
                 _check_version(self.data[start + 3], self.version, start + 3)
             if start < self.header_length:
                 raise FormatError("a command points into the commands", start)
@@ -168,13 +182,17 @@ def blob_length(data: bytes) -> int:
     while offset < position:
         command, offset = _command(data, offset, position)
         fast = fast and not (isinstance(command, InstallKey) and command.protocol == X509)
-        if not isinstance(command, OtherCommand):
+        if not isinstance(command, OtherCommand) and not _is_outside(command):
             end = max(end, command.data_offset + _header(data, command.data_offset, "what a command points at")[1])
     # The SRK's certificate of fast authentication, which no command points at, may be the last.
     aligned = end + -end % 4
     if fast and data[aligned : aligned + 1] == bytes([TAG_CERTIFICATE]):
         end = aligned + _header(data, aligned, "a certificate that no command points at")[1]
     return end
+
+
+def _is_outside(command: InstallKey | Authenticate) -> bool:
+    return isinstance(command, InstallKey) and command.outside
 
 
 def _check_version(version: int, wanted: int, offset: int) -> None:

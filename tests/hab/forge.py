@@ -51,6 +51,8 @@ def certificate_of(
     *,
     ca: bool | None = None,
     serial: int = 7,
+    algorithm: hashes.HashAlgorithm | None = None,
+    more: x509.ExtensionType | None = None,
 ) -> x509.Certificate:
     """A certificate of any key, by the module's own signer unless told otherwise; `ca` None leaves the flag out."""
     issuer_name, issuer_key = issuer or (name, SIGNER)
@@ -66,7 +68,9 @@ def certificate_of(
     )
     if ca is not None:
         builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    return builder.sign(issuer_key, hashes.SHA256())
+    if more is not None:
+        builder = builder.add_extension(more, critical=False)
+    return builder.sign(issuer_key, algorithm or hashes.SHA256())  # type: ignore[arg-type]
 
 
 def named(name: str, issuer: Named | None = None, *, ca: bool = False, serial: int = 7) -> Named:
@@ -105,11 +109,23 @@ def authenticate(
     *blocks: tuple[int, int],
     flags: int = 0,
     protocol: int = 0xC5,
+    engine: int = 0,
+    configuration: int = 0,
 ) -> Piece:
     """Authenticate CSF, or Authenticate Data where there are blocks."""
     end = b"".join(struct.pack(">II", *block) for block in blocks)
-    start = struct.pack(">BHBBBBB", 0xCA, 12 + len(end), flags, key, protocol, 0, 0)
-    return Piece(start, end, 0xD8, make)
+    start = struct.pack(">BHBBBBB", 0xCA, 12 + len(end), flags, key, protocol, engine, configuration)
+    return Piece(start, end, 0xAC if protocol == 0xA3 else 0xD8, make)
+
+
+def decrypt(key: int, mac: bytes, *blocks: tuple[int, int], engine: int = 0x1D) -> Piece:
+    """Decrypt Data."""
+    return authenticate(key, lambda _: mac, *blocks, protocol=0xA3, engine=engine)
+
+
+def secret_key(address: int, source: int, target: int, *, flags: int = 1, hashed: int = 0) -> Piece:
+    """Install Secret Key, whose wrapped key stands at an address in memory."""
+    return Piece(struct.pack(">BHBBBBBI", 0xBE, 12, flags, 0xBB, hashed, source, target, address))
 
 
 def other(tag: int, parameter: int = 0, body: bytes = b"") -> Piece:

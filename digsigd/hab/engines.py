@@ -1,0 +1,111 @@
+"""Engines, and what HAB4 asks of the commands that use them.
+
+Source: HABv4 API Reference Manual, chapter 5, "Security Hardware", and 6.6, "Engine"; NXP Code Signing Tool User Guide,
+tables 4 (configurations), 10 (Authenticate Data) and 24 (features), and cst's own encoding of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from digsigd.hab.errors import VerificationError
+from digsigd.hab.srk import SHA256
+
+ANY, RTIC, SAHARA, SRTC, DCP, CAAM, SNVS, OCOTP, SW = 0x00, 0x05, 0x06, 0x0C, 0x1B, 0x1D, 0x1E, 0x21, 0xFF
+NAMES = {
+    ANY: "ANY",
+    0x03: "SCC",
+    RTIC: "RTIC",
+    SAHARA: "SAHARA",
+    0x0A: "CSU",
+    SRTC: "SRTC",
+    DCP: "DCP",
+    CAAM: "CAAM",
+    SNVS: "SNVS",
+    OCOTP: "OCOTP",
+    0x22: "DTCP",
+    0x24: "HDCP",
+    0x36: "ROM",
+    SW: "SW",
+}
+# Those that compute hashes, and how many blocks one hash of theirs may go over: HAB_*_BLOCK_MAX. For those without a
+# bound of their own, and where HAB chooses the engine, it is what the User Guide's table 10 tells. SW has none.
+MOST_BLOCKS = {ANY: 8, RTIC: 8, SAHARA: 12, DCP: 6, CAAM: 8}
+HASHING = frozenset({*MOST_BLOCKS, SW})
+# What they compute, 5.2 to 5.8, but for SHA-1, which has no future: SHA-384 is unknown to HAB4, and no engine is said
+# to compute SHA-512, though 6.5 has a number for it.
+ALGORITHMS = ("sha256",)
+# 5.2: all blocks but the last are of multiples of this, and all together have less than 512 MB.
+DCP_UNIT, DCP_LIMIT = 64, 512 << 20
+# HAB_RTIC_KEEP. All other configurations swap bytes on the way in or out: NXP's tools sign them as they stand.
+_RTIC_KEEP = 0x80
+# Features by engine, as bits of one word: for Unlock, and for Init. None: the engine takes no features.
+UNLOCKS: dict[int, int | None] = {CAAM: 7, SNVS: 3, OCOTP: 15, SRTC: None, SW: None}
+INITS: dict[int, int | None] = {CAAM: 2, SRTC: None}
+# FIELD RETURN, SCS and JTAG: what they leave open is bound to one chip, by a unique id of 8 bytes behind the features.
+_NEED_UID = 1 | 4 | 8
+_UID_SIZE = 8
+
+
+def name(engine: int) -> str:
+    """What people call it."""
+    return NAMES.get(engine, f"engine {engine:#x}")
+
+
+def check_hashing(engine: int, configuration: int, check: str) -> None:
+    """Whether an engine computes a hash over bytes as they stand. Raises `VerificationError` of this check."""
+    if engine not in HASHING:
+        raise VerificationError(check, f"{name(engine)} computes no hashes")
+    if engine == ANY and configuration:
+        raise VerificationError(check, f"the engine ANY takes no configuration, and has {configuration:#x}")
+    if configuration and (engine, configuration) != (RTIC, _RTIC_KEEP):
+        raise VerificationError(
+            check,
+            f"the configuration {configuration:#x} has {name(engine)} swap bytes: it would see others than were signed",
+        )
+
+
+def check_blocks(engine: int, lengths: Sequence[int], check: str) -> None:
+    """Whether an engine can hash blocks of these lengths in one command. Raises `VerificationError` of this check."""
+    most = MOST_BLOCKS.get(engine)
+    if most is not None and len(lengths) > most:
+        raise VerificationError(
+            check, f"{len(lengths)} blocks in one Authenticate Data, where {name(engine)} takes at most {most}"
+        )
+    if engine != DCP:
+        return
+    for length in lengths[:-1]:
+        if length % DCP_UNIT:
+            raise VerificationError(
+                check, f"a block of {length:#x} bytes before others: DCP takes multiples of {DCP_UNIT} there"
+            )
+    if sum(lengths) >= DCP_LIMIT:
+        raise VerificationError(check, f"blocks of {sum(lengths)} bytes together: DCP takes less than {DCP_LIMIT}")
+
+
+def check_features(command: str, engine: int, body: bytes, known: dict[int, int | None]) -> None:
+    """Whether an Unlock or an Init is one that cst makes. Raises `VerificationError`."""
+    if engine not in known:
+        raise VerificationError("command", f"{command} of {name(engine)}, which has nothing for that")
+    mask = known[engine]
+    if mask is None:
+        if body:
+            raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it takes none")
+        return
+    features = int.from_bytes(body[:4], "big")
+    uid = len(body) == 4 + _UID_SIZE and engine == OCOTP
+    if len(body) != 4 and not uid:
+        raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it takes 4")
+    if features & ~mask:
+        raise VerificationError("command", f"{command} of {name(engine)} with the unknown features {features:#x}")
+    if engine == OCOTP and uid != bool(features & _NEED_UID):
+        what = "takes no unique id" if uid else "needs the unique id of a chip"
+        raise VerificationError("command", f"{command} of OCOTP {features:#x} {what}")
+
+
+def set_engine(body: bytes) -> int:
+    """The default engine that a Set command sets from here on. Raises `VerificationError`."""
+    if len(body) != 4 or body[0] or body[1] != SHA256:
+        raise VerificationError("command", f"Set of an engine by {body.hex(' ') or 'nothing'}: it is for SHA-256 alone")
+    check_hashing(body[2], body[3], "command")
+    return body[2]

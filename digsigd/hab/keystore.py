@@ -1,0 +1,153 @@
+"""The public keys that a CSF installs, each vouched for by one before it, down from the fuses.
+
+HABv4 API Reference Manual, 4.3.7, "Install Key".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from digsigd.hab import certificate, csf, engines
+from digsigd.hab.certificate import Certificate
+from digsigd.hab.cms import HASHES, verifies
+from digsigd.hab.csf import InstallKey
+from digsigd.hab.errors import FormatError, VerificationError
+from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable, why_not_hab
+
+# HAB_IDX_SRK0 and HAB_IDX_CSFK0; 5 and 6 are those of a second set of SRKs, which is NXP's own.
+SRK_INDEX, CSFK_INDEX = 0, 1
+LAST_INDEX = 4
+# The extension that some boot ROMs do not take, by its object identifier's DER: extKeyUsage, RFC 5280, 4.2.1.12.
+_EXTENDED_KEY_USAGE = bytes.fromhex("0603551d25")
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledCertificate:
+    """A certificate of the blob that the chain vouches for."""
+
+    index: int
+    subject: str
+    serial: int
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key in the ROM's key store. `certificate` is None for the SRK."""
+
+    public: PublicKey
+    may_certify: bool
+    certificate: Certificate | None
+
+
+class KeyStore:
+    """The keys by their indices, as far as they are installed. `certificates` and `notes` are what is to be told."""
+
+    def __init__(self, table: SrkTable, now: datetime | None) -> None:
+        self._table = table
+        self._now = now
+        self._keys: dict[int, Key] = {}
+        self.certificates: list[InstalledCertificate] = []
+        self.notes: list[str] = []
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._keys
+
+    def get(self, index: int) -> Key | None:
+        """The key installed there."""
+        return self._keys.get(index)
+
+    def install_srk(self, command: InstallKey, table: bytes, *, source_index: int, fuse_value: bytes | None) -> None:
+        """Install the SRK that must be `source_index` of the machine's own table."""
+        if self._keys or command.target != SRK_INDEX or command.flags or command.hash_algorithm != SHA256:
+            raise VerificationError("srk-table", "the SRK is not installed first, with SHA-256, as key 0")
+        if table != self._table.data:
+            raise VerificationError("srk-table", "its SRK table is not the machine's")
+        fuses = self._table.fuse_value
+        if fuse_value is not None and fuses != fuse_value:
+            raise VerificationError("fuses", f"its SRK table has the fuse value {fuses.hex()}, not {fuse_value.hex()}")
+        if command.source != source_index:
+            raise VerificationError("srk-index", f"it takes SRK {command.source + 1}, not {source_index + 1}")
+        if command.source >= len(self._table.records):
+            raise VerificationError(
+                "srk-index", f"it takes SRK {command.source + 1} of a table with {len(self._table.records)}"
+            )
+        record: SrkRecord = self._table.records[command.source]
+        if record.key is None:
+            raise VerificationError("srk-index", f"the table has only a hash of SRK {command.source + 1}, no key")
+        if why := why_not_hab(record.key):
+            raise VerificationError("srk-table", f"SRK {command.source + 1} is {why}")
+        self._keys[SRK_INDEX] = Key(record.key, record.ca, None)
+
+    def install(self, command: InstallKey, der: bytes, *, csf_authenticated: bool) -> None:
+        """Install the key in a certificate."""
+        is_csfk = command.target == CSFK_INDEX
+        name = "the CSF key" if is_csfk else f"key {command.target}"
+        if is_csfk != (command.flags == csf.INSTALL_CSFK_FLAG) or (not is_csfk and command.flags):
+            raise VerificationError("certificate", f"{name} is installed with the flags {command.flags:#x}")
+        if not SRK_INDEX < command.target <= LAST_INDEX or command.hash_algorithm:
+            raise VerificationError("certificate", f"{name} cannot be installed there")
+        if is_csfk == csf_authenticated:
+            raise VerificationError("order", f"{name} is installed on the wrong side of Authenticate CSF")
+        issuer = self._keys.get(command.source)
+        if issuer is None or command.source == CSFK_INDEX:
+            raise VerificationError("certificate", f"{name} is to be verified by key {command.source}, which is none")
+        if not issuer.may_certify:
+            raise VerificationError(
+                "ca-flag", f"{name} is verified by key {command.source}, which lacks the CA flag and may sign only data"
+            )
+        installed = load(der, name, command.data_offset)
+        _check_issued(installed, issuer.public, name, command.source)
+        if installed.public_key is None:
+            raise VerificationError("certificate", f"{name} is neither RSA nor ECDSA")
+        if why := why_not_hab(installed.public_key):
+            raise VerificationError("certificate", f"{name} is {why}")
+        before = self._keys.get(command.target)
+        if before is not None:
+            # 4.3.7: a slot is not written twice, but the same key again is passed over.
+            if before.public != installed.public_key or before.may_certify != installed.is_ca:
+                raise VerificationError(
+                    "certificate", f"{name} cannot be installed there: another key is there already"
+                )
+            return
+        self._keys[command.target] = Key(installed.public_key, installed.is_ca, installed)
+        self._note(installed, name)
+        self.certificates.append(
+            InstalledCertificate(command.target, installed.name, installed.serial, installed.not_after)
+        )
+
+    def _note(self, installed: Certificate, name: str) -> None:
+        whose = f"the certificate of {name} ({installed.name})"
+        if _EXTENDED_KEY_USAGE in installed.tbs:
+            self.notes.append(f"{whose} has an extended key usage, which some i.MX 6 are told not to take")
+        if self._now is None:
+            return
+        if installed.not_after < self._now:
+            self.notes.append(f"{whose} expired on {installed.not_after:%Y-%m-%d}")
+        if installed.not_before > self._now:
+            self.notes.append(f"{whose} is not valid before {installed.not_before:%Y-%m-%d}")
+
+
+def load(der: bytes, name: str, offset: int) -> Certificate:
+    """The certificate of a key by its name. Raises `FormatError` with its offset in the blob."""
+    try:
+        return certificate.load(der)
+    except FormatError as error:
+        raise FormatError(f"the certificate of {name}: {error}", offset) from None
+
+
+def _check_issued(installed: Certificate, issuer: PublicKey, name: str, index: int) -> None:
+    """Raise unless this key signed the certificate, in a way that HAB4 checks."""
+    if installed.version != 3:
+        raise VerificationError(
+            "certificate", f"{name} ({installed.name}) is an X.509 certificate of version {installed.version}, not 3"
+        )
+    if installed.algorithm not in engines.ALGORITHMS:
+        how = installed.algorithm or "an unknown algorithm"
+        raise VerificationError(
+            "certificate", f"{name} ({installed.name}) is signed with {how}; the engines of HAB4 compute sha256"
+        )
+    if not verifies(issuer, installed.signature, installed.tbs, HASHES[installed.algorithm], installed.kind):
+        who = "the chosen SRK" if index == SRK_INDEX else f"key {index}"
+        raise VerificationError("certificate", f"{name} ({installed.name}) is not signed by {who}")
