@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from digsigd.csf.engines import WITHOUT_FEATURES, Engines
 from digsigd.csf.errors import CsfPolicyError
 from digsigd.csf.model import (
     AuthenticateCsf,
@@ -16,7 +17,9 @@ from digsigd.csf.model import (
     InstallKey,
     InstallNocak,
     InstallSrk,
+    Nop,
     Refusable,
+    SetEngine,
     Unlock,
 )
 from digsigd.csf.size import MAX_BYTES, appended_size, command_size
@@ -63,9 +66,12 @@ def check(description: Description, policy: Policy) -> None:
         raise CsfPolicyError("the first command must be [Header]", *commands[0].place)
     _check_header(commands[0])
     state = _State()
+    engines = Engines(commands[0])
     for command in commands[1:]:
         _check_command(command, policy)
         state.take(command)
+        if isinstance(command, AuthenticateCsf | AuthenticateData | SetEngine):
+            engines.take(command)
     state.end(commands[-1])
     _check_size(description)
 
@@ -105,6 +111,11 @@ def _check_command(command: Command, policy: Policy) -> None:
 
 def _check_unlock(command: Unlock, policy: Policy) -> None:
     features = command.features or ()
+    if command.engine in WITHOUT_FEATURES:
+        # CST User Guide, table 24; SW is what barebox's scripts unlock on an i.MX 6ULL, whose ROM has no CAAM.
+        if features or command.uid is not None:
+            raise CsfPolicyError(f"[Unlock] of {command.engine} takes no Features and no UID", *command.place)
+        return
     if not features:
         raise CsfPolicyError(f"[Unlock] of {command.engine} names no Features", *command.place)
     allowed = _SAFE | {ALLOWABLE[name] for name in policy.allow}
@@ -144,7 +155,7 @@ class _State:
     """The order of commands that HAB4 asks for, and the keys that are installed on the way."""
 
     def __init__(self) -> None:
-        self._keys: set[int] = set()
+        self._keys: dict[int, tuple[str, int]] = {}
         self._has_srk = False
         self._csfk: Command | None = None
         self._fast = False
@@ -153,7 +164,8 @@ class _State:
 
     def take(self, command: Command) -> None:
         """The next command after the header."""
-        if not self._has_srk and not isinstance(command, Header | InstallSrk):
+        # HABv4 API, 4.3.3 and 4.3.4: what needs no key may come before any.
+        if not self._has_srk and not isinstance(command, Header | InstallSrk | Nop | SetEngine):
             raise CsfPolicyError("[Install SRK] must be the first command behind [Header]", *command.place)
         match command:
             case Header():
@@ -197,14 +209,16 @@ class _State:
             raise CsfPolicyError("with [Install NOCAK] the SRK signs itself, and no key is installed", *command.place)
         if command.target_index < 2:
             raise CsfPolicyError("Target index is 2, 3 or 4: 0 and 1 are the SRK and the CSF key", *command.place)
-        if command.target_index in self._keys:
-            raise CsfPolicyError(f"a key is installed as {command.target_index} already", *command.place)
+        key = command.file, command.verification_index
+        if self._keys.get(command.target_index, key) != key:
+            # The same key once more is passed over: HABv4 API, 4.3.7.
+            raise CsfPolicyError(f"another key is installed as {command.target_index} already", *command.place)
         if command.verification_index != 0 and command.verification_index not in self._keys:
             raise CsfPolicyError(
                 f"Verification index = {command.verification_index}: no such key is installed; 0 is the SRK",
                 *command.place,
             )
-        self._keys.add(command.target_index)
+        self._keys[command.target_index] = key
 
     def _authenticate(self, command: AuthenticateData) -> None:
         if not self._authenticated:

@@ -15,7 +15,10 @@ from digsigd.hab import csf as blobs
 
 _TIMEOUT = 20.0
 # HABv4 API Reference Manual: HAB_ENG_*, HAB_CAAM_UNLOCK_*, HAB_SNVS_UNLOCK_*, HAB_OCOTP_UNLOCK_*, HAB_ALG_*.
-ENGINES = {None: 0, "ANY": 0, "CAAM": 0x1D, "SNVS": 0x1E, "OCOTP": 0x21, "SW": 0xFF, "SRTC": 0x0C, "DCP": 0x1B}
+ENGINES = {
+    None: 0, "ANY": 0, "SCC": 0x03, "RTIC": 0x05, "SAHARA": 0x06, "CSU": 0x0A, "SRTC": 0x0C, "DCP": 0x1B, "CAAM": 0x1D,
+    "SNVS": 0x1E, "OCOTP": 0x21, "DTCP": 0x22, "HDCP": 0x24, "ROM": 0x36, "SW": 0xFF,
+}  # fmt: skip
 FEATURES = {
     "MID": 1, "RNG": 2, "MFG": 4, "LP SWR": 1, "ZMK WRITE": 2,
     "FIELD RETURN": 1, "SRK REVOKE": 2, "SCS": 4, "JTAG": 8,

@@ -13,8 +13,16 @@ DATA = f"[Authenticate Data]\nVerification index = 2\nBlocks = {BLOCK}\n"
 KEY = lines(12, 15)
 UID = "UID = 1, 2, 3, 4, 5, 6, 7, 8"
 
+OWN = "put the others into an [Authenticate Data] of their own"
 ENCRYPTED = "encrypted boot is not signed here"
 BY_HASH = "takes its certificate from elsewhere by its hash; leave it out; the certificate is in the CSF"
+
+
+def many(count: int, length: int = 0x40, *, last: int = 0) -> str:
+    """So many blocks, one a line; `length` is that of the one numbered `last`, the others have 0x40."""
+    places = [(number * 0x40, length if number == last else 0x40) for number in range(count)]
+    return ", \\\n".join(f'{0x7E0FC0 + at:#x} {at:#x} {one:#x} "flash.bin"' for at, one in places)
+
 
 # By what is wrong: the text, and the error's place and words.
 REFUSED: dict[str, tuple[str, str, str]] = {
@@ -76,11 +84,6 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "3:1",
         "[Install SRK] must be the first command behind [Header]",
     ),
-    "a pause before the table": (
-        changed("[Install SRK]", "[NOP]\n[Install SRK]"),
-        "3:1",
-        "[Install SRK] must be the first command behind [Header]",
-    ),
     "no table": (lines(1, 2) + lines(6, 18), "3:1", "[Install SRK] must be the first command behind [Header]"),
     "a second table": (changed("", lines(3, 5)), "19:1", "there is a second [Install SRK]"),
     "a second CSF key": (
@@ -134,7 +137,16 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "12:1",
         "Target index is 2, 3 or 4: 0 and 1 are the SRK and the CSF key",
     ),
-    "two keys in one place": (changed("", KEY), "19:1", "a key is installed as 2 already"),
+    "two keys in one place": (
+        changed("", KEY.replace("IMG1_1", "IMG1_2")),
+        "19:1",
+        "another key is installed as 2 already",
+    ),
+    "a key in one place by two others": (
+        BASE + KEY.replace("index = 2", "index = 3") + KEY.replace("Verification index = 0", "Verification index = 3"),
+        "23:1",
+        "another key is installed as 2 already",
+    ),
     "a key verified by none": (
         changed("Verification index = 0", "Verification index = 3"),
         "12:1",
@@ -168,7 +180,86 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "a block of nothing": (changed("0x2000", "0x0"), "18:10", "a block of no bytes"),
     "a second block of nothing": (changed(BLOCK, f'{BLOCK}, \\\n 0 0 0 "flash.bin"'), "19:2", "a block of no bytes"),
     "an unlock of nothing": (changed("Features = MID\n", ""), "9:1", "[Unlock] of CAAM names no Features"),
-    "an unlock of a clock": (changed(CAAM_MID, "Engine = SRTC"), "9:1", "[Unlock] of SRTC names no Features"),
+    "features of a clock": (
+        changed(CAAM_MID, "Engine = SRTC\nFeatures = MID"),
+        "9:1",
+        "[Unlock] of SRTC takes no Features and no UID",
+    ),
+    "a UID of the software": (
+        changed(CAAM_MID, f"Engine = SW\n{UID}"),
+        "9:1",
+        "[Unlock] of SW takes no Features and no UID",
+    ),
+    "an unlock of another engine": (changed(CAAM_MID, "Engine = DCP"), "9:1", "[Unlock] of DCP names no Features"),
+    "an engine without hashes": (
+        changed("Version = 4.3", "Version = 4.3\nEngine = SNVS"),
+        "1:1",
+        "[Header] with Engine = SNVS, which computes no hashes; those that do are ANY, RTIC, SAHARA, DCP, CAAM, SW",
+    ),
+    "an engine without hashes for the commands": (
+        changed("[Authenticate CSF]", "[Authenticate CSF]\nEngine = OCOTP"),
+        "8:1",
+        (
+            "[Authenticate CSF] with Engine = OCOTP, which computes no hashes;"
+            " those that do are ANY, RTIC, SAHARA, DCP, CAAM, SW"
+        ),
+    ),
+    "swapped bytes": (
+        changed(BLOCK, f"{BLOCK}\nEngine = CAAM\nEngine Configuration = IN_SWAP_8"),
+        "16:1",
+        (
+            "[Authenticate Data] with Engine Configuration = IN_SWAP_8: CAAM would swap bytes, and see others than cst"
+            " signs; Engine Configuration = 0"
+        ),
+    ),
+    "swapped bytes for all": (
+        changed("Version = 4.3", "Version = 4.3\nEngine = RTIC\nEngine Configuration = KEEP, IN_SWAP_16"),
+        "1:1",
+        (
+            "[Header] with Engine Configuration = KEEP, IN_SWAP_16: RTIC would swap bytes, and see others than cst signs;"
+            " Engine Configuration = 0"
+        ),
+    ),
+    "a configuration of no engine": (
+        changed(BLOCK, f"{BLOCK}\nEngine Configuration = KEEP"),
+        "16:1",
+        "[Authenticate Data]: Engine = ANY takes no Engine Configuration but 0",
+    ),
+    "nine blocks": (
+        changed(BLOCK, many(9)),
+        "26:1",
+        f"9 blocks in one [Authenticate Data], and with Engine = ANY HAB takes at most 8; {OWN}",
+    ),
+    "nine blocks for CAAM": (
+        changed(BLOCK, f"{many(9)}\nEngine = CAAM"),
+        "26:1",
+        f"9 blocks in one [Authenticate Data], and with Engine = CAAM HAB takes at most 8; {OWN}",
+    ),
+    "seven blocks for the engine that was set": (
+        changed(BLOCK, many(7)).replace(
+            "[Install Key]", "[Set Engine]\nEngine = DCP\nHash Algorithm = sha256\n[Install Key]"
+        ),
+        "27:1",
+        f"7 blocks in one [Authenticate Data], and with Engine = DCP HAB takes at most 6; {OWN}",
+    ),
+    "thirteen blocks for SAHARA": (
+        changed(BLOCK, many(13)).replace("Version = 4.3", "Version = 4.3\nEngine = SAHARA"),
+        "31:1",
+        f"13 blocks in one [Authenticate Data], and with Engine = SAHARA HAB takes at most 12; {OWN}",
+    ),
+    "an odd block before others": (
+        changed(BLOCK, many(3, 0x30)).replace("Version = 4.3", "Version = 4.3\nEngine = DCP"),
+        "19:10",
+        (
+            "a block of 0x30 bytes before others: DCP takes multiples of 64 there; put it last, or into an"
+            " [Authenticate Data] of its own"
+        ),
+    ),
+    "too much for DCP": (
+        changed("0x2000", "0x20000000").replace("Version = 4.3", "Version = 4.3\nEngine = DCP"),
+        "17:1",
+        "blocks of 512 MiB and more together: DCP takes less",
+    ),
     "an unlock of a feature of another engine": (
         changed("Features = MID", "Features = JTAG"),
         "9:1",
@@ -211,6 +302,17 @@ def test_the_command_and_the_reason_are_told(name: str) -> None:
 
 
 ACCEPTED = {
+    "a pause and an engine before the table": changed(
+        "[Install SRK]", "[NOP]\n[Set Engine]\nEngine = CAAM\nHash Algorithm = sha256\n[Install SRK]"
+    ),
+    "an unlock of a clock": changed(CAAM_MID, "Engine = SRTC"),
+    "an unlock of the software": changed(CAAM_MID, "Engine = SW"),
+    "the same key once more": changed("[Authenticate Data]", KEY + "[Authenticate Data]"),
+    "eight blocks": changed(BLOCK, many(8)),
+    "six blocks for DCP, the last one odd": changed(BLOCK, many(6, 0x30, last=5)).replace(
+        "Version = 4.3", "Version = 4.3\nEngine = DCP"
+    ),
+    "a hash to be kept": changed(BLOCK, f"{BLOCK}\nEngine = RTIC\nEngine Configuration = KEEP"),
     "the base": BASE,
     "fast authentication": FAST,
     "no unlock": lines(1, 8) + lines(12, 18),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from digsigd import csf
+from digsigd.csf import engines as csf_engines
+from digsigd.hab import engines as hab_engines
 from digsigd.trial import TrialPki
 from tests.csf.signing import ENGINES, Artifact, Signer, commands, meaning
 from tests.csf.test_csf_policy import ACCEPTED, CAAM_MID, UID
@@ -32,17 +34,28 @@ def test_what_is_allowed_is_signed(signer: Signer, normal_pki: TrialPki, name: s
     assert commands(signed.blob) == meaning(csf.parse(text))
 
 
-# HAB_ALG_SHA1, HAB_ALG_SHA256, HAB_ALG_SHA512
-@pytest.mark.parametrize(("algorithm", "code"), [("sha1", 0x11), ("sha256", 0x17), ("sha512", 0x1B)])
-def test_every_hash_that_is_read_is_known_to_cst(
-    signer: Signer, normal_pki: TrialPki, algorithm: str, code: int
-) -> None:
-    """There are no more."""
-    text = BASE + f"[Set Engine]\nEngine = CAAM\nHash Algorithm = {algorithm}\n"
+def test_an_engine_is_set_for_sha256(signer: Signer, normal_pki: TrialPki) -> None:
+    """The hash that HAB4's engines compute; cst would set one for two others."""
+    text = BASE + "[Set Engine]\nEngine = CAAM\nHash Algorithm = sha256\n"
     signed = signer.sign(text.encode(), normal_pki.files, ARTIFACT)
-    assert commands(signed.blob)[-1] == ("other", 0xB1, 0x03, bytes([0, code, ENGINES["CAAM"], 0]))
-    assert algorithm in csf.values.HASHES
-    assert len(csf.values.HASHES) == 3
+    assert commands(signed.blob)[-1] == ("other", 0xB1, 0x03, bytes([0, 0x17, ENGINES["CAAM"], 0]))
+    for other in ("sha1", "sha512"):
+        with pytest.raises(csf.CsfPolicyError, match=rf"line 19, column 1: \[Set Engine\] for {other}: HAB4 hashes"):
+            csf.check(csf.parse(text.replace("= sha256", f"= {other}").encode()), csf.Policy())
+
+
+def test_the_engines_of_descriptions_and_of_blobs_are_the_same() -> None:
+    """Two packages that know nothing of each other ask the same of them."""
+    bounds = {hab_engines.name(engine): most for engine, most in hab_engines.MOST_BLOCKS.items()}
+    assert bounds == csf_engines.MOST_BLOCKS
+    assert {hab_engines.name(engine) for engine in hab_engines.HASHING} == set(csf_engines.HASHING)
+    assert (hab_engines.DCP_UNIT, hab_engines.DCP_LIMIT) == (csf_engines.DCP_UNIT, csf_engines.DCP_LIMIT)
+    assert {hab_engines.name(one) for one, features in hab_engines.UNLOCKS.items() if features is None} == set(
+        csf_engines.WITHOUT_FEATURES
+    )
+    assert {name: code for code, name in hab_engines.NAMES.items()} == {
+        name: code for name, code in ENGINES.items() if name
+    }
 
 
 def test_a_hash_that_cst_does_not_know_is_refused_by_its_line() -> None:
@@ -53,9 +66,10 @@ def test_a_hash_that_cst_does_not_know_is_refused_by_its_line() -> None:
 
 
 def test_64_blocks_are_signed(signer: Signer, normal_pki: TrialPki) -> None:
-    """The largest number that is accepted is far from what overflows cst."""
+    """By one command with the only engine that has no bound; the largest number is far from what overflows cst."""
     blocks = ", \\\n".join(f'{0x7E0FC0 + n * 32:#x} {n * 32:#x} 0x20 "flash.bin"' for n in range(64))
-    signed = signer.sign(changed(BLOCK, blocks).encode(), normal_pki.files, ARTIFACT)
+    text = changed(BLOCK, blocks).replace("Version = 4.3", "Version = 4.3\nEngine = SW")
+    signed = signer.sign(text.encode(), normal_pki.files, ARTIFACT)
     assert signed.verified.blocks == 64
     assert signed.verified.bytes_covered == 64 * 32
 

@@ -19,12 +19,16 @@ MID = "[Unlock]\nEngine = CAAM\nFeatures = MID\n"
 NO_UNLOCK = lines(1, 8) + lines(12, 18)
 
 
-def blocks(count: int) -> str:
-    return ", \\\n".join(f'{0x7E0FC0 + n * 32:#x} {n * 32:#x} 0x20 "flash.bin"' for n in range(count))
+def blocks(first: int, count: int) -> str:
+    return ", \\\n".join(f'{0x7E0FC0 + n * 64:#x} {n * 64:#x} 0x40 "flash.bin"' for n in range(first, first + count))
 
 
 def data(count: int, index: int = 2) -> str:
-    return f"[Authenticate Data]\nVerification index = {index}\nBlocks = {blocks(count)}\n"
+    """So many blocks, eight by each command."""
+    return "".join(
+        f"[Authenticate Data]\nVerification index = {index}\nBlocks = {blocks(at, min(8, count - at))}\n"
+        for at in range(0, count, 8)
+    )
 
 
 def unlock(engine: str, features: str, uid: str = "") -> str:
@@ -42,7 +46,9 @@ MORE = [
     unlock("OCOTP", "FIELD RETURN, SRK REVOKE, SCS", f"{UID}\n"),
     "[Init]\nEngine = CAAM\nFeatures = RNG\n",
     "[Init]\nEngine = SRTC\n",
-    "[Set Engine]\nEngine = SAHARA\nHash Algorithm = sha1\nEngine Configuration = IN_SWAP_8, OUT_SWAP_8\n",
+    "[Set Engine]\nEngine = SAHARA\nHash Algorithm = sha256\nEngine Configuration = 0\n",
+    "[Unlock]\nEngine = SRTC\n",
+    "[Unlock]\nEngine = SW\n",
     "[Set Engine]\nEngine = ANY\nHash Algorithm = sha256\n",
     "[NOP]\n",
 ]
@@ -57,7 +63,6 @@ def descriptions(draw: st.DrawFn) -> tuple[bool, str]:
     index = 0 if fast else 2
     if not fast and draw(st.booleans()):
         text += KEY.replace("index = 2", "index = 3")
-    # At most 64 blocks in all; the parser refuses more.
     counts = draw(st.lists(st.integers(1, 20), max_size=3))
     more = [data(count, index) for count in counts] + draw(st.lists(st.sampled_from(MORE), max_size=60))
     return fast, text + "".join(draw(st.permutations(more)))
@@ -93,9 +98,9 @@ def test_the_length_of_what_boards_boot_is_known(
 
 # 64 blocks and as many unlocks as fit: with Engine = CAAM in the header cst appends one of 8 bytes, without it none.
 FULL = {
-    "what cst appends fits": changed(*CAAM, NO_UNLOCK) + data(62) + MID * 22 + "[NOP]\n",
-    "nothing is appended": NO_UNLOCK + data(62) + MID * 23 + "[NOP]\n",
-    "a generator is told of": changed(*CAAM, NO_UNLOCK) + data(62) + MID * 22 + unlock("CAAM", "RNG") + "[NOP]\n",
+    "what cst appends fits": changed(*CAAM, NO_UNLOCK) + data(63) + MID * 10 + "[NOP]\n[NOP]\n",
+    "nothing is appended": NO_UNLOCK + data(63) + MID * 11 + "[NOP]\n[NOP]\n",
+    "a generator is told of": changed(*CAAM, NO_UNLOCK) + data(63) + MID * 10 + unlock("CAAM", "RNG") + "[NOP]\n" * 2,
 }
 
 
@@ -105,7 +110,7 @@ def test_768_bytes_are_signed_and_one_command_more_is_refused(signer: Signer, no
     text = FULL[name]
     signed = signer.sign(text.encode(), normal_pki.files, ARTIFACT)
     assert signed.blob.header_length == MAX_BYTES
-    assert signed.verified.blocks == 63
+    assert signed.verified.blocks == 64
     runs, line = signer.runs, text.count("\n") + 1
     with pytest.raises(csf.CsfPolicyError, match=r"772 bytes|764 bytes and cst appends an Unlock of CAAM RNG") as error:
         signer.sign(f"{text}[NOP]\n".encode(), normal_pki.files, ARTIFACT)
@@ -115,9 +120,9 @@ def test_768_bytes_are_signed_and_one_command_more_is_refused(signer: Signer, no
 
 def test_the_error_is_at_the_command_that_crosses_the_bound() -> None:
     """Not at those behind it."""
-    text = NO_UNLOCK + data(60) + MID * 40 + "[NOP]\n"
-    # 72 bytes for the base and 492 for the blocks leave room for 25 unlocks of 8.
-    line = (NO_UNLOCK + data(60) + MID * 25).count("\n") + 1
+    text = NO_UNLOCK + "[NOP]\n" + data(60) + MID * 40
+    # 76 bytes for the base and 576 for the blocks leave room for 14 unlocks of 8.
+    line = (NO_UNLOCK + "[NOP]\n" + data(60) + MID * 14).count("\n") + 1
     with pytest.raises(csf.CsfPolicyError) as error:
         csf.check(csf.parse(text.encode()), csf.Policy())
     assert (error.value.line, error.value.column) == (line, 1)

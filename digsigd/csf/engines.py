@@ -1,0 +1,86 @@
+"""What HAB4 asks of the engines that a description names, so that a mistake is told with its line.
+
+`digsigd.hab.engines` asks the same of the blob that comes of it, and has the sources.
+"""
+
+from __future__ import annotations
+
+from digsigd.csf.errors import CsfPolicyError
+from digsigd.csf.model import AuthenticateCsf, AuthenticateData, Header, Place, SetEngine
+
+# How many blocks one hash of an engine may go over; SW has no bound.
+MOST_BLOCKS = {"ANY": 8, "RTIC": 8, "SAHARA": 12, "DCP": 6, "CAAM": 8}
+HASHING = (*MOST_BLOCKS, "SW")
+DCP_UNIT, DCP_LIMIT = 64, 512 << 20
+# Engines that have something to unlock, but no features to choose from.
+WITHOUT_FEATURES = ("SRTC", "SW")
+
+
+class Engines:
+    """The engine of each command, by the header and by what was set on the way."""
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self._set = "ANY"
+        _check("[Header]", header.engine or "ANY", header.engine_configuration, header.place)
+
+    def take(self, command: AuthenticateCsf | AuthenticateData | SetEngine) -> None:
+        """The next command with an engine. Raises `CsfPolicyError`."""
+        if isinstance(command, SetEngine):
+            if command.hash_algorithm != "sha256":
+                raise CsfPolicyError(
+                    f"[Set Engine] for {command.hash_algorithm}: HAB4 hashes with sha256 alone", *command.place
+                )
+            _check("[Set Engine]", command.engine, command.engine_configuration, command.place)
+            self._set = command.engine
+            return
+        engine = command.engine or self._header.engine or "ANY"
+        configuration = command.engine_configuration
+        if configuration is None:
+            configuration = self._header.engine_configuration
+        name = "Authenticate Data" if isinstance(command, AuthenticateData) else "Authenticate CSF"
+        _check(f"[{name}]", engine, configuration, command.place)
+        if isinstance(command, AuthenticateData):
+            _check_blocks(command, self._set if engine == "ANY" else engine)
+
+
+def _check(where: str, engine: str, configuration: tuple[str, ...] | None, place: Place) -> None:
+    if engine not in HASHING:
+        raise CsfPolicyError(f"{where} with Engine = {engine}, which computes no hashes", *place, hint=_hint())
+    if not configuration:
+        return
+    if engine == "ANY":
+        raise CsfPolicyError(f"{where}: Engine = ANY takes no Engine Configuration but 0", *place)
+    if (engine, configuration) != ("RTIC", ("KEEP",)):
+        raise CsfPolicyError(
+            f"{where} with Engine Configuration = {', '.join(configuration)}: {engine} would swap bytes, and see others"
+            " than cst signs",
+            *place,
+            hint="Engine Configuration = 0",
+        )
+
+
+def _check_blocks(command: AuthenticateData, engine: str) -> None:
+    most = MOST_BLOCKS.get(engine)
+    if most is not None and len(command.blocks) > most:
+        raise CsfPolicyError(
+            f"{len(command.blocks)} blocks in one [Authenticate Data], and with Engine = {engine} HAB takes at most"
+            f" {most}",
+            *command.blocks[most].place,
+            hint="put the others into an [Authenticate Data] of their own",
+        )
+    if engine != "DCP":
+        return
+    for block in command.blocks[:-1]:
+        if block.length % DCP_UNIT:
+            raise CsfPolicyError(
+                f"a block of {block.length:#x} bytes before others: DCP takes multiples of {DCP_UNIT} there",
+                *block.place,
+                hint="put it last, or into an [Authenticate Data] of its own",
+            )
+    if sum(block.length for block in command.blocks) >= DCP_LIMIT:
+        raise CsfPolicyError(f"blocks of {DCP_LIMIT >> 20} MiB and more together: DCP takes less", *command.place)
+
+
+def _hint() -> str:
+    return f"those that do are {', '.join(HASHING)}"
