@@ -54,7 +54,15 @@ def inspect(data: mmap.mmap | bytes) -> Part | None:
 
 
 def _inspect(data: mmap.mmap | bytes) -> Part | None:
-    from digsigd.cli import inspect_ahab, inspect_csf, inspect_image, inspect_keys, inspect_tarball, inspect_text
+    from digsigd.cli import (
+        inspect_ahab,
+        inspect_certificate,
+        inspect_csf,
+        inspect_image,
+        inspect_keys,
+        inspect_tarball,
+        inspect_text,
+    )
     from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 
     head = data[:4096]
@@ -77,7 +85,9 @@ def _inspect(data: mmap.mmap | bytes) -> Part | None:
             return inspect_text.describe_description(data[: inspect_text.LARGEST + 1])
         if data.find(b"-----BEGIN ", 0, inspect_keys.LARGEST_PEM) >= 0 and b"\0" not in head:
             return inspect_keys.describe_pem(data[: inspect_keys.LARGEST_PEM])
-        if head[:1] == b"\x30" and (part := inspect_keys.describe_certificate(data[: inspect_keys.LARGEST_PEM])).facts:
-            return part
-    part = inspect_image.describe_image(data)
-    return part if part.parts else None
+        if head[:1] == b"\x30":
+            part = inspect_certificate.describe_certificate(data[: inspect_keys.LARGEST_PEM])
+            if part.facts:
+                return part
+    image = inspect_image.describe_image(data)
+    return image if image.parts else None

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from digsigd.cli.inspect_tree import Fact, Hex, Part, Table
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
+    from digsigd.cli.inspect_certificate import Seen
     from digsigd.hab import SrkTable
     from digsigd.hab.csf import Authenticate, Command, InstallKey, OtherCommand
 
@@ -36,7 +35,6 @@ _PROTOCOLS = {0x03: "SRK table", 0x09: "X.509", 0xBB: "secret key blob", 0xC5: "
 _ITEMS = {0x01: "MID", 0x03: "engine"}
 _SIGNING_TIME = bytes.fromhex("2a864886f70d010905")  # RFC 5652, 11.3
 _UTC_TIME = 0x17
-_ENCRYPTED = 0xA3
 # More than any blob has: a header of 768 bytes, and objects whose lengths have 16 bits.
 LARGEST = 512 << 10
 # file_offset(address): where in the file that is, None where that is not known.
@@ -100,7 +98,7 @@ class _Reading:
 
     def describe(self) -> None:
         """Fill the part."""
-        from digsigd.hab.csf import SRK_TABLE, Authenticate, InstallKey
+        from digsigd.hab.csf import AEAD, SRK_TABLE, Authenticate, InstallKey
 
         table, source = None, 0
         rows: list[tuple[Fact, ...]] = []
@@ -120,6 +118,8 @@ class _Reading:
             elif isinstance(command, Authenticate):
                 signatures += self._signature(command)
                 blocks += [(Hex(command.offset), *self._block(*block)) for block in command.blocks]
+        if any(isinstance(command, Authenticate) and command.protocol == AEAD for command in self.commands):
+            self.part.notes.append("what Decrypt Data is for is encrypted: only the board has the key to it")
         for der in self.loose:
             certificates += self._row("SRK", der[4:], self.data.find(der), table, None)
         if table is not None:
@@ -139,8 +139,8 @@ class _Reading:
         if isinstance(command, csf.InstallKey):
             return csf.NAMES[csf.INSTALL_KEY], self._installed(command)
         if isinstance(command, csf.Authenticate):
-            if command.protocol == _ENCRYPTED:
-                return "Decrypt Data", f"{_blocks(command)}, decrypted with key {command.key}"
+            if command.protocol == csf.AEAD:
+                return "Decrypt Data", f"{_blocks(command)}, decrypted by secret key {command.key}"
             who = "the SRK" if not command.key else f"key {command.key}"
             if command.key == 1 and not any(self._is_csf_key(one) for one in self.commands):
                 who = "the SRK (fast authentication)"
@@ -167,6 +167,13 @@ class _Reading:
             der = self._object(command.data_offset)
             subject = subject_of(der) if der else "a certificate that cannot be read"
             return f"{subject} {where}, if signed by key {command.source}, becomes key {command.target}{role}"
+        if command.outside:
+            place = self.where(command.data_offset) if self.where is not None else None
+            in_file = f", {place:#x} in the file," if place is not None else ""
+            return (
+                f"the wrapped key at {command.data_offset:#x} in memory{in_file} becomes secret key {command.target},"
+                f" by master key {command.source}"
+            )
         kind = _PROTOCOLS.get(command.protocol, f"something of protocol {command.protocol:#x}")
         return f"{kind} {where} becomes key {command.target}, by key {command.source}"
 
@@ -203,30 +210,24 @@ class _Reading:
     def _row(
         self, key: Fact, der: bytes, offset: int, table: SrkTable | None, source: int | None
     ) -> list[tuple[Fact, ...]]:
-        from cryptography import x509
-
-        from digsigd.cli.inspect_keys import certificate_kind, outdated, subject_of
-        from digsigd.hab.chain import UNREADABLE
+        from digsigd.cli.inspect_certificate import read_certificate
+        from digsigd.hab import FormatError
 
         try:
-            one = x509.load_der_x509_certificate(der)
-            one.public_key()
-            row = (subject_of(one.subject), certificate_kind(one), Hex(one.serial_number), one.not_valid_after_utc)
-        except UNREADABLE as error:
+            one = read_certificate(der)
+        except FormatError as error:
             self.part.damage.append(f"the certificate at {offset:#x} cannot be read: {str(error)[:200]}")
             return [(key, Hex(offset), "damaged", None, None, None, None)]
+        self.part.notes += one.outdated(f"the certificate at {offset:#x}")
         place = self._place(one, table, source)
-        self.part.notes += outdated(one, f"the certificate at {offset:#x}")
-        return [(key, Hex(offset), *row, place)]
+        return [(key, Hex(offset), one.subject, one.kind, Hex(one.serial), one.not_after, place)]
 
-    def _place(self, certificate: x509.Certificate, table: SrkTable | None, source: int | None) -> str:
-        from digsigd.hab.chain import is_srk, signing_srk
-
+    def _place(self, certificate: Seen, table: SrkTable | None, source: int | None) -> str:
         if table is None:
             return "not known"
-        if number := is_srk(certificate, table):
-            return f"SRK {number}"
-        number = signing_srk(certificate, table)
+        itself, number = certificate.place(table)
+        if itself:
+            return f"SRK {itself}"
         if source is not None and number != source + 1:
             who = f"SRK {number}" if number else "no SRK of the table"
             self.part.notes.append(f"a certificate has to be signed by SRK {source + 1}, and is by {who}")
@@ -235,16 +236,17 @@ class _Reading:
     def _signature(self, command: Authenticate) -> list[tuple[Fact, ...]]:
         from digsigd.hab import FormatError
         from digsigd.hab.cms import CmsSignature
+        from digsigd.hab.csf import AEAD
 
         over = f"the blocks of {command.offset:#x}" if command.blocks else "the commands"
         offset = Hex(command.data_offset)
-        if command.protocol == _ENCRYPTED:
-            return [(over, offset, f"key {command.key}", "MAC", None, None)]
+        if command.protocol == AEAD:
+            return [(over, offset, f"secret key {command.key}", "MAC", None, None)]
         der = self._object(command.data_offset)
         if der is None:
             return [(over, offset, "damaged", None, None, None)]
         try:
-            cms = CmsSignature.parse(der)
+            cms = CmsSignature.parse(_unpadded(der))
         except FormatError as error:
             self.part.damage.append(f"at {command.data_offset:#x}: {error}")
             return [(over, offset, "damaged", None, None, None)]
@@ -256,6 +258,14 @@ class _Reading:
     def _block(self, address: int, length: int) -> tuple[Fact, Fact, Fact]:
         offset = self.where(address) if self.where is not None else None
         return Hex(address), Hex(length), None if offset is None else Hex(offset)
+
+
+def _unpadded(der: bytes) -> bytes:
+    """A signature without the zeros that NXP's older tools have behind it; HDMI firmware is signed so."""
+    if der[:2] != b"\x30\x82" or len(der) < 4:
+        return der
+    end = 4 + struct.unpack_from(">H", der, 2)[0]
+    return der[:end] if len(der) - end <= 3 and not any(der[end:]) else der
 
 
 def _blocks(command: Authenticate) -> str:

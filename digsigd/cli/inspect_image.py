@@ -22,6 +22,9 @@ _IVT_START = b"\xd1\x00\x20"
 _MOST_FOUND = 32
 _MOST_TRIED = 10_000
 _LARGEST_DCD = 1768  # HAB_DCD_BYTES_MAX
+# HABv4 API, 3.5; mkimage_imx8.c, HDMI_IMAGE_FLAG_MASK.
+_PLUGIN, _HDMI = 1, 2
+_SAMPLE = 0x20
 
 
 def _places(data: mmap.mmap | bytes, start: bytes) -> Iterator[int]:
@@ -70,6 +73,7 @@ def csf_at(data: mmap.mmap | bytes, ivt: Ivt) -> bytes | None:
 
 def describe_image(data: mmap.mmap | bytes) -> Part:
     """Whatever is found in a file that holds an IVT, a FIT or a kernel."""
+    from digsigd.cli.inspect_front import describe_front
     from digsigd.image.errors import ImageError
     from digsigd.image.layouts import plan as plan_of
 
@@ -84,9 +88,10 @@ def describe_image(data: mmap.mmap | bytes) -> Part:
         rows = [(Hex(one.offset), Hex(one.length), one.name) for one in plan.regions]
         part.tables.append(Table("regions", ("offset", "length", "part"), rows))
         part.notes += plan.notes
+    part.parts += describe_front(data)
     ivts = find_ivts(data)
     for ivt in ivts:
-        part.parts.append(_describe_ivt(data, ivt, _finder(ivt, plan, len(data))))
+        part.parts.append(_describe_ivt(data, ivt, _finder(ivt, plan, len(data)), ivts))
     fits, ends = list(_fits(data)), 0
     for tree, found in fits:
         # Device trees among the images of a FIT are in its table.
@@ -115,7 +120,7 @@ def _finder(ivt: Ivt, plan: Plan | None, size: int) -> Where:
     return where
 
 
-def _describe_ivt(data: mmap.mmap | bytes, ivt: Ivt, where: Where) -> Part:
+def _describe_ivt(data: mmap.mmap | bytes, ivt: Ivt, where: Where, others: list[Ivt]) -> Part:
     part = Part("ivt", f"IVT at {ivt.offset:#x}")
     part.facts = {
         "version": f"{data[ivt.offset + 3] >> 4}.{data[ivt.offset + 3] & 0xF}",
@@ -130,8 +135,22 @@ def _describe_ivt(data: mmap.mmap | bytes, ivt: Ivt, where: Where) -> Part:
         _describe_boot_data(data, ivt, part)
     if ivt.dcd:
         _describe_dcd(data, ivt, part)
-    _describe_its_csf(data, ivt, part, where)
+    signed = next((one for one in others if _has_csf(data, one) and _same(one, ivt)), None)
+    if signed is not None and not _has_csf(data, ivt):
+        part.notes.append(f"it is the same as the IVT at {signed.offset:#x}, and has its CSF there")
+    else:
+        _describe_its_csf(data, ivt, part, where)
     return part
+
+
+def _same(one: Ivt, other: Ivt) -> bool:
+    """Whether both are for the same image in memory: HDMI firmware has one in front and one behind it."""
+    return (one.self_address, one.entry, one.csf) == (other.self_address, other.entry, other.csf)
+
+
+def _has_csf(data: mmap.mmap | bytes, ivt: Ivt) -> bool:
+    place = ivt.offset_of(ivt.csf)
+    return bool(ivt.csf) and 0 <= place < len(data) and data[place : place + 1] == b"\xd4"
 
 
 def _describe_boot_data(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
@@ -141,7 +160,11 @@ def _describe_boot_data(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
         part.damage.append(f"its boot data, {ivt.boot_data:#x} in memory, is not in the file")
         return
     start, length, plugin = struct.unpack("<3I", words)
-    part.facts = {**part.facts, "image_start": Hex(start), "image_length": Hex(length), "plugin": bool(plugin)}
+    part.facts = {**part.facts, "image_start": Hex(start), "image_length": Hex(length), "plugin": plugin == _PLUGIN}
+    if plugin == _HDMI:
+        part.notes.append("HDMI or DisplayPort firmware, which NXP signs")
+    elif plugin > _PLUGIN:
+        part.notes.append(f"its boot data have the unknown flag {plugin:#x}")
 
 
 def _describe_dcd(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
@@ -178,7 +201,8 @@ def _describe_its_csf(data: mmap.mmap | bytes, ivt: Ivt, part: Part, where: Wher
         part.notes.append(f"there is no CSF: its place, {ivt.csf:#x} in memory, is {where_to}")
         return
     head = data[place : place + 4]
-    if head[:1] in (b"\0", b"\xff") and len(set(head)) == 1:
+    # Rooms are padded with one byte: 00, ff of flash, 5a of barebox.
+    if len(set(data[place : place + _SAMPLE])) == 1 and head[:1] != b"\xd4":
         part.notes.append(f"there is no CSF at {place:#x}: not signed")
         return
     if len(head) < 4 or head[0] != 0xD4:

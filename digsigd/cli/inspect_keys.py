@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 import struct
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from digsigd.cli.inspect_tree import Fact, Hex, Part, Table
+from digsigd.cli.inspect_tree import Fact, Part, Table
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from digsigd.hab import SrkTable
     from digsigd.hab.srk import PublicKey
 
 MOST_LISTED = 256
 # A certificate of a key of 4096 bits has 2 KiB.
 LARGEST_PEM = 1 << 20
+# OpenSSL's other name for it is as old as X.509 in it.
+CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 
 
@@ -26,21 +26,6 @@ def key_kind(key: PublicKey) -> str:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     return f"RSA {key.key_size}" if isinstance(key, rsa.RSAPublicKey) else f"ECDSA {key.curve.name}"
-
-
-def certificate_kind(certificate: x509.Certificate) -> str:
-    """The kind of its key, whatever it is."""
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
-    from digsigd.hab.chain import UNREADABLE
-
-    try:
-        key = certificate.public_key()
-    except UNREADABLE:
-        return "a key that cannot be read"
-    if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        return key_kind(key)
-    return type(key).__name__.strip("_").removesuffix("PublicKey")
 
 
 def describe_table(data: bytes, title: str = "SRK table") -> Part:
@@ -122,65 +107,6 @@ def describe_fuses(data: bytes) -> Part:
     )
 
 
-def describe_certificate(data: bytes, title: str = "certificate") -> Part:
-    """A certificate in DER."""
-    from cryptography import x509
-
-    from digsigd.hab.chain import UNREADABLE
-
-    part = Part("certificate", title)
-    try:
-        certificate = x509.load_der_x509_certificate(data)
-        certificate.public_key()
-        part.facts = _facts(certificate)
-    except UNREADABLE as error:
-        part.damage.append(f"a certificate that cannot be read: {str(error)[:200]}")
-        return part
-    part.notes += outdated(certificate, "it")
-    return part
-
-
-def _facts(certificate: x509.Certificate) -> dict[str, Fact]:
-    algorithm = certificate.signature_hash_algorithm
-    return {
-        "subject": subject_of(certificate.subject),
-        "issuer": subject_of(certificate.issuer),
-        "serial": Hex(certificate.serial_number),
-        "key": certificate_kind(certificate),
-        "ca": is_ca(certificate),
-        "signed_with": algorithm.name if algorithm else "no hash",
-        "not_before": certificate.not_valid_before_utc,
-        "not_after": certificate.not_valid_after_utc,
-    }
-
-
-def subject_of(name: x509.Name) -> str:
-    """All of a name, for people."""
-    return name.rfc4514_string()[:300]
-
-
-def is_ca(certificate: x509.Certificate) -> bool:
-    """Whether its basic constraints say so."""
-    from cryptography import x509
-
-    from digsigd.hab.chain import UNREADABLE
-
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, *UNREADABLE):
-        return False
-
-
-def outdated(certificate: x509.Certificate, who: str) -> list[str]:
-    """What its dates give to say."""
-    now = datetime.now(UTC)
-    if certificate.not_valid_after_utc < now:
-        return [f"{who} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; the boot ROM does not look at that"]
-    if certificate.not_valid_before_utc > now:
-        return [f"{who} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"]
-    return []
-
-
 def pem_objects(data: bytes, most: int = MOST_LISTED) -> list[tuple[str, int, bytes]]:
     """What stands in a PEM file: label, offset, and the text from its BEGIN to its END line."""
     data = data[:LARGEST_PEM]
@@ -200,12 +126,18 @@ def pem_objects(data: bytes, most: int = MOST_LISTED) -> list[tuple[str, int, by
     return found
 
 
+def certificate_in(text: bytes) -> bytes | None:
+    """The DER of a certificate in PEM; None where its text is damaged."""
+    inner = re.sub(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----|\s", b"", text)
+    try:
+        return binascii.a2b_base64(inner, strict_mode=True)
+    except binascii.Error:
+        return None
+
+
 def describe_pem(data: bytes) -> Part:
     """A PEM file: certificates, and whatever else there is by its name alone."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from digsigd.hab.chain import UNREADABLE
+    from digsigd.cli.inspect_certificate import describe_certificate
 
     part = Part("pem", "PEM file")
     found = pem_objects(data)
@@ -213,15 +145,15 @@ def describe_pem(data: bytes) -> Part:
         part.damage.append("it has a BEGIN line, and no END line that belongs to it")
     for number, (label, offset, text) in enumerate(found, 1):
         where = f" {number}" if len(found) > 1 else ""
-        if label != "CERTIFICATE":
+        if label not in CERTIFICATES:
             part.parts.append(Part("pem-object", secret_kind(label, text)))
             continue
-        try:
-            der = x509.load_pem_x509_certificate(text).public_bytes(Encoding.DER)
-        except UNREADABLE as error:
-            part.damage.append(f"certificate{where} at {offset:#x} cannot be read: {str(error)[:200]}")
+        der = certificate_in(text)
+        one = describe_certificate(der or b"", f"certificate{where}")
+        if one.damage:
+            part.damage.append(f"certificate{where} at {offset:#x} cannot be read: {one.damage[0].partition(': ')[2]}")
             continue
-        part.parts.append(describe_certificate(der, f"certificate{where}"))
+        part.parts.append(one)
     return part.parts[0] if len(part.parts) == 1 and not part.damage else part
 
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from digsigd.cli.inspect_certificate import Seen, read_certificate
 from digsigd.cli.inspect_keys import (
+    CERTIFICATES,
     LARGEST_PEM,
     MOST_LISTED,
-    certificate_kind,
+    certificate_in,
     describe_table,
-    outdated,
     pem_objects,
     secret_kind,
-    subject_of,
 )
 from digsigd.cli.inspect_tree import Fact, Hex, Part, Table
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from digsigd.hab import SrkTable
 
 # What a tarball may unpack to. Real ones have some 100 KiB.
@@ -105,7 +103,7 @@ def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
         elif name.endswith(("_crt.pem", "_crt.der")) and name not in certificates:
             part.damage.append(f"{name} is no certificate that can be read")
     for name, certificate in certificates.items():
-        part.notes += outdated(certificate, name)
+        part.notes += certificate.outdated(name)
         if not _base(name).startswith("CA") and not any(_base(key) == _base(name) for key in keys):
             part.notes.append(f"there is no private key for {name}")
     part.notes += [f"{name} is the CA's: no signing host needs it" for name in keys if _base(name).startswith("CA")]
@@ -134,58 +132,40 @@ def tables_in(members: Mapping[str, bytes]) -> dict[str, SrkTable]:
     return found
 
 
-def _certificates(members: Mapping[str, bytes]) -> dict[str, x509.Certificate]:
-    from cryptography import x509
+def _certificates(members: Mapping[str, bytes]) -> dict[str, Seen]:
+    from digsigd.hab.errors import FormatError
 
-    from digsigd.hab.chain import UNREADABLE
-
-    found: dict[str, x509.Certificate] = {}
+    found: dict[str, Seen] = {}
     for name, data in sorted(members.items()):
         if len(data) > LARGEST_PEM or len(found) == MOST_LISTED:
             continue
-        load: Callable[[bytes], x509.Certificate]
         # (openssl writes text before it.)
-        if text := next((text for label, _, text in pem_objects(data, 4) if label == "CERTIFICATE"), None):
-            load, data = x509.load_pem_x509_certificate, text
-        elif data[:1] == b"\x30":
-            load = x509.load_der_x509_certificate
-        else:
-            continue
+        text = next((text for label, _, text in pem_objects(data, 4) if label in CERTIFICATES), None)
+        der = certificate_in(text) if text is not None else data if data[:1] == b"\x30" else None
         try:
-            certificate = load(data)
-            certificate.not_valid_after_utc  # noqa: B018 - some fields are only read when they are asked for
-            certificate.subject.rfc4514_string()
-        except UNREADABLE:
+            if der is not None:
+                found[name] = read_certificate(der)
+        except FormatError:
             continue
-        found[name] = certificate
     return found
 
 
-def _chained(certificates: Mapping[str, x509.Certificate], tables: Mapping[str, SrkTable]) -> Table:
-    rows: list[tuple[Fact, ...]] = []
-    for name, certificate in certificates.items():
-        rows.append(
-            (
-                name,
-                subject_of(certificate.subject),
-                certificate_kind(certificate),
-                Hex(certificate.serial_number),
-                certificate.not_valid_after_utc,
-                _place(certificate, tables),
-            )
-        )
+def _chained(certificates: Mapping[str, Seen], tables: Mapping[str, SrkTable]) -> Table:
+    rows: list[tuple[Fact, ...]] = [
+        (name, one.subject, one.kind, Hex(one.serial), one.not_after, _place(one, tables))
+        for name, one in certificates.items()
+    ]
     return Table("certificates", ("name", "subject", "key", "serial", "not after", "in the chain"), rows)
 
 
-def _place(certificate: x509.Certificate, tables: Mapping[str, SrkTable]) -> str:
-    from digsigd.hab.chain import is_srk, signing_srk
-
+def _place(certificate: Seen, tables: Mapping[str, SrkTable]) -> str:
     for name, table in tables.items():
         which = f" of {name}" if len(tables) > 1 else ""
-        if number := is_srk(certificate, table):
-            return f"SRK {number}{which}"
-        if number := signing_srk(certificate, table):
-            return f"below SRK {number}{which}"
+        itself, signer = certificate.place(table)
+        if itself:
+            return f"SRK {itself}{which}"
+        if signer:
+            return f"below SRK {signer}{which}"
     return "below no SRK"
 
 
