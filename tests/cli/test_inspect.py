@@ -182,7 +182,7 @@ def csf_of(*commands: bytes) -> bytes:
         (struct.pack(">BHBI", 0xB2, 8, 0x55, 0x4), "engine 0x55 0x4 is unlocked"),
         (struct.pack(">BHBI", 0xB2, 8, 0x1D, 0), "CAAM nothing is unlocked"),
         (struct.pack(">BHBBBBBII", 0xBE, 12, 0, 0xBB, 0, 0, 2, 0x100, 0)[:12], "secret key blob at 0x100"),
-        (struct.pack(">BHBBBBBIII", 0xCA, 20, 0, 2, 0xA3, 0, 0, 0x100, 1, 2), "decrypted with key 2"),
+        (struct.pack(">BHBBBBBIII", 0xCA, 20, 0, 2, 0xA3, 0, 0, 0x100, 1, 2), "decrypted by secret key 2"),
     ],
 )
 def test_rare_commands_have_a_meaning_too(show: Inspect, command: bytes, says: str) -> None:
