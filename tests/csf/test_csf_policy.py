@@ -216,8 +216,8 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         changed("Version = 4.3", "Version = 4.3\nEngine = RTIC\nEngine Configuration = KEEP, IN_SWAP_16"),
         "1:1",
         (
-            "[Header] with Engine Configuration = KEEP, IN_SWAP_16: RTIC would swap bytes, and see others than cst signs;"
-            " Engine Configuration = 0"
+            "[Header] with Engine Configuration = KEEP, IN_SWAP_16: RTIC would swap bytes, and see others than cst"
+            " signs; Engine Configuration = 0"
         ),
     ),
     "a configuration of no engine": (
