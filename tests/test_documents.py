@@ -112,3 +112,15 @@ def test_the_readme_commands_are_there() -> None:
         assert target in targets
     done = subprocess.run([ROOT / "etc/get-cst", "--help"], capture_output=True, text=True, check=True)
     assert "--base" in done.stdout
+
+
+def test_the_rules_of_hab_name_tests_and_modules_that_are_there() -> None:
+    """docs/hab-rules.md is the review of the verifier: a test that was renamed would leave a rule without one."""
+    text = (ROOT / "docs/hab-rules.md").read_text()
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", text))
+    assert len(named) > 30
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert {name for name in named if f"def {name}(" not in sources} == set()
+    for file in set(re.findall(r"`((?:[a-z_]+/)*[a-z_0-9]+\.(?:py|md))`", text)):
+        places = (ROOT, ROOT / "digsigd", ROOT / "digsigd/hab", ROOT / "tests/hab")
+        assert any((place / file).is_file() for place in places), file
