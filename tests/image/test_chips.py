@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from digsigd.image.chips import (
     find,
     find_compatible,
 )
+from tests.image import chip_tables
 
 
 @pytest.mark.parametrize("name", [
@@ -182,3 +184,12 @@ def test_ivt_of_an_spl_is_before_its_code() -> None:
     assert u_boot is not None
     assert (u_boot.ivt, u_boot.entry) == (0x877FF400, 0x87800000)
     assert find("imxrt1060").u_boot is None
+
+
+def test_document_has_the_table() -> None:
+    """The page on chips says what the table of chips does, and every reason why something is not confirmed."""
+    lines = (Path(__file__).parents[2] / "docs/chips.md").read_text().splitlines()
+    expected = [*chip_tables.table(chip_tables.FUSES), *chip_tables.table(chip_tables.SIGNING), *chip_tables.reasons()]
+    assert [line for line in expected if line not in lines] == []
+    shown = [line for line in lines if line.startswith(("| imx", "| vf", "- imx", "- vf"))]
+    assert [line for line in shown if line not in expected] == []
