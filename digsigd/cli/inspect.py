@@ -83,8 +83,8 @@ def _inspect(data: mmap.mmap | bytes) -> Part | None:
             return found
         if inspect_text.is_description(head):
             return inspect_text.describe_description(data[: inspect_text.LARGEST + 1])
-        if data.find(b"-----BEGIN ", 0, inspect_keys.LARGEST_PEM) >= 0 and b"\0" not in head:
-            return inspect_keys.describe_pem(data[: inspect_keys.LARGEST_PEM])
+        if b"\0" not in head and b"-----BEGIN " in (text := data[: inspect_keys.LARGEST_PEM]):
+            return inspect_keys.describe_pem(text)
         if head[:1] == b"\x30":
             part = inspect_certificate.describe_certificate(data[: inspect_keys.LARGEST_PEM])
             if part.facts:

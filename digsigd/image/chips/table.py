@@ -125,7 +125,7 @@ def _chips_7() -> Iterator[Chip]:
     # U-Boot, mx6_mx7_secure_boot.txt, 1.5 and 1.7; lmp-tools, security/imx7ulp/gen_fuse.sh.
     yield Chip(
         "imx7ulp", "i.MX 7ULP", "i.MX 7ULP", "CAAM", "CAAM",
-        Unconfirmed("only events of users show one, 4.3.6"),
+        Unconfirmed("one source alone has it, 4.3.6"),
         _bank(5, range(8)), FuseBits(FuseWord(29, 6), 0x80000000),
         Unconfirmed("only U-Boot's guide has one, bit 7 of bank 1 word 1"),
         Unconfirmed("no source has it"),
@@ -156,11 +156,11 @@ def _chips_8m() -> Iterator[Chip]:
 
 
 def _vybrid() -> Iterator[Chip]:
-    nothing = Unconfirmed("no script and no guide for signing it is known")
+    nothing = Unconfirmed("no guide and no script for signing it is known")
     for name, title, more in (("vf610", "Vybrid VF6xx", "vf6xx"), ("vf500", "Vybrid VF5xx", "vf5xx")):
         yield Chip(
             name, title, "Vybrid", nothing, nothing, nothing,
-            Unconfirmed("no guide for signing it is known; drivers suggest bank 3 words 0 to 7"), nothing, nothing,
+            Unconfirmed("one source alone has it, bank 3 words 0 to 7, and no guide"), nothing, nothing,
             nothing, names=(more,),
             u_boot_cell=Unconfirmed("only U-Boot's board configurations have one, entry 0x3F401000"),
         )  # fmt: skip
