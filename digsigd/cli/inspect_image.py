@@ -22,6 +22,8 @@ _IVT_START = b"\xd1\x00\x20"
 _MOST_FOUND = 32
 _MOST_TRIED = 10_000
 _LARGEST_DCD = 1768  # HAB_DCD_BYTES_MAX
+# HABv4 API, "Device Configuration Data": Write Data, Check Data, NOP; Unlock in the reference manuals.
+_DCD_COMMANDS = (0xCC, 0xCF, 0xC0, 0xB2)
 # HABv4 API, 3.5; mkimage_imx8.c, HDMI_IMAGE_FLAG_MASK.
 _PLUGIN, _HDMI = 1, 2
 _SAMPLE = 0x20
@@ -175,14 +177,21 @@ def _describe_dcd(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
         return
     length = struct.unpack(">H", head[1:3])[0]
     whole = data[place : place + length]
-    commands, position = 0, 4
+    commands, position, known = 0, 4, True
     while position + 4 <= len(whole):
-        size = struct.unpack_from(">H", whole, position + 1)[0]
-        if size < 4:
+        tag, size = struct.unpack_from(">BH", whole, position)
+        known = tag in _DCD_COMMANDS
+        if not known or size < 4 or position + size > length:
             break
         commands, position = commands + 1, position + size
     part.facts = {**part.facts, "dcd_length": length, "dcd_commands": commands}
-    if position != length or len(whole) < length or length > _LARGEST_DCD:
+    if not known:
+        # Whole, and yet none that HAB has: whether the ROM takes it is not judged here.
+        part.notes.append(
+            f"its DCD of {length} bytes at {place:#x} has no command of HAB's at {place + position:#x}:"
+            f" {whole[position : position + 4].hex(' ')}"
+        )
+    if (known and position != length) or len(whole) < length or length > _LARGEST_DCD:
         part.damage.append(f"its DCD of {length} bytes at {place:#x} ends in the middle of a command, or is too long")
 
 

@@ -49,6 +49,15 @@ def test_u_boot_of_mkimage_is_shown_with_its_dcd(show: Inspect, tmp_path: Path, 
     assert "there is no CSF: its place" in notes(told)
 
 
+def test_dcd_without_commands_is_noted(show: Inspect, tmp_path: Path) -> None:
+    """It is whole, and what the ROM makes of it is not for inspect to judge; a DCD that is cut short is damaged."""
+    data = u_boot(tmp_path, "sd")
+    (told,) = parts(show.values(data[:0x30] + b"\1" * 0x2C + data[0x5C:]), "ivt")
+    assert "has no command of HAB's at 0x30: 01 01 01 01" in notes(told)
+    show.values(data[:0x31] + b"\7" + data[0x32:], code=1)
+    show.values(data[:0x40], code=1)
+
+
 @pytest.mark.parametrize("pad", [b"\0", b"\xff", b"\x5a"])
 def test_room_for_a_csf_is_no_damage(show: Inspect, tmp_path: Path, pad: bytes) -> None:
     """Tools pad it with bytes of their own: barebox with 5a."""
