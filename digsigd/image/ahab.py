@@ -21,7 +21,7 @@ _BLOCK_TAG = 0x90
 _MOST_IMAGES = 32
 # Containers stand on multiples of it; the first ones of a file behind 4 KiB for FlexSPI, or NXP's (0x8000: version 2).
 _STEP = 0x400
-_FIRST = (0, 0x400, 0x800, 0xC00, 0x1000, 0x1400, 0x1800, 0x4000, 0x8000, 0x9000)
+_FIRST = (*range(0, 0x2000, _STEP), 0x4000, 0x8000, 0x9000)
 _MOST_FOUND = 32
 _TAGS = {0x87: "container", 0x82: "V2X container"}
 _SRK_TABLE, _SRK_RECORD, _SRK_ARRAY = 0xD7, 0xE1, 0x5A

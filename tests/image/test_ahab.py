@@ -65,11 +65,18 @@ def test_srk_is_the_one_that_the_flags_name() -> None:
     assert (one.srk, one.signed_by) == (4, "OEM")
 
 
-@pytest.mark.parametrize("place", [0, 0x400, 0x800, 0x1000, 0x1400, 0x8000])
+@pytest.mark.parametrize("place", [*range(0, 0x2000, 0x400), 0x4000, 0x8000, 0x9000])
 def test_container_is_found_where_files_have_it(place: int) -> None:
     """Behind NXP's firmware, or the 4 KiB in front of images for FlexSPI."""
-    (one,) = ahab.containers((bytes(place) + container(2)).ljust(0x9000, b"\xff"))
+    (one,) = ahab.containers((bytes(place) + container(2)).ljust(0xA000, b"\xff"))
     assert (one.offset, len(one.images)) == (place, 2)
+
+
+def test_so_many_images_and_containers_are_looked_at() -> None:
+    """32 of each: no file takes long."""
+    assert len(ahab.containers(container(32))[0].images) == 32
+    assert ahab.containers(container(33)) == ()
+    assert len(ahab.containers(container().ljust(0x400, b"\0") * 40)) == 32
 
 
 NOT_ONE = {
