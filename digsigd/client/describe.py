@@ -7,12 +7,15 @@ from digsigd.client.names import KeyNames
 from digsigd.csf import model
 from digsigd.image.plan import Signing
 
+# HABv4 API Reference Manual, 5.6 (CAAM), HAB_CAAM_BLOCK_MAX: HAB refuses a command with more.
+MOST_BLOCKS = 8
+
 
 def describe(signing: Signing, names: KeyNames, *, srk: int, artifact_name: str) -> csf.Description:
     """The description that signs one part of an image with SRK number `srk`, from 1.
 
     As NXP's examples have it: uboot-imx, doc/imx/habv4/csf_examples/mx8m. Without a CSF key the SRK signs itself (fast
-    authentication).
+    authentication). More blocks than CAAM takes at once are signed by several commands.
     """
     commands: list[csf.Command] = [
         model.Header(version=(4, 3), hash_algorithm="sha256", engine="CAAM", engine_configuration=()),
@@ -30,5 +33,7 @@ def describe(signing: Signing, names: KeyNames, *, srk: int, artifact_name: str)
         index = 2
         commands.append(model.InstallKey(file=names.image_certificate, verification_index=0, target_index=index))
     blocks = tuple(csf.Block(one.address, one.offset, one.length, artifact_name) for one in signing.blocks)
-    commands.append(model.AuthenticateData(blocks=blocks, verification_index=index))
+    for start in range(0, len(blocks), MOST_BLOCKS):
+        part = blocks[start : start + MOST_BLOCKS]
+        commands.append(model.AuthenticateData(blocks=part, verification_index=index))
     return csf.Description(tuple(commands))

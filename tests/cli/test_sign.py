@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from digsigd import hab
+from digsigd.hab import csf
 from digsigd.image.layouts import plan
 from digsigd.image.verify import verify
 from digsigd.trial import TrialPki
@@ -174,6 +177,29 @@ def test_other_fuses_than_the_boards_are_refused(
     assert done.returncode == 1
     assert "is it the right machine?" in done.stderr
     assert not (tmp_path / "signed").exists()
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+def test_more_blocks_than_caam_takes_at_once_are_signed(
+    digsign: Run, daemon: Daemon, pki: TrialPki, tmp_path: Path, version: str
+) -> None:
+    """By several commands of at most 8 blocks, and the whole holds."""
+    parts, (config,) = golden.parts("mm")
+    more = tuple(
+        golden.Part(f"m7-{n}", golden.filler(f"m7-{n}", 0x1000 + 8 * n), "firmware", 0x43000000 + n * 0x10000)
+        for n in range(6)
+    )
+    config = replace(config, loadables=(*config.loadables, *(part.name for part in more)))
+    fit = golden.mkimage((*parts, *more), (config,), 0x5000)
+    (tmp_path / "image").write_bytes(golden.with_fit_ivt(fit))
+    done = digsign("sign", "image", "-o", "signed", "--server", daemon.url, "--machine", MACHINE, "--cst", version)
+    assert done.returncode == 0, done.stderr
+    holds(tmp_path / "signed", pki)
+    signed = (tmp_path / "signed").read_bytes()
+    (signing, _) = plan(signed).signings
+    room = signed[signing.csf_offset : signing.csf_offset + signing.csf_room]
+    commands = hab.CsfBlob.parse(room[: hab.blob_length(room)]).commands
+    assert [len(one.blocks) for one in commands if isinstance(one, csf.Authenticate)] == [0, 8, 3]
 
 
 @pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
