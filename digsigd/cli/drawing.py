@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
 SOCS = {"mm": "i.MX 8M Mini", "mn": "i.MX 8M Nano", "mp": "i.MX 8M Plus", "mq": "i.MX 8M Quad"}
 _COLUMNS, _ROWS = 64, 8
-# signed, CSF, not signed and used, not signed and unused: for terminals that have them, and for those that do not.
-_MARKS = {"signed": "█", "csf": "▒", "wrong": "✗", "open": "·"}
-_ASCII = {"signed": "#", "csf": "=", "wrong": "!", "open": "."}
-_COLOURS = {"signed": "good", "csf": "note", "wrong": "bad", "open": "dim"}
+# For terminals that have them, and for those that do not.
+_MARKS = {"signed": "█", "csf": "▒", "wrong": "✗", "foreign": "◊", "secret": "?", "open": "·"}
+_ASCII = {"signed": "#", "csf": "=", "wrong": "!", "foreign": "o", "secret": "?", "open": "."}
+_COLOURS = {"signed": "good", "csf": "note", "wrong": "bad", "foreign": "note", "secret": "note", "open": "dim"}
+_LEGEND = {
+    "signed": "signed",
+    "csf": "CSF",
+    "wrong": "used and not signed",
+    "foreign": "NXP's, not checked here",
+    "secret": "encrypted",
+    "open": "unused, not signed",
+}
 
 
 def address(text: str) -> int:
@@ -49,13 +57,27 @@ def file_name(part: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", part.lower()).strip("_")
 
 
-def planned(data: Buffer, path: Path, load_address: int | None, configuration: str | None) -> Plan:
+def add_fit_fdt(parser: argparse.ArgumentParser) -> None:
+    """The option that says what SPL asks for."""
+    parser.add_argument(
+        "--fit-fdt",
+        choices=("auto", "required"),
+        default="auto",
+        help="required: for an SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE, which insists on the FIT-FDT signature;"
+        " others do not look at it (default: auto, sign it where there is room, and do without)",
+    )
+
+
+def planned(
+    data: Buffer, path: Path, load_address: int | None, configuration: str | None, *, fit_fdt: str = "auto"
+) -> Plan:
     """What is to be done with an image. Raises `Trouble`."""
     from digsigd.image.errors import ImageError
     from digsigd.image.layouts import plan
 
     try:
-        return plan(data, load_address=load_address, configuration=configuration)
+        required = fit_fdt == "required"
+        return plan(data, load_address=load_address, configuration=configuration, fdt_signature=required)
     except ImageError as error:
         raise Trouble(f"{path}: {shown(error.what)}", hint=shown(error.hint)) from None
 
@@ -86,6 +108,8 @@ def show_plan(plan: Plan, path: Path, console: Console) -> None:
         )
     for patch in plan.patches:
         console.say(f"   written first: {shown(patch.why)}, {len(patch.data)} bytes at {patch.offset:#x}")
+    if plan.tail is not None:
+        console.say(f"   written last: the tag for UUU, {len(plan.tail.data)} bytes behind the image")
     for note in (*plan.notes, *plan.replaced):
         console.say(f"   note: {shown(note)}")
 
@@ -104,7 +128,7 @@ def show_report(report: Report, path: Path, console: Console) -> None:
     for one in report.csfs:
         console.say()
         console.say(f"CSF of {one.signing.name}")
-        _show_checks(one.checks, console)
+        _show_checks(() if one.excuse and not one.length else one.checks, console)
         if one.blocks:
             console.table(
                 ("signed", "offset", "length", "part"),
@@ -114,6 +138,8 @@ def show_report(report: Report, path: Path, console: Console) -> None:
                 ],
                 indent="    ",
             )
+        if one.excuse:
+            console.say(f"    note: {shown(one.excuse)}")
         for note in one.proven.notes if one.proven else ():
             console.say(f"    note: {shown(note)}")
     console.say()
@@ -127,7 +153,11 @@ def show_report(report: Report, path: Path, console: Console) -> None:
     console.say()
     if report.holds:
         known = f" for boards with the fuse value {report.fuse_value.hex()}" if report.fuse_value else ""
-        console.say(console.coloured(f"Everything holds{known}.", "good"))
+        what = "Everything that can be checked here holds" if plan.foreign else "Everything holds"
+        console.say(console.coloured(f"{what}{known}.", "good"))
+    elif not report.fails:
+        text = "Nothing that can be checked here fails, and that is not all: only a board can check what is encrypted."
+        console.say(console.coloured(text, "note"))
     else:
         console.say(console.coloured("It does not hold: a closed board would not boot this image.", "bad"))
 
@@ -151,7 +181,7 @@ def map_of(report: Report, console: Console) -> Iterator[str]:
     except UnicodeEncodeError:
         marks = _ASCII
     worst = ["open"] * -(-size // cell)
-    rank = {"open": 0, "signed": 1, "csf": 2, "wrong": 3}
+    rank = {"open": 0, "signed": 1, "csf": 2, "foreign": 3, "secret": 4, "wrong": 5}
     for span in report.spans:
         state = "wrong" if span.must and span.state == "open" else span.state
         for number in range(span.offset // cell, -(-(span.offset + span.length) // cell)):
@@ -161,10 +191,9 @@ def map_of(report: Report, console: Console) -> Iterator[str]:
     for start in range(0, len(worst), _COLUMNS):
         cells = "".join(console.coloured(marks[one], _COLOURS[one]) for one in worst[start : start + _COLUMNS])
         yield f"  {start * cell:#{width}x}  {cells}"
-    yield (
-        f"  {marks['signed']} signed  {marks['csf']} CSF  {marks['wrong']} used and not signed  {marks['open']} unused,"
-        f" not signed   ({cell:#x} bytes each)"
-    )
+    always = ("signed", "csf", "wrong", "open")
+    legend = "  ".join(f"{marks[one]} {text}" for one, text in _LEGEND.items() if one in always or one in worst)
+    yield f"  {legend}   ({cell:#x} bytes each)"
 
 
 def as_values(report: Report) -> dict[str, Any]:
@@ -172,6 +201,7 @@ def as_values(report: Report) -> dict[str, Any]:
     plan = report.plan
     return {
         "holds": report.holds,
+        "fails": report.fails,
         "layout": plan.layout,
         "soc": plan.soc,
         "size": plan.size,
@@ -182,6 +212,7 @@ def as_values(report: Report) -> dict[str, Any]:
             {
                 "name": one.signing.name,
                 "holds": one.holds,
+                "excuse": one.excuse,
                 "offset": one.signing.csf_offset,
                 "length": one.length,
                 "room": one.signing.csf_room,
@@ -197,6 +228,8 @@ def as_values(report: Report) -> dict[str, Any]:
         "spans": [
             {"offset": one.offset, "length": one.length, "state": one.state, "must": one.must} for one in report.spans
         ],
+        "unchecked": [{"offset": offset, "length": length} for offset, length in plan.foreign],
+        "encrypted": list(plan.encrypted),
         "notes": list(plan.notes),
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.drawing import address, file_name, fuse_value, planned, show_plan, show_report
+from digsigd.cli.drawing import add_fit_fdt, address, file_name, fuse_value, planned, show_plan, show_report
 from digsigd.cli.files import mapped, replacing, write_atomically
 from digsigd.cli.server import ask_server, newest_cst
 from digsigd.client.settings import add_server_arguments
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fuses", type=fuse_value, metavar="HEX", help="what the boards' SRK fuses hold: sign for no others"
     )
     parser.add_argument("--configuration", metavar="NAME", help="of a FIT whose configurations load different images")
+    add_fit_fdt(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would be signed, and end")
     parser.add_argument("--csf-only", type=Path, metavar="FOLDER", help="write the CSF descriptions there, and end")
     parser.add_argument("--quiet", action="store_true", help="say only what goes wrong")
@@ -54,7 +55,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from digsigd.client.settings import from_options
 
     with mapped(options.image) as data:
-        plan = planned(data, options.image, options.load_address, options.configuration)
+        plan = planned(data, options.image, options.load_address, options.configuration, fit_fdt=options.fit_fdt)
+    if plan.encrypted:
+        raise Trouble(
+            f"{shown(str(options.image))} is encrypted: {shown(plan.encrypted[0])}",
+            hint="Signing anew would drop what decrypts it. Sign and encrypt the plain image with cst.",
+        )
     if options.dry_run:
         show_plan(plan, options.image, console)
         return 0
@@ -105,6 +111,12 @@ class _Job:
             )
         for patch in self._plan.patches:
             self._console.say(f"first, at {patch.offset:#x}: {patch.why}: {patch.data.hex()}")
+        if self._plan.tail is not None:
+            place = self._plan.size - len(self._plan.tail.data)
+            self._console.say(
+                f"first, take off what is behind {self._plan.tail.offset:#x}, and last write at {place:#x} the tag for"
+                f" UUU: {self._plan.tail.data!r}"
+            )
         return 0
 
     def sign(self) -> int:
@@ -121,7 +133,9 @@ class _Job:
             except ImageError as error:
                 raise Trouble(shown(error.what), hint=shown(error.hint)) from None
             with mapped(copy) as data:
-                plan = planned(data, options.output, options.load_address, options.configuration)
+                plan = planned(
+                    data, options.output, options.load_address, options.configuration, fit_fdt=options.fit_fdt
+                )
                 report = verify(data, plan, fuse_value=options.fuses, srk_table=self._table, now=datetime.now(UTC))
             if not report.holds:
                 show_report(report, options.output, self._console)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from digsigd.cli.console import Console, Trouble
-from digsigd.cli.drawing import address, as_values, fuse_value, planned, show_report
+from digsigd.cli.drawing import add_fit_fdt, address, as_values, fuse_value, planned, show_report
 from digsigd.cli.files import mapped
 
 HELP = """Prove a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--load-address", type=address, metavar="ADDRESS", help="where a kernel Image is loaded, if it has no IVT"
     )
     parser.add_argument("--configuration", metavar="NAME", help="of a FIT whose configurations load different images")
+    add_fit_fdt(parser)
     parser.add_argument("--json", action="store_true", help="the report for machines")
 
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if options.fuses is not None and options.fuses != given:
             raise Trouble(f"{options.srk_table} has the fuse value {given.hex()}, which --fuses is not", code=2)
     with mapped(options.image) as data:
-        plan = planned(data, options.image, options.load_address, options.configuration)
+        plan = planned(data, options.image, options.load_address, options.configuration, fit_fdt=options.fit_fdt)
         report = verify(data, plan, fuse_value=options.fuses, srk_table=table, now=datetime.now(UTC))
     if options.json:
         console.say(json.dumps(as_values(report), indent=2))

@@ -46,6 +46,11 @@ async def sign_in_place(
     bytes and of the request's id. Raises `ClientError`, or `ImageError` where a CSF has no room. That all of it holds
     is for the caller to verify.
     """
+    if plan.encrypted:
+        raise ImageError(
+            f"the image is encrypted: {plan.encrypted[0]}",
+            hint="signing anew would drop what decrypts it; sign and encrypt the plain image with cst",
+        )
     await deferToThread(_patch, path, plan)
     for signing in plan.signings:
         text = csf.write(describe(signing, order.names, srk=order.srk, artifact_name=name))
@@ -60,13 +65,22 @@ async def sign_in_place(
         await deferToThread(_insert, path, signing, signed.blob)
         if on_part is not None:
             on_part(signing, len(signed.blob), signed.request_id)
+    await deferToThread(_append, path, plan)
 
 
 def _patch(path: Path, plan: Plan) -> None:
     with path.open("r+b") as file:
+        if plan.tail is not None:
+            os.ftruncate(file.fileno(), plan.tail.offset)
         for patch in plan.patches:
             # Behind the end of the file, what lies between is zeros.
             os.pwrite(file.fileno(), patch.data, patch.offset)
+
+
+def _append(path: Path, plan: Plan) -> None:
+    if plan.tail is not None:
+        with path.open("r+b") as file:
+            os.pwrite(file.fileno(), plan.tail.data, plan.size - len(plan.tail.data))
 
 
 def _insert(path: Path, signing: Signing, blob: bytes) -> None:

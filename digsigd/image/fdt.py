@@ -1,7 +1,9 @@
 """Flattened device trees, read strictly and within bounds.
 
-Format: Devicetree Specification v0.4, chapter 5, "Flattened Devicetree (DTB) Format"; version 17, with which 16 is
-compatible. Property values stay where they are: a FIT may have tens of MiB in one.
+Format: Devicetree Specification v0.4, chapter 5, "Flattened Devicetree (DTB) Format"; version 17. Which older versions
+a header claims to be compatible with says nothing about the format: libfdt, which boards and tools read trees with,
+takes any up to 17 (fdt.c, fdt_check_header), and that of U-Boot wrote 2 until v2026.01. Property values stay where they
+are: a FIT may have tens of MiB in one.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from digsigd.image.plan import Buffer
 
 MAGIC = b"\xd0\x0d\xfe\xed"
 HEADER_SIZE = 40
-_VERSIONS = (16, 17)
+_VERSION = 17
 # Of a tree in a file of at most 64 MiB; images that boards boot have a depth of 4 and some dozen nodes.
 _LARGEST = 64 << 20
 _DEEPEST = 16
@@ -71,14 +73,35 @@ class Node:
             raise ImageError(f"the property {name!r} of {self.name!r} at {value.offset:#x} is no string")
         return tuple(_ascii(part, f"the property {name!r} of {self.name!r}") for part in data[:-1].split(b"\0"))
 
-    def number(self, name: str) -> int | None:
-        """The number of one or two cells in this property; None where there is no such property."""
+    def number(self, name: str, *, cells: tuple[int, ...] = (1,)) -> int | None:
+        """The number in this property, of as many cells; None where there is no such property."""
         value = self.properties.get(name)
         if value is None:
             return None
-        if value.length not in (4, 8):
-            raise ImageError(f"the property {name!r} of {self.name!r} at {value.offset:#x} has not 4 or 8 bytes")
+        if value.length not in [4 * count for count in cells]:
+            wanted = " or ".join(str(4 * count) for count in cells)
+            raise ImageError(
+                f"the property {name!r} of {self.name!r} at {value.offset:#x} has {value.length} bytes, not {wanted}"
+            )
         return int.from_bytes(value.read(), "big")
+
+    def named(self, name: str) -> Node | None:
+        """The subnode that libfdt finds by this name; None where there is none. Raises `ImageError` if it is not sure.
+
+        For a name without a unit address, libfdt takes the first node that has it, with any unit address or none
+        (fdt_ro.c, fdt_nodename_eq_). Where that can be another node than the one that is meant, boards and tools see
+        different images.
+        """
+        found = self.nodes.get(name)
+        if "@" not in name:
+            others = [one for one in self.nodes if one.startswith(name + "@")]
+            if others:
+                raise ImageError(
+                    f"the node {self.name or '/'!r} has {', '.join([*([name] if found else []), *others][:4])}: U-Boot"
+                    f" takes the first of them for {name!r}",
+                    hint="Build the FIT again, with names that differ without what follows an @.",
+                )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +121,11 @@ class Tree:
         size, structure, strings, reserved, version, compatible = struct.unpack_from(">6I", head, 4)
         strings_size, structure_size = struct.unpack_from(">2I", head, 32)
         where = f"the device tree at {offset:#x}"
-        if version < 17 or compatible not in _VERSIONS:
-            raise ImageError(f"{where} has version {version}, compatible with {compatible}, not 17 and 16")
+        if version < _VERSION or compatible > _VERSION:
+            raise ImageError(
+                f"{where} has version {version}, compatible with {compatible}; known is {_VERSION}, or what is"
+                " compatible with that"
+            )
         if size < HEADER_SIZE or size > _LARGEST or offset + size > len(data):
             raise ImageError(f"{where} has {size:#x} bytes, of which the file has {max(0, len(data) - offset):#x}")
         for what, start, length, align in (

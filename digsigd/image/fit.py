@@ -21,6 +21,8 @@ class FitImage:
 
     `kept` says how: "data" within the tree, "data-position" from the start of the tree, or "data-offset" from behind
     it (`offset` is then what mkimage means: from the next multiple of 4). Addresses are None where the tree has none.
+    Builds without an optional part, a TEE say, leave an image of 0 bytes. `short_entry` is the entry point as U-Boot
+    before v2021.01 reads it, which takes numbers of 4 bytes only.
     """
 
     name: str
@@ -33,6 +35,7 @@ class FitImage:
     kept: str
     offset: int
     size: int
+    short_entry: int | None = None
 
     @property
     def end(self) -> int:
@@ -42,14 +45,18 @@ class FitImage:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Names of images that are loaded together. `firmware` is the first one, None where there is none."""
+    """Names of images that are loaded together. `firmware` is the first one, None where there is none.
+
+    `fpga` tells of a bitstream, which SPLs load with CONFIG_SPL_FPGA.
+    """
 
     name: str
-    description: str
+    description: str | None
     firmware: str | None
     kernel: str | None
     loadables: tuple[str, ...]
     fdt: tuple[str, ...]
+    fpga: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +74,19 @@ class Fit:
         """Read the tree, and see that all it names is there and in the file. Raises `ImageError`."""
         tree = Tree.read(data, offset)
         where = f"the FIT at {offset:#x}"
-        for name in ("images", "configurations"):
-            if name not in tree.root.nodes:
-                raise ImageError(f"the device tree at {offset:#x} is no FIT: it has no node /{name}", hint=_REBUILD)
-        nodes = tree.root.nodes["images"].nodes
+        images_node, configurations = (_part(tree, name) for name in ("images", "configurations"))
+        nodes = images_node.nodes
         if not 0 < len(nodes) <= _MOST_IMAGES:
             raise ImageError(f"{where} has {len(nodes)} images; 1 to {_MOST_IMAGES} are possible", hint=_REBUILD)
         images = tuple(_image(node, tree, data, where) for node in nodes.values())
-        configurations = tree.root.nodes["configurations"]
         if not 0 < len(configurations.nodes) <= _MOST_IMAGES:
             raise ImageError(
                 f"{where} has {len(configurations.nodes)} configurations; 1 to {_MOST_IMAGES} are possible",
                 hint=_REBUILD,
             )
-        names = frozenset(nodes)
-        found = tuple(_configuration(node, names, where) for node in configurations.nodes.values())
+        found = tuple(_configuration(node, images_node, where) for node in configurations.nodes.values())
         default = configurations.text("default")
-        if default is not None and default not in configurations.nodes:
+        if default is not None and configurations.named(default) is None:
             raise ImageError(f"{where} has no configuration {default!r}, which is its default", hint=_REBUILD)
         return cls(offset, tree.size, images, found, default)
 
@@ -97,11 +100,16 @@ class Fit:
         return next(image for image in self.images if image.name == name)
 
 
+def _part(tree: Tree, name: str) -> Node:
+    node = tree.root.named(name)
+    if node is None:
+        raise ImageError(f"the device tree at {tree.offset:#x} is no FIT: it has no node /{name}", hint=_REBUILD)
+    return node
+
+
 def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
     kept, offset, size = _place(node, tree, where)
-    if size == 0:
-        raise ImageError(f"the image {node.name!r} of {where} is empty", hint=_REBUILD)
-    if offset < tree.offset or offset + size > len(data):
+    if size and (offset < tree.offset or offset + size > len(data)):
         raise ImageError(
             f"the image {node.name!r} of {where}, {size:#x} bytes at {offset:#x}, is not in the file of {len(data):#x}",
             hint="The file was cut short, or is a FIT's tree without its data.",
@@ -112,11 +120,12 @@ def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
         node.text("type") or "",
         node.text("os"),
         node.text("compression") or "none",
-        node.number("load"),
-        node.number("entry"),
+        node.number("load", cells=(1, 2)),
+        node.number("entry", cells=(1, 2)),
         kept,
         offset,
         size,
+        node.number("entry") if "entry" in node.properties and node.properties["entry"].length == 4 else None,
     )
 
 
@@ -137,17 +146,18 @@ def _place(node: Node, tree: Tree, where: str) -> tuple[str, int, int]:
     return kept, start + position, size
 
 
-def _configuration(node: Node, images: frozenset[str], where: str) -> Configuration:
+def _configuration(node: Node, images: Node, where: str) -> Configuration:
     found = Configuration(
         node.name,
-        node.text("description") or "",
+        node.text("description"),
         node.text("firmware"),
         node.text("kernel"),
         node.texts("loadables") or (),
         node.texts("fdt") or (),
+        "fpga" in node.properties,
     )
     for name in (found.firmware, found.kernel, *found.loadables, *found.fdt):
-        if name is not None and name not in images:
+        if name is not None and images.named(name) is None:
             raise ImageError(
                 f"{where} has no image {name!r}, which its configuration {node.name!r} names", hint=_REBUILD
             )

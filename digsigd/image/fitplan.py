@@ -18,7 +18,7 @@ from digsigd.hab import Block, FormatError, Ivt
 from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 from digsigd.image.errors import ImageError
 from digsigd.image.fit import Fit, FitImage
-from digsigd.image.loads import Load, choose
+from digsigd.image.loads import Load, choose, embedded, is_key
 from digsigd.image.plan import Buffer, Patch, Signing
 from digsigd.image.sketch import Sketch, aligned, first_used
 from digsigd.image.spl import CSF_SIZE, SMALLEST_ROOM
@@ -26,28 +26,58 @@ from digsigd.image.spl import CSF_SIZE, SMALLEST_ROOM
 # hab.c: authenticate_image asks for an IVT on a multiple of this.
 _ALIGN = 0x1000
 _LIMIT = 1 << 32
+# CONFIG_SPL_LOAD_FIT_ADDRESS of all boards with an i.MX 8M: U-Boot's boot/Kconfig since v2025.01, and before that each
+# board that set one, as it had to for HAB. Since v2023.07 (arch/arm/mach-imx/spl.c) SPL has HAB check the FIT there
+# before it loads anything from it, and FITs have their data embedded.
+USUAL_ADDRESS = 0x44000000
 _LABELS = (("uboot", "U-Boot"), ("u-boot", "U-Boot"), ("atf", "ATF"), ("bl31", "ATF"), ("tee", "TEE"), ("optee", "TEE"))
 
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """How a FIT is signed: `end` is the file offset behind all of it. `atf` is where its ATF is loaded to."""
+    """How a FIT is signed: `end` is the file offset behind all of it. `atf` is where its ATF is loaded to.
+
+    `loads` are where SPL puts images, as far as that is known.
+    """
 
     signings: tuple[Signing, ...]
     end: int
     external: bool
     fdt_signed: bool
     atf: int | None
+    loads: tuple[Load, ...]
 
 
-def plan_fit(sketch: Sketch, offset: int, load_address: int | None, configuration: str | None) -> FitPlan:
+@dataclass(frozen=True, slots=True)
+class FitWishes:
+    """What the image does not say, and is asked for: see `layouts.plan`. `spl` says whether i.MX 8M's loads the FIT."""
+
+    load_address: int | None = None
+    configuration: str | None = None
+    fdt_signature: bool = False
+    spl: bool = False
+
+
+def plan_fit(sketch: Sketch, offset: int, wishes: FitWishes) -> FitPlan:
     """Plan the FIT at this offset. Raises `ImageError`."""
     fit = Fit.read(sketch.data, offset)
-    kept = sorted({image.kept for image in fit.images})
+    sketch.encrypted += [
+        f"the FIT at {offset:#x} has {image.name}, a key for encrypted boot that differs from board to board"
+        for image in fit.images
+        if image.size and is_key(image)
+    ]
+    kept = sorted({image.kept for image in fit.images if image.size})
     if kept == ["data-position"]:
-        return _plan_external(sketch, fit, load_address, configuration)
+        return _plan_external(sketch, fit, wishes)
+    if wishes.fdt_signature:
+        raise ImageError(
+            f"the FIT at {offset:#x} has no external data, so there is no signature of its tree apart from its own",
+            hint="Leave out `--fit-fdt required`.",
+        )
     if kept == ["data"]:
-        return _plan_embedded(sketch, fit, load_address)
+        return _plan_embedded(sketch, fit, wishes)
+    if not kept:
+        raise ImageError(f"all images of the FIT at {offset:#x} are empty", hint="Build it again with all its parts.")
     if kept == ["data-offset"]:
         raise ImageError(
             f"the images of the FIT at {offset:#x} have data-offset, counted from behind the tree: an SPL with HAB"
@@ -70,20 +100,27 @@ def label(image: FitImage) -> str:
     return image.name
 
 
-def _plan_external(sketch: Sketch, fit: Fit, load_address: int | None, configuration: str | None) -> FitPlan:
+def _plan_external(sketch: Sketch, fit: Fit, wishes: FitWishes) -> FitPlan:
     place = fit.offset + aligned(fit.size, _ALIGN)
-    first = min(fit.images, key=lambda image: image.offset)
+    images = [image for image in fit.images if image.size]
+    first = min(images, key=lambda image: image.offset)
     if place + IVT_SIZE + SMALLEST_ROOM > first.offset:
         raise ImageError(
             f"the tree of the FIT at {fit.offset:#x} has {fit.size:#x} bytes, its IVT belongs at {place:#x}, and from"
             f" {first.offset:#x} on there is {first.name}: there is no room for a CSF",
             hint=f"Make the FIT with `mkimage -E -p {aligned(fit.size, _ALIGN) + 2 * CSF_SIZE:#x}`.",
         )
-    chosen = choose(fit, configuration)
-    ivt = _ivt(sketch, fit, place, load_address, embedded=False)
+    chosen = choose(fit, wishes.configuration)
+    ivt = _ivt(sketch, fit, place, wishes, embedded=False)
     base = ivt.self_address - (place - fit.offset)
     fdt_place = place + CSF_SIZE
     fdt_ivt = _fdt_ivt(sketch.data, ivt, fdt_place) if fdt_place + IVT_SIZE <= first.offset else None
+    if wishes.fdt_signature and fdt_ivt is None:
+        raise ImageError(
+            f"there is no IVT for a signature of the FIT's tree at {fdt_place:#x}, which SPLs with"
+            " CONFIG_IMX_SPL_FIT_FDT_SIGNATURE look for",
+            hint="Build the image with imx-mkimage of lf-6.1.36 or newer, or leave out `--fit-fdt required`.",
+        )
     end = min(first.offset, fdt_place)
     tree = Block(base, fit.offset, place + IVT_SIZE - fit.offset)
     blocks = (tree, *(Block(load.address, load.image.offset, load.image.size) for load in chosen.loads))
@@ -99,41 +136,45 @@ def _plan_external(sketch: Sketch, fit: Fit, load_address: int | None, configura
                 f" for its CSF before {first.name} at {first.offset:#x}",
                 hint=f"Make the FIT with `mkimage -E -p {place - fit.offset + 2 * CSF_SIZE:#x}`.",
             )
-        signings.append(Signing("FIT-FDT", fdt_ivt, (whole,), csf, end - csf))
+        optional = not wishes.fdt_signature
+        signings.append(Signing("FIT-FDT", fdt_ivt, (whole,), csf, end - csf, optional=optional))
     _check_memory(base, base + end - fit.offset, chosen.loads)
     _draw(sketch, fit, signings)
     loaded = {load.image.name for load in chosen.loads}
-    for image in fit.images:
-        sketch.add(image.offset, image.size, label(image) + ("" if image.name in loaded else ", not loaded"))
+    for image in images:
+        if is_key(image):
+            sketch.add(image.offset, image.size, f"key for encrypted boot ({image.name})")
+        else:
+            sketch.add(image.offset, image.size, label(image) + ("" if image.name in loaded else ", not loaded"))
     sketch.must += [(load.image.offset, load.image.size) for load in chosen.loads]
     if chosen.configuration is not None:
         sketch.notes.append(
             f"the FIT is signed for its configuration {chosen.configuration}: boards whose SPL chooses another one"
             " refuse it"
         )
-    last = max(image.end for image in fit.images)
-    return FitPlan(tuple(signings), last, True, fdt_ivt is not None, _atf(fit))
+    last = max(image.end for image in images)
+    return FitPlan(tuple(signings), last, True, fdt_ivt is not None, _atf(fit), chosen.loads)
 
 
-def _plan_embedded(sketch: Sketch, fit: Fit, load_address: int | None) -> FitPlan:
+def _plan_embedded(sketch: Sketch, fit: Fit, wishes: FitWishes) -> FitPlan:
     place = fit.offset + aligned(fit.size, _ALIGN)
-    ivt = _ivt(sketch, fit, place, load_address, embedded=True)
+    loads = embedded(fit)
+    ivt = _ivt(sketch, fit, place, wishes, embedded=True)
     base = ivt.self_address - (place - fit.offset)
     csf = place + IVT_SIZE
     signing = Signing("FIT", ivt, (Block(base, fit.offset, csf - fit.offset),), csf, CSF_SIZE - IVT_SIZE)
-    # SPL copies the images to their places before it has HAB check what it copied them from.
-    loads = [Load(image, image.load) for image in fit.images if image.load is not None]
+    # Older SPLs copy the images to their places before they have HAB check what they copied them from.
     _check_memory(base, base + csf + signing.csf_room - fit.offset, loads)
     _draw(sketch, fit, [signing])
-    return FitPlan((signing,), csf + signing.csf_room, False, False, _atf(fit))
+    return FitPlan((signing,), csf + signing.csf_room, False, False, _atf(fit), loads)
 
 
 def _draw(sketch: Sketch, fit: Fit, signings: list[Signing]) -> None:
     """Tree, IVTs and the rooms for CSFs."""
     place = signings[0].ivt.offset
-    embedded = [image for image in fit.images if image.kept == "data"]
+    inside = [image for image in fit.images if image.kept == "data" and image.size]
     start = fit.offset
-    for image in sorted(embedded, key=lambda image: image.offset):
+    for image in sorted(inside, key=lambda image: image.offset):
         sketch.add(start, image.offset - start, "FIT tree")
         sketch.add(image.offset, image.size, label(image))
         start = image.end
@@ -161,12 +202,13 @@ def _check_memory(start: int, end: int, loads: Sequence[Load]) -> None:
             )
 
 
-def _ivt(sketch: Sketch, fit: Fit, place: int, load_address: int | None, *, embedded: bool) -> Ivt:
+def _ivt(sketch: Sketch, fit: Fit, place: int, wishes: FitWishes, *, embedded: bool) -> Ivt:
     """The IVT behind the tree, made where there is none and the tree's address is known."""
     data = sketch.data
     size = place - fit.offset
+    load_address = wishes.load_address
     if not looks_like_ivt(data[place : place + IVT_SIZE]):
-        return _made_ivt(sketch, fit, place, load_address, embedded=embedded)
+        return _made_ivt(sketch, fit, place, wishes, embedded=embedded)
     ivt = read_plain_ivt(data, place)
     base = ivt.self_address - size
     # binman has the IVT's own address for an entry point, imx-mkimage the tree's.
@@ -222,8 +264,9 @@ def ivt_bytes(ivt: Ivt) -> bytes:
     return b"\xd1\x00\x20\x41" + struct.pack("<7I", *words)
 
 
-def _made_ivt(sketch: Sketch, fit: Fit, place: int, load_address: int | None, *, embedded: bool) -> Ivt:
+def _made_ivt(sketch: Sketch, fit: Fit, place: int, wishes: FitWishes, *, embedded: bool) -> Ivt:
     data, size = sketch.data, place - fit.offset
+    load_address = wishes.load_address
     used = first_used(data, place, min(place + IVT_SIZE, len(data)))
     if used is not None:
         raise ImageError(
@@ -231,8 +274,13 @@ def _made_ivt(sketch: Sketch, fit: Fit, place: int, load_address: int | None, *,
             f" {data[place : place + 8].hex(' ')}",
             hint="Build the image again, with HAB (CONFIG_IMX_HAB) or with imx-mkimage.",
         )
+    if load_address is None and embedded and wishes.spl:
+        load_address = USUAL_ADDRESS
+        sketch.notes.append(
+            f"the image does not say where SPL loads the FIT: it is signed for {USUAL_ADDRESS:#x}, which"
+            " CONFIG_SPL_LOAD_FIT_ADDRESS is on U-Boot's boards with an i.MX 8M; where it is not, --load-address says"
+        )
     if load_address is None:
-        # csf.sh of U-Boot's doc/imx/habv4/csf_examples/mx8m has this address; SPLs differ.
         raise ImageError(
             f"the FIT at {fit.offset:#x} has no IVT at {place:#x}, so nothing says where SPL or U-Boot loads it",
             hint="Give the load address, and the IVT is made: for SPL, CONFIG_SPL_LOAD_FIT_ADDRESS or what SPL's"

@@ -2,57 +2,89 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from digsigd import hab
 from digsigd.image import fdt, socs
+from digsigd.image.encryption import KEY_ROOM, key_length
 from digsigd.image.errors import ImageError
-from digsigd.image.fitplan import FitPlan, plan_fit
+from digsigd.image.fitplan import FitPlan, FitWishes, plan_fit
 from digsigd.image.kernel import is_kernel, plan_kernel
 from digsigd.image.plan import Buffer, Plan, Signing
 from digsigd.image.sketch import Sketch, first_used
 from digsigd.image.spl import Spl, find_spl
 from digsigd.image.strangers import stranger
-from digsigd.image.treehash import check_hash
+from digsigd.image.tails import Front, find_tag, with_tag
+from digsigd.image.treehash import DDR_FIRMWARE_SIZE, check_hash
 
 LARGEST = 64 << 20
 _SMALLEST = 0x40
 _DAMAGED = "The file is damaged, or made by a tool that is not known. Build the image again."
 
 
-def plan(data: Buffer, *, load_address: int | None = None, configuration: str | None = None) -> Plan:
+def plan(
+    data: Buffer,
+    *,
+    load_address: int | None = None,
+    configuration: str | None = None,
+    fdt_signature: bool = False,
+) -> Plan:
     """How this image is signed. Raises `ImageError` where that is not known for certain.
 
     `load_address` is where U-Boot or SPL loads an image that does not say so itself; `configuration` is that of a FIT
-    whose configurations load different images.
+    whose configurations load different images. `fdt_signature` says that SPL insists on the signature of the FIT's tree
+    with its CSF (CONFIG_IMX_SPL_FIT_FDT_SIGNATURE); others compare its hash, and do not look at that signature.
     """
     try:
-        return _plan(data, load_address, configuration)
+        return _plan(data, FitWishes(load_address, configuration, fdt_signature))
     except ImageError as error:
         if error.hint:
             raise
         raise ImageError(error.what, hint=_DAMAGED) from None
 
 
-def _plan(data: Buffer, load_address: int | None, configuration: str | None) -> Plan:
+def _plan(data: Buffer, wishes: FitWishes) -> Plan:
     if not _SMALLEST <= len(data) <= LARGEST:
         raise ImageError(f"the file has {len(data):#x} bytes; images have {_SMALLEST:#x} to {LARGEST:#x}")
-    sketch = Sketch(data)
+    tag = find_tag(data)
+    sketch = Sketch(data if tag is None else Front(data, tag.offset))
+    found = _plan_image(sketch, wishes)
+    return found if tag is None else with_tag(found, tag, len(data))
+
+
+def _plan_image(sketch: Sketch, wishes: FitWishes) -> Plan:
+    data = sketch.data
     spl = find_spl(sketch)
     if spl is not None:
-        return _boot_image(sketch, spl, load_address, configuration)
+        return _boot_image(sketch, spl, wishes)
     if data[:4] == fdt.MAGIC:
-        fit = plan_fit(sketch, 0, load_address, configuration)
+        fit = plan_fit(sketch, 0, wishes)
         return _finished(sketch, _fit_name(fit), socs.find(atf=fit.atf), fit.signings)
-    if configuration is not None:
-        raise ImageError(f"there is no FIT at 0x0, so there is no configuration {configuration!r}")
+    _no_fit("at 0x0", wishes)
     if is_kernel(data):
-        return _finished(sketch, "arm64 kernel", None, (plan_kernel(sketch, load_address),))
+        return _finished(sketch, "arm64 kernel", None, (plan_kernel(sketch, wishes.load_address),))
     raise stranger(data, 0)
 
 
-def _boot_image(sketch: Sketch, spl: Spl, load_address: int | None, configuration: str | None) -> Plan:
+def _no_fit(where: str, wishes: FitWishes) -> None:
+    """Raise where something was asked for that only FITs have."""
+    if wishes.configuration is not None:
+        raise ImageError(f"there is no FIT {where}, so there is no configuration {wishes.configuration!r}")
+    if wishes.fdt_signature:
+        raise ImageError(
+            f"there is no FIT {where}, so there is no signature of its tree", hint="Leave out `--fit-fdt required`."
+        )
+
+
+def _boot_image(sketch: Sketch, spl: Spl, wishes: FitWishes) -> Plan:
     """What the ROM loads, and the FIT behind it, if there is one."""
+    load_address = wishes.load_address
     data = sketch.data
-    place = first_used(data, spl.end, len(data))
+    key = key_length(data[spl.end : spl.end + KEY_ROOM])
+    if key:
+        sketch.add(spl.end, key, "key for encrypted boot")
+        sketch.encrypted.append(f"at {spl.end:#x} there is a key for encrypted boot, which one chip has wrapped")
+    place = first_used(data, spl.end + key, len(data))
     front = f", {spl.front}" if spl.front else ""
     signing = spl.signing("SPL" if spl.is_8m else "image", unlock=spl.is_8m)
     if place is None:
@@ -62,8 +94,7 @@ def _boot_image(sketch: Sketch, spl: Spl, load_address: int | None, configuratio
                 f" {load_address:#x}",
                 hint="Leave out the load address: the image has one.",
             )
-        if configuration is not None:
-            raise ImageError(f"there is no FIT in this image, so there is no configuration {configuration!r}")
+        _no_fit("in this image", wishes)
         if spl.second is not None:
             raise ImageError(
                 f"the SPL's IVT at {spl.ivt.offset:#x} has the second loader at {spl.second:#x}, and there is nothing"
@@ -81,10 +112,24 @@ def _boot_image(sketch: Sketch, spl: Spl, load_address: int | None, configuratio
             f" {place:#x}",
             hint="Build the image again with imx-mkimage.",
         )
-    fit = plan_fit(sketch, place, load_address, configuration)
-    _draw_spl(sketch, spl, signing, check_hash(sketch, spl, place, fit))
+    fit = plan_fit(sketch, place, replace(wishes, spl=spl.is_8m))
+    _check_over_spl(spl, fit)
+    hash_at = check_hash(sketch, spl, place, fit, required=not wishes.fdt_signature)
+    _draw_spl(sketch, spl, signing, hash_at)
     soc = socs.find(spl=spl.entry, atf=fit.atf, hdmi=spl.front == "HDMI")
     return _finished(sketch, f"SPL{front} and {_fit_name(fit)}", soc, (signing, *fit.signings))
+
+
+def _check_over_spl(spl: Spl, fit: FitPlan) -> None:
+    """SPL runs while it loads. What was its DDR firmware is used by then, and others may be there."""
+    start, end = spl.ivt.self_address, max(spl.entry + 4, spl.ivt.csf - DDR_FIRMWARE_SIZE)
+    for load in fit.loads:
+        if load.address < end and start < load.end:
+            raise ImageError(
+                f"{load.image.name} is loaded to {load.address:#x}, {load.image.size:#x} bytes, over the SPL that loads"
+                f" it, which is at {start:#x} to {end:#x}",
+                hint="Build the image again: the addresses of the FIT's images and of the SPL do not fit each other.",
+            )
 
 
 def _draw_spl(sketch: Sketch, spl: Spl, signing: Signing, hash_at: int | None) -> None:
@@ -101,7 +146,8 @@ def _fit_name(fit: FitPlan) -> str:
 
 
 def _finished(sketch: Sketch, layout: str, soc: str | None, signings: tuple[Signing, ...]) -> Plan:
-    size, regions = sketch.finish()
+    covered = [(block.offset, block.end) for signing in signings for block in signing.blocks]
+    size, regions = sketch.finish(covered)
     for signing in signings:
         # As the signing host does: what it would refuse is no plan.
         try:
@@ -110,7 +156,16 @@ def _finished(sketch: Sketch, layout: str, soc: str | None, signings: tuple[Sign
             raise ImageError(
                 f"the {signing.name} cannot be signed as it is: {error}", hint="Build the image again."
             ) from None
-    must = tuple(sorted(sketch.must))
     return Plan(
-        layout, soc, size, regions, signings, tuple(sketch.patches), tuple(sketch.notes), must, tuple(sketch.signed)
+        layout,
+        soc,
+        size,
+        regions,
+        signings,
+        patches=tuple(sketch.patches),
+        notes=tuple(sketch.notes),
+        must=tuple(sorted(sketch.must)),
+        replaced=tuple(sketch.signed),
+        foreign=tuple(sketch.foreign),
+        encrypted=tuple(sketch.encrypted),
     )

@@ -1,12 +1,14 @@
 """What U-Boot's SPL loads from a FIT, and where it puts it: HAB checks what is in memory then.
 
-Source: U-Boot and uboot-imx, common/spl/spl_fit.c (spl_load_simple_fit, spl_load_fit_image, spl_fit_append_fdt). Of a
-configuration, the firmware is loaded, else the first of the loadables; behind it, where it is U-Boot, the device tree;
-then all other loadables.
+Source: U-Boot and uboot-imx, common/spl/spl_fit.c (spl_load_simple_fit, load_simple_fit, spl_fit_append_fdt) and
+boot/common_fit.c (fit_find_config_node), from v2018.03 to v2026.10. Of a configuration, the firmware is loaded, else
+the first of the loadables; behind it, where it is U-Boot, the device tree; then all other loadables. Where to jump, the
+first of them tells that has an entry point; else it is where the first one is loaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +16,8 @@ from digsigd.image.errors import ImageError
 from digsigd.image.fit import Configuration, Fit, FitImage
 
 _LIMIT = 1 << 32
+_NO_ENTRY = (1 << 64) - 1  # FDT_ERROR
+_INSTRUCTION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,14 @@ def choose(fit: Fit, name: str | None) -> Choice:
     none of the boards has all of them in memory, and all refuse to start (imx-mkimage issue 4; meta-variscite-hab makes
     an image for each).
     """
+    _check_described(fit)
     if name is not None:
         for configuration in fit.configurations:
             if configuration.name == name:
                 alone = len(fit.configurations) == 1
-                return Choice(_loads(fit, configuration), None if alone else name)
+                return Choice(_external(fit, configuration), None if alone else name)
         raise ImageError(f"the FIT at {fit.offset:#x} has no configuration {name!r}", hint=f"It has {_names(fit)}.")
-    found = [_loads(fit, configuration) for configuration in fit.configurations]
+    found = [_external(fit, configuration) for configuration in fit.configurations]
     if any(set(other) != set(found[0]) for other in found[1:]):
         first = next(n for n, other in enumerate(found) if set(other) != set(found[0]))
         raise ImageError(
@@ -63,6 +68,44 @@ def choose(fit: Fit, name: str | None) -> Choice:
     return Choice(found[0], None)
 
 
+def embedded(fit: Fit) -> tuple[Load, ...]:
+    """What may be loaded from a FIT that is signed whole, whichever of its configurations a board takes.
+
+    Raises `ImageError` for one that no SPL boots. What U-Boot itself makes of one with a kernel is another matter.
+    """
+    if any(configuration.kernel is not None for configuration in fit.configurations):
+        return tuple(Load(image, image.load) for image in fit.images if image.load is not None)
+    _check_described(fit)
+    found: dict[Load, None] = {}
+    for configuration in fit.configurations:
+        where = _where(fit, configuration)
+        loads = list(_ordered(fit, configuration, where))
+        behind = _behind(loads)
+        if configuration.fdt and len(behind) == 1:
+            tree = fit.image(configuration.fdt[0])
+            # Older SPLs have it right behind: that is no other place for what is asked here.
+            loads.append(Load(tree, _aligned(behind[0].end) if tree.load is None else tree.load))
+        _check_apart(loads, where)
+        _check_entry(fit, configuration, loads, where)
+        found.update(dict.fromkeys(loads))
+    return tuple(found)
+
+
+def _check_described(fit: Fit) -> None:
+    """SPL takes a configuration by its description, and gives up at one without."""
+    for configuration in fit.configurations:
+        if configuration.description is None:
+            raise ImageError(
+                f"{_where(fit, configuration)} has no description: SPL looks for its board's in the descriptions of"
+                " all configurations, and boots none if one is missing",
+                hint="Build the FIT again, each configuration with a description.",
+            )
+
+
+def _where(fit: Fit, configuration: Configuration) -> str:
+    return f"the configuration {configuration.name!r} of the FIT at {fit.offset:#x}"
+
+
 def _names(fit: Fit) -> str:
     return ", ".join(configuration.name for configuration in fit.configurations)
 
@@ -71,49 +114,110 @@ def _described(loads: tuple[Load, ...]) -> str:
     return " and ".join(load.image.name for load in loads)
 
 
-def _loads(fit: Fit, configuration: Configuration) -> tuple[Load, ...]:
-    where = f"the configuration {configuration.name!r} of the FIT at {fit.offset:#x}"
+def _external(fit: Fit, configuration: Configuration) -> tuple[Load, ...]:
+    """What one configuration loads, each image for certain. Keys are left out."""
+    where = _where(fit, configuration)
     if configuration.kernel is not None:
         raise ImageError(
             f"{where} has a kernel; with external data, only what U-Boot's SPL loads is known",
             hint="Make a FIT with a kernel without mkimage's option -E, and give the address where U-Boot loads it.",
         )
-    names = list(
-        dict.fromkeys([*([configuration.firmware] if configuration.firmware else ()), *configuration.loadables])
-    )
-    if not names:
-        raise ImageError(f"{where} names neither firmware nor loadables, so SPL loads nothing")
     if len(configuration.fdt) > 1:
         raise ImageError(
             f"{where} has overlays ({', '.join(configuration.fdt[1:])}): SPL applies them before HAB checks the tree",
             hint="Apply the overlays when the image is built.",
         )
-    loads = [_load(fit.image(name), fit.image(name).load, where) for name in names]
+    loads = list(_ordered(fit, configuration, where))
+    for load in loads:
+        if load.image.compression != "none":
+            raise ImageError(
+                f"{where} loads {load.image.name}, which is compressed ({load.image.compression}): HAB would see it"
+                " unpacked",
+                hint="Use images that are not compressed.",
+            )
     if configuration.fdt:
         loads.append(_device_tree(fit, configuration, loads, where))
-    by_address = sorted(loads, key=lambda load: load.address)
-    for before, after in pairwise(by_address):
+    _check_apart(loads, where)
+    loads = [load for load in loads if not is_key(load.image)]
+    _check_entry(fit, configuration, loads, where)
+    return tuple(sorted(loads, key=lambda load: load.image.offset))
+
+
+def _ordered(fit: Fit, configuration: Configuration, where: str) -> Iterator[Load]:
+    """Firmware and loadables in the order in which SPL loads them, without those of 0 bytes."""
+    names = _loaded_names(configuration)
+    if configuration.fpga:
+        raise ImageError(f"{where} has a bitstream for an FPGA, which is not known", hint="Build the FIT without it.")
+    if not names:
+        raise ImageError(f"{where} names neither firmware nor loadables, so SPL loads nothing")
+    for number, name in enumerate(names):
+        image = fit.image(name)
+        if image.size:
+            yield _load(image, image.load, where)
+        elif not number:
+            raise ImageError(
+                f"{where} starts with {name}, which is empty: SPL would load nothing and start what is there",
+                hint="Build the FIT again with all its parts.",
+            )
+
+
+def _loaded_names(configuration: Configuration) -> list[str]:
+    first = [configuration.firmware] if configuration.firmware else []
+    return list(dict.fromkeys([*first, *configuration.loadables]))
+
+
+def _check_apart(loads: Sequence[Load], where: str) -> None:
+    for before, after in pairwise(sorted(loads, key=lambda load: load.address)):
         if after.address < before.end:
             raise ImageError(
                 f"{where} loads {before.image.name} to {before.address:#x}, {before.image.size:#x} bytes, and"
                 f" {after.image.name} to {after.address:#x}: they overlap",
                 hint="Build the image again with other load addresses.",
             )
-    return tuple(sorted(loads, key=lambda load: load.image.offset))
+
+
+def _check_entry(fit: Fit, configuration: Configuration, loads: Sequence[Load], where: str) -> None:
+    """What SPL jumps to has to be loaded and signed, as U-Boot reads it now and before v2021.01."""
+    for short in (False, True):
+        name, entry = _entry(fit, configuration, where, short=short)
+        for load in loads:
+            # Of what is compressed, only the first byte has a place that is known.
+            end = load.address + _INSTRUCTION if load.image.compression != "none" else load.end
+            if load.address <= entry and entry + _INSTRUCTION <= end:
+                break
+        else:
+            raise ImageError(
+                f"{where} starts at {entry:#x}, by the entry point of {name}: nothing that is loaded and signed is"
+                " there",
+                hint="Build the FIT again with an entry point in one of its images.",
+            )
+
+
+def _entry(fit: Fit, configuration: Configuration, where: str, *, short: bool) -> tuple[str, int]:
+    """Where SPL jumps to, and the image that says so."""
+    images = [fit.image(name) for name in _loaded_names(configuration)]
+    for image in images:
+        if not image.size and image.kept != "data":
+            # SPL leaves what it knows of the image before it, or nothing.
+            raise ImageError(
+                f"{where} loads {image.name}, which is empty, before any image that has an entry point: where SPL jumps"
+                " to is not known",
+                hint="Build the FIT again with all its parts.",
+            )
+        entry = image.short_entry if short else image.entry
+        if entry is not None and entry != _NO_ENTRY:
+            if entry:
+                return image.name, entry
+            break
+    return images[0].name, images[0].load or 0
+
+
+def is_key(image: FitImage) -> bool:
+    """Whether this is a place for a key that each board gets for itself, after signing: mkimage_fit_atf.sh."""
+    return image.name.startswith("dek_blob")
 
 
 def _load(image: FitImage, address: int | None, where: str) -> Load:
-    # mkimage_fit_atf.sh: a place for a key that each board gets for itself, after the image was signed.
-    if image.name.startswith("dek_blob"):
-        raise ImageError(
-            f"{where} loads {image.name}: this is an image for encrypted boot, whose keys differ from board to board",
-            hint="Build it without dek_blob_fit_dummy.bin, or sign and encrypt it with cst itself.",
-        )
-    if image.compression != "none":
-        raise ImageError(
-            f"{where} loads {image.name}, which is compressed ({image.compression}): HAB would see it unpacked",
-            hint="Use images that are not compressed.",
-        )
     if address is None:
         raise ImageError(f"{where} loads {image.name}, which has no load address")
     if address + image.size > _LIMIT:
@@ -121,10 +225,25 @@ def _load(image: FitImage, address: int | None, where: str) -> Load:
     return Load(image, address)
 
 
+def _behind(loads: Sequence[Load]) -> list[Load]:
+    """What gets the device tree behind it: U-Boot, which the first image is even if it does not say so."""
+    return [load for n, load in enumerate(loads) if load.image.os == "u-boot" or (n == 0 and load.image.os is None)]
+
+
+def _aligned(address: int) -> int:
+    return -(-address // 8) * 8
+
+
 def _device_tree(fit: Fit, configuration: Configuration, loads: list[Load], where: str) -> Load:
-    """Behind U-Boot: the first image even if it does not say what it is, others where they do."""
     tree = fit.image(configuration.fdt[0])
-    behind = [load for n, load in enumerate(loads) if load.image.os == "u-boot" or (n == 0 and load.image.os is None)]
+    if not tree.size:
+        raise ImageError(f"{where} has the device tree {tree.name}, which is empty", hint="Build the FIT again.")
+    if tree.compression != "none":
+        raise ImageError(
+            f"{where} loads {tree.name}, which is compressed ({tree.compression}): HAB would see it unpacked",
+            hint="Use images that are not compressed.",
+        )
+    behind = _behind(loads)
     if len(behind) != 1:
         raise ImageError(
             f"{where} has the device tree {tree.name} and {len(behind)} images that it could be for"

@@ -40,10 +40,19 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
+class Tail:
+    """What is written last, behind all of the image: `data`. In the file as it is now, the image ends at `offset`."""
+
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Signing:
     """One CSF: `blocks` are signed, and the blob goes to `csf_offset`, where `csf_room` bytes are kept for it.
 
-    `unlock` says that its description unlocks CAAM's MID, as the SPL's has to: mx8m_secure_boot.txt, 1.4.1.
+    `unlock` says that its description unlocks CAAM's MID, as the SPL's has to: mx8m_secure_boot.txt, 1.4.1. `optional`
+    says that only some boards look at it, and the image does not tell which.
     """
 
     name: str
@@ -52,6 +61,12 @@ class Signing:
     csf_offset: int
     csf_room: int
     unlock: bool = False
+    optional: bool = False
+
+    @property
+    def by_rom(self) -> bool:
+        """Whether the boot ROM checks it; else SPL or U-Boot does, and its IVT has no boot data."""
+        return self.ivt.boot_data != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +76,10 @@ class Plan:
     `layout` names it for people, `soc` is one of "mm", "mn", "mp", "mq" or None where the image does not tell.
     `signings` are in the order in which they have to be made: one may cover the CSF of another before it. `regions`
     are in the order of the file and do not overlap; `must` is what of the file has to be under a signature for the
-    board to run nothing else, which `verify` insists on: (offset, length) pairs. `replaced` tells of CSFs that are
-    there already.
+    board to run nothing else, which `verify` insists on: (offset, length) pairs. `foreign` is what runs as well under
+    signatures that nobody can check but the board: NXP's firmware. `replaced` tells of CSFs that are there already.
+    `encrypted` names what only boards with the right key can read; such an image can be verified in part, and not
+    signed. `tail` is None where nothing is to be written behind the image.
     """
 
     layout: str
@@ -74,3 +91,6 @@ class Plan:
     notes: tuple[str, ...] = ()
     must: tuple[tuple[int, int], ...] = ()
     replaced: tuple[str, ...] = ()
+    foreign: tuple[tuple[int, int], ...] = ()
+    encrypted: tuple[str, ...] = ()
+    tail: Tail | None = None

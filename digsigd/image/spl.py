@@ -16,15 +16,16 @@ from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
 from digsigd.image import socs
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import Buffer, Signing
-from digsigd.image.sketch import Sketch, first_used
+from digsigd.image.sketch import Sketch, first_used, last_used
 
 # CSF_SIZE of mkimage_imx8.c and imx8mimage.c. imx-mkimage has the ROM load 0x60 bytes more, for a DEK blob behind it.
 CSF_SIZE = 0x2000
 SMALLEST_ROOM = 0x400
-# mkimage_imx8.c: signed_hdmi takes a multiple of HDMI_FW_SIZE + 0x2000 + 0x1000, and HDMI_IMAGE_FLAG_MASK marks it.
-HDMI_SIZE = 0x1A000
-_MOST_HDMI = 4
-_PLUGIN, _HDMI = 1, 2
+# mkimage_imx8.c: HDMI_IMAGE_FLAG_MASK marks HDMI and DisplayPort firmware. It has an IVT in front and one behind it;
+# the next image is a multiple of 0x1a000 further on with imx-mkimage, of 0x1000 with binman (imx8mq-u-boot.dtsi).
+_HDMI = 2
+_HDMI_STEP = 0x400
+_LONGEST_HDMI = 0x100000
 # The configuration of FlexSPI stands at 0 on the Mini, at 0x400 on others, and begins with its tag; that of QSPI ends
 # with it. (place, place of the tag, tag, what it is)
 _CONFIGURED_SIZE = 0x1000
@@ -71,11 +72,7 @@ def find_spl(sketch: Sketch) -> Spl | None:
     """What the ROM loads from this file; None where it does not look like one. Raises `ImageError`."""
     data = sketch.data
     if looks_like_ivt(data[:IVT_SIZE]):
-        if _flag(data, 0) != _HDMI:
-            return _read(sketch, 0, "")
-        place = _behind_hdmi(data)
-        sketch.add(0, place, "HDMI or DisplayPort firmware, signed by NXP")
-        return _read(sketch, place, "HDMI")
+        return _read_behind_hdmi(sketch, 0) if _flag(data, 0) == _HDMI else _read(sketch, 0, "")
     for place, tag_place, tag, name in _CONFIGURED:
         if data[tag_place : tag_place + len(tag)] == tag:
             sketch.add(place, _CONFIGURED_SIZE - place, f"{name} configuration")
@@ -88,12 +85,7 @@ def find_spl(sketch: Sketch) -> Spl | None:
                 )
             return _read(sketch, _CONFIGURED_SIZE, name)
     if looks_like_ivt(data[0x400 : 0x400 + IVT_SIZE]) and first_used(data, 0, 0x400) is None:
-        if _flag(data, 0x400) == _HDMI:
-            raise ImageError(
-                "this is HDMI or DisplayPort firmware, which NXP has signed and nobody else can",
-                hint="Sign the flash.bin that imx-mkimage makes with it.",
-            )
-        return _read(sketch, 0x400, "")
+        return _read_behind_hdmi(sketch, 0x400) if _flag(data, 0x400) == _HDMI else _read(sketch, 0x400, "")
     return None
 
 
@@ -106,14 +98,23 @@ def _flag(data: Buffer, place: int) -> int | None:
     return int(struct.unpack("<I", data[found + 8 : found + 12])[0])
 
 
-def _behind_hdmi(data: Buffer) -> int:
-    """Where the IVT behind the HDMI firmware stands."""
-    for place in range(HDMI_SIZE, (_MOST_HDMI + 1) * HDMI_SIZE, HDMI_SIZE):
-        if looks_like_ivt(data[place : place + IVT_SIZE]):
-            return place
+def _read_behind_hdmi(sketch: Sketch, first: int) -> Spl:
+    """The image behind HDMI or DisplayPort firmware, whose own IVT is at `first`."""
+    data = sketch.data
+    for place in range(first + _HDMI_STEP, min(first + _LONGEST_HDMI, len(data)), _HDMI_STEP):
+        if looks_like_ivt(data[place : place + IVT_SIZE]) and _flag(data, place) != _HDMI:
+            sketch.add(0, place, "HDMI or DisplayPort firmware, signed by NXP")
+            end = last_used(data, place)
+            sketch.foreign.append((first, end - first))
+            sketch.notes.append(
+                f"the HDMI or DisplayPort firmware at {first:#x} to {end:#x} runs as well, under a signature of NXP's"
+                " that nobody can check here"
+            )
+            return _read(sketch, place, "HDMI")
     raise ImageError(
-        f"there is HDMI or DisplayPort firmware at 0x0, but no IVT at {HDMI_SIZE:#x}, where imx-mkimage puts the SPL",
-        hint="The firmware alone needs no signature but NXP's. Sign a whole flash.bin.",
+        f"there is HDMI or DisplayPort firmware at {first:#x}, which NXP has signed and nobody else can, and no IVT of"
+        " an SPL behind it",
+        hint="The firmware alone needs no other signature. Sign a whole flash.bin.",
     )
 
 

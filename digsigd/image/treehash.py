@@ -19,10 +19,10 @@ DDR_FIRMWARE_SIZE = 0x18000
 _SECTOR = 0x200
 
 
-def check_hash(sketch: Sketch, spl: Spl, fit_offset: int, fit: FitPlan) -> int | None:
+def check_hash(sketch: Sketch, spl: Spl, fit_offset: int, fit: FitPlan, *, required: bool) -> int | None:
     """Where the hash of the FIT's tree is in the SPL, which is drawn then; None where there is none.
 
-    Raises `ImageError` where imx-mkimage has put one there for sure, and it is not that of the tree.
+    Raises `ImageError` where it is `required`, imx-mkimage has put one there for sure, and it is not that of the tree.
     """
     if not fit.external:
         return None
@@ -33,12 +33,15 @@ def check_hash(sketch: Sketch, spl: Spl, fit_offset: int, fit: FitPlan) -> int |
     tail = data[start : spl.csf_offset]
     found = tail.find(wanted)
     if found < 0 or any(tail[found + HASH_SIZE :].replace(wanted, b"")):
-        if fit.fdt_signed:
+        if fit.fdt_signed and required:
             raise ImageError(
                 f"the SPL does not hold the SHA-256 of the FIT's tree at {fit_offset:#x} ({wanted.hex()}) before its"
                 f" CSF at {spl.csf_offset:#x}: the tree has changed since imx-mkimage put it there, and SPL refuses it",
-                hint="Run imx-mkimage again, with an u-boot-spl-ddr.bin made anew: it appends the hash to that file.",
+                hint="Run imx-mkimage again, with an u-boot-spl-ddr.bin made anew: it appends the hash to that file. An"
+                " SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE does without: `--fit-fdt required` says that it is one.",
             )
+        if fit.fdt_signed:
+            return None
         sketch.notes.append(
             "the SPL holds no hash of the FIT's tree, as imx-mkimage puts it there since 2023: SPL acts on the tree"
             " before HAB has checked it (CVE-2023-39902)"

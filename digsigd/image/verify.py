@@ -4,78 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
-from itertools import pairwise
 
 from digsigd import hab
 from digsigd.hab import csf
 from digsigd.hab.cms import HASHES
+from digsigd.hab.verify import CSFK_INDEX, SRK_INDEX
+from digsigd.image.commands import describe, keys_of, refused_by_u_boot
 from digsigd.image.plan import Buffer, Plan, Signing
+from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of, union
+
+__all__ = ["Check", "CsfReport", "Report", "Span", "verify"]
 
 _CHUNK = 1 << 20
-# Engines and features of Unlock: HABv4 API Reference Manual, "Engine plugin tags" and "Unlock", as cst writes them.
-_CAAM = 0x1D
-_ENGINES = {_CAAM: "CAAM", 0x1E: "SNVS", 0x21: "OCOTP", 0x0C: "SRTC"}
-_CAAM_FEATURES = {1: "MID", 2: "RNG", 4: "MFG"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that holds or does not; None where it could not be tried, since one before it did not hold."""
-
-    what: str
-    holds: bool | None
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CsfReport:
-    """What was found where a CSF belongs. `blocks` are what its signatures go over, where in the file that is.
-
-    `length` is 0 where there is no CSF, `proven` None unless all of it holds. `srk_table` is the table in it.
-    """
-
-    signing: Signing
-    length: int
-    checks: tuple[Check, ...]
-    blocks: tuple[hab.Block, ...]
-    proven: hab.Verified | None
-    srk_table: bytes | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Whether the board accepts it."""
-        return self.proven is not None and all(check.holds for check in self.checks)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """`length` bytes at `offset` that are alike: under a signature, a CSF itself, or neither ("open").
-
-    `must` says that the board uses them, so that "open" is wrong.
-    """
-
-    offset: int
-    length: int
-    state: str
-    must: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything that is to be known of an image. `fuse_value` is what its boards must have, None if no CSF says."""
-
-    plan: Plan
-    csfs: tuple[CsfReport, ...]
-    checks: tuple[Check, ...]
-    spans: tuple[Span, ...]
-    fuse_value: bytes | None
-
-    @property
-    def holds(self) -> bool:
-        """Whether everything does: only then does a closed board boot the image."""
-        return all(check.holds for check in self.checks) and all(one.holds for one in self.csfs)
+_U_BOOT = "U-Boot refuses a CSF with this command"
+_OPTIONAL = "only SPLs with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE ask for it, others compare the hash of the FIT's tree"
 
 
 def verify(
@@ -90,39 +34,85 @@ def verify(
 
     What does not hold is in the report; nothing is raised for an image's contents.
     """
-    csfs = tuple(_one(data, signing, fuse_value, srk_table, now) for signing in plan.signings)
+    csfs: list[CsfReport] = []
+    for signing in plan.signings:
+        one = _one(data, signing, (signing,), fuse_value, srk_table, now)
+        if signing.optional and not one.holds:
+            one = _excused(one, _one(data, signing, plan.signings, fuse_value, srk_table, now))
+        csfs.append(one)
     tables = {one.srk_table for one in csfs if one.srk_table is not None}
     fuses = {hab.SrkTable.parse(table).fuse_value for table in tables}
-    signed = _union((block.offset, block.end) for one in csfs if one.holds for block in one.blocks)
-    stored = _union((one.signing.csf_offset, one.signing.csf_offset + one.length) for one in csfs)
-    must = _union((offset, offset + length) for offset, length in plan.must)
-    spans = _spans(plan, len(data), signed, stored, must)
+    signed = union((block.offset, block.end) for one in csfs if one.holds for block in one.blocks)
+    stored = union((one.signing.csf_offset, one.signing.csf_offset + one.length) for one in csfs)
+    foreign = union((offset, offset + length) for offset, length in plan.foreign)
+    spans = spans_of(plan, len(data), (("signed", signed), ("csf", stored), ("foreign", foreign)))
     checks = [] if plan.signings else [Check("something to verify", False, "nothing in it is signed")]
     if plan.patches:
         checks.append(Check("complete", False, "; ".join(f"{one.why} at {one.offset:#x}" for one in plan.patches)))
+    if plan.encrypted:
+        checks.append(Check("all of it can be read here", None, "; ".join(plan.encrypted)))
     if len(fuses) > 1:
         checks.append(Check("one SRK table", False, "the CSFs have different ones; a board has fuses for one"))
     elif fuses:
         checks.append(Check("one SRK table", True, f"fuse value {next(iter(fuses)).hex()}"))
+    if len(csfs) > 1:
+        checks.append(_one_key_store(csfs))
     bare = [span for span in spans if span.must and span.state == "open"]
-    detail = ", ".join(f"{_named(plan, span)} {span.offset:#x}+{span.length:#x}" for span in bare[:8])
+    detail = ", ".join(f"{named(plan, span)} {span.offset:#x}+{span.length:#x}" for span in bare[:8])
     checks.append(Check("all that the board runs is signed", not bare, f"not covered: {detail}" if bare else ""))
-    return Report(plan, csfs, tuple(checks), spans, next(iter(fuses)) if len(fuses) == 1 else None)
+    return Report(plan, tuple(csfs), tuple(checks), spans, next(iter(fuses)) if len(fuses) == 1 else None)
+
+
+def _excused(alone: CsfReport, with_images: CsfReport) -> CsfReport:
+    """What is missing where not all boards ask for it, or is as nxp-cst-signer makes it."""
+    if not alone.length:
+        return replace(alone, excuse=f"{alone.checks[0].detail}; {_OPTIONAL}")
+    if with_images.holds:
+        # imx_signer.c, create_csf_file_v1: the blocks of the CSF before this one are still in its list.
+        return replace(
+            with_images,
+            excuse=f"it covers images that SPL has not loaded yet when it looks at it, and fails then; {_OPTIONAL}",
+        )
+    return alone
+
+
+def _one_key_store(csfs: Sequence[CsfReport]) -> Check:
+    """Keys stay installed from one CSF to the next, and a slot that is taken does not take another key.
+
+    HABv4 API Reference Manual, 3.1 "Entry" and 3.13 "Exit" (the key store is kept between them), 3.8 "Run CSF" (an SRK
+    or CSF key is installed unless there is one), 4.3.7 "Install Key" (HAB_INV_INDEX: the target index is unavailable).
+    """
+    what = "one set of keys"
+    slots: dict[int, tuple[bytes, str]] = {}
+    for one in csfs:
+        if one.proven is None or (one.excuse and not one.holds):
+            continue
+        for slot, key in one.keys:
+            held, by = slots.setdefault(slot, (key, one.signing.name))
+            if held != key:
+                kind = {SRK_INDEX: "SRK", CSFK_INDEX: "CSF key"}.get(slot, f"key {slot}")
+                return Check(
+                    what,
+                    False,
+                    f"the {kind} of the {one.signing.name} is not that of the {by}, which HAB keeps: it refuses the"
+                    " second",
+                )
+    return Check(what, True)
 
 
 class _Memory:
-    """Where in the file the bytes are that stand at an address when a board checks one CSF.
+    """Where in the file the bytes are that stand at an address when a board checks the CSF of these parts.
 
     Of other parts of the image nothing is known then: the boot ROM checks the SPL's when only that is loaded.
     """
 
-    def __init__(self, data: Buffer, signing: Signing) -> None:
+    def __init__(self, data: Buffer, signings: Sequence[Signing]) -> None:
         self._data = data
-        ivt = signing.ivt
-        end = min(signing.csf_offset + signing.csf_room, len(data))
-        # (address, offset, length): blocks first, then what lies between the IVT and the end of its CSF.
-        self._pieces = [(block.address, block.offset, block.length) for block in signing.blocks]
-        self._pieces.append((ivt.self_address, ivt.offset, end - ivt.offset))
+        # (address, offset, length): blocks first, then what lies between the IVTs and the ends of their CSFs.
+        self._pieces = [(block.address, block.offset, block.length) for one in signings for block in one.blocks]
+        for one in signings:
+            end = min(one.csf_offset + one.csf_room, len(data))
+            self._pieces.append((one.ivt.self_address, one.ivt.offset, end - one.ivt.offset))
 
     def find(self, address: int, length: int) -> list[hab.Block] | None:
         """The file's parts that these bytes are, in order; None where some are of no known place."""
@@ -155,6 +145,7 @@ class _Memory:
 def _one(
     data: Buffer,
     signing: Signing,
+    present: Sequence[Signing],
     fuse_value: bytes | None,
     srk_table: bytes | None,
     now: datetime | None,
@@ -168,8 +159,9 @@ def _one(
     except hab.FormatError as error:
         return CsfReport(signing, 0, (Check("CSF", False, str(error)),), (), None)
     checks = [Check("CSF", True, f"{len(blob)} bytes at {signing.csf_offset:#x}, room for {signing.csf_room:#x}")]
-    table, pieces, failed, proven = None, [], None, None
-    memory = _Memory(data, signing)
+    pieces: list[list[hab.Block]] = []
+    table, failed, proven = None, None, None
+    memory = _Memory(data, present)
     try:
         table, source = _table(parsed)
         digests, expected = [], []
@@ -184,7 +176,7 @@ def _one(
                 found += part
             if wanted.algorithm not in HASHES:
                 raise hab.VerificationError("data-signature", f"it uses {wanted.algorithm}")
-            pieces += found
+            pieces.append(found)
             digests.append(memory.digest(wanted.algorithm, found))
             expected.append([hab.Block(address, 0, length) for address, length in wanted.blocks])
         if srk_table is not None and table != srk_table:
@@ -200,10 +192,11 @@ def _one(
         )
     except hab.HabError as error:
         failed = error
-    checks += _commands(parsed, failed)
+    blocks = tuple(block for part in pieces for block in part)
+    checks += _commands(parsed, failed, by_rom=signing.by_rom)
     if failed is None:
-        checks += [_whole(signing, pieces), _layout(data, pieces)]
-    return CsfReport(signing, len(blob), tuple(checks), tuple(pieces), proven, table)
+        checks += [_whole(signing, blocks), _layout(data, pieces)]
+    return CsfReport(signing, len(blob), tuple(checks), blocks, proven, table, keys_of(parsed))
 
 
 def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
@@ -218,7 +211,7 @@ def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
 
 def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
     """Whether it covers all that is under this CSF: what another one covers, nobody checks when this part is run."""
-    signed = _union((piece.offset, piece.end) for piece in pieces)
+    signed = union((piece.offset, piece.end) for piece in pieces)
     bare = [
         block
         for block in signing.blocks
@@ -228,17 +221,17 @@ def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
     return Check("all of this part is signed", not bare, f"not covered: {detail}" if bare else "")
 
 
-def _layout(data: Buffer, pieces: Sequence[hab.Block]) -> Check:
+def _layout(data: Buffer, commands: Sequence[Sequence[hab.Block]]) -> Check:
     """What the ROM needs besides signatures: that they cover the IVT, and what it points at."""
     try:
-        found = hab.check_layout([pieces], [hab.File.of(data)])
+        found = hab.check_layout(commands, [hab.File.of(data)])
     except hab.HabError as error:
         return Check("what the IVT points at is signed", False, str(error))
     places = ", ".join(f"{ivt.offset:#x}" for ivt in found.ivts)
     return Check("what the IVT points at is signed", True, f"IVT at {places}")
 
 
-def _commands(parsed: hab.CsfBlob, failed: hab.HabError | None) -> list[Check]:
+def _commands(parsed: hab.CsfBlob, failed: hab.HabError | None, *, by_rom: bool) -> list[Check]:
     """A check for each command, and one for what shows only in all of them."""
     stop = len(parsed.commands) if failed is None or failed.command is None else failed.command
     checks = []
@@ -246,75 +239,11 @@ def _commands(parsed: hab.CsfBlob, failed: hab.HabError | None) -> list[Check]:
         what, detail = describe(parsed, command)
         if failed is not None and number == stop:
             checks.append(Check(what, False, str(failed)))
+        elif not by_rom and refused_by_u_boot(command):
+            checks.append(Check(what, False, _U_BOOT))
         else:
             holds = None if number > stop or (failed is not None and failed.command is None) else True
             checks.append(Check(what, holds, detail))
     if failed is not None and failed.command is None:
         checks.append(Check("the CSF as a whole", False, str(failed)))
     return checks
-
-
-def describe(parsed: hab.CsfBlob, command: csf.Command) -> tuple[str, str]:
-    """A command's name as CSF descriptions have it, and what it does."""
-    if isinstance(command, csf.OtherCommand):
-        return csf.NAMES[command.tag], _engine(command)
-    if isinstance(command, csf.Authenticate):
-        if not command.blocks:
-            return "Authenticate CSF", f"{parsed.header_length} bytes of commands"
-        size = sum(length for _, length in command.blocks)
-        return "Authenticate Data", f"{size} bytes in {len(command.blocks)} blocks by key {command.key}"
-    if command.protocol == csf.SRK_TABLE:
-        return "Install SRK", f"SRK {command.source + 1} of the table"
-    name = "Install CSFK" if command.flags == csf.INSTALL_CSFK_FLAG else f"Install Key {command.target}"
-    return name, hab.subject_of(parsed.object_at(command)[4:])
-
-
-def _engine(command: csf.OtherCommand) -> str:
-    """What an Unlock is for."""
-    if command.tag != csf.UNLOCK or len(command.body) < 4:
-        return ""
-    engine = _ENGINES.get(command.parameter, f"engine {command.parameter:#x}")
-    bits = int.from_bytes(command.body[:4])
-    if command.parameter != _CAAM:
-        return f"{engine} {bits:#x}"
-    return " ".join([engine, *(name for bit, name in _CAAM_FEATURES.items() if bits & bit)])
-
-
-def _named(plan: Plan, span: Span) -> str:
-    for region in plan.regions:
-        if region.offset <= span.offset < region.end:
-            return region.name
-    return "bytes"
-
-
-def _union(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(start, end) pairs in order, without overlap."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(one for one in parts if one[0] < one[1]):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _within(parts: Sequence[tuple[int, int]], offset: int) -> bool:
-    return any(start <= offset < end for start, end in parts)
-
-
-def _spans(
-    plan: Plan,
-    size: int,
-    signed: Sequence[tuple[int, int]],
-    stored: Sequence[tuple[int, int]],
-    must: Sequence[tuple[int, int]],
-) -> tuple[Span, ...]:
-    edges = {0, size}
-    for start, end in (*signed, *stored, *must, *((one.offset, one.end) for one in plan.regions)):
-        edges |= {min(start, size), min(end, size)}
-    spans = []
-    ordered = sorted(edges)
-    for start, end in pairwise(ordered):
-        state = "signed" if _within(signed, start) else "csf" if _within(stored, start) else "open"
-        spans.append(Span(start, end - start, state, _within(must, start)))
-    return tuple(spans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from digsigd import hab
 from digsigd.hab import csf
+from digsigd.image.errors import ImageError
 from digsigd.image.layouts import plan
 from digsigd.image.verify import verify
 from digsigd.trial import TrialPki
@@ -28,6 +30,7 @@ from tests.image import golden
 from tests.softhsm import SoftHsm, label, provider
 
 FAST = "fast-machine"
+SAMPLES = Path(__file__).parents[1] / "samples/images"
 KERNEL = ("--load-address", "0x40480000")
 
 Images = dict[str, tuple[Callable[[], bytes], tuple[str, ...]]]
@@ -103,6 +106,33 @@ def test_every_known_image_is_signed(digsign: Run, daemon: Daemon, pki: TrialPki
     verified = digsign("verify", "signed", "--fuses", pki.fuse_value.hex(), *again)
     assert verified.returncode == 0, verified.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "signed"]
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+@pytest.mark.parametrize("name", sorted(path.name.removesuffix(".bin.gz") for path in SAMPLES.glob("*.gz")))
+def test_images_of_real_tools_are_signed(
+    digsign: Run, daemon: Daemon, pki: TrialPki, tmp_path: Path, name: str, version: str
+) -> None:
+    """Without an option, and hold then; a changed byte of what a board runs is seen."""
+    data = gzip.decompress((SAMPLES / f"{name}.bin.gz").read_bytes())
+    (tmp_path / "image").write_bytes(data)
+    done = digsign("sign", "image", "-o", "signed", "--server", daemon.url, "--machine", MACHINE, "--cst", version)
+    assert done.returncode == 0, done.stderr
+    verified = digsign("verify", "signed", "--fuses", pki.fuse_value.hex())
+    assert verified.returncode == 0, verified.stdout
+    assert ("Everything that can be checked here holds" in verified.stdout) == ("mq" in name)
+    signed = (tmp_path / "signed").read_bytes()
+    found = plan(signed)
+    assert (found.patches, found.tail) == ((), None)
+    for offset, length in found.must:
+        for place in (offset, offset + length - 1):
+            changed = bytearray(signed)
+            changed[place] ^= 0x10
+            try:
+                assert not verify(bytes(changed), plan(bytes(changed))).holds
+            except ImageError:
+                continue
+    assert verify(signed, plan(signed), fuse_value=pki.fuse_value).holds
 
 
 @pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])

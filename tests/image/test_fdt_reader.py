@@ -76,7 +76,7 @@ def test_what_dtc_makes_is_read(tmp_path: Path) -> None:
     assert first.text("text") == "a"
     assert first.texts("texts") == ("b", "c")
     assert first.number("cell") == 7
-    assert first.number("wide") == 1 << 32 | 2
+    assert first.number("wide", cells=(1, 2)) == 1 << 32 | 2
     assert first.properties["raw"].read() == b"\1\2\3"
     assert first.properties["empty"].length == 0
     assert first.nodes["deep"].nodes["deeper"].text("x") == "y"
@@ -100,11 +100,12 @@ def test_values_are_of_their_kind_or_refused() -> None:
 
 
 def test_nothing_but_version_17_is_read() -> None:
-    """With which 16 is compatible, and 17 itself."""
+    """Whatever older versions it claims to be compatible with; U-Boot's own libfdt wrote 2 for years."""
     good = node(b"")
-    assert Tree.read(tree(good)).root.name == ""
-    assert Tree.read(tree(good, changed={"last_comp_version": 17})).root.name == ""
-    for changed in ({"version": 16}, {"version": 3}, {"last_comp_version": 18}, {"last_comp_version": 2}):
+    for version, compatible in ((17, 2), (17, 0), (17, 16), (17, 17), (18, 17), (0xFFFFFFFF, 2)):
+        changed = {"version": version, "last_comp_version": compatible}
+        assert Tree.read(tree(good, changed=changed)).root.name == ""
+    for changed in ({"version": 16}, {"version": 3}, {"last_comp_version": 18}, {"last_comp_version": 0xFFFFFFFF}):
         assert "version" in refused(tree(good, changed=changed))
 
 

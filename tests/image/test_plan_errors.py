@@ -103,8 +103,9 @@ def test_an_spl_without_the_room_of_its_csf_is_refused() -> None:
 
 def test_hdmi_firmware_alone_is_not_signed() -> None:
     """Neither as NXP delivers it, nor as it stands in flash.bin."""
-    assert "NXP has signed and nobody else can" in refused(golden.signed_hdmi())
-    assert "no IVT at 0x1a000" in refused(golden.signed_hdmi()[0x400:])
+    for data in (golden.signed_hdmi(), golden.signed_hdmi()[0x400:]):
+        says = refused(data)
+        assert "NXP has signed and nobody else can, and no IVT of an SPL behind it" in says
 
 
 def test_a_flexspi_configuration_without_an_ivt_behind_it_is_refused() -> None:
@@ -125,10 +126,9 @@ def test_data_behind_the_end_are_refused(data: bytes) -> None:
 
 
 def test_data_between_the_parts_are_refused() -> None:
-    """Between SPL and FIT, behind the tree, and between images."""
+    """Between SPL and FIT, and between images."""
     assert "at 0x40000 there is a legacy uImage" in refused(at(NEW, 0x40000, b"\x27\x05\x19\x56"))
     assert "what is at 0x40001 is not known: 13" in refused(at(NEW, 0x40001, b"\x13"))
-    assert "unknown data at 0x58b00: 13" in refused(at(NEW, 0x58B00, b"\x13"))
     # Three bytes between the DTB and the ATF.
     assert "unknown data at 0xfe4da: 13" in refused(at(NEW, 0xFE4DA, b"\x13"))
 

@@ -33,7 +33,11 @@ def part(name: str) -> golden.Part:
         ("atf-1", {"load": 0x40200000}, "to 0x40200000: they overlap"),
         ("tee-1", {"load": 0x40200000 + 0x9AAC8}, "they overlap"),
         ("tee-1", {"load": 0xFFFFF000}, "HAB knows 32-bit addresses only"),
-        ("atf-1", {"load": 0x401F2000}, "over the FIT's tree, IVT and CSF, which are at 0x401fadc0 to 0x401ffdc0"),
+        (
+            "atf-1",
+            {"load": 0x401F2000, "entry": 0x401F2000},
+            "over the FIT's tree, IVT and CSF, which are at 0x401fadc0 to 0x401ffdc0",
+        ),
         ("tee-1", {"load": 0x401FADC0 - 0x4D267}, "over the FIT's tree"),
         ("uboot-1", {"os": "linux"}, "0 images that it could be for (none says that it is u-boot)"),
         ("atf-1", {"os": "u-boot"}, "2 images that it could be for (uboot-1, atf-1)"),
@@ -76,13 +80,15 @@ def test_overlays_kernels_and_nothing_are_refused() -> None:
         assert says in refused(golden.with_fit_ivt(golden.mkimage(parts, (config,), 0x5000)))
 
 
-def test_encrypted_boot_is_refused() -> None:
+def test_keys_for_encrypted_boot_are_told_of_and_not_signed() -> None:
     """mkimage_fit_atf.sh with dek_blob_fit_dummy.bin."""
     parts, _ = golden.parts("mm", tee=False)
     blob = golden.Part("dek_blob-1", bytes(0x60), "script", 0x40400000)
     config = golden.Config("config-1", "uboot-1", ("dek_blob-1", "atf-1"), ("fdt-1",))
     fit = golden.mkimage((*parts, blob), (config,), 0x5000)
-    assert "an image for encrypted boot" in refused(golden.with_fit_ivt(fit))
+    found = plan(golden.with_fit_ivt(fit))
+    assert "dek_blob-1, a key for encrypted boot" in found.encrypted[0]
+    assert 0x40400000 not in [block.address for block in found.signings[0].blocks]
 
 
 def test_several_device_trees_need_a_word() -> None:

@@ -1,0 +1,58 @@
+"""The commands of a CSF as people read them, and those that U-Boot does not take."""
+
+from __future__ import annotations
+
+from digsigd import hab
+from digsigd.hab import csf
+
+# Engines and features of Unlock: HABv4 API Reference Manual, "Engine plugin tags" and "Unlock", as cst writes them.
+_CAAM = 0x1D
+_ENGINES = {_CAAM: "CAAM", 0x1E: "SNVS", 0x21: "OCOTP", 0x0C: "SRTC"}
+_CAAM_FEATURES = {1: "MID", 2: "RNG", 4: "MFG"}
+
+
+def describe(parsed: hab.CsfBlob, command: csf.Command) -> tuple[str, str]:
+    """A command's name as CSF descriptions have it, and what it does."""
+    if isinstance(command, csf.OtherCommand):
+        return csf.NAMES[command.tag], _engine(command)
+    if isinstance(command, csf.Authenticate):
+        if not command.blocks:
+            return "Authenticate CSF", f"{parsed.header_length} bytes of commands"
+        size = sum(length for _, length in command.blocks)
+        return "Authenticate Data", f"{size} bytes in {len(command.blocks)} blocks by key {command.key}"
+    if command.protocol == csf.SRK_TABLE:
+        return "Install SRK", f"SRK {command.source + 1} of the table"
+    name = "Install CSFK" if command.flags == csf.INSTALL_CSFK_FLAG else f"Install Key {command.target}"
+    return name, hab.subject_of(parsed.object_at(command)[4:])
+
+
+def refused_by_u_boot(command: csf.Command) -> bool:
+    """Whether U-Boot refuses a CSF with this command before HAB sees it: hab.c, csf_is_valid."""
+    if not isinstance(command, csf.OtherCommand):
+        return False
+    if command.tag == csf.SET:
+        return command.parameter == csf.SET_MID
+    return command.tag in {csf.WRITE_DATA, csf.CHECK_DATA}
+
+
+def keys_of(parsed: hab.CsfBlob) -> tuple[tuple[int, bytes], ...]:
+    """What a CSF puts into the slots of HAB's store of public keys: certificates, and of the table an SRK's number."""
+    return tuple(
+        (
+            command.target,
+            bytes([command.source]) if command.protocol == csf.SRK_TABLE else parsed.object_at(command)[4:],
+        )
+        for command in parsed.commands
+        if isinstance(command, csf.InstallKey) and command.protocol in {csf.SRK_TABLE, csf.X509}
+    )
+
+
+def _engine(command: csf.OtherCommand) -> str:
+    """What an Unlock is for."""
+    if command.tag != csf.UNLOCK or len(command.body) < 4:
+        return ""
+    engine = _ENGINES.get(command.parameter, f"engine {command.parameter:#x}")
+    bits = int.from_bytes(command.body[:4])
+    if command.parameter != _CAAM:
+        return f"{engine} {bits:#x}"
+    return " ".join([engine, *(name for bit, name in _CAAM_FEATURES.items() if bits & bit)])

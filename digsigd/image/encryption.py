@@ -1,0 +1,36 @@
+"""Whether parts of an image are encrypted: with a key that each chip wraps for itself, so that no host can read them.
+
+Sources: HABv4 API Reference Manual, 4.3.7 "Install Key" (HAB_PCL_BLOB) and 4.3.8 "Authenticate Data" (HAB_PCL_AEAD);
+uboot-imx, doc/imx/habv4/guides/mx8m_encrypted_boot.txt (the blob with the key stands CSF_SIZE behind the start of the
+CSF that the ROM runs, and is put there on the board).
+"""
+
+from __future__ import annotations
+
+from digsigd.hab import csf
+
+KEY_ROOM = 0x60  # DEK_BLOB_MAX_SIZE of mkimage_imx8.c
+_BLOB_TAG = 0x81  # HAB_TAG_WRP
+_BLOB, _AEAD = 0xBB, 0xA3
+_SMALLEST_BLOB = 0x40
+
+
+def encrypted_by(commands: bytes) -> str | None:
+    """The command at the start of a CSF that is there for encrypted boot only, None where there is none."""
+    end = min(int.from_bytes(commands[1:3], "big"), len(commands), csf.MAX_HEADER_LENGTH)
+    place = 4
+    while place + 4 <= end:
+        tag, length = commands[place], int.from_bytes(commands[place + 1 : place + 3], "big")
+        if tag == csf.INSTALL_KEY and commands[place + 4 : place + 5] == bytes([_BLOB]):
+            return "Install Secret Key"
+        if tag == csf.AUTHENTICATE and commands[place + 5 : place + 6] == bytes([_AEAD]):
+            return "Decrypt Data"
+        place += max(length, 4)
+    return None
+
+
+def key_length(data: bytes) -> int:
+    """How many bytes a key blob at the start of `data` has; 0 where there is none."""
+    length = int.from_bytes(data[1:3], "big")
+    is_blob = data[:1] == bytes([_BLOB_TAG]) and len(data) > 3 and data[3] & 0xF0 == 0x40
+    return length if is_blob and _SMALLEST_BLOB <= length <= KEY_ROOM else 0

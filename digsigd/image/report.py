@@ -1,0 +1,118 @@
+"""What is to be known of a signed image: what holds, and what each byte of the file is under."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from digsigd import hab
+from digsigd.image.plan import Plan, Signing
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that holds or does not; None where it could not be tried, since one before it did not hold."""
+
+    what: str
+    holds: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CsfReport:
+    """What was found where a CSF belongs. `blocks` are what its signatures go over, where in the file that is.
+
+    `length` is 0 where there is no CSF, `proven` None unless all of it holds. `srk_table` is the table in it. `keys`
+    are what it puts into the slots of HAB's key store. `excuse` says why it may fail: not all boards look at it.
+    """
+
+    signing: Signing
+    length: int
+    checks: tuple[Check, ...]
+    blocks: tuple[hab.Block, ...]
+    proven: hab.Verified | None
+    srk_table: bytes | None = None
+    keys: tuple[tuple[int, bytes], ...] = ()
+    excuse: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the board accepts it."""
+        return self.proven is not None and all(check.holds for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`length` bytes at `offset` that are alike: under a signature, a CSF itself, or neither ("open").
+
+    "foreign" is what runs under a signature that nobody can check but the board, "secret" what is encrypted. `must`
+    says that the board uses them, so that "open" is wrong.
+    """
+
+    offset: int
+    length: int
+    state: str
+    must: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that is to be known of an image. `fuse_value` is what its boards must have, None if no CSF says."""
+
+    plan: Plan
+    csfs: tuple[CsfReport, ...]
+    checks: tuple[Check, ...]
+    spans: tuple[Span, ...]
+    fuse_value: bytes | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything does: only then does a closed board boot the image."""
+        csfs = all(one.holds or bool(one.excuse) for one in self.csfs)
+        return csfs and all(check.holds for check in self.checks)
+
+    @property
+    def fails(self) -> bool:
+        """Whether something does not hold. An image that is encrypted may neither hold nor fail."""
+        if self.holds:
+            return False
+        checks = [*self.checks, *(check for one in self.csfs if not one.excuse for check in one.checks)]
+        return not self.plan.encrypted or any(check.holds is False for check in checks)
+
+
+def union(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(start, end) pairs in order, without overlap."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(one for one in parts if one[0] < one[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def spans_of(plan: Plan, size: int, states: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> tuple[Span, ...]:
+    """The whole file in spans. `states` are (start, end) pairs for each state, that which counts most first."""
+    must = union((offset, offset + length) for offset, length in plan.must)
+    edges = {0, size}
+    for start, end in (
+        *(one for _, parts in states for one in parts),
+        *must,
+        *((one.offset, one.end) for one in plan.regions),
+    ):
+        edges |= {min(start, size), min(end, size)}
+    found = []
+    for start, end in pairwise(sorted(edges)):
+        state = next((name for name, parts in states if _within(parts, start)), "open")
+        found.append(Span(start, end - start, state, _within(must, start)))
+    return tuple(found)
+
+
+def named(plan: Plan, span: Span) -> str:
+    """What people call the part of the image that a span is in."""
+    return next((one.name for one in plan.regions if one.offset <= span.offset < one.end), "bytes")
+
+
+def _within(parts: Sequence[tuple[int, int]], offset: int) -> bool:
+    return any(start <= offset < end for start, end in parts)
