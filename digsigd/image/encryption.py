@@ -11,7 +11,6 @@ from digsigd.hab import csf
 
 KEY_ROOM = 0x60  # DEK_BLOB_MAX_SIZE of mkimage_imx8.c
 _BLOB_TAG = 0x81  # HAB_TAG_WRP
-_BLOB, _AEAD = 0xBB, 0xA3
 _SMALLEST_BLOB = 0x40
 
 
@@ -21,9 +20,9 @@ def encrypted_by(commands: bytes) -> str | None:
     place = 4
     while place + 4 <= end:
         tag, length = commands[place], int.from_bytes(commands[place + 1 : place + 3], "big")
-        if tag == csf.INSTALL_KEY and commands[place + 4 : place + 5] == bytes([_BLOB]):
+        if tag == csf.INSTALL_KEY and commands[place + 4 : place + 5] == bytes([csf.BLOB]):
             return "Install Secret Key"
-        if tag == csf.AUTHENTICATE and commands[place + 5 : place + 6] == bytes([_AEAD]):
+        if tag == csf.AUTHENTICATE and commands[place + 5 : place + 6] == bytes([csf.AEAD]):
             return "Decrypt Data"
         place += max(length, 4)
     return None

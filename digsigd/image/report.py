@@ -24,7 +24,8 @@ class CsfReport:
     """What was found where a CSF belongs. `blocks` are what its signatures go over, where in the file that is.
 
     `length` is 0 where there is no CSF, `proven` None unless all of it holds. `srk_table` is the table in it. `keys`
-    are what it puts into the slots of HAB's key store. `excuse` says why it may fail: not all boards look at it.
+    are what it puts into the slots of HAB's key store. `secret` is what it decrypts, of which nothing is proven here.
+    `excuse` says why it may fail: not all boards look at it.
     """
 
     signing: Signing
@@ -34,6 +35,7 @@ class CsfReport:
     proven: hab.Verified | None
     srk_table: bytes | None = None
     keys: tuple[tuple[int, bytes], ...] = ()
+    secret: tuple[hab.Block, ...] = ()
     excuse: str = ""
 
     @property

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from digsigd import hab
 from digsigd.hab import csf
 from digsigd.hab.cms import HASHES
-from digsigd.hab.verify import CSFK_INDEX, SRK_INDEX
+from digsigd.hab.keystore import CSFK_INDEX, SRK_INDEX
 from digsigd.image.commands import describe, keys_of, refused_by_u_boot
 from digsigd.image.plan import Buffer, Plan, Signing
 from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of, union
@@ -36,16 +36,19 @@ def verify(
     """
     csfs: list[CsfReport] = []
     for signing in plan.signings:
-        one = _one(data, signing, (signing,), fuse_value, srk_table, now)
+        judge = _Judge(data, signing, fuse_value, srk_table, now, encrypted=bool(plan.encrypted))
+        one = judge.report((signing,))
         if signing.optional and not one.holds:
-            one = _excused(one, _one(data, signing, plan.signings, fuse_value, srk_table, now))
+            one = _excused(one, judge.report(plan.signings))
         csfs.append(one)
     tables = {one.srk_table for one in csfs if one.srk_table is not None}
     fuses = {hab.SrkTable.parse(table).fuse_value for table in tables}
     signed = union((block.offset, block.end) for one in csfs if one.holds for block in one.blocks)
     stored = union((one.signing.csf_offset, one.signing.csf_offset + one.length) for one in csfs)
     foreign = union((offset, offset + length) for offset, length in plan.foreign)
-    spans = spans_of(plan, len(data), (("signed", signed), ("csf", stored), ("foreign", foreign)))
+    secret = union((block.offset, block.end) for one in csfs if one.holds for block in one.secret)
+    states = (("secret", secret), ("signed", signed), ("csf", stored), ("foreign", foreign))
+    spans = spans_of(plan, len(data), states)
     checks = [] if plan.signings else [Check("something to verify", False, "nothing in it is signed")]
     if plan.patches:
         checks.append(Check("complete", False, "; ".join(f"{one.why} at {one.offset:#x}" for one in plan.patches)))
@@ -114,13 +117,14 @@ class _Memory:
             end = min(one.csf_offset + one.csf_room, len(data))
             self._pieces.append((one.ivt.self_address, one.ivt.offset, end - one.ivt.offset))
 
-    def find(self, address: int, length: int) -> list[hab.Block] | None:
-        """The file's parts that these bytes are, in order; None where some are of no known place."""
+    def needed(self, address: int, length: int) -> list[hab.Block]:
+        """The file's parts that these bytes are, in order. Raises `VerificationError`: they are of no known place."""
         found: list[hab.Block] = []
+        wanted = f"{address:#x}+{length:#x}"
         while length > 0:
             piece = next((one for one in self._pieces if one[0] <= address < one[0] + one[2]), None)
             if piece is None:
-                return None
+                raise hab.VerificationError("blocks", f"{wanted} is signed, which is no place of this image in memory")
             start, offset, size = piece
             count = min(length, start + size - address)
             block = hab.Block(address, offset + address - start, count)
@@ -142,61 +146,70 @@ class _Memory:
         return digest.digest()
 
 
-def _one(
-    data: Buffer,
-    signing: Signing,
-    present: Sequence[Signing],
-    fuse_value: bytes | None,
-    srk_table: bytes | None,
-    now: datetime | None,
-) -> CsfReport:
-    room = data[signing.csf_offset : signing.csf_offset + signing.csf_room]
-    if not any(room):
-        return CsfReport(signing, 0, (Check("CSF", False, "there is none: the image is not signed"),), (), None)
-    try:
-        blob = room[: hab.blob_length(room)]
-        parsed = hab.CsfBlob.parse(blob)
-    except hab.FormatError as error:
-        return CsfReport(signing, 0, (Check("CSF", False, str(error)),), (), None)
-    checks = [Check("CSF", True, f"{len(blob)} bytes at {signing.csf_offset:#x}, room for {signing.csf_room:#x}")]
-    pieces: list[list[hab.Block]] = []
-    table, failed, proven = None, None, None
-    memory = _Memory(data, present)
-    try:
-        table, source = _table(parsed)
-        digests, expected = [], []
-        for wanted in hab.wanted(blob):
-            found = []
-            for address, length in wanted.blocks:
-                part = memory.find(address, length)
-                if part is None:
-                    raise hab.VerificationError(
-                        "blocks", f"{address:#x}+{length:#x} is signed, which is no place of this image in memory"
-                    )
-                found += part
-            if wanted.algorithm not in HASHES:
-                raise hab.VerificationError("data-signature", f"it uses {wanted.algorithm}")
-            pieces.append(found)
-            digests.append(memory.digest(wanted.algorithm, found))
-            expected.append([hab.Block(address, 0, length) for address, length in wanted.blocks])
-        if srk_table is not None and table != srk_table:
-            raise hab.VerificationError("srk-table", "its SRK table is not the one that was given")
-        proven = hab.verify(
-            blob,
-            srk_table=table,
-            expected_blocks=expected,
-            source_index=source,
-            digests=digests,
-            fuse_value=fuse_value,
-            now=now,
-        )
-    except hab.HabError as error:
-        failed = error
-    blocks = tuple(block for part in pieces for block in part)
-    checks += _commands(parsed, failed, by_rom=signing.by_rom)
-    if failed is None:
-        checks += [_whole(signing, blocks), _layout(data, pieces)]
-    return CsfReport(signing, len(blob), tuple(checks), blocks, proven, table, keys_of(parsed))
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Judges the CSF of one part, as the board does that looks at it."""
+
+    data: Buffer
+    signing: Signing
+    fuse_value: bytes | None
+    srk_table: bytes | None
+    now: datetime | None
+    encrypted: bool
+
+    def report(self, present: Sequence[Signing]) -> CsfReport:
+        """What holds, with the parts in memory that are `present`."""
+        signing = self.signing
+        room = self.data[signing.csf_offset : signing.csf_offset + signing.csf_room]
+        if not any(room):
+            return CsfReport(signing, 0, (Check("CSF", False, "there is none: the image is not signed"),), (), None)
+        try:
+            blob = room[: hab.blob_length(room)]
+            parsed = hab.CsfBlob.parse(blob)
+        except hab.FormatError as error:
+            return CsfReport(signing, 0, (Check("CSF", False, str(error)),), (), None)
+        pieces: list[list[hab.Block]] = []
+        secret: list[hab.Block] = []
+        table, failed, proven = None, None, None
+        memory = _Memory(self.data, present)
+        try:
+            table, source = _table(parsed)
+            secret += [block for part in _secret(parsed) for block in memory.needed(*part)]
+            digests, expected = [], []
+            for wanted in hab.wanted(blob):
+                found = [block for part in wanted.blocks for block in memory.needed(*part)]
+                if wanted.algorithm not in HASHES:
+                    raise hab.VerificationError("data-signature", f"it uses {wanted.algorithm}")
+                pieces.append(found)
+                digests.append(memory.digest(wanted.algorithm, found))
+                expected.append([hab.Block(address, 0, length) for address, length in wanted.blocks])
+            if self.srk_table is not None and table != self.srk_table:
+                raise hab.VerificationError("srk-table", "its SRK table is not the one that was given")
+            proven = hab.verify(
+                blob,
+                srk_table=table,
+                expected_blocks=expected,
+                source_index=source,
+                digests=digests,
+                fuse_value=self.fuse_value,
+                now=self.now,
+                encrypted_ok=self.encrypted,
+            )
+        except hab.HabError as error:
+            failed = error
+        checks = [Check("CSF", True, f"{len(blob)} bytes at {signing.csf_offset:#x}, room for {signing.csf_room:#x}")]
+        checks += _commands(parsed, failed, by_rom=signing.by_rom)
+        blocks = tuple(block for part in pieces for block in part)
+        if failed is None:
+            layout = [*pieces, secret] if secret else pieces
+            checks += [_whole(signing, (*blocks, *secret)), _layout(self.data, layout)]
+        return CsfReport(signing, len(blob), tuple(checks), blocks, proven, table, keys_of(parsed), tuple(secret))
+
+
+def _secret(parsed: hab.CsfBlob) -> list[tuple[int, int]]:
+    """What is decrypted: (address, length)."""
+    commands = [one for one in parsed.commands if isinstance(one, csf.Authenticate) and one.protocol == csf.AEAD]
+    return [part for one in commands for part in one.blocks]
 
 
 def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:

@@ -10,6 +10,9 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.hab.blobs import IMAGE, Signing
+from tests.image import golden
+from tests.image.signed import signed as signed_image
+from tests.image.test_encrypted import encrypted
 
 
 @pytest.fixture
@@ -74,6 +77,41 @@ def test_the_map_suits_the_terminal(digsign: Run, signed: Path) -> None:
     assert plain.isascii()
     assert "####" in plain
     assert "\x1b" not in plain
+
+
+def test_encrypted_images_neither_hold_nor_fail(digsign: Run, tmp_path: Path) -> None:
+    """What is encrypted only a board can check, and that is said."""
+    (tmp_path / "image").write_bytes(encrypted())
+    done = digsign("verify", "image")
+    assert done.returncode == 1
+    assert "FAILS" not in done.stdout
+    assert "Install Secret Key" in done.stdout
+    assert "only a board can check what is encrypted" in done.stdout
+    assert "would not boot" not in done.stdout
+    told = json.loads(digsign("verify", "image", "--json").stdout)
+    assert (told["holds"], told["fails"]) == (False, False)
+    assert "Decrypt Data" in " ".join(told["encrypted"]) or "Install Secret Key" in " ".join(told["encrypted"])
+
+
+def test_firmware_of_others_is_told_of(digsign: Run, tmp_path: Path) -> None:
+    """In words and in the map: not signed by anybody that is known, and not unused."""
+    (tmp_path / "image").write_bytes(signed_image(golden.flash("mq", "nxp-new", hdmi=True)))
+    done = digsign("verify", "image")
+    assert done.returncode == 0, done.stdout
+    assert "Everything that can be checked here holds" in done.stdout
+    assert "◊ NXP's, not checked here" in done.stdout
+    assert json.loads(digsign("verify", "image", "--json").stdout)["unchecked"][0]["offset"] == 0
+
+
+def test_what_spl_asks_for_can_be_said(digsign: Run, tmp_path: Path) -> None:
+    """FIT-FDT's CSF is missing: a note, or a failure where it is required."""
+    (tmp_path / "image").write_bytes(signed_image(golden.flash("mm", "nxp-new"), makers={"FIT-FDT": None}))
+    done = digsign("verify", "image")
+    assert done.returncode == 0, done.stdout
+    assert "note: there is none" in done.stdout
+    done = digsign("verify", "image", "--fit-fdt", "required")
+    assert done.returncode == 1
+    assert "FAILS  CSF" in done.stdout
 
 
 MISTAKES = {

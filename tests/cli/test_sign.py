@@ -27,11 +27,18 @@ from digsigd.trial import TrialPki
 from tests.cli.conftest import Run
 from tests.daemon.rig import MACHINE, Daemon
 from tests.image import golden
+from tests.image.test_encrypted import encrypted
 from tests.softhsm import SoftHsm, label, provider
 
 FAST = "fast-machine"
 SAMPLES = Path(__file__).parents[1] / "samples/images"
 KERNEL = ("--load-address", "0x40480000")
+
+
+def tagged(data: bytes) -> bytes:
+    """An image with UUU's tag behind it."""
+    return data + b"UUUBURNXXOEUZX7+A-XY5601QQWWZ%dEND\n" % len(data)
+
 
 Images = dict[str, tuple[Callable[[], bytes], tuple[str, ...]]]
 IMAGES: Images = {
@@ -45,6 +52,11 @@ IMAGES: Images = {
     "mm for one of two boards": (lambda: golden.flash("mm", "nxp-new", dtbs=2), ("--configuration", "config-2")),
     "mm binman for two boards": (lambda: golden.flash("mm", "binman", dtbs=2), ()),
     "mm binman without room": (lambda: golden.flash("mm", "binman", signed_room=False), ()),
+    "mm binman with a tag and without room": (
+        lambda: tagged(golden.flash("mm", "binman", signed_room=False)),
+        (),
+    ),
+    "mm with FIT-FDT required": (lambda: golden.flash("mm", "nxp-new"), ("--fit-fdt", "required")),
     "SPL alone": (lambda: golden.spl("mp"), ()),
     "SPL alone for FlexSPI": (lambda: golden.packed_for_flexspi("mn", golden.spl("mn", boot="flexspi")), ()),
     "FIT alone": (lambda: golden.fit_ivt("mm"), ()),
@@ -95,6 +107,8 @@ def test_every_known_image_is_signed(digsign: Run, daemon: Daemon, pki: TrialPki
     chosen = options[1] if "--configuration" in options else None
     made = plan(image, load_address=0x40480000 if options == KERNEL else None, configuration=chosen)
     before, after = bytearray(image), bytearray((tmp_path / "signed").read_bytes())
+    if made.tail is not None:
+        before = before[: made.tail.offset].ljust(made.size - len(made.tail.data), b"\0") + made.tail.data
     before += bytes(len(after) - len(before))
     for start, length in (
         *((one.csf_offset, one.csf_room) for one in made.signings),
@@ -283,6 +297,10 @@ MISTAKES = {
     "a folder for output": (["image", "-o", ".", "--machine", MACHINE], 1, "is no file"),
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
     "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
+    "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: the CSF at 0x"),
+    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would drop what decrypts it"),
+    "descriptions for an encrypted image": (["secret", "--csf-only", "out", "--machine", MACHINE], 1, "is encrypted"),
+    "FIT-FDT where it has no place": (["image", "-o", "out", "--fit-fdt", "required"], 1, "no IVT for a signature of"),
     "a kernel of no address": (["kernel", "-o", "out", "--machine", MACHINE], 1, "load"),
 }
 
@@ -294,10 +312,11 @@ def test_mistakes_are_told(digsign: Run, daemon: Daemon, tmp_path: Path, name: s
     (tmp_path / "image").write_bytes(golden.flash("mm", "nxp-old"))
     (tmp_path / "kernel").write_bytes(golden.kernel())
     (tmp_path / "two").write_bytes(golden.flash("mm", "nxp-new", dtbs=2))
+    (tmp_path / "secret").write_bytes(encrypted())
     (tmp_path / "text").write_text("This is no image. " * 20)
     done = digsign("sign", *arguments, DIGSIGN_SERVER=daemon.url)
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "kernel", "text", "two"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "kernel", "secret", "text", "two"]
 
 
 def test_a_failure_leaves_the_output_as_it_was(digsign: Run, daemon: Daemon, tmp_path: Path) -> None:

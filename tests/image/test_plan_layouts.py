@@ -306,6 +306,31 @@ def test_a_fit_in_a_flash_bin_gets_its_ivt_in_place() -> None:
     assert found.signings == plan(whole).signings
 
 
+@pytest.mark.parametrize("soc", golden.SOCS)
+def test_a_fit_behind_an_spl_without_an_ivt_is_signed_for_u_boot_s_address(soc: str) -> None:
+    """U-Boot before 2024.10 makes no IVT, and all its boards have one address; the note says that it is not told."""
+    whole = golden.flash(soc, "binman")
+    place = golden.fit_offset(soc)
+    bare = whole[:place] + golden.itb(soc, external=None, names="u-boot")
+    found = plan(bare)
+    check(bare, found)
+    assert found.signings == plan(whole).signings
+    assert "CONFIG_SPL_LOAD_FIT_ADDRESS" in " ".join(found.notes)
+    other = plan(bare, load_address=0x48000000)
+    assert other.signings[1].blocks[0].address == 0x48000000
+    assert "CONFIG_SPL_LOAD_FIT_ADDRESS" not in " ".join(other.notes)
+
+
+def test_leftovers_behind_a_tree_are_signed_with_it() -> None:
+    """Old mkimage wrote nothing there, and left what was in the file."""
+    whole = bytearray(golden.flash("mm", "nxp-old"))
+    end = golden.fit_offset("mm") + golden.tree_size(bytes(whole[golden.fit_offset("mm") :]))
+    whole[end : end + 3] = b"\x13\x14\x15"
+    found = plan(bytes(whole))
+    check(bytes(whole), found)
+    assert [one.name for one in found.regions if one.offset == end] == ["leftovers, signed as they are"]
+
+
 def test_a_fit_of_binman_without_cst_ends_with_its_ivt() -> None:
     """The room for the CSF is behind the end of the file then."""
     short, whole = golden.flash("mm", "binman", signed_room=False), golden.flash("mm", "binman")

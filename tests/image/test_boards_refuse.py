@@ -1,0 +1,307 @@
+"""Images that boards refuse, or run unsigned bytes of, do not hold: every signature in them is valid."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from digsigd import hab
+from digsigd.image.report import Report
+from tests.hab.forge import named, other
+from tests.image import golden
+from tests.image.signed import KEYS, OTHER_KEYS, Maker, failing, holds, judged, signed
+
+NEW = golden.flash("mm", "nxp-new")
+OLD = golden.flash("mm", "nxp-old")
+BINMAN = golden.flash("mm", "binman")
+
+
+@pytest.mark.parametrize("data", [NEW, OLD, BINMAN], ids=["new", "old", "binman"])
+def test_signed_as_they_are_they_hold(data: bytes) -> None:
+    """What is refused below is refused for the one thing that is changed there."""
+    assert holds(signed(data)), failing(judged(signed(data)))
+
+
+OTHER_KEY = {
+    "SRK": OTHER_KEYS,
+    "CSF key": replace(KEYS, csf=named("another CSF key", KEYS.srk, serial=98)),
+    "IMG key": replace(KEYS, img=named("another IMG key", KEYS.srk, serial=99)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_KEY)
+@pytest.mark.parametrize("data", [NEW, OLD, BINMAN], ids=["new", "old", "binman"])
+def test_another_key_in_a_slot_that_is_taken_does_not_hold(data: bytes, name: str) -> None:
+    """HAB keeps the keys of the SPL's CSF, and refuses others in their places (HAB_INV_INDEX)."""
+    report = judged(signed(data, makers={"FIT": Maker(OTHER_KEY[name])}))
+    assert isinstance(report, Report)
+    assert all(one.holds for one in report.csfs)
+    assert not report.holds
+    assert "of the FIT is not that of the SPL, which HAB keeps" in " ".join(failing(report))
+
+
+def test_the_fit_fdt_csf_keeps_the_keys_too() -> None:
+    """SPLs that ask for it run it before the FIT's."""
+    report = judged(signed(NEW, makers={"FIT-FDT": Maker(OTHER_KEYS)}))
+    assert "the SRK of the FIT-FDT is not that of the SPL" in " ".join(failing(report))
+
+
+COMMANDS = {
+    "Write Data": other(0xCC, 0x04, bytes(8)),
+    "Check Data": other(0xCF, 0x04, bytes(12)),
+    "Set": other(0xB1, 0x01, bytes([0, 0x17, 0x1D, 0])),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("data", [OLD, BINMAN], ids=["old", "binman"])
+def test_commands_that_u_boot_refuses_fail_where_it_looks(data: bytes, name: str) -> None:
+    """csf_is_valid: Write Data, Check Data, Set MID; in the SPL's CSF, only the ROM sees them."""
+    maker = Maker(before=(COMMANDS[name],))
+    report = judged(signed(data, makers={"FIT": maker}))
+    assert isinstance(report, Report)
+    assert not report.holds
+    assert any(name in one for one in failing(report)), failing(report)
+
+
+def with_fit(fit: bytes, layout: str = "nxp-old") -> bytes:
+    """The golden flash.bin with another FIT in its place."""
+    whole = golden.flash("mm", layout)
+    place = golden.fit_offset("mm")
+    head = whole[:place]
+    if layout == "binman":
+        return head + golden.binman_fit(fit) + bytes(0x1FE0)
+    return head + golden.with_fit_ivt(fit, signed_tree=False)
+
+
+def fit_of(
+    external: int | None, *others: golden.Part, extra: tuple[golden.Part, ...] = (), first: bool = True
+) -> bytes:
+    """The golden FIT with other images of these names, and more of them before or behind all."""
+    found, configs = golden.parts("mm")
+    made = tuple(next((one for one in others if one.name == part.name), part) for part in found)
+    return golden.mkimage((*extra, *made) if first else (*made, *extra), configs, external)
+
+
+def part(name: str) -> golden.Part:
+    return next(one for one in golden.parts("mm")[0] if one.name == name)
+
+
+KEPT = pytest.mark.parametrize(
+    ("external", "layout"), [(0x3000, "nxp-old"), (None, "binman")], ids=["external", "embedded"]
+)
+
+
+@KEPT
+@pytest.mark.parametrize("name", ["atf-1", "uboot-1", "fdt-1", "tee-1"])
+@pytest.mark.parametrize("first", [True, False])
+def test_images_that_libfdt_takes_for_another_do_not_hold(
+    external: int | None, layout: str, name: str, first: bool
+) -> None:
+    """It takes the first node of a name, whatever follows an @; the signature would go over the other."""
+    double = replace(part(name), name=f"{name}@0", data=golden.filler("evil", 0x8000))
+    data = with_fit(fit_of(external, extra=(double,), first=first), layout)
+    says = judged(data)
+    assert isinstance(says, str)
+    assert f"{name}@0: U-Boot takes the first of them" in says
+
+
+@KEPT
+@pytest.mark.parametrize("name", ["images", "configurations"])
+def test_parts_of_a_fit_that_libfdt_takes_for_another_do_not_hold(external: int | None, layout: str, name: str) -> None:
+    """`configurations@0` before `configurations`, say."""
+    fit = fit_of(external)
+    at = fit.index(b"\0\0\0\x01" + name.encode() + b"\0")
+    size, structure = struct.unpack_from(">2I", fit, 4)
+    node = b"\0\0\0\x01" + (name + "@0").encode()
+    node = node.ljust(-(-(len(node) + 1) // 4) * 4, b"\0") + b"\0\0\0\x02"
+    strings = struct.unpack_from(">I", fit, 12)[0]
+    structure_size = struct.unpack_from(">I", fit, 36)[0]
+    tree = bytearray(fit[:at] + node + fit[at:size])
+    struct.pack_into(">I", tree, 4, size + len(node))
+    struct.pack_into(">I", tree, 12, strings + len(node))
+    struct.pack_into(">I", tree, 36, structure_size + len(node))
+    assert structure < at < strings
+    whole = bytes(tree) + (fit[len(tree) :] if external else b"")
+    says = judged(with_fit(whole, layout))
+    assert isinstance(says, str)
+    assert f"{name}@0: U-Boot takes the first of them" in says
+
+
+def test_names_with_unit_addresses_of_old_imx_mkimage_hold() -> None:
+    """uboot@1 and its like are found by their whole names."""
+    found, (config,) = golden.parts("mm")
+    made = tuple(replace(one, name=one.name.replace("-", "@")) for one in found)
+    config = golden.Config("config@1", "uboot@1", ("atf@1", "tee@1"), ("fdt@1",))
+    data = with_fit(golden.mkimage(made, (config,), 0x3000))
+    assert holds(signed(data)), failing(judged(signed(data)))
+
+
+@KEPT
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"entry": 0x40480000},
+        {"entry": 0x920000 - 4},
+        {"entry": 0x920000 + 0x9139},
+        {"entry": 0x920000 + 0x9138 - 3},
+        {"entry": 0xFFFFFFFF},
+    ],
+)
+def test_an_entry_point_where_nothing_is_signed_does_not_hold(
+    external: int | None, layout: str, change: dict[str, int]
+) -> None:
+    """The first image with one says where SPL jumps to."""
+    data = with_fit(fit_of(external, replace(part("atf-1"), entry=change["entry"])), layout)
+    inside = change["entry"] + 4 <= 0x920000 + 0x9139 and change["entry"] >= 0x920000
+    if inside:
+        assert holds(signed(data))
+    else:
+        assert "nothing that is loaded and signed is there" in str(judged(data))
+
+
+@KEPT
+def test_the_firmware_s_own_entry_point_counts_first(external: int | None, layout: str) -> None:
+    """That of others is not looked at then."""
+    evil = with_fit(fit_of(external, replace(part("uboot-1"), entry=0x41000000)), layout)
+    assert "starts at 0x41000000, by the entry point of uboot-1" in str(judged(evil))
+    good = fit_of(
+        external,
+        replace(part("uboot-1"), entry=0x40200100),
+        replace(part("atf-1"), entry=0x41000000),
+    )
+    assert holds(signed(with_fit(good, layout)))
+
+
+@KEPT
+def test_without_any_entry_point_spl_starts_what_it_loaded_first(external: int | None, layout: str) -> None:
+    """Where it loaded that to."""
+    none = [replace(part(name), entry=None) for name in ("atf-1", "tee-1")]
+    assert holds(signed(with_fit(fit_of(external, *none), layout)))
+
+
+@pytest.mark.parametrize("name", ["data-size", "data-position"])
+def test_numbers_of_two_cells_that_u_boot_reads_by_half_do_not_hold(name: str) -> None:
+    """It takes the first cell, whatever the length says: another place, or another size."""
+    fit = fit_of(0x3000)
+    strings = struct.unpack_from(">I", fit, 12)[0]
+    offset = fit.index(name.encode() + b"\0", strings) - strings
+    value = struct.unpack_from(">I", fit, fit.index(struct.pack(">3I", 3, 4, offset)) + 12)[0]
+    for cells in ((0, value), (value, 0)):
+        says = str(judged(with_fit(two_cells(fit, "uboot-1", name, cells))))
+        assert f"the property {name!r} of 'uboot-1'" in says
+        assert "has 8 bytes, not 4" in says
+
+
+@KEPT
+def test_addresses_of_two_cells_are_read_as_u_boot_does(external: int | None, layout: str) -> None:
+    """Loads always; entry points since v2021.01, so both ways of reading have to lead to what is signed."""
+    fit = fit_of(external)
+    wide = {"load": (0, 0x920000), "entry": (0, 0x920000)}
+    for name, cells in wide.items():
+        made = two_cells(fit, "atf-1", name, cells)
+        data = with_fit(made, layout)
+        # Before v2021.01 the TEE's entry point is the first one: it is signed, so either way is right.
+        assert holds(signed(data)), failing(judged(signed(data)))
+    evil = two_cells(fit_of(external, replace(part("tee-1"), entry=0x41000000)), "atf-1", "entry", (0, 0x920000))
+    assert "starts at 0x41000000, by the entry point of tee-1" in str(judged(with_fit(evil, layout)))
+    high = two_cells(fit, "atf-1", "load", (1, 0x920000))
+    assert "HAB knows 32-bit addresses only" in str(judged(with_fit(high, layout)))
+
+
+def two_cells(fit: bytes, image: str, name: str, cells: tuple[int, int]) -> bytes:
+    """The FIT with a number of two cells in a property of an image."""
+    size = golden.tree_size(fit)
+    node = fit.index(image.encode() + b"\0")
+    strings = struct.unpack_from(">I", fit, 12)[0]
+    offset = fit.index(name.encode() + b"\0", strings) - strings
+    at = fit.index(struct.pack(">3I", 3, 4, offset), node)
+    property_ = struct.pack(">3I2I", 3, 8, offset, *cells)
+    tree = bytearray(fit[:at] + property_ + fit[at + 16 : size])
+    structure_size = struct.unpack_from(">I", fit, 36)[0]
+    struct.pack_into(">I", tree, 4, size + 4)
+    struct.pack_into(">I", tree, 12, strings + 4)
+    struct.pack_into(">I", tree, 36, structure_size + 4)
+    return bytes(tree) + fit[len(tree) :]
+
+
+@KEPT
+def test_a_configuration_without_a_description_does_not_hold(external: int | None, layout: str) -> None:
+    """SPL gives up when it comes to one."""
+    fit = fit_of(external)
+    at = fit.index(b"configurations\0")
+    place = fit.index(b"a configuration\0", at)
+    made = bytearray(fit)
+    made[place - 12 : place + 16] = struct.pack(">I", 4) * 7
+    assert "has no description" in str(judged(with_fit(bytes(made), layout)))
+
+
+@KEPT
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [("atf-1", 0x40200000 + 0x9AAC0), ("tee-1", 0x920000 + 0x1000), ("tee-1", 0x40200000 + 0x9AAC8 + 0x10)],
+    ids=["over U-Boot", "over ATF", "over the device tree"],
+)
+def test_images_over_one_another_do_not_hold(external: int | None, layout: str, name: str, load: int) -> None:
+    """The last that is loaded stays, and the others are not what was signed."""
+    made = replace(part(name), load=load, entry=load)
+    assert "they overlap" in str(judged(with_fit(fit_of(external, made), layout)))
+
+
+@KEPT
+def test_an_image_over_the_spl_does_not_hold(external: int | None, layout: str) -> None:
+    """It runs while it loads."""
+    made = replace(part("atf-1"), load=0x7E1000, entry=0x7E1000)
+    assert "over the SPL that loads it" in str(judged(with_fit(fit_of(external, made), layout)))
+
+
+@KEPT
+def test_empty_images_hold_where_spl_passes_over_them(external: int | None, layout: str) -> None:
+    """Builds without a TEE or a FIP leave them, in configurations or not."""
+    found, (config,) = golden.parts("mm")
+    empty = golden.Part("fip", b"", "firmware", 0x40310000)
+    for loadables in (config.loadables, (*config.loadables, "fip")):
+        fit = golden.mkimage((*found, empty), (replace(config, loadables=loadables),), external)
+        data = with_fit(fit, layout)
+        assert holds(signed(data)), failing(judged(signed(data)))
+
+
+@KEPT
+def test_empty_images_do_not_hold_where_spl_needs_them(external: int | None, layout: str) -> None:
+    """As the first one, as its entry point, and as a device tree where it is signed by itself."""
+    found, (config,) = golden.parts("mm")
+    empty = golden.Part("fip", b"", "firmware", 0x40310000, 0x40310000)
+    for changed in (replace(config, firmware="fip"), replace(config, loadables=("fip", *config.loadables))):
+        fit = golden.mkimage((*found, empty), (changed,), external)
+        assert isinstance(judged(with_fit(fit, layout)), str)
+    if external:
+        fit = golden.mkimage((*found, empty), (replace(config, fdt=("fip",)),), external)
+        assert "the device tree fip, which is empty" in str(judged(with_fit(fit, layout)))
+
+
+def test_a_csf_over_less_than_its_part_does_not_hold() -> None:
+    """However valid its signature."""
+
+    def less(part: object) -> list[hab.Block]:
+        return list(part.blocks[:-1])  # type: ignore[attr-defined]
+
+    report = judged(signed(OLD, makers={"FIT": Maker(blocks=less)}))
+    assert "all of this part is signed" in " ".join(failing(report))
+
+
+@pytest.mark.parametrize("data", [NEW, OLD, BINMAN], ids=["new", "old", "binman"])
+def test_no_byte_of_what_is_run_can_be_changed(data: bytes) -> None:
+    """At the borders of each part, where mistakes of one byte show."""
+    whole = signed(data)
+    report = judged(whole)
+    assert isinstance(report, Report)
+    assert report.holds
+    for region in report.plan.regions:
+        for place in (region.offset, region.end - 1):
+            changed = bytearray(whole)
+            changed[place] ^= 0x80
+            run = any(start <= place < start + length for start, length in report.plan.must)
+            if run:
+                assert not holds(bytes(changed)), (hex(place), region)
