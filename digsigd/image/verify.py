@@ -111,11 +111,15 @@ class _Memory:
 
     def __init__(self, data: Buffer, signings: Sequence[Signing]) -> None:
         self._data = data
-        # (address, offset, length): blocks first, then what lies between the IVTs and the ends of their CSFs.
+        # (address, offset, length): blocks first, then what is loaded with the IVTs.
         self._pieces = [(block.address, block.offset, block.length) for one in signings for block in one.blocks]
         for one in signings:
-            end = min(one.csf_offset + one.csf_room, len(data))
-            self._pieces.append((one.ivt.self_address, one.ivt.offset, end - one.ivt.offset))
+            start, end = one.ivt.offset, min(one.csf_offset + one.csf_room, len(data))
+            if one.by_rom:
+                # The ROM may load what stands in front as well: binman signs the FlexSPI configuration with the SPL.
+                place = one.ivt.offset_of(one.ivt.boot_data)
+                start = max(0, one.ivt.offset_of(int.from_bytes(data[place : place + 4], "little")))
+            self._pieces.append((one.ivt.base + start, start, end - start))
 
     def needed(self, address: int, length: int) -> list[hab.Block]:
         """The file's parts that these bytes are, in order. Raises `VerificationError`: they are of no known place."""

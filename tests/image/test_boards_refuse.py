@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from digsigd import hab
+from digsigd.image.plan import Signing as Part
 from digsigd.image.report import Report
 from tests.hab.forge import named, other
 from tests.image import golden
@@ -281,11 +282,30 @@ def test_empty_images_do_not_hold_where_spl_needs_them(external: int | None, lay
         assert "the device tree fip, which is empty" in str(judged(with_fit(fit, layout)))
 
 
+def test_what_the_rom_loads_in_front_of_the_spl_may_be_signed_with_it() -> None:
+    """Binman signs the FlexSPI configuration too; bytes that the ROM does not load are not in memory."""
+    data = golden.flash("mm", "binman", boot="flexspi")
+
+    def front(count: int) -> Maker:
+        def longer(part: Part) -> list[hab.Block]:
+            (one,) = part.blocks
+            return [hab.Block(one.address - count, one.offset - count, one.length + count)]
+
+        return Maker(blocks=longer)
+
+    whole = signed(data, makers={"SPL": front(0x1000)})
+    assert holds(whole), failing(judged(whole))
+    assert not holds(b"\x55" + whole[1:])
+    sd = golden.flash("mq", "nxp-old", hdmi=True)
+    report = judged(signed(sd, makers={"SPL": front(0x800)}))
+    assert "no place of this image in memory" in " ".join(failing(report))
+
+
 def test_a_csf_over_less_than_its_part_does_not_hold() -> None:
     """However valid its signature."""
 
-    def less(part: object) -> list[hab.Block]:
-        return list(part.blocks[:-1])  # type: ignore[attr-defined]
+    def less(part: Part) -> list[hab.Block]:
+        return list(part.blocks[:-1])
 
     report = judged(signed(OLD, makers={"FIT": Maker(blocks=less)}))
     assert "all of this part is signed" in " ".join(failing(report))

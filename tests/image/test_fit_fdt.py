@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from digsigd import hab
 from digsigd.image.layouts import plan
 from digsigd.image.plan import Signing
 from digsigd.image.report import Report
@@ -29,7 +30,7 @@ def test_its_absence_is_told_where_the_spl_holds_the_hash_of_the_tree() -> None:
     assert whole.holds
 
 
-def with_images(part: Signing) -> list[object]:
+def with_images(part: Signing) -> list[hab.Block]:
     """The blocks of nxp-cst-signer: imx_signer.c still has those of the FIT in its list when it makes the last CSF."""
     fit = plan(NEW).signings[1]
     return [part.blocks[0], *fit.blocks[1:]]
@@ -37,7 +38,7 @@ def with_images(part: Signing) -> list[object]:
 
 def test_the_form_of_nxp_cst_signer_is_told_of() -> None:
     """It covers images that SPL loads only later: fails where it is required, unread where it is not."""
-    data = signed(NEW, makers={"FIT-FDT": Maker(blocks=with_images)})  # type: ignore[arg-type]
+    data = signed(NEW, makers={"FIT-FDT": Maker(blocks=with_images)})
     report = judged(data)
     assert isinstance(report, Report)
     assert report.holds, failing(report)
