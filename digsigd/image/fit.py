@@ -13,6 +13,8 @@ from digsigd.image.plan import Buffer
 
 _MOST_IMAGES = 64
 _REBUILD = "Build the FIT again with mkimage."
+# What else U-Boot itself loads by name, of configurations with a kernel.
+_OTHER_IMAGES = ("ramdisk", "setup", "fpga", "script", "standalone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,4 +163,7 @@ def _configuration(node: Node, images: Node, where: str) -> Configuration:
             raise ImageError(
                 f"{where} has no image {name!r}, which its configuration {node.name!r} names", hint=_REBUILD
             )
+    for key in _OTHER_IMAGES:
+        for name in node.texts(key) or ():
+            images.named(name)
     return found

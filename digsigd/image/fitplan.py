@@ -284,7 +284,8 @@ def _made_ivt(sketch: Sketch, fit: Fit, place: int, wishes: FitWishes, *, embedd
         raise ImageError(
             f"the FIT at {fit.offset:#x} has no IVT at {place:#x}, so nothing says where SPL or U-Boot loads it",
             hint="Give the load address, and the IVT is made: for SPL, CONFIG_SPL_LOAD_FIT_ADDRESS or what SPL's"
-            " board_spl_fit_buffer_addr gives; for a kernel, where U-Boot loads the FIT to.",
+            " board_spl_fit_buffer_addr gives; for a kernel, where U-Boot loads the FIT to."
+            + ("" if embedded else " U-Boot since v2023.07 wants the data embedded: build it with CONFIG_IMX_HAB."),
         )
     if load_address % 4 or load_address < 0 or load_address + size + CSF_SIZE > _LIMIT:
         raise ImageError(f"the load address {load_address:#x} is no 32-bit address on a multiple of 4")

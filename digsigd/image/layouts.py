@@ -117,6 +117,13 @@ def _boot_image(sketch: Sketch, spl: Spl, wishes: FitWishes) -> Plan:
     hash_at = check_hash(sketch, spl, place, fit, required=not wishes.fdt_signature)
     _draw_spl(sketch, spl, signing, hash_at)
     soc = socs.find(spl=spl.entry, atf=fit.atf, hdmi=spl.front == "HDMI")
+    other = socs.find(spl=spl.entry, atf=fit.atf)
+    if spl.front == "HDMI" and other not in (None, "mq"):
+        raise ImageError(
+            f"there is HDMI or DisplayPort firmware in front, which only i.MX 8M Quad has, and the SPL at"
+            f" {spl.ivt.offset:#x} with its ATF is for another chip",
+            hint="Build the image again, for one chip.",
+        )
     return _finished(sketch, f"SPL{front} and {_fit_name(fit)}", soc, (signing, *fit.signings))
 
 

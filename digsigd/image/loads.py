@@ -74,7 +74,7 @@ def embedded(fit: Fit) -> tuple[Load, ...]:
     Raises `ImageError` for one that no SPL boots. What U-Boot itself makes of one with a kernel is another matter.
     """
     if any(configuration.kernel is not None for configuration in fit.configurations):
-        return tuple(Load(image, image.load) for image in fit.images if image.load is not None)
+        return _by_u_boot(fit)
     _check_described(fit)
     found: dict[Load, None] = {}
     for configuration in fit.configurations:
@@ -89,6 +89,23 @@ def embedded(fit: Fit) -> tuple[Load, ...]:
         _check_entry(fit, configuration, loads, where)
         found.update(dict.fromkeys(loads))
     return tuple(found)
+
+
+def _by_u_boot(fit: Fit) -> tuple[Load, ...]:
+    """What U-Boot loads with bootm: images that have an address; others stay where they are, or go where it likes."""
+    for configuration in fit.configurations:
+        kernel = fit.image(configuration.kernel) if configuration.kernel is not None else None
+        # In kernel_noload the addresses are counted from wherever it is.
+        if kernel is None or kernel.kind == "kernel_noload" or kernel.load is None or kernel.entry is None:
+            continue
+        inside = kernel.load <= kernel.entry and kernel.entry + _INSTRUCTION <= kernel.load + kernel.size
+        if not (inside or (kernel.compression != "none" and kernel.load <= kernel.entry)):
+            raise ImageError(
+                f"{_where(fit, configuration)} starts at {kernel.entry:#x}, and its kernel {kernel.name} is loaded to"
+                f" {kernel.load:#x}, {kernel.size:#x} bytes: nothing that is loaded and signed is there",
+                hint="Build the FIT again with an entry point in its kernel.",
+            )
+    return tuple(Load(image, image.load) for image in fit.images if image.load is not None and image.size)
 
 
 def _check_described(fit: Fit) -> None:

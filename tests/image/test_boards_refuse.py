@@ -228,6 +228,35 @@ def two_cells(fit: bytes, image: str, name: str, cells: tuple[int, int]) -> byte
     return bytes(tree) + fit[len(tree) :]
 
 
+def kernel_fit(**changed: object) -> bytes:
+    """A FIT with a kernel, as U-Boot's bootm takes it, with its IVT."""
+    kernel = golden.Part("kernel-1", golden.filler("linux", 0x10000), "kernel", 0x40480000, 0x40480000, os="linux")
+    tree = golden.Part("fdt-1", golden.filler("dtb", 0x1000), "flat_dt", 0x43000000)
+    config = golden.Config("conf-1", None, (), ("fdt-1",), kernel="kernel-1")
+    fit = golden.mkimage((replace(kernel, **changed), tree), (config,), None)  # type: ignore[arg-type]
+    return golden.binman_fit(fit, 0x48000000) + bytes(0x1FE0)
+
+
+def test_a_kernel_starts_where_it_is_loaded() -> None:
+    """U-Boot jumps to its entry point; what is compressed or moved is elsewhere."""
+    for changed in ({}, {"entry": 0x4048FFFC}, {"entry": None}, {"compression": "gzip", "entry": 0x40490000}):
+        assert holds(signed(kernel_fit(**changed))), changed
+    moved = kernel_fit(kind="kernel_noload", load=0, entry=0)
+    assert holds(signed(moved)), failing(judged(signed(moved)))
+    for entry in (0x4047FFFC, 0x4048FFFD, 0x41000000):
+        assert "nothing that is loaded and signed is there" in str(judged(kernel_fit(entry=entry)))
+    early = kernel_fit(compression="gzip", entry=0x40480000 - 4)
+    assert "nothing that is loaded and signed is there" in str(judged(early))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_that_u_boot_refuses_fail_in_front_of_a_kernel(name: str) -> None:
+    """It looks at every CSF that it has HAB check."""
+    data = golden.kernel_with_ivt()
+    assert holds(signed(data))
+    assert not holds(signed(data, makers={"kernel": Maker(before=(COMMANDS[name],))}))
+
+
 @KEPT
 def test_a_configuration_without_a_description_does_not_hold(external: int | None, layout: str) -> None:
     """SPL gives up when it comes to one."""
@@ -256,6 +285,15 @@ def test_an_image_over_the_spl_does_not_hold(external: int | None, layout: str) 
     """It runs while it loads."""
     made = replace(part("atf-1"), load=0x7E1000, entry=0x7E1000)
     assert "over the SPL that loads it" in str(judged(with_fit(fit_of(external, made), layout)))
+
+
+@KEPT
+def test_firmware_for_hdmi_in_front_of_another_chip_s_spl_does_not_hold(external: int | None, layout: str) -> None:
+    """Its ROM would take that for the image."""
+    place = golden.fit_offset("mm")
+    front = golden.signed_hdmi()[0x400:].ljust(0x1A000, b"\0")
+    data = front + golden.spl("mm").ljust(place - 0x1A000, b"\0") + with_fit(fit_of(external), layout)[place:]
+    assert "which only i.MX 8M Quad has" in str(judged(data))
 
 
 @KEPT
