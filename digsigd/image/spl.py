@@ -33,6 +33,8 @@ _CONFIGURED = (
     (0, 0, b"FCFB", "FlexSPI"),
     (0x400, 0x400, b"FCFB", "FlexSPI"),
     (0x400, 0x5FC, b"\x01\xee\xff\xc0", "QSPI"),
+    # As imx-mkimage's scripts/fspi_packer.sh writes the words of scripts/qspi_header.
+    (0x400, 0x5FC, b"\xc0\xff\xee\x01", "QSPI"),
 )
 # What the boot data's start may count in front of the IVT: the IVT's offsets on boot devices.
 _FIRST_LOADED = (0, 0x400, 0x1000)

@@ -175,6 +175,16 @@ def test_flexspi_moves_everything_behind_its_configuration() -> None:
         assert kind in found.layout
 
 
+def test_the_qspi_configuration_is_known_in_either_byte_order() -> None:
+    """U-Boot's cmd_qspihdr.c and imx-mkimage's fspi_packer.sh write the words of it differently."""
+    data = golden.flash("mq", "nxp-new", boot="flexspi")
+    assert data[0x5FC:0x600] == b"\x01\xee\xff\xc0"
+    other = data[:0x5FC] + b"\xc0\xff\xee\x01" + data[0x600:]
+    found = plan(other)
+    check(other, found)
+    assert found.signings == plan(data).signings
+
+
 def test_hdmi_firmware_is_known_and_left_alone() -> None:
     """It is NXP's, signed by NXP; the SPL stands behind it."""
     for layout in ("nxp-old", "nxp-hash", "nxp-new"):
