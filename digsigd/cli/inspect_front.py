@@ -17,6 +17,8 @@ _CONFIGURATIONS = (
     (0, 0, b"FCFB", "FlexSPI configuration"),
     (0x400, 0x400, b"FCFB", "FlexSPI configuration"),
     (0x400, 0x5FC, b"\x01\xee\xff\xc0", "QSPI configuration"),
+    # As imx-mkimage's scripts/fspi_packer.sh writes it.
+    (0x400, 0x5FC, b"\xc0\xff\xee\x01", "QSPI configuration"),
     (0, 4, b"FCB \x01", "NAND boot control block"),
 )
 _UIMAGE = b"\x27\x05\x19\x56"

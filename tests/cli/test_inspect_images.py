@@ -69,8 +69,9 @@ def test_room_for_a_csf_is_no_damage(show: Inspect, tmp_path: Path, pad: bytes) 
     (b"FCFB".ljust(0x1000, b"\0"), 0x1000, "FlexSPI configuration at 0x0"),
     (bytes(0x400) + b"FCFB".ljust(0xC00, b"\0"), 0x1000, "FlexSPI configuration at 0x400"),
     ((bytes(0x5FC) + b"\x01\xee\xff\xc0").ljust(0x1000, b"\0"), 0x1000, "QSPI configuration at 0x400"),
+    ((bytes(0x5FC) + b"\xc0\xff\xee\x01").ljust(0x1000, b"\0"), 0x1000, "QSPI configuration at 0x400"),
     (b"\0\0\0\0FCB \x01".ljust(0x400, b"\0"), 0x400, "NAND boot control block at 0x0"),
-], ids=["FlexSPI", "FlexSPI of RT", "QSPI", "NAND"])  # fmt: skip
+], ids=["FlexSPI", "FlexSPI of RT", "QSPI", "QSPI of imx-mkimage", "NAND"])  # fmt: skip
 def test_configuration_of_a_boot_device_is_named(
     show: Inspect, tmp_path: Path, front: bytes, place: int, title: str
 ) -> None:

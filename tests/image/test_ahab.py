@@ -116,6 +116,13 @@ def test_plan_of_containers_says_that_they_are_ahab(name: str) -> None:
     assert "another secure boot" in caught.value.hint
 
 
+@pytest.mark.parametrize("front", [golden.FCFB, bytes(0x400) + golden.FCFB, bytes(0x400) + golden.QSPI])
+def test_container_behind_the_configuration_of_a_flash_is_ahabs(front: bytes) -> None:
+    """Chips of both kinds have FlexSPI, with the same configuration in front."""
+    with pytest.raises(ImageError, match=r"containers of AHAB .* at 0x1000, 0x1400"):
+        plan((front.ljust(0x1000, b"\0") + container().ljust(0x400, b"\0") + container(2)).ljust(0x4000, b"\0"))
+
+
 @pytest.mark.parametrize(("name", "kind"), [
     ("SRK_p384_table.bin", "ECDSA P-384 with SHA-384"),
     ("SRK_p384_v2_table.bin", "ECDSA P-384 with SHA-384"),

@@ -66,6 +66,13 @@ def test_name_of_no_chip_lists_all(name: str) -> None:
     assert all(chip.name in caught.value.hint for chip in CHIPS)
 
 
+def test_name_without_end_is_shown_in_part() -> None:
+    """64 characters of it."""
+    with pytest.raises(ChipError) as caught:
+        find("x" * 1000)
+    assert caught.value.what == f"'{'x' * 64}' is no chip that is known"
+
+
 @pytest.mark.parametrize("name", ["imx93", "i.MX 8ULP", "imx8qxp", "imx8qm", "imx8dxl", "imx95", "RT1189"])
 def test_chip_with_ahab_is_said_to_be_one(name: str) -> None:
     """A chip with another kind of secure boot is told from a name that nobody has."""

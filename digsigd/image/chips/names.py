@@ -7,7 +7,7 @@ import re
 from digsigd.image.chips.model import AmbiguousChipError, Chip, ChipError
 from digsigd.image.chips.table import CHIPS
 
-_LONGEST = 64
+_LONGEST_SHOWN = 64
 _BLANKS = re.compile(r"[\s._,/-]+")
 # i.MX 6ULL, MX6ULL, MCIMX6ULL; MIMXRT1064 and MIMX8MM of NXP's part numbers; fsl,imx6ull of device trees.
 _MAKER = re.compile(r"^(?:fsl|nxp|freescale)(?=.)")
@@ -48,12 +48,12 @@ def find(text: str) -> Chip:
 
     Raises `AmbiguousChipError` where it is the name of several, `ChipError` where it is that of none.
     """
-    name = _short(text) if len(text) <= _LONGEST else ""
+    name = _short(text)
     part = _RT_PART.fullmatch(name)
     chip = _BY_NAME.get(name) or (_BY_NAME.get(part[1]) if part else None)
     if chip is not None:
         return chip
-    shown = f"{text[:_LONGEST]!r}"
+    shown = f"{text[:_LONGEST_SHOWN]!r}"
     several = _GROUPS.get(name) or tuple(
         chip.name for chip in CHIPS if name and any(one.startswith(name) for one in _names_of(chip))
     )
