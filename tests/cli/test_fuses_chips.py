@@ -225,6 +225,13 @@ def test_answers_of_blhost_that_are_not_the_words_are_told(text: str, says: str)
         written_value(text, find("imxrt1050"))
 
 
+def test_longest_log_has_64_kib() -> None:
+    """As a terminal keeps it; what is longer is no log of a few commands."""
+    assert written_value(VALUE.hex().ljust(1 << 16)) == VALUE
+    with pytest.raises(NoFuseValueError, match="too long"):
+        written_value(VALUE.hex().ljust((1 << 16) + 1))
+
+
 def test_word_that_is_burnt_once_and_in_part_is_lost(digsign: Digsign, fuses: Path) -> None:
     """On a chip with ECC over its fuses; on others the rest may still be burnt."""
     partly = " ".join(map(hex, [WORDS[0], WORDS[1] & 0xFF, *[0] * 6]))
