@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from digsigd import hab
-from digsigd.image import ahab, fdt, socs
+from digsigd.image import fdt, socs
 from digsigd.image.encryption import KEY_ROOM, key_length
 from digsigd.image.errors import ImageError
 from digsigd.image.fitplan import FitPlan, FitWishes, plan_fit
@@ -13,7 +13,7 @@ from digsigd.image.kernel import is_kernel, plan_kernel
 from digsigd.image.plan import Buffer, Plan, Signing
 from digsigd.image.sketch import Sketch, first_used
 from digsigd.image.spl import Spl, find_spl
-from digsigd.image.strangers import of_ahab, stranger
+from digsigd.image.strangers import refuse_ahab, stranger
 from digsigd.image.tails import Front, find_tag, with_tag
 from digsigd.image.treehash import DDR_FIRMWARE_SIZE, check_hash
 
@@ -54,8 +54,7 @@ def _plan(data: Buffer, wishes: FitWishes) -> Plan:
 
 def _plan_image(sketch: Sketch, wishes: FitWishes) -> Plan:
     data = sketch.data
-    if found := ahab.containers(sketch.data):
-        raise of_ahab(found)
+    refuse_ahab(data)
     spl = find_spl(sketch)
     if spl is not None:
         return _boot_image(sketch, spl, wishes)

@@ -29,17 +29,21 @@ _SEEN = (
 )
 
 
-def of_ahab(found: tuple[ahab.Container, ...]) -> ImageError:
-    """The error for an image of a chip with AHAB."""
+def refuse_ahab(data: Buffer) -> None:
+    """Raise `ImageError` for an image of a chip with AHAB."""
+    if found := ahab.containers(data):
+        raise _of_ahab(found)
+
+
+def _of_ahab(found: tuple[ahab.Container, ...]) -> ImageError:
     where = ", ".join(f"{one.offset:#x}" for one in found)
     return ImageError(f"there are containers of AHAB ({ahab.CHIPS}) at {where}: no image for HAB", hint=_OTHER_BOOT)
 
 
 def stranger(data: Buffer, place: int) -> ImageError:
     """The error for a file that has something unknown here."""
-    one = ahab.read(data, place)
-    if found := ahab.containers(data) or ((one,) if one is not None else ()):
-        return of_ahab(found)
+    if (one := ahab.read(data, place)) is not None:
+        return _of_ahab((one,))
     if ahab.srk_table(data[place : place + _LARGEST_TABLE]) is not None:
         return ImageError(f"at {place:#x} there is an SRK table of AHAB ({ahab.CHIPS})", hint=_OTHER_BOOT)
     for offset, magic, name, hint in _SEEN:
