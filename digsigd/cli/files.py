@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 import stat
@@ -12,13 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from digsigd.cli.console import Trouble
+from digsigd.mapped import Mapped
 
 # What a daemon takes at most by default; images have some 2 to 64 MiB.
 LARGEST_IMAGE = 1 << 30
 
 
 @contextmanager
-def mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
+def mapped(path: Path) -> Iterator[Mapped | bytes]:
     """The contents of an image file. Raises `Trouble`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -33,7 +33,7 @@ def mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
         if not status.st_size:
             yield b""
             return
-        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as contents:
+        with Mapped.of(descriptor) as contents:
             yield contents
     finally:
         os.close(descriptor)

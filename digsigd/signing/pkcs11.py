@@ -7,7 +7,6 @@ request into the request's own directory, and is in no argument, environment or 
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from twisted.logger import Logger
 
 from digsigd.csf import KeyUri
 from digsigd.errors import Busy, Refused, TokenFailed
+from digsigd.mapped import Mapped
 from digsigd.signing.line import Line
 from digsigd.signing.workdir import Workdir
 
@@ -63,7 +63,7 @@ MAX_TRACE = 8 << 20
 def way_of(executable: str) -> Way | None:
     """Which way a cst goes to tokens, to go by what it imports; None where it is no program or goes none."""
     try:
-        with Path(executable).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with Path(executable).open("rb") as file, Mapped.of(file.fileno()) as content:
             found = [way for way, name in _IMPORTS.items() if content.find(name) >= 0]
     except (OSError, ValueError):
         return None
