@@ -1,8 +1,8 @@
 # `make demo` and `make test` work on a fresh Debian 12 or 13; see README.md.
 PYTHON ?= python3
 VENV := .venv
-RUN := $(VENV)/.run-stamp
-DEV := $(VENV)/.dev-stamp
+RUN_STAMP := $(VENV)/.run-stamp
+DEV_STAMP := $(VENV)/.dev-stamp
 CST_BASE ?= $(CURDIR)/.digsigd/nxp
 # The versions that the tests run, each for real.
 TEST_CST := 3.4.1 4.0.1
@@ -11,63 +11,72 @@ DEMO_TOKEN := softhsm2=softhsm2-util opensc=pkcs11-tool 'libengine-pkcs11-openss
 TEST_TOKEN := $(DEMO_TOKEN) faketime
 # What makes the images that tests sign.
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
+# What `make fresh` runs in a bare Debian, and where it keeps that.
+RUN = make demo && make demo-hsm
+FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test check-tools lint types fuzz bench clean
+.PHONY: help demo demo-hsm serve test fresh check-tools lint types fuzz bench clean
 
 help:
 	@echo "make demo    sign a trial image through the daemon with a real cst, and verify it (about a minute)"
 	@echo "make demo-hsm the same with the keys in a SoftHSM2 token"
 	@echo "make serve   the same, and the daemon stays up to be tried"
 	@echo "make test    get what the tests need, and run them"
+	@echo "make fresh SUITE=trixie (or bookworm): the demos in a bare Debian, as root; RUN='make test': the tests there"
 	@echo "make lint    ruff; make types: mypy strict"
 	@echo "make fuzz    a minute of odd images for the parsers"
 	@echo "make bench   the daemon against bare cst runs"
 	@echo "make clean   remove .venv and .digsigd"
 
-$(RUN): pyproject.toml etc/make-venv
+$(RUN_STAMP): pyproject.toml etc/make-venv
 	@etc/make-venv $(PYTHON) $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[s3]'
 	@touch $@
 
-$(DEV): $(RUN)
-	@etc/need openssl curl gcc python3-dev=python3-config
+$(DEV_STAMP): $(RUN_STAMP)
+	@etc/need openssl curl gcc python3-dev="$$($(VENV)/bin/python -c \
+		'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group test --group lint
 	@touch $@
 
-demo: $(RUN)
+demo: $(RUN_STAMP)
 	@etc/need curl
 	@$(VENV)/bin/python etc/demo
 
-demo-hsm: $(RUN)
+demo-hsm: $(RUN_STAMP)
 	@etc/need curl $(DEMO_TOKEN)
 	@$(VENV)/bin/python etc/demo --hsm
 
-serve: $(RUN)
+serve: $(RUN_STAMP)
 	@etc/need curl
 	@$(VENV)/bin/python etc/demo --serve
 
-check-tools: $(DEV)
+check-tools: $(DEV_STAMP)
 	@etc/need $(TEST_TOKEN) $(TEST_IMAGES)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
-test: $(DEV) check-tools
+test: $(DEV_STAMP) check-tools
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest $(ARGS)
 
-lint: $(DEV)
+fresh: export RUN := $(RUN)
+fresh:
+	@FRESH='$(FRESH)' etc/fresh-debian '$(SUITE)' "$$RUN"
+
+lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-types: $(DEV)
+types: $(DEV_STAMP)
 	$(VENV)/bin/mypy
 
 # Looks for images that the parsers take badly, for a minute; what it finds is left in .digsigd/fuzz.
-fuzz: $(DEV)
+fuzz: $(DEV_STAMP)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group fuzz
 	@mkdir -p .digsigd/fuzz
 	cd .digsigd/fuzz && $(CURDIR)/$(VENV)/bin/python $(CURDIR)/tests/fuzz/fuzz_image.py -max_total_time=60 $(ARGS)
 
-bench: $(DEV) check-tools
+bench: $(DEV_STAMP) check-tools
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python etc/bench $(ARGS)
 
 clean:
-	rm -rf $(VENV) .digsigd
+	rm -rf --one-file-system $(VENV) .digsigd
