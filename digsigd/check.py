@@ -42,6 +42,8 @@ async def _check(reactor: Any, settings: Settings, config: str | None, out: IO[s
         raise SystemExit(1) from None
     try:
         say("workdir", f"{service.workdir}")
+        if service.left_alone:
+            say("workdir", f"left alone, remove it yourself if it is nobody's: {service.left_alone}")
         try:
             await service.keys.check()
             say("key store", str(service.source))

@@ -22,7 +22,7 @@ from twisted.web.resource import IResource
 from digsigd import csf
 from digsigd.errors import DigsigError, NoKeys, shutting_down
 from digsigd.keys import KeySource, KeyStore, key_source
-from digsigd.settings import Settings, SettingsError, read_secret, workdir_of
+from digsigd.settings import Settings, SettingsError, own_workdir, read_secret, workdir_of
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.line import Line
 from digsigd.signing.machine import Machines
@@ -89,7 +89,7 @@ class SigningService(Service):
         )
         self.tools = CstTools(settings.cst.base, settings.cst.versions)
         self.workdir = workdir_of(settings)
-        self._root = WorkRoot(self.workdir)
+        self._root = WorkRoot(self.workdir, own=self.workdir == own_workdir())
         self._line = Line(settings.cst.max_running, settings.cst.max_waiting, clock=reactor)
         self._runner = CstRunner(reactor, timeout=settings.cst.timeout, kill_after=settings.cst.kill_after)
         self._bounds = RunBounds(
@@ -136,6 +136,11 @@ class SigningService(Service):
         """Where it listens, once it does; None before and without a port."""
         port = getattr(self._listening, "result", None)
         return port.getHost() if port is not None and not isinstance(port, Failure) else None
+
+    @property
+    def left_alone(self) -> str:
+        """What the start found beside directories of daemons in the work directory, and left alone; in words."""
+        return self._root.left_alone
 
     def request_factory(self, mount: str) -> RequestFactory:
         """Makes the requests of a site that has `resource` at the path `mount`: `Site(root, requestFactory=this)`."""

@@ -213,10 +213,19 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, l
 
 
 def workdir_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder for requests' directories: as set, else systemd's RUNTIME_DIRECTORY, else the temporary one."""
+    """The folder for requests' directories: as set, else systemd's RUNTIME_DIRECTORY, else one of this user's own."""
     # systemd separates several runtime directories by a colon: systemd.exec(5), RuntimeDirectory.
     runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    return settings.daemon.workdir or Path(runtime or tempfile.gettempdir())
+    return settings.daemon.workdir or (Path(runtime) if runtime else own_workdir())
+
+
+def own_workdir() -> Path:
+    """The folder that is made where nothing says where to: of this user alone, in the temporary directory.
+
+    Not in XDG_RUNTIME_DIR: that goes away when its user logs out, and a daemon may stay. Its name does not begin as the
+    directories in it do: daemons of earlier releases, whose folder was the temporary directory, removed what did.
+    """
+    return Path(tempfile.gettempdir(), f"digsigd.{os.geteuid()}")
 
 
 def read_secret(path: Path, key: str) -> str:

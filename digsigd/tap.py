@@ -80,7 +80,10 @@ def makeService(options: Options, reactor: IReactorCore | None = None) -> IServi
         def startService(self) -> None:
             try:
                 super().startService()
-            except (DigsigError, SettingsError, CannotListenError) as error:
+            except DigsigError as error:
+                told = (error.what, error.detail, error.hint)
+                raise SystemExit(f"digsigd: {' | '.join(part for part in told if part)}") from None
+            except (SettingsError, CannotListenError) as error:
                 raise SystemExit(f"digsigd: {error}") from None
             # Twisted has no handler for it, and by itself it would end the process.
             signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,7 +215,8 @@ def test_endpoint_strings_are_taken_apart_as_twisted_does(endpoint: str) -> None
 
 
 def test_the_work_directory_follows_systemd(tmp_path: Path) -> None:
-    """As set, else RUNTIME_DIRECTORY, the first where there are several."""
+    """As set, else RUNTIME_DIRECTORY, the first where there are several, else a folder of this user's own."""
+    assert workdir_of(Settings(), {}) == Path(tempfile.gettempdir(), f"digsigd.{os.geteuid()}")
     assert workdir_of(Settings(), {"RUNTIME_DIRECTORY": "/run/digsigd:/run/other"}) == Path("/run/digsigd")
     path = written(tmp_path, '[daemon]\nworkdir = "work"')
     assert workdir_of(load(path, {}), {"RUNTIME_DIRECTORY": "/run/digsigd"}) == tmp_path / "work"

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from digsigd.signing.marks import is_mark
 from digsigd.trial import TrialImage, TrialPki
 
 MACHINE = "imx8mm-evk"
@@ -123,8 +124,9 @@ class Daemon:
         self.wait_for(lambda: self.log().count(text) >= times, what=f"{text!r} in the log")
 
     def left_behind(self) -> list[str]:
-        """What is in the daemon's own work directories."""
-        return sorted(str(path.relative_to(self.workdir)) for path in self.workdir.glob("*/*"))
+        """What is in the daemon's own work directories, beside their marks."""
+        found = [path for path in self.workdir.glob("*/*") if not is_mark(path.name)]
+        return sorted(str(path.relative_to(self.workdir)) for path in found)
 
     def descriptors(self) -> list[str]:
         """What the process has open, apart from what changes by itself."""

@@ -8,6 +8,7 @@ import os
 import pwd
 import random
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -22,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from digsigd.errors import DigsigError
+from digsigd.signing.marks import is_mark
 from digsigd.signing.workdir import Workdir, WorkRoot
 
 
@@ -124,7 +126,7 @@ def test_only_a_safe_name_names_a_directory(root: WorkRoot, name: str) -> None:
     """Such a name is a mistake of ours."""
     with pytest.raises(ValueError, match="cannot name"):
         root.new(name)
-    assert list(root.path.iterdir()) == []
+    assert [path for path in root.path.iterdir() if not is_mark(path.name)] == []
 
 
 def test_two_requests_never_share_a_directory(root: WorkRoot) -> None:
@@ -303,58 +305,105 @@ def test_a_name_by_chance_that_spoils_cst_is_not_taken(parent: Path, monkeypatch
     assert list(parent.iterdir()) == []
 
 
-def test_what_a_crash_left_is_removed_and_nothing_else(parent: Path, tmp_path: Path) -> None:
-    """Not what is locked, not what is no directory of ours, not what links lead to."""
-    (tmp_path / "target").mkdir()
-    (tmp_path / "target/file").touch()
-    left, held = parent / "digsigd-left0000", parent / "digsigd-held0000"
-    for folder in (left, held, parent / "other", parent / "digsig"):
-        (folder / "sub").mkdir(parents=True)
-        (folder / "sub/file").touch()
-    (left / "link").symlink_to(tmp_path / "target")
-    (parent / "digsigd-link0000").symlink_to(tmp_path / "target")
-    (parent / "digsigd-file0000").touch()
-    lock = os.open(held, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+def test_a_directory_that_was_replaced_is_not_used_and_not_removed(parent: Path, tmp_path: Path) -> None:
+    """What has its name by now is somebody's; the one that was moved away is emptied, for it is ours."""
     root = WorkRoot(parent)
     root.open()
+    first = root.path
+    root.new("r").write("keys/key.pem", b"secret")
+    first.rename(tmp_path / "moved")
+    first.mkdir()
+    (first / "file").touch()
+    second = root.new("s").path.parent
+    assert second != first
+    second.rename(tmp_path / "moved-2")
+    second.mkdir()
     root.close()
-    os.close(lock)
-    assert sorted(path.name for path in parent.iterdir()) == [
-        "digsig", "digsigd-file0000", "digsigd-held0000", "digsigd-link0000", "other",
-    ]  # fmt: skip
-    assert (held / "sub/file").exists()
-    assert (tmp_path / "target/file").exists()
+    assert {path.name for path in parent.rglob("*")} == {first.name, second.name, "file"}
+    assert list((tmp_path / "moved-2").iterdir()) == []
 
 
-def test_what_another_user_left_is_not_touched(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where the rights would allow it."""
-    (parent / "digsigd-theirs00").mkdir()
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    root = WorkRoot(parent)
+# The parent that is made where none is set
+
+
+def test_a_parent_of_our_own_is_made_and_is_private(tmp_path: Path) -> None:
+    """Whatever the umask says; it is kept, and serves the next start."""
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            root = WorkRoot(tmp_path / "own", own=True)
+            root.open()
+            assert root.path.parent == tmp_path / "own"
+            assert mode(tmp_path / "own") == 0o700
+            root.close()
+    finally:
+        os.umask(before)
+    assert list((tmp_path / "own").iterdir()) == []
+
+
+def test_a_parent_that_went_away_is_made_again(tmp_path: Path) -> None:
+    """With the directory in it, when the next request comes."""
+    root = WorkRoot(tmp_path / "own", own=True)
     root.open()
+    shutil.rmtree(tmp_path / "own")
+    root.new("r").write("file", b"x")
+    assert mode(tmp_path / "own") == 0o700
     root.close()
-    assert [path.name for path in parent.iterdir()] == ["digsigd-theirs00"]
 
 
-def test_what_was_left_and_cannot_be_removed_does_not_stop_the_start(
-    parent: Path, monkeypatch: pytest.MonkeyPatch
+def elsewhere(path: Path) -> None:
+    (path.parent / "there").mkdir(mode=0o700)
+    path.symlink_to("there")
+
+
+def of_another_user(path: Path) -> None:
+    path.mkdir(mode=0o700)
+    os.chown(path, 12345, 12345)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (elsewhere, "perhaps a link"),
+        (lambda path: path.symlink_to("nowhere"), "perhaps a link"),
+        (Path.touch, "is something else"),
+        (os.mkfifo, "is something else"),
+        (lambda path: path.mkdir(mode=0o750), "has mode 0750"),
+        (lambda path: path.mkdir(mode=0o701), "has mode 0701"),
+        *([(of_another_user, "belongs to user 12345")] if os.geteuid() == 0 else []),
+    ],
+)
+def test_a_parent_that_is_not_surely_our_own_is_refused(
+    tmp_path: Path, make: Callable[[Path], object], reason: str
 ) -> None:
-    """It is for the operator to look at."""
-    (parent / "digsigd-stubborn").mkdir()
-    rmdir = os.rmdir
+    """Whoever was there first may look into it, or put something else in its place; nothing is changed there."""
+    before = os.umask(0)
+    try:
+        make(tmp_path / "own")
+    finally:
+        os.umask(before)
+    was = (tmp_path / "own").lstat()
+    with pytest.raises(DigsigError, match="work directory cannot be used") as caught:
+        WorkRoot(tmp_path / "own", own=True).open()
+    assert reason in caught.value.hint
+    assert "daemon.workdir" in caught.value.hint
+    assert str(tmp_path) not in caught.value.for_client()
+    assert caught.value.detail == str(tmp_path / "own")
+    assert (tmp_path / "own").lstat().st_mode == was.st_mode
+    assert not list((tmp_path / "there").glob("*"))
 
-    def stubborn(path: Any, *args: Any, **kwargs: Any) -> None:
-        if Path(path).name == "digsigd-stubborn":
-            raise OSError(errno.EBUSY, "Device or resource busy")
-        rmdir(path, *args, **kwargs)
 
-    monkeypatch.setattr(os, "rmdir", stubborn)
-    root = WorkRoot(parent)
-    root.open()
-    assert root.path.is_dir()
-    root.close()
-    assert [path.name for path in parent.iterdir()] == ["digsigd-stubborn"]
+def test_a_parent_of_our_own_is_not_made_where_anybody_could_replace_it(tmp_path: Path) -> None:
+    """A temporary directory without the sticky bit is none for that."""
+    (tmp_path / "everybody").mkdir()
+    (tmp_path / "everybody").chmod(0o777)
+    with pytest.raises(DigsigError, match="work directory cannot be used") as caught:
+        WorkRoot(tmp_path / "everybody/own", own=True).open()
+    assert "sticky" in caught.value.hint
+    assert list((tmp_path / "everybody").iterdir()) == []
+
+
+# Starting beside others
 
 
 @pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is held"])
@@ -525,6 +574,20 @@ def test_daemons_that_start_at_once_do_not_take_each_others_directories(parent: 
         _, errors = process.communicate()
         assert process.returncode == 0, errors
     assert list(parent.iterdir()) == []
+
+
+def test_a_start_that_is_killed_while_it_cleans_up_is_cleaned_up_itself(parent: Path, start: Start) -> None:
+    """With what it had moved into its own directory by then."""
+    first = start(parent)
+    left = first.path()
+    first.kill()
+    second = start(parent)
+    own = second.path()
+    assert not left.exists()
+    (own / ".left-digsigd-xxxxxxxx/request").mkdir(parents=True)
+    second.kill()
+    start(parent).path()
+    assert not own.exists()
 
 
 def test_what_a_daemon_started_does_not_keep_the_lock(parent: Path, start: Start) -> None:

@@ -1,0 +1,152 @@
+"""Removing directory trees: by descriptors, following no link, and never into what is mounted in them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Requests have two or three levels. What is deeper than this was made by somebody else.
+_DEEPEST = 64
+_TRIES = 3
+_FOR_GOOD = frozenset({errno.ENOENT, errno.EXDEV, errno.ENAMETOOLONG})
+_MOUNT_ID = re.compile(rb"^mnt_id:\s*([0-9]+)$", re.MULTILINE)
+
+
+class Mount(NamedTuple):
+    """Where a file is: its device, and the id of the mount, which differs for the same device mounted twice.
+
+    The id is None where /proc is not there to tell it: proc(5), /proc/pid/fdinfo.
+    """
+
+    device: int
+    id: int | None
+
+    @classmethod
+    def of(cls, descriptor: int) -> Mount:
+        """That of an open file."""
+        with suppress(OSError):
+            found = _MOUNT_ID.search(Path(f"/proc/self/fdinfo/{descriptor}").read_bytes())
+            if found is not None:
+                return cls(os.fstat(descriptor).st_dev, int(found[1]))
+        return cls(os.fstat(descriptor).st_dev, None)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it, whatever the modes of the directories; gone is gone.
+
+    Raises `OSError`; nothing that is mounted in it is touched.
+    """
+    with _opened(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) as parent:
+        try:
+            with _entered(path.name, parent, None) as folder:
+                remove_open(folder, path)
+        except OSError:
+            if os.path.lexists(path):
+                raise
+
+
+def remove_open(folder: int, path: Path | str, *, parent: int | None = None, last: str = "") -> None:
+    """Remove an open directory, which is `path` (in `parent`), its entry `last` after everything else.
+
+    A process that a crash left may still be writing into it: what changes meanwhile is tried again. Raises `OSError`.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            empty(folder, last)
+            os.rmdir(path, dir_fd=parent)
+        except OSError as error:
+            if not left or error.errno in _FOR_GOOD:
+                raise
+        else:
+            return
+
+
+def empty(folder: int, last: str = "") -> None:
+    """Remove all that is in an open directory, the entry `last` after everything else. Raises `OSError`."""
+    _empty(folder, Mount.of(folder), last, 0)
+
+
+def check_tree(folder: int) -> None:
+    """Raise `OSError` if something is mounted in an open directory, or that cannot be told. Nothing is changed."""
+    mount = Mount.of(folder)
+    if mount.id is None:
+        raise OSError(errno.ENOSYS, "/proc does not tell whether something is mounted in it")
+    _check(folder, mount, 0)
+
+
+def _empty(folder: int, mount: Mount, last: str, depth: int) -> None:
+    _check_depth(depth)
+    if stat.S_IMODE(os.fstat(folder).st_mode) & stat.S_IRWXU != stat.S_IRWXU:
+        os.fchmod(folder, stat.S_IRWXU)
+    for name, is_folder in sorted(_entries(folder), key=lambda entry: (entry[0] == last, entry)):
+        with suppress(FileNotFoundError):
+            if is_folder:
+                with _entered(name, folder, mount) as inner:
+                    _empty(inner, mount, "", depth + 1)
+                os.rmdir(name, dir_fd=folder)
+            else:
+                os.unlink(name, dir_fd=folder)
+
+
+def _check(folder: int, mount: Mount, depth: int) -> None:
+    _check_depth(depth)
+    for name, is_folder in _entries(folder):
+        # Opened for its place alone, which needs no right to read it, and makes no device do anything.
+        with suppress(FileNotFoundError), _opened(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as place:
+            _check_mount(place, mount)
+        if is_folder:
+            with suppress(FileNotFoundError, PermissionError), _opened(name, DIRECTORY, folder) as inner:
+                _check_mount(inner, mount)
+                _check(inner, mount, depth + 1)
+
+
+def _check_mount(place: int, mount: Mount) -> None:
+    if Mount.of(place) != mount:
+        raise OSError(errno.EXDEV, "something is mounted in it")
+
+
+def _check_depth(depth: int) -> None:
+    if depth > _DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, f"it has more than {_DEEPEST} levels of directories")
+
+
+def _entries(folder: int) -> list[tuple[str, bool]]:
+    """Names, and whether they are directories; links are none."""
+    with os.scandir(folder) as entries:
+        return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+
+
+@contextmanager
+def _entered(name: str, parent: int, mount: Mount | None) -> Iterator[int]:
+    """An open directory of our own, whatever its mode was."""
+    try:
+        folder = os.open(name, DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        with _opened(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, parent) as place:
+            if mount is not None:
+                _check_mount(place, mount)
+            # A descriptor for the place alone has no fchmod(2); this way leads to the same, and to no link.
+            Path(f"/proc/self/fd/{place}").chmod(stat.S_IRWXU)
+        folder = os.open(name, DIRECTORY, dir_fd=parent)
+    try:
+        if mount is not None:
+            _check_mount(folder, mount)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _opened(name: str | Path, flags: int, parent: int | None = None) -> Iterator[int]:
+    descriptor = os.open(name, flags, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
