@@ -21,6 +21,18 @@ _TOKEN = re.compile(
     r'|(?P<continued>\\[ \t]*(?:\#.*)?$)|(?P<word>[^ \t\f\v\[\]=,"#\\]+)|$)'
 )
 _COMMENT = re.compile(r"[ \t\f\v]*#")
+# What a line of more than ASCII has, as Latin-1: strings and comments, characters of UTF-8, and other bytes.
+_WIDE = re.compile(r'"[^"]*"|#.*|[\xc2-\xf4][\x80-\xbf]{1,3}|[\x80-\xff]')
+# cst passes over every byte that is not of the language. Of these, what nobody sees is a blank here as well: text that
+# was copied from a web page, a PDF or a chat has no-break spaces and spaces of no width. Latin-1 has the first alone.
+_BLANKS = frozenset(
+    "\u00a0\u00ad\u200b\u200c\u200d\u202f\u205f\u2060\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
+)
+_LATIN_BLANK = "\xa0"
+# CP/M and DOS end a text with Ctrl-Z, and barebox its description with NUL, as C has it.
+_END = b"\0\x1a \t\f\v\r\n"
+_QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2032\u2033\u00ab\u00bb\u2039\u203a\uff02")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Token(NamedTuple):
@@ -35,11 +47,15 @@ def logical_lines(data: bytes, max_bytes: int) -> Iterator[list[Token]]:
     """The lines that hold anything, with what a backslash continues joined. Raises `CsfSyntaxError`."""
     if len(data) > max_bytes:
         raise CsfSyntaxError(f"a CSF description of {len(data)} bytes; at most {max_bytes} are read")
+    if data.startswith(_UTF_16):
+        raise CsfSyntaxError("the description is UTF-16", 1, 1, hint="save it as UTF-8, or as plain text")
     pending: list[Token] = []
     continued = False
-    for number, content in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), 1):
+    for number, content in enumerate(io.BytesIO(data.rstrip(_END).removeprefix(b"\xef\xbb\xbf")), 1):
         # Latin-1 maps every byte to one character: comments may hold anything, and columns count bytes.
-        line = content.decode("latin-1").removesuffix("\n").removesuffix("\r")
+        line = content.decode("latin-1").removesuffix("\n").rstrip("\r")
+        if not line.isascii():
+            line = _WIDE.sub(_blanked, line)
         # To cst the end of a comment is no end of a line: a comment of its own does not end what is continued.
         if continued and _COMMENT.match(line):
             continue
@@ -54,6 +70,21 @@ def logical_lines(data: bytes, max_bytes: int) -> Iterator[list[Token]]:
             pending = []
     if pending:
         yield pending
+
+
+def _blanked(found: re.Match[str]) -> str:
+    """As many spaces for a blank, and everything else as it is."""
+    text = found[0]
+    if text == _LATIN_BLANK or (text[0] not in '"#' and _as_utf_8(text) in _BLANKS):
+        return " " * len(text)
+    return text
+
+
+def _as_utf_8(text: str) -> str | None:
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _tokens(line: str, number: int) -> tuple[list[Token], bool]:
@@ -80,7 +111,7 @@ def _tokens(line: str, number: int) -> tuple[list[Token], bool]:
             tokens.append(Token(kind, _string(content[1:-1], place), place))
         elif kind == "word":
             if not (content.isascii() and content.isprintable()):
-                raise CsfSyntaxError(f"{quoted(content)} is no word of the language", *place)
+                raise _foreign(content, place)
             tokens.append(Token(kind, content, place))
         elif kind == "mark":
             tokens.append(Token(content, content, place))
@@ -95,5 +126,25 @@ def _string(content: str, place: Place) -> str:
     except UnicodeDecodeError:
         raise CsfSyntaxError("the string is not UTF-8", *place) from None
     if not text.isprintable():
-        raise CsfSyntaxError("the string holds control characters", *place)
+        unseen = next(c for c in text if not c.isprintable())
+        raise CsfSyntaxError(f"the string holds U+{ord(unseen):04X}, which is not to be seen", *place)
     return text
+
+
+def _foreign(word: str, place: Place) -> CsfSyntaxError:
+    """What is said of the first character of a word that no word has."""
+    at = next(at for at, c in enumerate(word) if not (c.isascii() and c.isprintable()))
+    line, column = place[0], place[1] + at
+    wide = _WIDE.match(word, at)
+    shown = _as_utf_8(wide[0]) if wide else word[at]
+    if shown is None or len(shown) != 1:
+        return CsfSyntaxError(f"the byte {ord(word[at]):#04x} is no character of the language", line, column)
+    if shown in _QUOTES:
+        return CsfSyntaxError(
+            f"{shown} (U+{ord(shown):04X}) is no quotation mark of the language",
+            line,
+            column,
+            hint='names of files stand in plain quotation marks: "',
+        )
+    name = f"{shown} (U+{ord(shown):04X})" if shown.isprintable() else f"the character U+{ord(shown):04X}"
+    return CsfSyntaxError(f"{name} does not belong here", line, column)

@@ -118,39 +118,82 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "4:31",
         "the quotation mark is never closed",
     ),
-    "a NUL in a name": ('"flash.bin"', '"fla\0sh.bin"', "18:30", "the string holds control characters"),
-    "a control character in a name": ('"flash.bin"', '"fla\x1bsh.bin"', "18:30", "the string holds control characters"),
-    "a tab in a name": ('"flash.bin"', '"fla\tsh.bin"', "18:30", "the string holds control characters"),
-    "a line separator in a name": ('"flash.bin"', '"fla\u2028sh.bin"', "18:30", "the string holds control characters"),
-    "a direction mark in a name": ('"flash.bin"', '"fla\u202esh.bin"', "18:30", "the string holds control characters"),
+    "a NUL in a name": ('"flash.bin"', '"fla\0sh.bin"', "18:30", "the string holds U+0000, which is not to be seen"),
+    "a control character in a name": (
+        '"flash.bin"',
+        '"fla\x1bsh.bin"',
+        "18:30",
+        "the string holds U+001B, which is not to be seen",
+    ),
+    "a tab in a name": ('"flash.bin"', '"fla\tsh.bin"', "18:30", "the string holds U+0009, which is not to be seen"),
+    "a line separator in a name": (
+        '"flash.bin"',
+        '"fla\u2028sh.bin"',
+        "18:30",
+        "the string holds U+2028, which is not to be seen",
+    ),
+    "a direction mark in a name": (
+        '"flash.bin"',
+        '"fla\u202esh.bin"',
+        "18:30",
+        "the string holds U+202E, which is not to be seen",
+    ),
     "a name in Latin-1": ('"flash.bin"', '"fla\udce4sh.bin"', "18:30", "the string is not UTF-8"),
     "a surrogate in UTF-8": ('"flash.bin"', '"\udced\udca0\udc80"', "18:30", "the string is not UTF-8"),
     "a NUL between words": (
         "Source index = 0",
         "Source\0index = 0",
-        "5:1",
-        '"Source\\x00index" is no word of the language',
+        "5:7",
+        "the character U+0000 does not belong here",
     ),
     "a control character in a word": (
         "Features = MID",
         "Features = M\x07ID",
-        "11:12",
-        '"M\\x07ID" is no word of the language',
+        "11:13",
+        "the character U+0007 does not belong here",
     ),
     "a byte beyond ASCII in a word": (
         "Features = MID",
         "Features = M\udcffD",
-        "11:12",
-        '"MÿD" is no word of the language',
+        "11:13",
+        "the byte 0xff is no character of the language",
     ),
     "a command behind a carriage return": (
         "[Unlock]",
         "\r[Install Secret Key]",
         "9:1",
-        '"\\r" is no word of the language',
+        "the character U+000D does not belong here",
     ),
-    "a byte order mark within": ("[Unlock]", "\ufeff[Unlock]", "9:1", '"ï»¿" is no word of the language'),
-    "UTF-16": (None, BASE.encode("utf-16"), "1:1", '"ÿþ" is no word of the language'),
+    "Ctrl-Z within": ("[Unlock]", "\x1a\n[Unlock]", "9:1", "the character U+001A does not belong here"),
+    "a letter beyond ASCII in a word": ("Features", "Fe\u00e4tures", "11:3", "\u00e4 (U+00E4) does not belong here"),
+    "a letter of Cyrillic in a word": ("Features", "Fe\u0430tures", "11:3", "\u0430 (U+0430) does not belong here"),
+    "a direction mark in a line": ("Features", "\u202eFeatures", "11:1", "the character U+202E does not belong here"),
+    "a long dash": ("0x2000", "\u20140x2000", "18:23", "\u2014 (U+2014) does not belong here"),
+    "a no-break space in a word of Latin-1": (
+        "Features = MID",
+        "Features = M\udcfcD",
+        "11:13",
+        "the byte 0xfc is no character of the language",
+    ),
+    "typographic quotation marks": (
+        '"flash.bin"',
+        "\u201cflash.bin\u201d",
+        "18:30",
+        '\u201c (U+201C) is no quotation mark of the language; names of files stand in plain quotation marks: "',
+    ),
+    "a typographic quotation mark at the end": (
+        '"flash.bin"',
+        '"flash.bin\u201d',
+        "18:30",
+        "the quotation mark is never closed",
+    ),
+    "UTF-16": (None, BASE.encode("utf-16"), "1:1", "the description is UTF-16; save it as UTF-8, or as plain text"),
+    "UTF-16 of the other order": (
+        None,
+        b"\xfe\xff" + BASE.encode("utf-16-be"),
+        "1:1",
+        "the description is UTF-16; save it as UTF-8, or as plain text",
+    ),
     "a backslash in a line": ("Source index = 0", "Source index = \\ 0", "5:16", '"\\" does not belong here'),
     "a backslash in a word": ("Source index = 0", "Source\\index = 0", "5:7", '"\\" does not belong here'),
     "a line of 16 KiB and one": (
@@ -216,6 +259,14 @@ SAME = {
     "a quotation mark in a comment": ("[Unlock]", '# "\n[Unlock]'),
     "the longest line": ("[Unlock]", "#" + "x" * 16383 + "\n[Unlock]"),
     "no spaces": ("Source index = 0", "Sourceindex=0"),
+    "no-break spaces": ("Source index = 0", "\u00a0\u00a0Source\u00a0index\u00a0=\u00a00\u00a0"),
+    "no-break spaces of Latin-1": ("Source index = 0", "\udca0 Source\udca0index\udca0= 0\udca0"),
+    "spaces of no width": ("Source index = 0", "\u200bSource\u200b index\ufeff = 0\u2060"),
+    "wide spaces": ("Source index = 0", "\u3000Source\u2003index\u202f= 0"),
+    "a no-break space behind a backslash": (BLOCK, f"\\\u00a0\n\u00a0{BLOCK}"),
+    "a no-break space before a comment in what is continued": (BLOCK, f"\\\n\u00a0# x\n {BLOCK}"),
+    "a byte order mark within": ("[Unlock]", "\ufeff[Unlock]"),
+    "two carriage returns": ("Source index = 0\n", "Source index = 0\r\r\n"),
     "many spaces": ("Source index = 0", " \t Source \t index \v = \f 0 \t "),
     "words taken apart": ("[Install SRK]", "[ Inst all S RK ]"),
     "octal": ("0x7e0fc0", "037407700"),
@@ -235,7 +286,21 @@ SAME = {
 @pytest.mark.parametrize("name", SAME)
 def test_what_only_looks_odd_is_read(name: str) -> None:
     """It means what it means to cst, or what its author plainly meant."""
-    assert csf.parse(changed(*SAME[name]).encode()) == csf.parse(BASE.encode())
+    assert csf.parse(changed(*SAME[name]).encode("utf-8", "surrogateescape")) == csf.parse(BASE.encode())
+
+
+@pytest.mark.parametrize("end", [b"\0", b"\x1a", b"\0\0\n", b"\r\n\x1a\r\n", b"\\\0", b"  \xc2\xa0\0"])
+def test_what_ends_a_text_elsewhere_ends_it(end: bytes) -> None:
+    """NUL as C has it and Ctrl-Z as DOS has it, at the end, are nothing."""
+    assert csf.parse(BASE.encode() + end) == csf.parse(BASE.encode())
+
+
+def test_a_blank_in_a_name_is_told() -> None:
+    """Between quotation marks a no-break space is no blank, and nobody would find it."""
+    with pytest.raises(
+        csf.CsfSyntaxError, match=r"line 18, column 30: the string holds U\+00A0, which is not to be seen"
+    ):
+        csf.parse(changed("flash.bin", "fla\u00a0sh.bin").encode())
 
 
 @pytest.mark.parametrize("name", ["a" * 255, "ä" * 127, "a b\\c'd#e[f]=g,h", "日本.bin", "."])
