@@ -24,11 +24,12 @@ from digsigd.errors import DigsigError, NoKeys, shutting_down
 from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.settings import Settings, SettingsError, own_workdir, read_secret, workdir_of
 from digsigd.signing.cst import CstRunner
+from digsigd.signing.job import MachineRules
 from digsigd.signing.line import Line
 from digsigd.signing.machine import Machines
 from digsigd.signing.prove import prove
 from digsigd.signing.request import Signed, SigningRequest
-from digsigd.signing.signer import MachineRules, RunBounds, Signer
+from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import WorkRoot

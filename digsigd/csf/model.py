@@ -24,6 +24,7 @@ class Block:
     length: int
     file: str
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+    file_place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

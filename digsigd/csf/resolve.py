@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from digsigd.csf.errors import CsfNameError, CsfPolicyError, quoted
 from digsigd.csf.lexer import MAX_STRING
+from digsigd.csf.members import CERTIFICATE, KEY_PASS, Members, base_of, is_key
 from digsigd.csf.model import (
     AuthenticateData,
     Block,
@@ -27,15 +27,20 @@ from digsigd.csf.uri import KeyUri, is_uri
 # Names in the directory that cst runs in. cst replaces the first "crts" of a path by "keys", so none of ours has it;
 # a certificate's directory holds its key and the pass phrase that goes with that key.
 SRK_TABLE = "srk_table.bin"
-ARTIFACT = "artifact"
-KEY_PASS = "key_pass.txt"  # noqa: S105 - a file name
-_CERTIFICATE = re.compile(r".*_crt\.(pem|der)", re.DOTALL)
 _LISTED = 8
+
+
+def artifact_file(number: int) -> str:
+    """What the artifact number `number`, from 0, is called there."""
+    return f"artifact{number + 1}" if number else "artifact"
 
 
 @dataclass(frozen=True, slots=True)
 class FileNeeded:
-    """A file of the tarball (`member`) that cst needs, and its `name` in cst's directory."""
+    """A file of the tarball (`member`) that cst needs, and its `name` in cst's directory.
+
+    A certificate goes there in the form that `name` ends with: that of its key.
+    """
 
     member: str
     name: str
@@ -46,8 +51,8 @@ class FileNeeded:
 class Resolved:
     """A description in our own names, and what has to stand under them.
 
-    `blocks` are those of each [Authenticate Data], in order; `blocks_line` is where the first of them stands, and
-    `srk_table_line` where the SRK table is named.
+    `blocks` are those of each [Authenticate Data], in order, and `artifacts` the uploads that they are of, by number;
+    `blocks_line` is where the first of them stands, and `srk_table_line` where the SRK table is named.
     `client_names` gives the client's name for each of ours. `token` is the name of the one token that all keys are on,
     and `uris` are those of the certificates; None and () with keys from the tarball.
     """
@@ -59,6 +64,7 @@ class Resolved:
     source_index: int
     hash_algorithm: str
     blocks: tuple[tuple[Block, ...], ...]
+    artifacts: tuple[int, ...]
     blocks_line: int | None
     client_names: dict[str, str]
     token: str | None = None
@@ -69,26 +75,28 @@ def resolve(
     description: Description,
     *,
     members: Collection[str],
-    artifact_name: str,
-    artifact_size: int,
+    artifacts: Mapping[str, int],
     from_token: bool = False,
+    identity: Callable[[str], object] | None = None,
 ) -> Resolved:
     """Find every file that a checked description names.
 
+    `artifacts` are the names of the uploaded files, in order, and their sizes; not all need be named. `identity` gives
+    something equal for members of the tarball that are the same, as copies are; without it none are.
     With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball; the SRK table is a file always.
     Raises `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for a URI that is none.
     """
-    return _Resolution(members, artifact_name, artifact_size, from_token=from_token).run(description)
+    return _Resolution(members, Members(members, identity), artifacts, from_token=from_token).run(description)
 
 
 class _Resolution:
-    def __init__(self, members: Collection[str], artifact_name: str, artifact_size: int, *, from_token: bool) -> None:
+    def __init__(
+        self, names: Collection[str], members: Members, artifacts: Mapping[str, int], *, from_token: bool
+    ) -> None:
+        self._names = names
         self._members = members
-        self._by_base: dict[str, list[str]] = {}
-        for member in members:
-            self._by_base.setdefault(_base(member), []).append(member)
-        self._artifact_name = artifact_name
-        self._artifact_size = artifact_size
+        self._artifacts = artifacts
+        self._ours = {name: artifact_file(number) for number, name in enumerate(artifacts)}
         self._from_token = from_token
         self._token: str | None = None
         self._uris: list[KeyUri] = []
@@ -127,21 +135,15 @@ class _Resolution:
             source_index=source_index,
             hash_algorithm=algorithm,
             blocks=tuple(blocks),
+            artifacts=tuple(number for number, one in enumerate(self._ours.values()) if one in self._client_names),
             blocks_line=blocks[0][0].place[0] if blocks else None,
             client_names=self._client_names,
             token=self._token,
             uris=tuple(self._uris),
         )
 
-    def _member(self, name: str, place: Place, what: str, candidates: list[str]) -> str:
-        """The member that a client's name means: that very one, else the only one with its base name."""
-        if is_uri(name):
-            what = "the SRK table is a file" if self._from_token else "backend=ssl takes keys from the tarball"
-            raise CsfPolicyError(f"{what}, not from a token", *place)
-        plain = re.sub(r"^(\./)+", "", name)
-        if plain in self._members:
-            return plain
-        matching = self._by_base.get(_base(name), [])
+    def _member(self, name: str, place: Place, what: str, matching: list[str], candidates: list[str]) -> str:
+        """The only one of the members that a client's name may mean."""
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -150,7 +152,7 @@ class _Resolution:
                 *place,
                 hint="name it by its whole path in the tarball",
             )
-        names = sorted({_base(one) for one in candidates})
+        names = sorted({base_of(one) for one in candidates})
         listed = ", ".join(names[:_LISTED]) or "none"
         if len(names) > _LISTED:
             listed += f" and {len(names) - _LISTED} more"
@@ -158,12 +160,19 @@ class _Resolution:
             f"{quoted(name)} is not in the machine's key tarball", *place, hint=f"{what} in it: {listed}"
         )
 
+    def _no_uri(self, name: str, place: Place) -> None:
+        if is_uri(name):
+            what = "the SRK table is a file" if self._from_token else "backend=ssl takes keys from the tarball"
+            raise CsfPolicyError(f"{what}, not from a token", *place)
+
     def _table(self, command: InstallSrk) -> str:
-        candidates = [one for one in self._members if one.endswith(".bin")]
-        member = self._member(command.file, command.file_place, "tables", candidates)
-        if _is_key(member) or _CERTIFICATE.fullmatch(member):
-            raise CsfPolicyError(f"{quoted(command.file)} is no SRK table", *command.file_place)
-        self._need(member, SRK_TABLE, "srk-table", command.file)
+        name, place = command.file, command.file_place
+        self._no_uri(name, place)
+        candidates = [one for one in self._names if one.endswith(".bin")]
+        member = self._member(name, place, "tables", self._members.named(name), candidates)
+        if is_key(member) or CERTIFICATE.fullmatch(member):
+            raise CsfPolicyError(f"{quoted(name)} is no SRK table", *place)
+        self._need(member, SRK_TABLE, "srk-table", name)
         return member
 
     def _on_token(self, name: str, place: Place) -> str:
@@ -188,25 +197,27 @@ class _Resolution:
     def _certificate(self, name: str, place: Place) -> str:
         if self._from_token:
             return self._on_token(name, place)
-        candidates = [one for one in self._members if _CERTIFICATE.fullmatch(one)]
-        base = _base(name)
-        if not is_uri(name) and not _CERTIFICATE.fullmatch(base):
+        self._no_uri(name, place)
+        base = base_of(name)
+        if not CERTIFICATE.fullmatch(base):
             raise CsfPolicyError(
                 f"{quoted(name)} is no certificate: its name must end with _crt.pem or _crt.der", *place
             )
-        member = self._member(name, place, "certificates", candidates)
+        candidates = [one for one in self._names if CERTIFICATE.fullmatch(one)]
+        member = self._member(name, place, "certificates", self._members.certificate(name), candidates)
         if member in self._certificates:
             return self._certificates[member]
-        ending = member[-3:]
+        key = self._members.key_of(member)
+        if key is None:
+            raise CsfNameError(f"the key tarball has no private key for {quoted(name)}", *place)
+        # cst looks for the key by the certificate's ending.
+        ending = key[-3:]
         folder = f"k{len(self._certificates) + 1}"
         ours = f"{folder}/a_crt.{ending}"
-        key = _key_of(member)
-        if key not in self._members:
-            raise CsfNameError(f"the key tarball has no private key for {quoted(name)}", *place)
         self._need(member, ours, "certificate", name)
         self._need(key, f"{folder}/a_key.{ending}", "key", f"the key of {base}")
-        key_pass = key[: len(key) - len(_base(key))] + KEY_PASS
-        if key_pass in self._members:
+        key_pass = self._members.beside(key, KEY_PASS)
+        if key_pass is not None:
             self._need(key_pass, f"{folder}/{KEY_PASS}", "key-pass", f"the pass phrase of {base}")
         self._certificates[member] = ours
         return ours
@@ -218,30 +229,20 @@ class _Resolution:
         self._client_names[name] = client
 
     def _block(self, block: Block) -> Block:
-        if _base(block.file) != self._artifact_name:
+        name = base_of(block.file)
+        ours = self._ours.get(name)
+        if ours is None:
+            there = " and ".join(quoted(one) for one in self._artifacts)
+            what = f"the uploaded artifact is {there}" if len(self._ours) == 1 else f"the artifacts are {there}"
             raise CsfNameError(
-                f"the block names {quoted(block.file)}, but the uploaded artifact is {quoted(self._artifact_name)}",
+                f"the block names {quoted(block.file)}, but {what}",
                 *block.place,
                 hint="upload it under that name (curl: -F 'artifact=@PATH;filename=NAME')",
             )
-        if block.offset + block.length > self._artifact_size:
+        if block.offset + block.length > self._artifacts[name]:
             raise CsfNameError(
-                f"the block ends at {block.offset + block.length:#x}, the artifact at {self._artifact_size:#x}",
+                f"the block ends at {block.offset + block.length:#x}, the artifact at {self._artifacts[name]:#x}",
                 *block.place,
             )
-        self._client_names[ARTIFACT] = block.file
-        return dataclasses.replace(block, file=ARTIFACT)
-
-
-def _base(name: str) -> str:
-    return re.split(r"[/\\]", name)[-1]
-
-
-def _is_key(member: str) -> bool:
-    base = _base(member)
-    return base == KEY_PASS or re.search(r"_key\.[^.]*$", base) is not None
-
-
-def _key_of(member: str) -> str:
-    """Where cst looks for the key of a certificate: "crt" becomes "key", the first "crts" of the path "keys"."""
-    return (member[:-7] + "key" + member[-4:]).replace("crts", "keys", 1)
+        self._client_names[ours] = block.file
+        return dataclasses.replace(block, file=ours)

@@ -205,7 +205,8 @@ def blocks(limit: int) -> Kind:
             if len(group) != 4 or group[3].kind != "string" or not group[3].text:
                 raise value.wrong('a block is ADDRESS OFFSET LENGTH "FILE"', group[0])
             address, offset, length = (_number(value, token) for token in group[:3])
-            result.append(Block(address, offset, length, group[3].text, place=group[0].place))
+            name = group[3]
+            result.append(Block(address, offset, length, name.text, place=group[0].place, file_place=name.place))
         return tuple(result)
 
     def write(items: tuple[Block, ...]) -> str:

@@ -6,19 +6,19 @@ as what they are called.
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from digsigd import hab
+from digsigd.csf.members import CERTIFICATE, Members
 from digsigd.errors import BadTarball
-from digsigd.hab.chain import UNREADABLE, is_srk, signing_srk
+from digsigd.hab.certificate import Certificate, load_file
+from digsigd.hab.chain import is_srk, signing_srk
 from digsigd.keys import KeyStore, KeyTarball
 from digsigd.signing.pkcs11 import Tokens
 from digsigd.signing.threads import InThread
@@ -29,7 +29,6 @@ MAX_TABLES = 8
 MAX_CERTIFICATES = 64
 # A certificate of a key of 4096 bits has 2 KiB, and an SRK table tells its size in 16 bits.
 MAX_MEMBER = (64 << 10) - 1
-_CERTIFICATE = re.compile(r".*_crt\.(pem|der)", re.DOTALL)
 # The facts of so many tarballs are kept. They are some 10 KiB each, and take up to 100 ms of a processor to find.
 _KEPT = 16
 # So long, in seconds, a listing of the versions of cst is good.
@@ -48,11 +47,12 @@ class NamedTable:
 class NamedCertificate:
     """A certificate, by the name of its file in the tarball.
 
-    `srk` counts from 1: the record of the first table whose key signed the certificate, or is it (`is_srk`); None where
-    there is none.
+    `sha256` is over its DER. `srk` counts from 1: the record of the first table whose key signed the certificate, or is
+    it (`is_srk`); None where there is none.
     """
 
     name: str
+    sha256: bytes
     subject: str
     srk: int | None
     is_srk: bool
@@ -80,7 +80,11 @@ def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None) -> K
     """
     tables: list[NamedTable] = []
     others: list[str] = []
+    seen: set[bytes] = set()
     for one in _tables(tarball):
+        if one.table.data in seen:
+            continue
+        seen.add(one.table.data)
         if fuse_value is None or one.table.fuse_value == fuse_value:
             tables.append(one)
         elif (value := one.table.fuse_value.hex()) not in others and len(others) < MAX_TABLES:
@@ -102,14 +106,13 @@ def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None) -> K
         certificates.append(
             NamedCertificate(
                 name,
-                hab.subject_of(certificate.public_bytes(Encoding.DER)),
+                hashlib.sha256(certificate.der).digest(),
+                certificate.name,
                 signing_srk(certificate, tables[0].table) if own is None else own,
                 own is not None,
-                certificate.not_valid_after_utc,
+                certificate.not_after,
             )
         )
-        if len(certificates) == MAX_CERTIFICATES:
-            break
     return KeyFacts(tarball.sha256, tuple(tables), tuple(certificates))
 
 
@@ -122,18 +125,25 @@ def _tables(tarball: KeyTarball) -> Iterator[NamedTable]:
                 continue  # a fuse file, for example
 
 
-def _certificates(tarball: KeyTarball) -> Iterator[tuple[str, x509.Certificate]]:
-    for name, data in sorted(tarball.members.items()):
-        match = _CERTIFICATE.fullmatch(name)
-        if match is None or len(data) > MAX_MEMBER:
-            continue
-        load = x509.load_pem_x509_certificate if match[1] == "pem" else x509.load_der_x509_certificate
-        try:
-            certificate = load(data)
-            certificate.not_valid_after_utc  # noqa: B018 - some fields are only read when they are asked for
-            yield name, certificate
-        except UNREADABLE:
-            continue
+def _certificates(tarball: KeyTarball) -> Iterator[tuple[str, Certificate]]:
+    """Each certificate once, under the name of the file that is best to sign with: as PEM, and with its key there.
+
+    NXP's scripts make each as PEM and as DER, and cst 3.4.1 opens no DER key that is not encrypted.
+    """
+    members = Members(tarball.members)
+    names = [one for one in tarball.members if CERTIFICATE.fullmatch(one)]
+    best: dict[bytes, tuple[str, Certificate]] = {}
+    seen: set[bytes] = set()
+    for name in sorted(names, key=lambda one: (members.rank(one)[0], one.endswith(".der"), one)):
+        data = tarball.members[name]
+        if len(data) <= MAX_MEMBER and data not in seen and len(best) < MAX_CERTIFICATES:
+            seen.add(data)
+            try:
+                certificate = load_file(data)
+            except hab.HabError:
+                continue
+            best.setdefault(certificate.der, (name, certificate))
+    yield from sorted(best.values(), key=lambda one: one[0])
 
 
 class Machines:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from digsigd import hab
+from digsigd.csf.resolve import artifact_file
 from digsigd.errors import DigsigError
 from digsigd.signing.cst import CstRunner, describe
-from digsigd.signing.signer import ARTIFACT, BLOB, DESCRIPTION, RunBounds
+from digsigd.signing.job import BLOB, DESCRIPTION
+from digsigd.signing.signer import RunBounds
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTool
 from digsigd.signing.workdir import Workdir
 from digsigd.trial import TrialImage, TrialPki
 
 _IMAGE = 0x4000
+_ARTIFACT = artifact_file(0)
 _TIMEOUT = 20.0
 
 
@@ -47,8 +50,8 @@ def _prepare(workdir: Workdir, image: TrialImage) -> TrialPki:
     pki = TrialPki.make("p256", srks=1, encrypted=False)
     for name, content in pki.files.items():
         workdir.write(name, content)
-    workdir.write(ARTIFACT, image.data)
-    workdir.write(DESCRIPTION, pki.csf(image.blocks(ARTIFACT)).encode())
+    workdir.write(_ARTIFACT, image.data)
+    workdir.write(DESCRIPTION, pki.csf(image.blocks(_ARTIFACT)).encode())
     return pki
 
 

@@ -1,4 +1,4 @@
-"""The form of a signing request, read while it arrives: small fields into memory, the artifact into a file."""
+"""The form of a signing request, read while it arrives: small fields into memory, artifacts into files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 from digsigd.errors import BadRequest, TooLarge
 
 MAX_PARTS = 16
+MAX_ARTIFACTS = 8
 MAX_CSF = 1 << 20
 MAX_FIELD = 64 << 10
 # Boundaries and headers of sixteen parts; whatever a whole body has beyond its parts fits well.
@@ -34,17 +35,24 @@ _FIELDS = {
 _CSF_TYPES = {"", "text/plain", "application/octet-stream"}
 
 
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """An artifact: the name that the client has for it, and its size in bytes."""
+
+    name: str
+    size: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
-    """The fields of a whole form, each of the right form."""
+    """The fields of a whole form, each of the right form. `artifacts` are in the order in which they were opened."""
 
     machine: str
     cst_version: str
     soctype: str | None
     backend: str
     csf: bytes
-    artifact_name: str
-    artifact_size: int
+    artifacts: tuple[Uploaded, ...]
 
 
 def boundary_of(content_type: str) -> str:
@@ -61,8 +69,9 @@ def boundary_of(content_type: str) -> str:
 class Form:
     """Takes the chunks of a body, in whatever pieces they come.
 
-    `open_artifact` opens the file that the artifact goes into, once its first byte is there. `checks` are called with
-    the value of the field they are named for as soon as it is known, and may raise.
+    `open_artifact` opens the file that the artifact of a number, from 0, goes into, once its first byte is there.
+    `max_artifact` bounds all artifacts together. `checks` are called with the value of the field they are named for as
+    soon as it is known, and may raise.
     """
 
     def __init__(
@@ -70,7 +79,7 @@ class Form:
         content_type: str,
         *,
         max_artifact: int,
-        open_artifact: Callable[[], BinaryIO],
+        open_artifact: Callable[[int], BinaryIO],
         checks: dict[str, Callable[[str], None]],
     ) -> None:
         self._parser = PushMultipartParser(
@@ -79,15 +88,20 @@ class Form:
             max_header_count=8,
             max_segment_count=MAX_PARTS,
         )
+        self._artifact_bytes_left = max_artifact
         self._max_artifact = max_artifact
         self._open_artifact = open_artifact
         self._checks = checks
         self._values: dict[str, str] = {}
         self._csf: bytes | None = None
-        self._artifact: BinaryIO | None = None
-        self._artifact_name: str | None = None
-        self._artifact_size = 0
-        # The part being read: its name, or "" for one that is not wanted; how large it is and may be.
+        # The artifacts that have content, and of the names that were seen those that have none.
+        self._artifacts: dict[str, int] = {}
+        self._empty: set[str] = set()
+        self._file: BinaryIO | None = None
+        self._file_name = ""
+        self._unnamed = False
+        # The part being read: its name, and the same or "" for one that is not wanted; how large it is and may be.
+        self._name = ""
         self._part = ""
         self._buffer = bytearray()
         self._size = 0
@@ -120,36 +134,37 @@ class Form:
                 raise BadRequest(f"the field {name} is missing", hint=f"with curl: -F {name}=VALUE")
         if self._csf is None:
             raise BadRequest("the field csf is missing", hint="with curl: -F 'csf=@FILE;type=text/plain'")
-        if self._artifact_name is None:
+        # A browser sends an empty part without a name where no file was chosen.
+        empty = sorted(self._empty - {""}) or sorted(self._empty if not self._artifacts else ())
+        if empty:
+            which = f" {empty[0]!r}" if self._artifacts or len(empty) > 1 else ""
+            raise BadRequest(f"the artifact{which} is empty")
+        if not self._artifacts:
             raise BadRequest("the field artifact is missing", hint="with curl: -F artifact=@FILE")
-        if self._artifact_size == 0:
-            raise BadRequest("the artifact is empty")
         return Fields(
             machine=self._values["machine"],
             cst_version=self._values["cstversion"],
             soctype=self._values.get("soctype"),
             backend=self._values.get("backend") or "ssl",
             csf=self._csf,
-            artifact_name=self._artifact_name,
-            artifact_size=self._artifact_size,
+            artifacts=tuple(Uploaded(name, size) for name, size in self._artifacts.items()),
         )
 
     def close(self) -> None:
         """Close the artifact's file. Closing twice is closing once."""
-        if self._artifact is not None:
-            artifact, self._artifact = self._artifact, None
-            artifact.close()
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
 
     def _begin(self, part: MultipartSegment) -> None:
         name = part.name or ""
         self._buffer, self._size, self._limit = bytearray(), 0, MAX_FIELD
-        self._part = ""
+        self._part, self._name = "", name
         # Of a repeated field the first counts. The others may be as large.
         if name == "artifact":
-            self._limit = self._max_artifact
-            if self._artifact_name is not None:
+            self._limit = self._artifact_bytes_left
+            if not self._begin_artifact(part.filename):
                 return
-            self._artifact_name = base_name(part.filename)
         elif name == "csf":
             self._limit = MAX_CSF
             if self._csf is not None:
@@ -161,21 +176,41 @@ class Form:
             return
         self._part = name
 
+    def _begin_artifact(self, filename: str | None) -> bool:
+        """Whether an artifact of this name is wanted: of several with one name the first counts."""
+        self._file_name = base_name(filename)
+        self._unnamed = not filename
+        if self._file_name in self._artifacts or self._file_name in self._empty:
+            return False
+        if len(self._artifacts) == MAX_ARTIFACTS:
+            raise TooLarge(f"the form has more than {MAX_ARTIFACTS} artifacts")
+        return True
+
     def _more(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._limit:
-            raise TooLarge(f"the field {self._part or 'of a name that is not known'} has more than {self._limit} bytes")
+            raise TooLarge(self._too_much())
         if self._part == "artifact":
-            if self._artifact is None:
-                self._artifact = self._open_artifact()
-            self._artifact.write(data)
-            self._artifact_size += len(data)
+            if self._file is None:
+                self._file = self._open_artifact(len(self._artifacts))
+            self._file.write(data)
         elif self._part:
             self._buffer += data
 
+    def _too_much(self) -> str:
+        if self._name == "artifact" and self._limit < self._max_artifact:
+            return f"the artifacts together have more than {self._max_artifact} bytes"
+        return f"the field {self._part or 'of a name that is not known'} has more than {self._limit} bytes"
+
     def _end(self) -> None:
+        if self._name == "artifact":
+            self._artifact_bytes_left -= self._size
         if self._part == "artifact":
             self.close()
+            if self._size:
+                self._artifacts[self._file_name] = self._size
+            else:
+                self._empty.add("" if self._unnamed else self._file_name)
         elif self._part == "csf":
             self._csf = bytes(self._buffer)
         elif self._part:

@@ -99,6 +99,7 @@ def _as_json(machine: str, facts: KeyFacts, versions: Sequence[str], backends: S
         "certificates": [
             {
                 "name": one.name,
+                "sha256": one.sha256.hex(),
                 "subject": one.subject,
                 "srk": one.srk,
                 "is_srk": one.is_srk,

@@ -139,7 +139,8 @@ class Endpoint:
     def _log_received(self, signing: SigningRequest, request: Any) -> None:
         self.log.info(
             "received {size} bytes {name!r} for {machine} with cst {version} ({backend}) of {caller} at {address}",
-            request_id=signing.request_id, event="received", size=signing.artifact_size, name=signing.artifact_name,
+            request_id=signing.request_id, event="received", size=signing.size,
+            name=" ".join(one.name for one in signing.artifacts),
             machine=signing.machine, version=signing.cst_version, backend=signing.backend, caller=signing.caller,
             address=_address_of(request), soctype=signing.soctype,
         )  # fmt: skip

@@ -12,10 +12,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
+from digsigd.csf.resolve import artifact_file
 from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
 from digsigd.settings import Upload as Bounds
-from digsigd.signing.request import SigningRequest
-from digsigd.signing.signer import ARTIFACT
+from digsigd.signing.request import Artifact, SigningRequest
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot
 from digsigd.web.answers import new_request_id, text_of
@@ -173,9 +173,10 @@ class Upload:
             machine=fields.machine,
             cst_version=fields.cst_version,
             csf=fields.csf,
-            artifact=self.workdir.path / ARTIFACT,
-            artifact_name=fields.artifact_name,
-            artifact_size=fields.artifact_size,
+            artifacts=tuple(
+                Artifact(self.workdir.path / artifact_file(number), one.name, one.size)
+                for number, one in enumerate(fields.artifacts)
+            ),
             backend=fields.backend,
             soctype=fields.soctype,
             caller=self.caller.name,
@@ -215,8 +216,8 @@ class Upload:
         finally:
             self._uploads.gone(self)
 
-    def _open_artifact(self) -> BinaryIO:
-        path = self.workdir.path / ARTIFACT
+    def _open_artifact(self, number: int) -> BinaryIO:
+        path = self.workdir.path / artifact_file(number)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         return os.fdopen(descriptor, "wb")
 

@@ -72,7 +72,7 @@ def plan(text: bytes, members: Mapping[str, bytes], artifact: Artifact, *allow: 
     """Parse, check and resolve a description as the daemon does."""
     description = csf.parse(text)
     csf.check(description, csf.Policy(frozenset(allow)))
-    return csf.resolve(description, members=members, artifact_name=artifact.name, artifact_size=len(artifact.data))
+    return csf.resolve(description, members=members, artifacts={artifact.name: len(artifact.data)})
 
 
 @dataclass

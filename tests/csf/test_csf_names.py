@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import pytest
 
 from digsigd import csf
+from digsigd.csf.renaming import renamed
 from tests.csf.texts import BASE, BLOCK, FAST, changed
 
 CSF = "CSF1_1_sha256_2048_65537_v3_usr_crt.pem"
@@ -20,7 +21,7 @@ MEMBERS = {f"crts/{TABLE}", "keys/key_pass.txt", *(f"crts/{name}" for name in KE
 def resolve(text: str = BASE, members: Collection[str] = MEMBERS, name: str = "flash.bin") -> csf.Resolved:
     description = csf.parse(text.encode())
     csf.check(description, csf.Policy())
-    return csf.resolve(description, members=members, artifact_name=name, artifact_size=0x2000)
+    return csf.resolve(description, members=members, artifacts={name: 0x2000})
 
 
 def refusal(text: str = BASE, members: Collection[str] = MEMBERS, name: str = "flash.bin") -> csf.CsfError:
@@ -280,3 +281,67 @@ def test_blocks_end_where_the_artifact_ends(place: str, end: str) -> None:
 def test_a_tarball_with_nothing_in_it_is_told_so() -> None:
     """Whatever is missing first is named."""
     assert str(refusal(members=())).endswith("tables in it: none")
+
+
+def same(name: str) -> object:
+    """In these tarballs what has one name is the same, whatever its folder and its ending."""
+    return name.rpartition("/")[2].removesuffix(".pem").removesuffix(".der")
+
+
+def resolved_with(members: Collection[str], text: str = BASE, identity: Callable[[str], object] = same) -> csf.Resolved:
+    return csf.resolve(csf.parse(text.encode()), members=members, artifacts={"flash.bin": 0x2000}, identity=identity)
+
+
+def test_copies_of_a_file_are_one_file() -> None:
+    """A base name is of one file where all that have it are the same; the copy with its key is taken."""
+    backup = {f"a-backup/{name.rpartition('/')[2]}" for name in MEMBERS if "_crt" in name or "table" in name}
+    members = MEMBERS | backup
+    text = BASE.replace("crts/", "elsewhere/")
+    assert file_of(resolved_with(members, text), "certificate")[0] == (f"crts/{CSF}", "k1/a_crt.pem")
+    assert resolved_with(members, text).srk_table == f"a-backup/{TABLE}"
+    with pytest.raises(csf.CsfNameError, match="may be any of 2 files of the key tarball"):
+        resolved_with(members, text, identity=lambda name: name)
+
+
+def test_certificates_are_found_by_the_other_ending() -> None:
+    """PEM for DER and DER for PEM, where there is none with its own, and in the form of the key that is there."""
+    members = {name.replace("crt.pem", "crt.der") for name in MEMBERS}
+    files = resolved_with(members).files
+    assert [(one.member, one.name) for one in files if one.kind in {"certificate", "key"}][:2] == [
+        (f"crts/{CSF.replace('.pem', '.der')}", "k1/a_crt.pem"),
+        (KEYS[CSF], "k1/a_key.pem"),
+    ]
+    text = BASE.replace(CSF, CSF.replace(".pem", ".der"))
+    assert file_of(resolved_with(MEMBERS, text), "certificate")[0] == (f"crts/{CSF}", "k1/a_crt.pem")
+
+
+def test_a_key_elsewhere_is_found_by_its_name() -> None:
+    """Where cst would not look, if it is the only one; with the pass phrase beside it."""
+    members = {name.replace("keys/", "private/") for name in MEMBERS}
+    files = resolved_with(members).files
+    assert (file_of(resolved_with(members), "key")[0]) == (KEYS[CSF].replace("keys/", "private/"), "k1/a_key.pem")
+    assert [one.member for one in files if one.kind == "key-pass"] == ["private/key_pass.txt"] * 2
+    with pytest.raises(csf.CsfNameError, match="no private key"):
+        resolved_with(members | {f"other/{KEYS[CSF].rpartition('/')[2]}"}, identity=lambda name: name)
+
+
+def test_blocks_may_be_of_several_artifacts() -> None:
+    """Each has a name of ours, by its place among the uploads; those that no block names are left out."""
+    text = changed(BLOCK, f'{BLOCK}, 0x18000000 0 0x10 "boot/board.dtb"')
+    uploads = {"notes.txt": 3, "board.dtb": 0x10, "flash.bin": 0x2000}
+    resolved = csf.resolve(csf.parse(text.encode()), members=MEMBERS, artifacts=uploads)
+    assert [one.file for one in resolved.blocks[0]] == ["artifact3", "artifact2"]
+    assert resolved.artifacts == (1, 2)
+    with pytest.raises(csf.CsfNameError, match=r'but the artifacts are "board\.dtb" and "other"'):
+        csf.resolve(csf.parse(text.encode()), members=MEMBERS, artifacts={"board.dtb": 0x10, "other": 1})
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_names_are_replaced_where_they_stand(start: bytes) -> None:
+    """Nothing else of the text is changed, and what is read of it is the same but for the names."""
+    text = start + changed(BLOCK, f'{BLOCK}, \\\n 0x1 0 1 "ü.bin"').encode()
+    blocks = csf.parse(text).commands[-1].blocks  # type: ignore[union-attr]
+    after = renamed(text, {blocks[0].file_place: "größer.bin", blocks[1].file_place: "b"})
+    assert after == text.replace(b'"flash.bin"', '"größer.bin"'.encode()).replace('"ü.bin"'.encode(), b'"b"')
+    with pytest.raises(ValueError, match="no name stands"):
+        renamed(text, {(1, 1): "x"})

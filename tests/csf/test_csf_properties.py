@@ -43,7 +43,7 @@ def taken_through(text: bytes) -> None:
         told(text, error)
         return
     try:
-        resolved = csf.resolve(description, members=MEMBERS, artifact_name="flash.bin", artifact_size=1 << 20)
+        resolved = csf.resolve(description, members=MEMBERS, artifacts={"flash.bin": 1 << 20})
     except (csf.CsfNameError, csf.CsfPolicyError) as error:
         told(text, error)
         return
@@ -101,4 +101,4 @@ def test_any_description_is_checked_without_surprise(description: csf.Descriptio
     with suppress(csf.CsfPolicyError):
         csf.check(description, csf.Policy())
     with suppress(csf.CsfNameError, csf.CsfPolicyError):
-        csf.resolve(description, members=MEMBERS, artifact_name="flash.bin", artifact_size=1 << 20)
+        csf.resolve(description, members=MEMBERS, artifacts={"flash.bin": 1 << 20})

@@ -43,7 +43,7 @@ def read(text: bytes) -> None:
     with suppress(csf.CsfError):
         description = csf.parse(text)
         csf.check(description, csf.Policy())
-        csf.resolve(description, members=("a_crt.pem",), artifact_name="flash.bin", artifact_size=1 << 20)
+        csf.resolve(description, members=("a_crt.pem",), artifacts={"flash.bin": 1 << 20})
 
 
 def is_linear(work: Callable[[int], int]) -> bool:

@@ -13,6 +13,7 @@ from digsigd import csf, hab
 from digsigd.csf import grammar, lexer, model, parser, size
 from digsigd.hab import layout
 from digsigd.trial import TrialPki
+from digsigd.web import form
 from tests.csf.signing import Artifact, Signer, commands, meaning, plan
 from tests.csf.texts import BASE, BLOCK, changed
 
@@ -116,5 +117,6 @@ def test_the_limits_are_those_of_the_code() -> None:
         "arguments of a command": parser.MAX_ARGUMENTS,
         "blocks in all": grammar.MAX_BLOCKS,
         "the commands of the CSF that is made, in bytes": size.MAX_BYTES,
-        "all blocks together, in sizes of the artifact": layout.MOST_TIMES_SIGNED,
+        "files that blocks are of": form.MAX_ARTIFACTS,
+        "all blocks together, in sizes of these files together": layout.MOST_TIMES_SIGNED,
     }

@@ -30,6 +30,8 @@ max_waiting = 0
 slow = "{folder}/slow"
 crashing = "{folder}/crashing"
 silent = "{folder}/silent"
+refusing = "{folder}/refusing"
+wrong = "{folder}/wrong"
 [upload]
 max_artifact = 1_000_000
 idle_timeout = 2
@@ -38,6 +40,8 @@ TOOLS = {
     "slow": "exec sleep 1000",
     "crashing": "kill -SEGV $$",
     "silent": "exit 0",
+    "refusing": "echo no good; exit 1",
+    "wrong": "echo nonsense > csf.bin",
 }
 
 
@@ -54,6 +58,22 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     wrong = dict(pki.files)
     wrong["keys/key_pass.txt"] = b"wrong\nwrong\n"
     daemon.put_keys("with-a-wrong-pass-phrase", TrialPki(wrong, pki.kind, pki.fast_auth, pki.srk_table).tarball())
+    other = TrialPki.make(pki.kind, srks=2)
+
+    def put(machine: str, **changes: bytes) -> None:
+        """Keys of which some are others: CSF1_crt is the certificate of that key, for example."""
+        files = dict(pki.files)
+        for name, data in changes.items():
+            role, _, what = name.partition("_")
+            files[next(one for one in files if role in one and f"_{what}." in one)] = data
+        daemon.put_keys(machine, TrialPki(files, pki.kind, pki.fast_auth, pki.srk_table).tarball())
+
+    keys_of = {name: name.replace("crts/", "keys/").replace("_crt", "_key") for name in pki.files}
+    put("with-another-key", CSF1_key=pki.files[keys_of[pki.certificate("CSF", 2)]])
+    put("with-a-strange-certificate", CSF1_crt=other.files[other.certificate("CSF")])
+    put("with-a-broken-certificate", CSF1_crt=b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    two = {**pki.files, "old/table.bin": other.srk_table}
+    daemon.put_keys("with-two-pkis", TrialPki(two, pki.kind, pki.fast_auth, pki.srk_table).tarball())
     fuses = tarfile.TarInfo("crts/SRK_1_2_fuse.bin")
     fuses.size = len(pki.fuse_value)
     daemon.put_keys("with-a-fuse-file", pki.tarball(extra=[(fuses, pki.fuse_value)]))
@@ -234,7 +254,47 @@ TABLE = {
     "names another artifact": Row(with_csf('"spl.bin"', '"/etc/passwd"'), 422, ["passwd", "spl.bin"]),
     "past the end": Row(with_csf("0x0 0x2000", "0x0 0x20000"), 422, ["0x20000"]),
     "no ivt": Row(with_csf("0x0 0x2000", "0x400 0x1c00"), 422, ["IVT"]),
-    "cst refused it": Row(posted(machine="with-a-wrong-pass-phrase"), 422, ["cst refused"]),
+    "cst refused it": Row(posted(cstversion="refusing"), 422, ["cst refused", "no good"]),
+    "a Source index that does not fit": Row(
+        with_csf("Source index = 0", "Source index = 1"),
+        422,
+        ["Source index = 1 is SRK 2", "CSF1_1_sha256_secp256r1_v3_usr_crt.pem", "below SRK 1", "Source index = 0 fits"],
+        line=9,
+    ),
+    "a Source index beyond the table": Row(
+        with_csf("Source index = 0", "Source index = 3"), 422, ["Source index = 3", "2 keys, so it is 0 to 1"], line=9
+    ),
+    "certificates of two SRKs": Row(
+        with_csf("IMG1_1", "IMG2_1"), 422, ["Source index = 0 is SRK 1", "IMG2_1", "below SRK 2"], line=9
+    ),
+    "an authority's certificate for an IMG key": Row(
+        with_csf("IMG1_1_sha256_secp256r1_v3_usr", "SRK2_sha256_secp256r1_v3_ca"),
+        422,
+        ["is the certificate of SRK 2 itself"],
+    ),
+    "another PKI's table": Row(
+        lambda daemon, pki: daemon.post(pki, machine="with-two-pkis", csf=edited(pki, pki.table(), "old/table.bin")),
+        422,
+        ["below no SRK of", "old/table.bin", "SRK_1_2_table.bin"],
+    ),
+    "a CSF beyond its room": Row(
+        lambda daemon, pki: daemon.post(pki, data=IMAGE.data[:0x2100]), 422, ["the CSF has 0x", "0x100", "CSF_SIZE"]
+    ),
+    "a wrong pass phrase": Row(
+        posted(machine="with-a-wrong-pass-phrase"),
+        500,
+        ["keys/CSF1_1_sha256_secp256r1_v3_usr_key.pem", "pass phrase is wrong"],
+        problem="bad-key-tarball",
+    ),
+    "another certificate's key": Row(
+        posted(machine="with-another-key"), 500, ["is not that of crts/CSF1_1"], problem="bad-key-tarball"
+    ),
+    "a certificate of another PKI": Row(
+        posted(machine="with-a-strange-certificate"), 500, ["below no SRK of the table"], problem="bad-key-tarball"
+    ),
+    "a certificate that is none": Row(
+        posted(machine="with-a-broken-certificate"), 500, ["crts/CSF1_1", "no certificate"], problem="bad-key-tarball"
+    ),
     "unknown version": Row(posted(cstversion="2.3.3"), 422, ["no cst 2.3.3", "3.4.1", "4.0.1"]),
     "no such backend": Row(posted(backend="pkcs11"), 422, ["pkcs11"]),
     "a fuse file for an SRK table": Row(
@@ -248,9 +308,7 @@ TABLE = {
     "hostile tarball": Row(posted(machine="with-a-link"), 500, ["tarball", "link"], problem="bad-key-tarball"),
     "cst crashed": Row(posted(cstversion="crashing"), 500, ["SIGSEGV"], problem="cst-failed"),
     "cst says nothing": Row(posted(cstversion="silent"), 500, ["wrote no CSF blob"], problem="cst-failed"),
-    "result fails verification": Row(
-        with_csf("Source index = 0", "Source index = 1"), 500, ["not sent"], problem="verification-failed"
-    ),
+    "result fails verification": Row(posted(cstversion="wrong"), 500, ["not sent"], problem="verification-failed"),
     "cst out of time": Row(posted(cstversion="slow"), 504, ["2 s"], problem="cst-timeout"),
 }
 

@@ -101,13 +101,54 @@ def test_a_full_tarball_takes_no_longer_than_a_moment() -> None:
     """Of 4096 certificates, each by a key of the slowest kind, only so many are looked at as are told."""
     pki = TrialPki.make("p521", srks=4)
     stranger = ec.generate_private_key(ec.SECP521R1())
-    below = issued(stranger, stranger).public_bytes(serialization.Encoding.PEM)
-    files = {**{f"{number}_crt.pem": below for number in range(4095)}, pki.table(): pki.srk_table}
+    # What differs is the number of line ends behind some, and the certificate itself of as many as are told.
+    pems = [issued(stranger, stranger).public_bytes(serialization.Encoding.PEM) for _ in range(MAX_CERTIFICATES + 1)]
+    pems += [pems[0] + b"\n" * number for number in range(1, 4095 - len(pems))]
+    files = {**{f"{number}_crt.pem": pem for number, pem in enumerate(pems)}, pki.table(): pki.srk_table}
     began = time.process_time()
     facts = read_facts(tarball(files), "m", None)
     assert time.process_time() - began < 10
     assert len(facts.certificates) == MAX_CERTIFICATES
     assert {one.srk for one in facts.certificates} == {None}
+
+
+def test_each_certificate_is_told_once() -> None:
+    """NXP's scripts make each as PEM and as DER, and people copy them: PEM is told, and what lies beside its key."""
+    pki = TrialPki.make("p256", srks=2)
+    files = dict(pki.files)
+    digests = {}
+    for name, data in pki.files.items():
+        if "_crt.pem" in name:
+            der = x509.load_pem_x509_certificate(data).public_bytes(serialization.Encoding.DER)
+            digests[name] = hashlib.sha256(der).digest()
+            files[name.replace(".pem", ".der")] = der
+            files[f"a-backup/{name}"] = data + b"\n"
+            files[f"b-backup/{name.replace('.pem', '.der')}"] = der
+    files["a-backup/table.bin"] = pki.srk_table
+    facts = read_facts(tarball(files), "m", None)
+    assert {one.name: one.sha256 for one in facts.certificates if not one.is_srk} == {
+        name: digest for name, digest in digests.items() if "SRK" not in name
+    }
+    assert {one.sha256 for one in facts.certificates} == set(digests.values())
+    assert len(facts.certificates) == len(digests)
+    assert [one.name for one in facts.tables] == ["a-backup/table.bin"]
+    # Where a certificate is there as DER alone, as DER.
+    only = {name: data for name, data in files.items() if "_crt.pem" not in name}
+    assert {one.name[-4:] for one in read_facts(tarball(only), "m", None).certificates} == {".der"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_serial_numbers_of_any_sign_are_told() -> None:
+    """A certificate with the serial number 0 or less is one as others are."""
+    pki = TrialPki.make("p256", srks=1)
+    (srk,) = (data for name, data in pki.files.items() if "crts/SRK1_" in name and "_crt.pem" in name)
+    key = ec.generate_private_key(ec.SECP256R1())
+    der = bytearray(issued(key, key).public_bytes(serialization.Encoding.DER))
+    place = der.index(b"\x02\x01\x01")
+    for serial in (b"\0", b"\xfb"):
+        der[place + 2 : place + 3] = serial
+        facts = read_facts(tarball({pki.table(): pki.srk_table, "a_crt.der": bytes(der), "b_crt.pem": srk}), "m", None)
+        assert next((one.name, one.subject) for one in facts.certificates) == ("a_crt.der", "anybody")
 
 
 PKI = TrialPki.make("p256", srks=1)

@@ -132,7 +132,7 @@ def test_its_description_is_one_that_builds_send(fast: bool) -> None:
     pki = TrialPki.make("p256", srks=2, fast_auth=fast)
     description = csf.parse(pki.csf(BLOCKS, srk=2).encode())
     csf.check(description, csf.Policy())
-    plan = csf.resolve(description, members=pki.files, artifact_name="spl.bin", artifact_size=0x4000)
+    plan = csf.resolve(description, members=pki.files, artifacts={"spl.bin": 0x4000})
     assert plan.source_index == 1
     assert plan.srk_table == pki.table()
     assert plan.blocks[0][0].address == 0x7E0FC0

@@ -1,0 +1,282 @@
+"""What a request needs done: its files found and written, its keys and blocks checked, the blob proven."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import IO
+
+from digsigd import csf, hab
+from digsigd.csf.members import CERTIFICATE
+from digsigd.csf.model import InstallCsfk, InstallKey, InstallNocak
+from digsigd.csf.resolve import FileNeeded, artifact_file
+from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
+from digsigd.hab.certificate import Certificate, load, load_file
+from digsigd.hab.csf import X509
+from digsigd.hab.srk import TAG_TABLE
+from digsigd.keys import Keys
+from digsigd.signing.cst import CstRun, describe
+from digsigd.signing.fit import KeyPair, Tables, check_fit, check_keys
+from digsigd.signing.pkcs11 import Access, Token, Way, forms_of, without_chatter, write_access
+from digsigd.signing.reasons import reason_of
+from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.workdir import Workdir
+
+DESCRIPTION = "description.csf"
+BLOB = "csf.bin"
+# A blob holds a table, two certificates and some signatures: tens of kB. Whatever is larger is none.
+MAX_BLOB = 1 << 20
+_INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRules:
+    """What the operator allows and pins for one machine."""
+
+    policy: csf.Policy
+    fuse_value: bytes | None = None
+    require_ivt: bool = True
+
+
+@contextmanager
+def csf_errors() -> Iterator[None]:
+    """Turn the errors of `digsigd.csf` into ours: what does not parse is a bad request, the rest is refused."""
+    try:
+        yield
+    except csf.CsfSyntaxError as error:
+        raise BadRequest(f"csf: {error}") from None
+    except csf.CsfError as error:
+        raise Refused(f"csf: {error}", line=error.line) from None
+
+
+class Job:
+    """The blocking steps of one request. Each runs in a thread; they follow one another."""
+
+    def __init__(
+        self,
+        request: SigningRequest,
+        rules: MachineRules,
+        keys: Keys,
+        description: csf.Description,
+        workdir: Workdir,
+    ) -> None:
+        self.request = request
+        self._rules = rules
+        self._description = description
+        self._members = keys.tarball.members
+        self.workdir = workdir
+        with csf_errors():
+            self._plan = csf.resolve(
+                description,
+                members=self._members,
+                artifacts={one.name: one.size for one in request.artifacts},
+                from_token=request.backend == "pkcs11",
+                identity=self._identity,
+            )
+        # Files that no block names are of no interest, to cst neither.
+        self._artifacts = {artifact_file(number): request.artifacts[number] for number in self._plan.artifacts}
+        number_of = {name: number for number, name in enumerate(self._artifacts)}
+        self._blocks = [
+            [hab.Block(one.address, one.offset, one.length, number_of[one.file]) for one in blocks]
+            for blocks in self._plan.blocks
+        ]
+        self._table = self._members[self._plan.srk_table]
+        self._layout: hab.Layout | None = None
+        self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
+        self.token = self._plan.token or ""
+        self.environment: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Check what can be known before signing, and write what cst needs into the directory."""
+        self._check_keys()
+        self._check_layout()
+        for name, artifact in self._artifacts.items():
+            if artifact.path != self.workdir.path / name:
+                (self.workdir.path / name).symlink_to(artifact.path.absolute())
+        for needed in self._plan.files:
+            self.workdir.write(needed.name, self._content(needed))
+        self.workdir.write(DESCRIPTION, csf.write(self._plan.description))
+
+    def unlock(self, way: Way, access: Access, pin: str) -> None:
+        """Write what cst needs to use a token: as late as may be, since an operator may change the PIN any time."""
+        self._secrets += forms_of(pin)
+        self.environment = write_access(self.workdir, way, access, pin)
+
+    def judge_token(self, token: Token, way: Way, pin: str, run: CstRun) -> CstRun:
+        """Raise what a run tells of the token; the result is the run without what OpenSSL's libraries said."""
+        token.judge(way, run.output, self.workdir.path, self._plan.uris, pin=pin, worked=run.exit_code == 0)
+        return replace(run, output=without_chatter(run.output))
+
+    def _check_keys(self) -> None:
+        try:
+            table = hab.SrkTable.parse(self._table)
+        except hab.HabError as error:
+            name = self._plan.srk_table
+            others = ", ".join(sorted(self._tables(name)))
+            if others:
+                line = self._plan.srk_table_line
+                raise Refused(
+                    f"csf: line {line}: {name!r} is no SRK table", line=line, hint=f"in the key tarball is {others}"
+                ) from None
+            raise BadTarball(f"the SRK table in the key tarball is bad: {error}") from None
+        pinned = self._rules.fuse_value
+        if pinned is not None and table.fuse_value != pinned:
+            raise BadTarball(
+                f"the SRK table in the key tarball has the fuse value {table.fuse_value.hex()}, machine"
+                f" {self.request.machine!r} has {pinned.hex()}",
+                hint="signing with it would make images that its boards refuse; check the tarball and the pinned value",
+            )
+        certificates: dict[str, Certificate] = {}
+        member_of = {one.name: one.member for one in self._plan.files if one.kind == "certificate"}
+        for theirs, ours in zip(self._description.commands, self._plan.description.commands, strict=True):
+            if isinstance(theirs, _INSTALLS) and isinstance(ours, _INSTALLS) and ours.file in member_of:
+                certificates[theirs.file] = self._certificate(member_of[ours.file])
+        self._check_fit(certificates)
+
+    def _check_fit(self, certificates: dict[str, Certificate]) -> None:
+        table = hab.SrkTable.parse(self._table)
+        check_fit(self._description, Tables(table, lambda: self._tables(self._plan.srk_table)), certificates)
+
+    def _tables(self, but: str) -> dict[str, hab.SrkTable]:
+        """The other SRK tables of the tarball."""
+        found = {}
+        for name, data in self._members.items():
+            if name != but and data[:1] == bytes([TAG_TABLE]):
+                with suppress(hab.HabError):
+                    found[name] = hab.SrkTable.parse(data)
+        return found
+
+    def _certificate(self, member: str) -> Certificate:
+        try:
+            return load_file(self._members[member])
+        except hab.HabError as error:
+            raise BadTarball(f"{member} in the key tarball is {error}") from None
+
+    def _content(self, needed: FileNeeded) -> bytes:
+        data = self._members[needed.member]
+        if needed.kind != "certificate" or needed.name[-3:] == needed.member[-3:]:
+            return data
+        der = self._certificate(needed.member).der
+        return der if needed.name.endswith(".der") else ssl.DER_cert_to_PEM_cert(der).encode()
+
+    def _identity(self, member: str) -> object:
+        """What copies of a member have in common: its bytes, or the certificate in it."""
+        data = self._members[member]
+        if CERTIFICATE.fullmatch(member):
+            with suppress(hab.HabError):
+                return load_file(data).der
+        return data
+
+    def _check_layout(self) -> None:
+        try:
+            with self._files() as files:
+                self._layout = hab.check_layout(self._blocks, files, require_ivt=self._rules.require_ivt)
+        except hab.HabError as error:
+            raise Refused(f"csf: {error}", line=self._plan.blocks_line) from None
+
+    def digests(self) -> list[bytes]:
+        """The digest of what each [Authenticate Data] covers, by the description's own hash algorithm."""
+        algorithm = self._plan.hash_algorithm
+        with self._files() as files:
+            return [hab.digest_blocks(algorithm, blocks, files) for blocks in self._blocks]
+
+    @contextmanager
+    def _files(self) -> Iterator[list[hab.File]]:
+        try:
+            with ExitStack() as stack:
+                yield [
+                    _readable(stack.enter_context(one.path.open("rb", buffering=0)), one.size)
+                    for one in self._artifacts.values()
+                ]
+        except OSError as error:
+            raise DigsigError("the artifact cannot be read", detail=str(error)) from error
+
+    def diagnose(self) -> None:
+        """Raise `BadTarball` where it is the keys that made cst fail."""
+        folders: dict[str, dict[str, str]] = {}
+        for needed in self._plan.files:
+            folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member
+        check_keys(self._pair(members) for members in folders.values() if "key" in members)
+
+    def _pair(self, members: dict[str, str]) -> KeyPair:
+        certificate, key = members["certificate"], members["key"]
+        phrase = self._members.get(members.get("key-pass", ""), b"").partition(b"\n")[0].rstrip(b"\r")
+        return KeyPair(certificate, self._members[certificate], key, self._members[key], phrase or None)
+
+    def judge(self, run: CstRun) -> None:
+        """Raise unless cst says that it worked, which is no proof yet."""
+        reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets)
+        if run.ran_out_of_cpu:
+            raise CstTimeout("cst ran out of processor time and was stopped", detail=reason)
+        if run.signal is not None:
+            raise CstFailed(f"cst {describe(run)}", detail=reason)
+        if run.exit_code != 0:
+            raise Refused(f"cst refused the CSF description: {reason or describe(run)}", detail=describe(run))
+        if not (self.workdir.path / BLOB).is_file():
+            raise CstFailed("cst ended with 0 and wrote no CSF blob", detail=reason)
+
+    def verified(self, digests: Sequence[bytes] | None) -> tuple[Signed, str]:
+        """Read cst's blob and prove it as the boot ROM would; the text says what was proven."""
+        descriptor = os.open(self.workdir.path / BLOB, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            blob = file.read(MAX_BLOB + 1)
+        if len(blob) > MAX_BLOB:
+            raise VerificationFailed(f"cst wrote more than {MAX_BLOB} bytes, which is no CSF blob")
+        try:
+            result = hab.verify(
+                blob,
+                srk_table=self._table,
+                expected_blocks=self._blocks,
+                source_index=self._plan.source_index,
+                digests=self.digests() if digests is None else digests,
+                fuse_value=self._rules.fuse_value,
+                now=datetime.now(UTC),
+            )
+        except hab.HabError as error:
+            if self.token:
+                # Which certificates they are is seen only now.
+                self._check_fit(self._certificates_of(blob))
+            raise VerificationFailed(
+                f"cst's result does not hold, so it is not sent: {error}",
+                hint="the boot ROM would refuse it; check the keys in the tarball against the CSF description",
+            ) from None
+        self._check_room(len(blob))
+        # This thread is at hand; another turn of one would be for this alone. If it fails, the owner tries again.
+        with suppress(DigsigError):
+            self.workdir.remove()
+        return Signed(blob, tuple(result.notes)), str(result)
+
+    def _check_room(self, length: int) -> None:
+        try:
+            if self._layout is not None:
+                hab.check_room(self._layout, length)
+        except hab.HabError as error:
+            raise Refused(
+                f"csf: {error}",
+                line=self._plan.blocks_line,
+                hint="keep more room in the image (CONFIG_CSF_SIZE, the length in the boot data), or use smaller keys",
+            ) from None
+
+    def _certificates_of(self, blob: bytes) -> dict[str, Certificate]:
+        """The certificates in a blob by the names in the description, as far as they can be told."""
+        parsed = hab.CsfBlob.parse(blob)
+        found = [
+            parsed.object_at(one)[4:]
+            for one in parsed.commands
+            if isinstance(one, hab.csf.InstallKey) and one.protocol == X509
+        ] or [one[4:] for one in parsed.loose]
+        named = [one.file for one in self._description.commands if isinstance(one, _INSTALLS)]
+        certificates: dict[str, Certificate] = {}
+        for name, der in zip(named, found, strict=False):
+            with suppress(hab.HabError):
+                certificates[name] = load(der)
+        return certificates
+
+
+def _readable(file: IO[bytes], size: int) -> hab.File:
+    descriptor = file.fileno()
+    return hab.File(size, lambda offset, length: os.pread(descriptor, length, offset))
