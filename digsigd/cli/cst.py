@@ -22,18 +22,20 @@ from digsigd.cli.main import guarded
 if TYPE_CHECKING:
     from digsigd.cli.cst_description import Job
     from digsigd.client.api import SignedBlob, SigningClient
+    from digsigd.client.machine import MachineKeys
     from digsigd.client.settings import ClientSettings
 
-HELP = """Sign as NXP's cst does, with the keys of a signing host: read the CSF description, upload the one file that
-its blocks name, and write the CSF that comes back.
+HELP = """Sign as NXP's cst does, with the keys of a signing host: read the CSF description, upload the files that its
+blocks name, and write the CSF that comes back.
 
 The host and the machine are said by DIGSIGN_SERVER and DIGSIGN_MACHINE, or by digsign.toml. `digsign-cst` is the same
 with the command line of cst itself: link it as `cst` where a build looks for that one.
 """
 # Letter, word, value, what it does: all that `cst --help` has, and -d and -s, which it takes and does not tell of.
+# barebox (scripts/imx/imx-image.c) looks for "Input CSF text filename", to tell csts that have -i from the first ones.
 _OPTIONS = (
-    ("i", "input", "CSF", "the CSF description"),
-    ("o", "output", "OUT", "where the binary CSF goes"),
+    ("i", "input", "CSF", "Input CSF text filename: the description; without it, standard input is read"),
+    ("o", "output", "OUT", "Output binary CSF filename"),
     ("b", "backend", "BACKEND", "ssl or pkcs11: where the server has its keys (default: DIGSIGN_BACKEND, else ssl)"),
     ("c", "cert", "CERT", "has no meaning: it is for the key of an encrypted image, which is not signed here"),
     ("g", "verbose", "", "say on standard error what is done"),
@@ -43,6 +45,7 @@ _OPTIONS = (
     ("v", "version", "", "show the version, and end"),
 )
 _BACKENDS = ("ssl", "pkcs11")
+_SAY_INPUT = "-i CSF names the description"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,8 +134,9 @@ def _version(console: Console) -> int:
 def _sign(options: argparse.Namespace, console: Console) -> None:
     if options.output is None:
         raise Trouble("missing --o argument", hint="-o OUT says where the CSF goes")
-    if options.input is None:
-        raise Trouble("missing --i argument", hint="-i CSF names the description")
+    # The first csts read standard input; older versions of barebox and of scripts count on it.
+    if options.input is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise Trouble("missing --i argument", hint=_SAY_INPUT)
     if options.backend is not None and options.backend not in _BACKENDS:
         raise Trouble(f"unsupported backend: {shown(options.backend)}", hint=f"there are {' and '.join(_BACKENDS)}")
     if options.dek:
@@ -169,22 +173,45 @@ def _settings() -> ClientSettings:
 
 def _signed(job: Job, backend: str, settings: ClientSettings, console: Console, *, verbose: bool) -> SignedBlob:
     """What the server makes of it. Raises `Trouble`."""
+    from digsigd.cli.cst_names import local_keys, names_on_host
     from digsigd.cli.server import ask_server, newest_cst
+    from digsigd.client.errors import ClientError
+
+    machine = settings.machine or ""
+    local = local_keys(job)
+
+    async def told(client: SigningClient) -> MachineKeys | None:
+        """What the host tells of its keys, where that is needed."""
+        if settings.cst is not None and not local:
+            return None
+        try:
+            return await client.machine_keys(machine)
+        except ClientError as error:
+            # A server of another kind tells nothing; what else is wrong there, it says again.
+            if settings.cst is None or error.status is None:
+                raise
+            return None
 
     async def ask(client: SigningClient) -> SignedBlob:
-        machine = settings.machine or ""
-        version = settings.cst or newest_cst(await client.machine_keys(machine))
+        keys = await told(client)
+        version = settings.cst or newest_cst(keys)
+        names = names_on_host(local, keys, console) if keys is not None else {}
         if verbose:
-            size = job.path.stat().st_size
-            console.tell(
-                f"{shown(str(job.path))}, {size} bytes: to {shown(settings.server)} for {shown(machine)},"
-                f" cst {shown(version)}, backend {backend}"
-            )
+            for one in job.files:
+                console.tell(
+                    f"{shown(str(one.path))}, {one.path.stat().st_size} bytes: to {shown(settings.server)} for"
+                    f" {shown(machine)}, cst {shown(version)}, backend {backend}"
+                )
+            for key in job.keys:
+                if key.place in names:
+                    console.tell(f"{shown(key.name)}: {shown(names[key.place])} on the signing host")
+        first, *more = job.files
         return await client.sign(
             machine=machine,
-            csf=job.text,
-            artifact=job.path,
-            artifact_name=job.name,
+            csf=job.sent(names),
+            artifact=first.path,
+            artifact_name=first.name,
+            more={one.name: one.path for one in more},
             cst_version=version,
             backend=backend,
         )

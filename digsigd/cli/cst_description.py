@@ -1,65 +1,105 @@
-"""The CSF description that `cst` is given: which file its blocks are of, and whether a server can sign it at all."""
+"""The CSF description that `cst` is given: which files its blocks are of, and whether a server can sign it at all."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from digsigd import csf
+from digsigd import csf, hab
 from digsigd.cli.console import Trouble, shown
 from digsigd.csf.errors import quoted
 from digsigd.csf.grammar import AHAB_ONLY
 from digsigd.csf.lexer import logical_lines
-from digsigd.csf.model import AuthenticateData, Header, InstallSrk, Place, Refusable
+from digsigd.csf.members import base_of
+from digsigd.csf.model import (
+    AuthenticateData,
+    Header,
+    InstallCsfk,
+    InstallKey,
+    InstallNocak,
+    InstallSrk,
+    Place,
+    Refusable,
+)
+from digsigd.csf.renaming import renamed
+from digsigd.csf.uri import is_uri
 from digsigd.csf.values import fold
 
 # What a server takes.
 MAX_BYTES = 1 << 20
+MAX_FILES = 8
 _ENCRYPTION = {"Install Secret Key", "Decrypt Data"}
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A description as it is sent, and the one file that it is about.
+class SignedFile:
+    """A file that blocks are of, and the name that the server knows it by."""
 
-    `name` is the last part of the file's name as the blocks have it: what the server compares with the upload's.
-    `blocks` are those of each [Authenticate Data], in order; `source_index` is the SRK's, from 0.
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedKey:
+    """An SRK table or a certificate, as the description names it."""
+
+    name: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A description as it is sent, and the files that it is about.
+
+    `names` are other names than it has, by their places: those of uploads that would be taken for another. `blocks` are
+    those of each [Authenticate Data], in order; `source_index` is the SRK's, from 0; `keys` is what it names of a PKI.
     """
 
     text: bytes
-    path: Path
-    name: str
-    blocks: tuple[tuple[csf.Block, ...], ...]
+    files: tuple[SignedFile, ...]
+    blocks: tuple[tuple[hab.Block, ...], ...]
     source_index: int
+    keys: tuple[NamedKey, ...]
+    names: Mapping[Place, str]
+
+    def sent(self, names: Mapping[Place, str]) -> bytes:
+        """The description with these names too in place of its own."""
+        return renamed(self.text, {**self.names, **names})
 
 
-def read_job(path: str) -> Job:
+def read_job(path: str | None) -> Job:
     """Read a description, its file names taken from the working directory as cst does.
 
-    What only the server can judge (its policy, its keys) is left to it; whatever has to be seen from here is checked
-    here. Raises `Trouble` with the line.
+    Without a path it is what comes on standard input. What only the server can judge (its policy, its keys) is left to
+    it; whatever has to be seen from here is checked here. Raises `Trouble` with the line.
     """
     text = _read(path)
+    if path is None and not text:
+        raise Trouble("missing --i argument", hint="-i CSF names the description")
     try:
         return _job(text)
     except csf.CsfError as error:
         place = f"line {error.line}: " if error.column is None else f"line {error.line}, column {error.column}: "
-        where = f"{shown(path)}: {place if error.line is not None else ''}"
+        where = f"{shown(path or 'standard input')}: {place if error.line is not None else ''}"
         raise Trouble(where + error.what, hint=error.hint) from None
 
 
-def _read(path: str) -> bytes:
+def _read(path: str | None) -> bytes:
     try:
         # A pipe is a description as well: cst -i <(sed ... csf.template).
-        with Path(path).open("rb") as file:
+        with Path(path).open("rb") if path is not None else nullcontext(sys.stdin.buffer) as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise Trouble(f'unable to open "{shown(path)}": {error.strerror}') from None
+        raise Trouble(f'unable to open "{shown(path or "standard input")}": {error.strerror}') from None
     if len(text) > MAX_BYTES:
-        raise Trouble(f"{shown(path)}: a CSF description has at most {MAX_BYTES} bytes; is it the image?")
+        raise Trouble(
+            f"{shown(path or 'standard input')}: a CSF description has at most {MAX_BYTES} bytes; is it the image?"
+        )
     return text
 
 
@@ -80,9 +120,24 @@ def _job(text: bytes) -> Job:
     commands = [one for one in description.commands if isinstance(one, AuthenticateData)]
     if not commands:
         raise csf.CsfPolicyError("there is no [Authenticate Data], so there is nothing to sign")
-    path, name = _the_file([block for command in commands for block in command.blocks])
+    files, number_of = _the_files([block for command in commands for block in command.blocks])
+    names = {
+        block.file_place: files[number_of[block.file]].name
+        for command in commands
+        for block in command.blocks
+        if base_of(block.file) != files[number_of[block.file]].name
+    }
+    blocks = tuple(
+        tuple(hab.Block(one.address, one.offset, one.length, number_of[one.file]) for one in command.blocks)
+        for command in commands
+    )
     index = next((one.source_index for one in description.commands if isinstance(one, InstallSrk)), 0)
-    return Job(text, path, name, tuple(command.blocks for command in commands), index)
+    keys = tuple(
+        NamedKey(one.file, one.file_place)
+        for one in description.commands
+        if isinstance(one, InstallSrk | InstallCsfk | InstallNocak | InstallKey) and not is_uri(one.file)
+    )
+    return Job(text, files, blocks, index, keys, names)
 
 
 def _refuse(description: csf.Description) -> None:
@@ -102,27 +157,38 @@ def _refuse(description: csf.Description) -> None:
             )
 
 
-def _the_file(blocks: list[csf.Block]) -> tuple[Path, str]:
-    """The file of all blocks, whatever they call it, and the last part of its name."""
-    seen: dict[str, tuple[int, int]] = {}
-    first = blocks[0]
+def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[str, int]]:
+    """The files of all blocks, in order, and which one each name in the description means.
+
+    A file has one name for the server, however many the description has for it, and no two have the same.
+    """
+    files: list[SignedFile] = []
+    numbers: dict[tuple[int, int], int] = {}
+    number_of: dict[str, int] = {}
     for block in blocks:
-        if block.file not in seen:
-            seen[block.file] = _identity(block)
-        if seen[block.file] != seen[first.file]:
-            raise csf.CsfPolicyError(
-                f"the blocks are of several files, {quoted(first.file)} and {quoted(block.file)};"
-                " a server signs one at a time",
-                *block.place,
-                hint="join them to one file and give each block its offset in that, or sign each by a CSF of its own",
-            )
-        if _base(block.file) != _base(first.file):
-            raise csf.CsfPolicyError(
-                f"{quoted(first.file)} and {quoted(block.file)} are one file under two names",
-                *block.place,
-                hint="use one of them for all blocks",
-            )
-    return _local(first.file), _base(first.file)
+        if block.file in number_of:
+            continue
+        identity = _identity(block)
+        if identity not in numbers:
+            if len(files) == MAX_FILES:
+                raise csf.CsfPolicyError(
+                    f"the blocks are of more than {MAX_FILES} files, which no server takes",
+                    *block.place,
+                    hint="join some of them to one file and give each block its offset in that",
+                )
+            numbers[identity] = len(files)
+            files.append(SignedFile(_local(block.file), _name_of(block, files, blocks)))
+        number_of[block.file] = numbers[identity]
+    return tuple(files), number_of
+
+
+def _name_of(block: csf.Block, files: list[SignedFile], blocks: list[csf.Block]) -> str:
+    """What the file of a block is called in the upload: the last part of its name, unless another file has that."""
+    name, taken = base_of(block.file), {one.name for one in files}
+    if name in taken:
+        taken.update(base_of(one.file) for one in blocks)
+        name = next(other for n in range(2, len(taken) + 3) if (other := f"{n}-{name}") not in taken)
+    return name
 
 
 def _identity(block: csf.Block) -> tuple[int, int]:
@@ -142,11 +208,6 @@ def _identity(block: csf.Block) -> tuple[int, int]:
 def _local(name: str) -> Path:
     # The bytes that stand in the description are the file's name, whatever the locale.
     return Path(os.fsdecode(name.encode()))
-
-
-def _base(name: str) -> str:
-    """As servers have it (docs/api.md): both slashes end a folder's name."""
-    return re.split(r"[/\\]", name)[-1]
 
 
 def _ahab(text: bytes) -> Place | None:

@@ -1,7 +1,8 @@
-"""That a CSF blob is of the file that lies here, before it goes into an image."""
+"""That a CSF blob is of the files that lie here, before it goes into an image."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from digsigd import hab
@@ -12,12 +13,11 @@ from digsigd.hab.csf import SRK_TABLE, InstallKey
 
 
 def prove(blob: bytes, job: Job) -> hab.Verified:
-    """Verify a blob against the blocks of the description and the file as it is now. Raises `Trouble`.
+    """Verify a blob against the blocks of the description and the files as they are now. Raises `Trouble`.
 
     The server has done so with its own tables. This tells of a file that was written anew meanwhile, and of an answer
     that is for somebody else.
     """
-    expected = [[hab.Block(one.address, one.offset, one.length) for one in blocks] for blocks in job.blocks]
     try:
         parsed = hab.CsfBlob.parse(blob)
         table = next(
@@ -28,18 +28,20 @@ def prove(blob: bytes, job: Job) -> hab.Verified:
             ),
             b"",
         )
-        with mapped(job.path) as data:
-            digests = [hab.digest_blocks("sha256", blocks, [hab.File.of(data)]) for blocks in expected]
+        with ExitStack() as stack:
+            files = [hab.File.of(stack.enter_context(mapped(one.path))) for one in job.files]
+            digests = [hab.digest_blocks("sha256", blocks, files) for blocks in job.blocks]
         return hab.verify(
             blob,
             srk_table=table,
-            expected_blocks=expected,
+            expected_blocks=job.blocks,
             source_index=job.source_index,
             digests=digests,
             now=datetime.now(UTC),
         )
     except hab.HabError as error:
+        names = " and ".join(shown(str(one.path)) for one in job.files)
         raise Trouble(
-            f"the server's answer does not hold for {shown(str(job.path))}, so it is not written: {error}",
+            f"the server's answer does not hold for {names}, so it is not written: {error}",
             hint="was the file changed during the upload? If not, what is between here and the server?",
         ) from None

@@ -81,6 +81,7 @@ class _Certificate(Struct):
     srk: Annotated[int, Meta(ge=1, le=4)] | None
     is_srk: bool
     not_after: Annotated[datetime, Meta(tz=True)]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None
 
 
 class _Machine(Struct):
@@ -134,7 +135,14 @@ def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
         tarball_sha256=told.tarball_sha256,
         srk_tables=tuple(SrkTableInfo(one.name, bytes.fromhex(one.fuse_value), one.data) for one in told.srk_tables),
         certificates=tuple(
-            CertificateInfo(one.name, clean(one.subject), one.srk, one.is_srk, one.not_after.astimezone(UTC))
+            CertificateInfo(
+                one.name,
+                clean(one.subject),
+                one.srk,
+                one.is_srk,
+                one.not_after.astimezone(UTC),
+                bytes.fromhex(one.sha256) if one.sha256 else None,
+            )
             for one in told.certificates
         ),
         versions=tuple(told.versions),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -106,10 +107,12 @@ class SigningClient:
         cst_version: str,
         backend: str = "ssl",
         soc_type: str = "mx8m",
+        more: Mapping[str, Path] = MappingProxyType({}),
     ) -> SignedBlob:
         """Have `artifact` signed as the description `csf` says, whose Blocks name it `artifact_name`.
 
-        The file is read while it is sent, and must not change. The host has verified the blob; `digsigd.hab.verify`
+        Where they name other files as well, `more` has these, by their names. Files are read while they are sent, and
+        must not change. The host has verified the blob; `digsigd.hab.verify`
         does the same for those who do not trust it.
         """
         fields = {"machine": machine, "soctype": soc_type, "cstversion": cst_version, "backend": backend}
@@ -122,7 +125,8 @@ class SigningClient:
                 if self._progress is not None:
                     self._progress(sent, total)
 
-            form = Form(fields, csf, artifact, artifact_name, reactor=self._reactor, progress=progress)
+            files = [(artifact, artifact_name), *((path, name) for name, path in more.items())]
+            form = Form(fields, csf, files, reactor=self._reactor, progress=progress)
             accept = "application/octet-stream, application/problem+json"
             headers = self._headers(request_id, accept, form.content_type)
             answer = await self._answer(exchange, "POST", "/sign/imx", headers, form)

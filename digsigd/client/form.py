@@ -1,4 +1,4 @@
-"""The form that is sent: small parts from memory, the artifact from its file while it is sent. RFC 7578."""
+"""The form that is sent: small parts from memory, artifacts from their files while they are sent. RFC 7578."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,23 +29,32 @@ Progress = Callable[[int, int], None]
 
 
 class ArtifactChanged(Exception):
-    """The file got shorter, or could not be read on, while it was sent."""
+    """A file got shorter, or could not be read on, while it was sent."""
+
+
+@dataclass
+class _Piece:
+    """A file of which so many bytes are to be sent yet, and what comes behind them."""
+
+    file: BinaryIO
+    left: int
+    behind: bytes
 
 
 @implementer(IBodyProducer)
 class Form:
-    """A form of text fields, a CSF description and an artifact, in this order, as the body of one request.
+    """A form of text fields, a CSF description and artifacts, in this order, as the body of one request.
 
-    `length` is known before anything is read. `progress` is called with the bytes that are on their way and `length`.
-    The file is opened here and closed with the end, or with `close`. Raises `ClientError` where it cannot be.
+    `artifacts` are files by the names that they are sent under. `length` is known before anything is read. `progress`
+    is called with the bytes that are on their way and `length`. The files are opened here and closed with the end, or
+    with `close`. Raises `ClientError` where that cannot be.
     """
 
     def __init__(
         self,
         fields: dict[str, str],
         csf: bytes,
-        artifact: Path,
-        artifact_name: str,
+        artifacts: Sequence[tuple[Path, str]],
         *,
         reactor: Any,
         progress: Progress | None = None,
@@ -53,12 +63,25 @@ class Form:
         self.content_type = f"multipart/form-data; boundary={boundary}"
         parts = [_part(boundary, name, value.encode()) for name, value in fields.items()]
         parts.append(_part(boundary, "csf", csf, '; filename="description.csf"', "text/plain; charset=utf-8"))
-        name = f'; filename="{_checked(artifact_name)}"'
-        parts.append(_part(boundary, "artifact", b"", name, "application/octet-stream").removesuffix(b"\r\n"))
         self._head = b"".join(parts)
-        self._tail = f"\r\n--{boundary}--\r\n".encode()
-        self._file, self._left = _opened(artifact)
-        self.length = len(self._head) + self._left + len(self._tail)
+        self._pieces: list[_Piece] = []
+        names: set[str] = set()
+        try:
+            for path, name in artifacts:
+                name = _checked(name)
+                if name in names:
+                    raise ClientError(
+                        f"two artifacts cannot have one name, {name!r}", hint="hosts tell them apart by their names"
+                    )
+                names.add(name)
+                head = _part(boundary, "artifact", b"", f'; filename="{name}"', "application/octet-stream")
+                self._behind(head.removesuffix(b"\r\n"))
+                self._pieces.append(_Piece(*_opened(path), b"\r\n"))
+        except BaseException:
+            self._close_files()
+            raise
+        self._behind(f"--{boundary}--\r\n".encode())
+        self.length = len(self._head) + sum(one.left + len(one.behind) for one in self._pieces)
         self._sent = 0
         self._reactor = reactor
         self._progress = progress
@@ -99,7 +122,7 @@ class Form:
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._next = None
-        self._file.close()
+        self._close_files()
 
     def pretend(self) -> None:
         """Write zeros for all that is left, at once: for a connection that sends nothing any more."""
@@ -115,26 +138,41 @@ class Form:
         if self._next is None and self._consumer is not None and not self._paused:
             self._next = self._reactor.callLater(0, self._step)
 
+    def _behind(self, data: bytes) -> None:
+        """Add what comes behind all that there is by now."""
+        if self._pieces:
+            self._pieces[-1].behind += data
+        else:
+            self._head += data
+
     def _step(self) -> None:
-        """Write one piece."""
+        """Write one piece of a file."""
         self._next = None
         if self._paused or self._consumer is None:
             return
         try:
-            piece = self._file.read(min(_PIECE, self._left))
-            if not piece:
+            now = self._pieces[0]
+            data = now.file.read(min(_PIECE, now.left))
+            if not data:
                 raise ArtifactChanged("got shorter while it was sent")
-            self._left -= len(piece)
-            self._write(piece if self._left else piece + self._tail)
+            now.left -= len(data)
+            if not now.left:
+                self._pieces.pop(0).file.close()
+                data += now.behind
+            self._write(data)
         except OSError as error:
             self._fail(Failure(ArtifactChanged(f"cannot be read: {error.strerror}")))
         except Exception:  # noqa: BLE001 - whatever the progress of somebody's raises, it ends this request
             self._fail(Failure())
-        if self._left:
+        if self._pieces:
             self._again()
         else:
             self.close()
             self._finish()
+
+    def _close_files(self) -> None:
+        for one in self._pieces:
+            one.file.close()
 
     def _write(self, data: bytes) -> None:
         if self._consumer is not None:

@@ -20,6 +20,7 @@ class CertificateInfo:
     """A certificate: the name of its file, whose it is (`subject`), and until when it is valid (UTC).
 
     `srk` counts from 1: the key of the first SRK table that signed it, or that is its own (`is_srk`); None for neither.
+    `sha256` is that of its DER; None where the host does not tell it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class CertificateInfo:
     srk: int | None
     is_srk: bool
     not_after: datetime
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import socket
+import ssl
 import stat
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -270,22 +272,138 @@ def test_one_file_by_several_spellings(build: Build) -> None:
     proven(data, build.pki, IMAGE.data, *commands_of((build.folder / "spl.csf").read_text()))
 
 
-@pytest.mark.parametrize("other", ["dtb.bin", "sub/spl.bin"])
-def test_several_files_are_refused(build: Build, other: str) -> None:
-    """Also if they are called the same, in two folders: the server would take the one for the other."""
-    build.write(other, IMAGE.data)
-    csf_with(build, half(0, "spl.bin"), half(0x1000, other))
-    refused(
-        build, build.sign("-i", "spl.csf", "-o", "out.bin"),
-        "spl.csf: line 30, column 14: the blocks are of several files", f'"{other}"', "join them to one file",
+# A kernel for U-Boot: its IVT at its end, without boot data.
+KERNEL = bytes(range(256)) * 16 + struct.pack("<8I", 0x412000D1, 0x12000000, 0, 0, 0, 0x12001000, 0x12001020, 0)
+KERNEL_BLOCK = hab.Block(0x12000000, 0, len(KERNEL))
+
+
+def holds(build: Build, *parts: tuple[int, bytes]) -> None:
+    """The CSF is over a kernel, and behind it over these files."""
+    files = [hab.File.of(KERNEL), *(hab.File.of(data) for _, data in parts)]
+    blocks = [KERNEL_BLOCK, *(hab.Block(at, 0, len(data), n) for n, (at, data) in enumerate(parts, 1))]
+    hab.verify(
+        (build.folder / "out.bin").read_bytes(),
+        srk_table=build.pki.srk_table,
+        expected_blocks=[blocks],
+        source_index=0,
+        digests=[hab.digest_blocks("sha256", blocks, files)],
+        fuse_value=build.pki.fuse_value,
+    )
+
+
+@pytest.mark.parametrize(
+    "names", [["board.dtb"], ["sub/zImage"], ["a/zImage", "b/zImage", "2-zImage"], list("abcdefg")]
+)
+def test_several_files_are_signed_together(build: Build, names: list[str]) -> None:
+    """Also if they are called the same, in several folders: each is told from the others."""
+    build.write("zImage", KERNEL)
+    parts = [(0x18000000 + 0x1000 * n, name.encode() * 50) for n, name in enumerate(names)]
+    for name, (_, data) in zip(names, parts, strict=True):
+        build.write(name, data)
+    blocks = [f'{at:#x} 0 {len(data)} "{name}"' for name, (at, data) in zip(names, parts, strict=True)]
+    csf_with(build, f'0x12000000 0 {len(KERNEL)} "zImage"', *blocks)
+    done = build.sign("-i", "spl.csf", "-o", "out.bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    holds(build, *parts)
+
+
+def test_more_files_than_servers_take_are_refused(build: Build) -> None:
+    """With the line of the first that is too many, before anything is uploaded."""
+    names = [build.write(f"part{n}", b"x" * 16).name for n in range(9)]
+    csf_with(build, *(f'{0x1000 * n:#x} 0 16 "{name}"' for n, name in enumerate(names)))
+    done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER="http://127.0.0.1:9")
+    refused(build, done, "spl.csf: line 37, column 14: the blocks are of more than 8 files")
+
+
+def test_one_file_by_two_names_is_one_file(build: Build) -> None:
+    """The server knows the upload by one name, and is sent a description that has only that."""
+    (build.folder / "link.bin").symlink_to("spl.bin")
+    csf_with(build, half(0, "spl.bin"), half(0x1000, "link.bin"))
+    done = build.sign("-i", "spl.csf", "-o", "out.bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    proven(
+        (build.folder / "out.bin").read_bytes(), build.pki, IMAGE.data,
+        *commands_of((build.folder / "spl.csf").read_text()),
     )  # fmt: skip
 
 
-def test_one_file_with_two_names_is_refused(build: Build) -> None:
-    """The server knows the upload by one name."""
-    (build.folder / "link.bin").symlink_to("spl.bin")
-    csf_with(build, half(0, "spl.bin"), half(0x1000, "link.bin"))
-    refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "line 30", "one file under two names")
+# --- descriptions that come on standard input, and who asks for them
+
+
+def test_barebox_finds_what_it_looks_for(build: Build, cst_base: Path) -> None:
+    """Without arguments a usage with barebox's words is printed, and the exit code is 1, as with the real ones."""
+    for program in ("cst", *(str(cst_base / f"cst-{version}/linux64/bin/cst") for version in ("3.4.1", "4.0.1"))):
+        done = build.run(program)
+        assert done.returncode == 1
+        assert "Input CSF text filename" in done.stdout
+
+
+@pytest.mark.parametrize("words", ["-o out.bin -i /dev/stdin", "-o out.bin", "--o out.bin", "-o out.bin -b ssl"])
+@pytest.mark.parametrize("end", ["", "\\0"])
+def test_a_description_on_standard_input(build: Build, words: str, end: str) -> None:
+    """By /dev/stdin as today's barebox has it, or without -i as the first csts did; barebox writes a NUL behind it."""
+    done = build.run("sh", "-c", f"(cat spl.csf; printf '{end}') | cst {words}")
+    assert (done.returncode, done.stderr) == (0, "")
+    is_signed(build)
+
+
+def test_an_error_on_standard_input_has_its_line(build: Build) -> None:
+    """And is said to be of that."""
+    done = build.run("sh", "-c", "sed s/MID/MIDD/ spl.csf | cst -o out.bin")
+    refused(build, done, "standard input: line 20, column 16", "did you mean MID?")
+
+
+# --- tables and certificates under other names
+
+
+def test_keys_are_found_by_what_they_are(build: Build) -> None:
+    """Tables and certificates that lie here under names of their own are those that the host has under others."""
+    names = {
+        build.pki.table(): "SRK_table.bin",
+        build.pki.certificate("CSF"): "conf/keys/CSF_1_crt.pem",
+        build.pki.certificate("IMG"): "conf/keys/IMG_1_crt.pem",
+    }
+    text = build.pki.csf(block("spl.bin"))
+    for name, other in names.items():
+        build.write(other, build.pki.files[name])
+        text = text.replace(name, other)
+    # One as DER, which is the same certificate.
+    pem = build.pki.files[build.pki.certificate("IMG")].decode()
+    build.write("conf/keys/IMG_1_crt.der", ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN") :]))
+    build.write("spl.csf", text.replace("IMG_1_crt.pem", "IMG_1_crt.der"))
+    for version in ("3.4.1", None):
+        done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_CST=version)
+        assert (done.returncode, done.stderr) == (0, "")
+        is_signed(build)
+    done = build.sign("-i", "spl.csf", "-o", "out.bin", "-g")
+    assert f"SRK_table.bin: {build.pki.table()} on the signing host" in done.stderr
+    # The line of an error is that of the description as it is here.
+    build.write("spl.csf", text.replace("Source index = 0", "Source index = 1"))
+    (build.folder / "out.bin").unlink()
+    refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "csf: line 9: Source index = 1 is SRK 2")
+
+
+def test_keys_that_are_not_the_hosts_are_found_by_name_alone(build: Build) -> None:
+    """As ever, but it is said that what lies here is another; where there is no such name either, nothing is signed."""
+    build.write(build.pki.certificate("CSF"), build.pki.files[build.pki.certificate("CSF", 2)])
+    done = build.sign("-i", "spl.csf", "-o", "out.bin")
+    # What lies here is a certificate of the host's all the same, and cst would take that one.
+    refused(build, done, "Source index = 0 is SRK 1", "CSF2_1")
+    stranger = TrialPki.make("p256", srks=1)
+    build.write(build.pki.certificate("CSF"), stranger.files[stranger.certificate("CSF")])
+    done = build.sign("-i", "spl.csf", "-o", "out.bin")
+    assert done.returncode == 0
+    assert "has another file of that name, and signs with it" in done.stderr
+    is_signed(build)
+
+
+def test_nothing_of_a_file_here_is_sent(build: Build) -> None:
+    """A private key or a pass phrase by the name of a certificate is no certificate, and stays here."""
+    key = build.pki.certificate("CSF").replace("crts/", "keys/").replace("_crt", "_key")
+    build.write("my_crt.pem", build.pki.files[key])
+    build.write("spl.csf", build.pki.csf(block("spl.bin")).replace(build.pki.certificate("CSF"), "my_crt.pem"))
+    done = build.sign("-i", "spl.csf", "-o", "out.bin")
+    refused(build, done, '"my_crt.pem" is not in the machine\'s key tarball')
 
 
 def test_a_file_that_is_none(build: Build) -> None:
@@ -524,12 +642,12 @@ def test_the_document_has_every_option(build: Build) -> None:
 def test_the_document_shows_errors_as_they_are(build: Build) -> None:
     """Each line of its examples begins one that `cst` says."""
     build.write("flash.bin", IMAGE.data)
-    build.write("board.dtb", IMAGE.data)
+    many = [build.write(f"part{n}", b"x" * 16).name for n in range(9)]
     text = build.pki.csf(block("flash.bin"))
     said = ""
     for description in (
         text.replace("flash.bin", "missing.bin"),
-        build.pki.csf(half(0, "flash.bin"), half(0x1000, "board.dtb")),
+        build.pki.csf(*(f'{0x1000 * n:#x} 0 16 "{name}"' for n, name in enumerate(many))),
         text + "[Decrypt Data]\n",
         text.replace("    Version = 4.3", "    Target = AHAB\n    Version = 1.0"),
     ):
