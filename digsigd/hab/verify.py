@@ -304,6 +304,10 @@ class _Verification:
             self._keys.notes.append("U-Boot refuses images whose CSF holds Set MID")
         elif command.tag == csf.SET:
             raise VerificationError("command", f"Set of the unknown item {command.parameter:#x}")
+        elif command.tag == csf.NOP and command.body:
+            raise VerificationError("command", f"a NOP of {4 + len(command.body)} bytes; it has 4")
+        elif command.tag == csf.WRITE_DATA and not self._csf_authenticated:
+            raise VerificationError("order", f"{name} comes before the commands are authenticated")
         elif command.tag in {csf.WRITE_DATA, csf.CHECK_DATA}:
             self._keys.notes.append(f"U-Boot refuses images whose CSF holds {name}")
 
