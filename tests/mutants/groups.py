@@ -1,0 +1,34 @@
+"""Which tests are to notice changes of which modules: those that start no daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Group:
+    """`patterns` are of modules, `tests` the files and folders that are loaded for them, but for those in `without`."""
+
+    patterns: tuple[str, ...]
+    tests: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+    def modules(self, root: Path) -> list[str]:
+        """Paths from the root of the project, in order; packages themselves only name what is in them."""
+        found = {path for pattern in self.patterns for path in root.glob(pattern) if path.name != "__init__.py"}
+        return [str(path.relative_to(root)) for path in sorted(found)]
+
+
+GROUPS = (
+    Group(("digsigd/web/callers.py",), ("tests/web",)),
+    Group(("digsigd/keys/tar*.py",), ("tests/keys/test_tarball.py", "tests/keys/test_tarball_bounds.py")),
+    # Those that are left out run cst hundreds of times, or measure time.
+    Group(
+        ("digsigd/csf/*.py",),
+        ("tests/csf",),
+        ("tests/csf/test_csf_signing.py", "tests/csf/test_csf_size.py", "tests/csf/test_csf_work.py"),
+    ),
+    Group(("digsigd/hab/*.py",), ("tests/hab", "tests/model")),
+    Group(("digsigd/image/*.py",), ("tests/image", "tests/model")),
+)

@@ -1,0 +1,48 @@
+"""What is known of changes: which were killed, and why some live."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+from tests.mutants.operators import Mutant, mutants
+
+
+class Records:
+    """Results in `.digsigd/mutants`, reasons in `reasons.toml`: for each module a table of changes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / ".digsigd/mutants"
+        self._reasons: dict[str, dict[str, str]] = tomllib.loads(
+            (root / "tests/mutants/reasons.toml").read_text(encoding="utf-8")
+        )
+
+    def mutants(self, module: str) -> list[Mutant]:
+        """All changes of a module."""
+        return mutants((self._root / module).read_text(encoding="utf-8"))
+
+    def reasons(self, module: str) -> dict[str, str]:
+        """Why some changes of a module may live."""
+        return self._reasons.get(module, {})
+
+    def killed(self, module: str) -> dict[str, str]:
+        """What killed each change of the module as it is now."""
+        path = self._path(module)
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return dict(known["killed"]) if known.get("source") == self._digest(module) else {}
+
+    def keep(self, module: str, killed: dict[str, str]) -> None:
+        """Remember what was killed."""
+        path = self._path(module)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"source": self._digest(module), "killed": killed}, indent=1)
+        path.write_text(text, encoding="utf-8")
+
+    def _path(self, module: str) -> Path:
+        return self._folder / (module.replace("/", ".") + ".json")
+
+    def _digest(self, module: str) -> str:
+        return hashlib.sha256((self._root / module).read_bytes()).hexdigest()

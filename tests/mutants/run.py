@@ -1,0 +1,207 @@
+"""Runs tests against changes: one pytest for a group of modules, one forked process for each change."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from tests.mutants.graft import graft
+from tests.mutants.groups import GROUPS
+from tests.mutants.operators import Mutant
+from tests.mutants.records import Records
+
+# Tests of one change take no more than this, in seconds: one that loops is one that was noticed.
+_LONGEST = 60
+_MEMORY = 4 << 30
+# A test that takes longer, in seconds, is not run for every change: what only such a one notices wants a quicker one.
+_SLOW = 2.0
+_OPTIONS = ("-q", "--no-header", "-p", "no:twisted", "--timeout=0", "--hypothesis-profile=mutants")
+_BROKEN = 3
+
+
+def run(root: Path, records: Records, chosen: list[str], seconds: float) -> int:
+    """Try all changes of these modules; the result is an exit code."""
+    end = time.monotonic() + seconds
+    fine = True
+    for group in GROUPS:
+        modules = [module for module in group.modules(root) if module in chosen]
+        if not modules:
+            continue
+        # Each group in a process of its own: pytest keeps what it has loaded.
+        child = os.fork()
+        if not child:
+            try:
+                plugin = _Mutating(records, modules, end)
+                tests = [str(root / one) for one in group.tests if (root / one).exists()]
+                without = [f"--ignore={root / one}" for one in group.without]
+                code = pytest.main([*_OPTIONS, *without, *tests], plugins=[plugin])
+                sys.stdout.flush()
+                os._exit(0 if code == 0 and plugin.fine else 1)
+            except BaseException:  # noqa: BLE001 -- whatever it is, it must not go on as the parent does
+                traceback.print_exc()
+                os._exit(1)
+        fine = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and fine
+    return 0 if fine else 1
+
+
+class _Mutating:
+    """A plugin of pytest that runs all tests as they are, and then some of them against each change."""
+
+    def __init__(self, records: Records, modules: list[str], end: float) -> None:
+        self.fine = False
+        self._records = records
+        self._modules = modules
+        self._end = end
+        # For each function (file, qualified name) the tests that call it; for each test how long it takes.
+        self._callers: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        self._times: list[float] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self) -> None:
+        """The same examples each time, and none is made small: that it fails is enough."""
+        from hypothesis import HealthCheck, Phase, settings
+
+        settings.register_profile(
+            "mutants",
+            database=None,
+            deadline=None,
+            derandomize=True,
+            max_examples=40,
+            phases=(Phase.explicit, Phase.generate),
+            suppress_health_check=list(HealthCheck),
+        )
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Instead of pytest's own."""
+        if session.testsfailed:
+            raise session.Failed("not all tests could be loaded")
+        self._run_as_it_is(session)
+        self.fine = not session.testsfailed
+        if session.testsfailed:
+            raise session.Failed("tests fail without any change")
+        for module in self._modules:
+            self.fine = self._try_module(session, module) and self.fine
+        return True
+
+    def _run_as_it_is(self, session: pytest.Session) -> None:
+        """What session fixtures make is kept: the next test is never None."""
+        for number, item in enumerate(session.items):
+            began = time.monotonic()
+            sys.setprofile(self._profile(number))
+            try:
+                following = session.items[(number + 1) % len(session.items)]
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            finally:
+                sys.setprofile(None)
+            self._times.append(time.monotonic() - began)
+
+    def _profile(self, number: int) -> Callable[[FrameType, str, Any], None]:
+        seen: set[CodeType] = set()
+
+        def called(frame: FrameType, event: str, _: Any) -> None:
+            code = frame.f_code
+            if event == "call" and code not in seen:
+                seen.add(code)
+                if "/digsigd/" in code.co_filename:
+                    self._callers[(code.co_filename, code.co_qualname)].add(number)
+
+        return called
+
+    def _try_module(self, session: pytest.Session, module: str) -> bool:
+        loaded = importlib.import_module(module.removesuffix(".py").replace("/", "."))
+        killed = self._records.killed(module)
+        reasons = dict(self._records.reasons(module))
+        found = self._records.mutants(module)
+        alive, left = [], 0
+        for mutant in found:
+            if mutant.name in killed:
+                continue
+            if time.monotonic() > self._end:
+                left += 1
+                continue
+            by = self._try(session, loaded, mutant)
+            if by is None:
+                alive.append(mutant)
+            else:
+                killed[mutant.name] = by
+        self._records.keep(module, killed)
+        unexplained = [one for one in alive if one.name not in reasons]
+        stale = set(reasons) - {one.name for one in alive} if not left else set(reasons) & set(killed)
+        print(f"\n{module}: {len(found)} changes, {len(killed)} noticed, {len(alive)} not, {left} not tried")
+        for one in unexplained:
+            print(f"  {module}:{one.line}: SURVIVED {one.name}")
+        for name in sorted(stale):
+            print(f"  {module}: a reason for what does not survive: {name}")
+        sys.stdout.flush()
+        return not (unexplained or stale or left)
+
+    def _tests_of(self, session: pytest.Session, file: str, mutant: Mutant) -> list[int]:
+        """Those that call the function, the quick ones first; of what is in no function all that call the module."""
+        calling = {
+            number
+            for (name, function), numbers in self._callers.items()
+            if name == file
+            and (mutant.where == "module" or function == mutant.where or function.startswith(mutant.where + "."))
+            for number in numbers
+        }
+        if not calling:
+            calling = {n for (name, _), numbers in self._callers.items() if name == file for n in numbers}
+        return sorted((n for n in calling if self._times[n] <= _SLOW), key=lambda number: self._times[number])
+
+    def _try(self, session: pytest.Session, module: ModuleType, mutant: Mutant) -> str | None:
+        """What killed a change; None where nothing did."""
+        numbers = self._tests_of(session, str(module.__file__), mutant)
+        there, here = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(there)
+            self._in_child(session, module, mutant, numbers, here)
+        os.close(here)
+        with os.fdopen(there, "rb") as pipe:
+            told = pipe.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == _BROKEN:
+            raise RuntimeError(f"the run itself failed with: {mutant.name}: {told.decode()}")
+        if code == 0:
+            return None
+        return told.decode() or {-signal.SIGALRM: "time"}.get(code, f"its end, {code}")
+
+    def _in_child(
+        self, session: pytest.Session, module: ModuleType, mutant: Mutant, numbers: list[int], pipe: int
+    ) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_LONGEST)
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        try:
+            try:
+                graft(module, mutant.tree())
+            except BaseException as error:  # noqa: BLE001 -- whatever the change does to the module
+                os.write(pipe, f"import: {type(error).__name__}".encode())
+                os._exit(1)
+            for number, following in zip(numbers, [*numbers[1:], 0], strict=True):
+                item = session.items[number]
+                reports = runtestprotocol(item, log=False, nextitem=session.items[following])
+                if any(report.failed for report in reports):
+                    os.write(pipe, item.nodeid.encode())
+                    os._exit(1)
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 -- told by the parent
+            os.write(pipe, traceback.format_exc().encode())
+        finally:
+            os._exit(_BROKEN)
