@@ -21,7 +21,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.model import fits, ours
+from tests.model import fits, flash, ours
 from tests.model.faults import FAULTS
 from tests.model.rom import Key, Refused, Rom
 from tests.model.shapes import BASE, SIZE, Case, right
@@ -37,11 +37,16 @@ STRICTER = {
     r"the SRK is not installed first": "the table again: cst makes no such CSF",
     r"no CMS of HAB4's form": "every field of a signature has one right value, whatever the ROM looks at",
     r"the certificate of .* (is none|names two algorithms|has bits to spare)": "the same of certificates",
+    r"names another certificate than key": "who signed is said twice, and has to be the same",
+    r"is to be verified by key \d, which is none": "a CSF that relies on keys of one before it: cst makes none",
     r"Set of an engine by .* it is for SHA-256 alone": "the only digest that is accepted",
     r"with the unknown features": "of engines' features those that the manual names",
     r"bytes that belong to no command|point at the same bytes|points into the commands": "cst's form",
     r"of version 0x.. in a CSF of version": "cst writes one version throughout",
     r"which has the FIT at": "an entry point that no tool writes",
+    r"U-Boot takes the first of them for": "two nodes that libfdt takes for one",
+    r"they overlap": "one image loaded twice to one place",
+    r"HAB knows 32-bit addresses only": "what HAB cannot look at",
     r"unknown data at": "what belongs to nothing is asked about, though no board looks at it",
     r"has version 17, compatible with \d+": "trees of format 17",
 }
@@ -125,14 +130,30 @@ def fit_judged(seed: int, number: int) -> Outcome:
         fits.FAULTS[made.fault](chance, made)
     file = made.file()
     board, unsaid = fits.board(made, file)
-    return Outcome(number, f"FIT: {made.fault}", board, fits.daemon(made, file), tuple(unsaid))
+    return Outcome(number, f"FIT: {made.fault}", board, fits.daemon(file, made.case.fuses), tuple(unsaid))
+
+
+def flash_judged(seed: int, number: int) -> Outcome:
+    """The same of an SPL with a FIT."""
+    chance = random.Random(f"{seed}/flash/{number}")
+    made = flash.right(chance)
+    if chance.random() < 0.7:
+        made.fault = chance.choice(sorted(flash.FAULTS))
+        flash.FAULTS[made.fault](chance, made)
+    file = made.file()
+    board, unsaid = flash.board(made, file)
+    return Outcome(number, f"SPL and FIT: {made.fault}", board, fits.daemon(file, made.spl.fuses), tuple(unsaid))
 
 
 def run(cases: int, seed: int) -> list[Outcome]:
-    """Two CSFs for each FIT."""
-    return [
-        fit_judged(seed, number) if number % 3 == 2 else judged(case(seed, number), number) for number in range(cases)
-    ]
+    """Three CSFs for each FIT, and each SPL with a FIT."""
+    found = []
+    for number in range(cases):
+        if number % 5 < 3:
+            found.append(judged(case(seed, number), number))
+        else:
+            found.append((fit_judged if number % 5 == 3 else flash_judged)(seed, number))
+    return found
 
 
 def main(arguments: list[str]) -> int:

@@ -313,8 +313,11 @@ def compression(chance: random.Random, fit: Fit) -> None:
     chance.choice(fit.images().nodes).put("compression", text(chance.choice(("gzip", "lzma", "none", ""))))
 
 
-def board(fit: Fit, file: bytes) -> tuple[str | None, list[str]]:
-    """Why a board refuses it, or runs what is not signed, whichever configuration it takes; and what is not certain."""
+def board(fit: Fit, file: bytes, after: Rom | None = None) -> tuple[str | None, list[str]]:
+    """Why a board refuses it, or runs what is not signed, whichever configuration it takes; and what is not certain.
+
+    `after` is a ROM that has keys already.
+    """
     unsaid: list[str] = []
     try:
         names = Spl(file, fit.address, Rom(fit.case.fuses, Memory().read)).names()
@@ -322,6 +325,8 @@ def board(fit: Fit, file: bytes) -> tuple[str | None, list[str]]:
             raise Refused("no configuration")
         for name in names:
             rom = Rom(fit.case.fuses, Memory().read)
+            if after is not None:
+                rom = Rom(after.fuses, Memory().read, dict(after.keys), fast=after.fast)
             try:
                 Spl(file, fit.address, rom).boot(name)
             finally:
@@ -333,13 +338,13 @@ def board(fit: Fit, file: bytes) -> tuple[str | None, list[str]]:
     return None, unsaid
 
 
-def daemon(fit: Fit, file: bytes) -> str | None:
+def daemon(file: bytes, fuses: bytes) -> str | None:
     """Why `digsign verify` does not say that it holds."""
     try:
         plan = layouts.plan(file)
     except ImageError as error:
         return f"image: {error}"
-    report = verify(file, plan, fuse_value=fit.case.fuses)
+    report = verify(file, plan, fuse_value=fuses)
     if report.holds:
         return None
     checks = [*report.checks, *(check for one in report.csfs for check in one.checks)]

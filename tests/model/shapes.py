@@ -152,13 +152,14 @@ def image_of(chance: random.Random, boot_length: int = SIZE + ROOM) -> bytearray
     return bytearray(head.ljust(ENTRY, b"\0") + chance.randbytes(SIZE - ENTRY))
 
 
-def right(chance: random.Random) -> Case:
-    """A CSF that keeps all rules."""
-    kind = chance.choice(KINDS)
-    fast = chance.random() < 0.25
-    keys = pki(kind, fast=fast, number_of=chance.choice((1, 4)))
-    source = chance.randrange(len(keys.srks))
-    if chance.random() < 0.2 and len(keys.srks) > 1:
+def right(chance: random.Random, keys: Pki | None = None, source: int | None = None) -> Case:
+    """A CSF that keeps all rules, by these keys if they are given."""
+    if keys is None:
+        keys = pki(chance.choice(KINDS), fast=chance.random() < 0.25, number_of=chance.choice((1, 4)))
+    fast = keys.fast
+    if source is None:
+        source = chance.randrange(len(keys.srks))
+    if keys.hashed is None and chance.random() < 0.2 and len(keys.srks) > 1:
         keys = replace(keys, hashed=(source + 1) % len(keys.srks))
     case = Case(keys, source, chance.choice((0x40, 0x41, 0x43)), [], image_of(chance))
     case.fuses, case.table = keys.fuses, keys.table

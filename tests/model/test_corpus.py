@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.model import fits, shapes
-from tests.model.corpus import Outcome, case, fit_judged, judged
+from tests.model.corpus import Outcome, case, fit_judged, flash_judged, judged
 from tests.model.faults import FAULTS
 from tests.model.rom import Refused, Rom
 
@@ -33,12 +33,19 @@ def test_what_a_board_refuses_of_random_csfs_is_refused() -> None:
     assert verdicts["both refuse"] > CASES // 4
 
 
-@pytest.mark.xfail(reason="what SPL makes of FITs is being mended: entries, loads over one another, descriptions")
 def test_what_a_board_refuses_of_random_fits_does_not_hold() -> None:
     """And what it boots holds."""
     outcomes = [fit_judged(SEED, number) for number in range(CASES // 2)]
     assert wrong(outcomes) == []
     assert Counter(one.verdict for one in outcomes)["both accept"] > CASES // 12
+
+
+def test_a_fit_behind_an_spl_meets_its_keys() -> None:
+    """The ROM keeps what the SPL's CSF installed: another SRK, another key in its slot are refused."""
+    outcomes = [flash_judged(SEED, number) for number in range(CASES // 4)]
+    assert wrong(outcomes) == []
+    assert Counter(one.verdict for one in outcomes)["both accept"] > CASES // 24
+    assert any("target occupied" in (one.board or "") for one in outcomes)
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
