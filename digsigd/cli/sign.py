@@ -127,6 +127,8 @@ class _Job:
         from digsigd.image.verify import verify
 
         options = self._options
+        for note in self._plan.notes:
+            self._tell(f"note: {shown(note)}")
         with replacing(options.output, like=options.image) as copy:
             try:
                 ask_server(self._settings, lambda client: self._sign(client, copy), self._console)

@@ -19,15 +19,21 @@ def describe(parsed: hab.CsfBlob, command: csf.Command) -> tuple[str, str]:
         if not command.blocks:
             return "Authenticate CSF", f"{parsed.header_length} bytes of commands"
         size = sum(length for _, length in command.blocks)
+        blocks = "1 block" if len(command.blocks) == 1 else f"{len(command.blocks)} blocks"
         if command.protocol == csf.AEAD:
-            return "Decrypt Data", f"{size} bytes in {len(command.blocks)} blocks: only a chip with the key can"
-        return "Authenticate Data", f"{size} bytes in {len(command.blocks)} blocks by key {command.key}"
+            return "Decrypt Data", f"{size} bytes in {blocks}: only a chip with the key can"
+        return "Authenticate Data", f"{size} bytes in {blocks} by key {command.key}"
     if command.protocol == csf.SRK_TABLE:
         return "Install SRK", f"SRK {command.source + 1} of the table"
     if command.protocol == csf.BLOB:
         return "Install Secret Key", f"wrapped by one chip, in memory at {command.data_offset:#x}"
     name = "Install CSFK" if command.flags == csf.INSTALL_CSFK_FLAG else f"Install Key {command.target}"
     return name, hab.subject_of(parsed.object_at(command)[4:])
+
+
+def is_secret(command: csf.Command) -> bool:
+    """Whether this is for encrypted images, so that only a chip with the key can tell what comes of it."""
+    return not isinstance(command, csf.OtherCommand) and command.protocol in {csf.BLOB, csf.AEAD}
 
 
 def refused_by_u_boot(command: csf.Command) -> bool:

@@ -12,11 +12,15 @@ from digsigd.image.plan import Plan, Signing
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that holds or does not; None where it could not be tried, since one before it did not hold."""
+    """One thing that holds or does not; None where it could not be tried, since one before it did not hold.
+
+    `secret` says that only a board can tell, and that nothing else depends on it here.
+    """
 
     what: str
     holds: bool | None
     detail: str = ""
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,8 @@ class CsfReport:
 
     @property
     def holds(self) -> bool:
-        """Whether the board accepts it."""
-        return self.proven is not None and all(check.holds for check in self.checks)
+        """Whether the board accepts it, as far as that can be told without its key."""
+        return self.proven is not None and all(check.holds for check in self.checks if not check.secret)
 
 
 @dataclass(frozen=True, slots=True)

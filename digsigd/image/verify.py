@@ -11,7 +11,7 @@ from digsigd import hab
 from digsigd.hab import csf
 from digsigd.hab.cms import HASHES
 from digsigd.hab.keystore import CSFK_INDEX, SRK_INDEX
-from digsigd.image.commands import describe, keys_of, refused_by_u_boot
+from digsigd.image.commands import describe, is_secret, keys_of, refused_by_u_boot
 from digsigd.image.plan import Buffer, Plan, Signing
 from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of, union
 
@@ -260,7 +260,8 @@ def _commands(parsed: hab.CsfBlob, failed: hab.HabError | None, *, by_rom: bool)
             checks.append(Check(what, False, _U_BOOT))
         else:
             holds = None if number > stop or (failed is not None and failed.command is None) else True
-            checks.append(Check(what, holds, detail))
+            secret = is_secret(command)
+            checks.append(Check(what, None if secret else holds, detail, secret))
     if failed is not None and failed.command is None:
         checks.append(Check("the CSF as a whole", False, str(failed)))
     return checks

@@ -132,6 +132,7 @@ def test_images_of_real_tools_are_signed(
     (tmp_path / "image").write_bytes(data)
     done = digsign("sign", "image", "-o", "signed", "--server", daemon.url, "--machine", MACHINE, "--cst", version)
     assert done.returncode == 0, done.stderr
+    assert ("note: the image does not say where SPL loads the FIT" in done.stderr) == ("2024.07" in name)
     verified = digsign("verify", "signed", "--fuses", pki.fuse_value.hex())
     assert verified.returncode == 0, verified.stdout
     assert ("Everything that can be checked here holds" in verified.stdout) == ("mq" in name)
