@@ -19,6 +19,8 @@ from digsigd.image.treehash import DDR_FIRMWARE_SIZE, check_hash
 
 LARGEST = 64 << 20
 _SMALLEST = 0x40
+_BLOCK = 0x200
+_GZIP = b"\x1f\x8b\x08"
 _DAMAGED = "The file is damaged, or made by a tool that is not known. Build the image again."
 
 
@@ -115,6 +117,7 @@ def _boot_image(sketch: Sketch, spl: Spl, wishes: FitWishes) -> Plan:
         )
     fit = plan_fit(sketch, place, replace(wishes, spl=spl.is_8m))
     _check_over_spl(spl, fit)
+    _add_archive(sketch, fit.end)
     hash_at = check_hash(sketch, spl, place, fit, required=not wishes.fdt_signature)
     _draw_spl(sketch, spl, signing, hash_at)
     soc = socs.find(spl=spl.entry, atf=fit.atf, hdmi=spl.front == "HDMI")
@@ -126,6 +129,19 @@ def _boot_image(sketch: Sketch, spl: Spl, wishes: FitWishes) -> Plan:
             hint="Build the image again, for one chip.",
         )
     return _finished(sketch, f"SPL{front} and {_fit_name(fit)}", soc, (signing, *fit.signings))
+
+
+def _add_archive(sketch: Sketch, end: int) -> None:
+    """CompuLab's builds keep their configuration behind the image, as a packed archive (cst-tools, imx8/hab/Makefile).
+
+    SPL reads no further than the FIT goes.
+    """
+    place = first_used(sketch.data, end, len(sketch.data))
+    if place is not None and place % _BLOCK == 0 and sketch.data[place : place + 3] == _GZIP:
+        sketch.add(place, len(sketch.data) - place, "archive behind the image, not read by boards")
+        sketch.notes.append(
+            f"at {place:#x}, behind the image, there is a packed archive: no board reads it, so it is not signed"
+        )
 
 
 def _check_over_spl(spl: Spl, fit: FitPlan) -> None:

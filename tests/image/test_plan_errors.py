@@ -125,6 +125,19 @@ def test_data_behind_the_end_are_refused(data: bytes) -> None:
     assert "is not known: 01" in says or f"unknown data at {len(data) + 0x400:#x}: 01." in says
 
 
+def test_an_archive_behind_the_image_is_told_of() -> None:
+    """CompuLab's builds put one there, on a block of 512 bytes; anywhere else it is unknown data."""
+    archive = gzip.compress(b"a configuration" * 100)
+    for data in (OLD, BINMAN):
+        padded = data.ljust(-(-len(data) // 0x200) * 0x200 + 0x4000, b"\0")
+        found = plan(padded + archive)
+        assert found.signings == plan(data).signings
+        assert found.regions[-1].name == "archive behind the image, not read by boards"
+        assert "no board reads it" in " ".join(found.notes)
+        assert "unknown data" in refused(padded + b"\0" + archive)
+    assert "gzip data" in refused(SPL.ljust(0x57C00, b"\0") + archive)
+
+
 def test_data_between_the_parts_are_refused() -> None:
     """Between SPL and FIT, and between images."""
     assert "at 0x40000 there is a legacy uImage" in refused(at(NEW, 0x40000, b"\x27\x05\x19\x56"))
