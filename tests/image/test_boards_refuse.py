@@ -311,13 +311,22 @@ def test_empty_images_hold_where_spl_passes_over_them(external: int | None, layo
 def test_empty_images_do_not_hold_where_spl_needs_them(external: int | None, layout: str) -> None:
     """As the first one, as its entry point, and as a device tree where it is signed by itself."""
     found, (config,) = golden.parts("mm")
-    empty = golden.Part("fip", b"", "firmware", 0x40310000, 0x40310000)
-    for changed in (replace(config, firmware="fip"), replace(config, loadables=("fip", *config.loadables))):
-        fit = golden.mkimage((*found, empty), (changed,), external)
-        assert isinstance(judged(with_fit(fit, layout)), str)
+
+    def judged_with(changed: golden.Config, entry: int | None) -> str:
+        empty = golden.Part("fip", b"", "firmware", 0x40310000, entry)
+        return str(judged(with_fit(golden.mkimage((*found, empty), (changed,), external), layout)))
+
+    early = replace(config, loadables=("fip", *config.loadables))
+    for entry in (None, 0x40310000):
+        assert "starts with fip, which is empty" in judged_with(replace(config, firmware="fip"), entry)
     if external:
-        fit = golden.mkimage((*found, empty), (replace(config, fdt=("fip",)),), external)
-        assert "the device tree fip, which is empty" in str(judged(with_fit(fit, layout)))
+        # What SPL takes for its entry point is what was on the stack, or of the image before.
+        for entry in (None, 0x40310000):
+            assert "before any image that has an entry point" in judged_with(early, entry)
+        assert "the device tree fip, which is empty" in judged_with(replace(config, fdt=("fip",)), None)
+    else:
+        assert "starts at 0x40310000, by the entry point of fip" in judged_with(early, 0x40310000)
+        assert judged_with(early, None).startswith("Report")
 
 
 def test_what_the_rom_loads_in_front_of_the_spl_may_be_signed_with_it() -> None:
