@@ -18,6 +18,7 @@ from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of
 __all__ = ["Check", "CsfReport", "Report", "Span", "verify"]
 
 _CHUNK = 1 << 20
+_NONE = "there is none: the image is not signed"
 _U_BOOT = "U-Boot refuses a CSF with this command"
 _OPTIONAL = "only SPLs with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE ask for it, others compare the hash of the FIT's tree"
 
@@ -68,8 +69,8 @@ def verify(
 
 def _excused(alone: CsfReport, with_images: CsfReport) -> CsfReport:
     """What is missing where not all boards ask for it, or is as nxp-cst-signer makes it."""
-    if not alone.length:
-        return replace(alone, excuse=f"{alone.checks[0].detail}; {_OPTIONAL}")
+    if alone.checks[0].detail == _NONE:
+        return replace(alone, excuse=f"there is none; {_OPTIONAL}")
     if with_images.holds:
         # imx_signer.c, create_csf_file_v1: the blocks of the CSF before this one are still in its list.
         return replace(
@@ -165,8 +166,8 @@ class _Judge:
         """What holds, with the parts in memory that are `present`."""
         signing = self.signing
         room = self.data[signing.csf_offset : signing.csf_offset + signing.csf_room]
-        if not any(room):
-            return CsfReport(signing, 0, (Check("CSF", False, "there is none: the image is not signed"),), (), None)
+        if not room.strip(b"\0\xff"):
+            return CsfReport(signing, 0, (Check("CSF", False, _NONE),), (), None)
         try:
             blob = room[: hab.blob_length(room)]
             parsed = hab.CsfBlob.parse(blob)

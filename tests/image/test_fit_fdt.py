@@ -52,11 +52,12 @@ def test_the_form_of_nxp_cst_signer_is_told_of() -> None:
     assert not holds(bytes(changed))
 
 
-@pytest.mark.parametrize("place", [0x40, 0x300, 0x800])
-def test_one_that_is_there_and_wrong_does_not_hold(place: int) -> None:
-    """Somebody meant it to."""
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 4, 9, 0xF, 0x12, 0x40, 0x300, 0x800])
+@pytest.mark.parametrize("mask", [1, 0x80, 0xFF])
+def test_one_that_is_there_and_wrong_does_not_hold(place: int, mask: int) -> None:
+    """Somebody meant it to, whether it is still read as a CSF or not."""
     data = bytearray(signed(NEW))
-    data[plan(NEW).signings[-1].csf_offset + place] ^= 1
+    data[plan(NEW).signings[-1].csf_offset + place] ^= mask
     assert not holds(bytes(data))
 
 
