@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from digsigd.cli.console import Console, Trouble, shown
 
 if TYPE_CHECKING:
+    from digsigd.image.chips import Chip
     from digsigd.image.plan import Buffer, Plan
     from digsigd.image.verify import Check, Report
 
@@ -69,23 +70,35 @@ def add_fit_fdt(parser: argparse.ArgumentParser) -> None:
 
 
 def planned(
-    data: Buffer, path: Path, load_address: int | None, configuration: str | None, *, fit_fdt: str = "auto"
+    data: Buffer,
+    path: Path,
+    load_address: int | None,
+    configuration: str | None,
+    *,
+    fit_fdt: str = "auto",
+    soc: Chip | None = None,
+    sdp: int | None = None,
 ) -> Plan:
     """What is to be done with an image. Raises `Trouble`."""
     from digsigd.image.errors import ImageError
     from digsigd.image.layouts import plan
 
     try:
-        required = fit_fdt == "required"
-        return plan(data, load_address=load_address, configuration=configuration, fdt_signature=required)
+        return plan(
+            data,
+            load_address=load_address,
+            configuration=configuration,
+            fdt_signature=fit_fdt == "required",
+            chip=soc,
+            sdp=sdp,
+        )
     except ImageError as error:
         raise Trouble(f"{path}: {shown(error.what)}", hint=shown(error.hint)) from None
 
 
 def show_plan(plan: Plan, path: Path, console: Console) -> None:
     """What an image is, and what of it would be signed."""
-    soc = f", {SOCS[plan.soc]}" if plan.soc else ""
-    console.say(f"{shown(str(path))}: {shown(plan.layout)}{soc}, {plan.size} bytes")
+    console.say(f"{shown(str(path))}: {shown(plan.layout)}{_chip_of(plan)}, {plan.size} bytes")
     console.say()
     console.table(
         ("offset", "length", "part"),
@@ -114,6 +127,13 @@ def show_plan(plan: Plan, path: Path, console: Console) -> None:
         console.say(f"   note: {shown(note)}")
 
 
+def _chip_of(plan: Plan) -> str:
+    """Which chip it is for, if that is known."""
+    if plan.boards and not plan.soc:
+        return f", {plan.boards}"
+    return f", {SOCS[plan.soc]}" if plan.soc else ""
+
+
 def covered(plan: Plan, start: int, end: int) -> str:
     """The names of the parts that lie in a stretch of the file."""
     names = [shown(one.name) for one in plan.regions if one.offset < end and one.end > start]
@@ -123,8 +143,7 @@ def covered(plan: Plan, start: int, end: int) -> str:
 def show_report(report: Report, path: Path, console: Console) -> None:
     """What holds and what does not, with a map."""
     plan = report.plan
-    soc = f", {SOCS[plan.soc]}" if plan.soc else ""
-    console.say(f"{shown(str(path))}: {shown(plan.layout)}{soc}, {plan.size} bytes")
+    console.say(f"{shown(str(path))}: {shown(plan.layout)}{_chip_of(plan)}, {plan.size} bytes")
     for one in report.csfs:
         console.say()
         console.say(f"CSF of {one.signing.name}")

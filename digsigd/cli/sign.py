@@ -11,15 +11,18 @@ from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.drawing import add_fit_fdt, address, file_name, fuse_value, planned, show_plan, show_report
 from digsigd.cli.files import mapped, replacing, write_atomically
 from digsigd.cli.server import ask_server, newest_cst
+from digsigd.cli.soc import add_soc_argument, check_keys
 from digsigd.client.settings import add_server_arguments
 
 if TYPE_CHECKING:
     from digsigd.client.api import MachineKeys, SigningClient
     from digsigd.client.names import KeyNames
     from digsigd.client.settings import ClientSettings
-    from digsigd.image.plan import Plan, Signing
+    from digsigd.image.plan import Buffer, Plan, Signing
+    from digsigd.image.report import Report
 
-HELP = """Sign an image: flash.bin of imx-mkimage or binman, a bare SPL, a FIT, or a kernel Image.
+HELP = """Sign an image: flash.bin of imx-mkimage or binman, u-boot.imx, an SPL, u-boot-ivt.img, barebox, an image for
+i.MX RT, a FIT, or a kernel as Image, zImage or uImage. docs/digsign.md has the command for each.
 
 What has to be signed is computed from the image itself. Each part is signed by the host, the CSFs (and an IVT where
 one is missing) are inserted, and the whole is verified as the boot ROM, SPL and U-Boot would before OUT is written.
@@ -35,8 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fast-auth", action="store_true", help="fast authentication: the SRK, without CA flag, signs itself"
     )
+    add_soc_argument(
+        parser, "the chip, asked for where the image does not tell: imx6ul, imx6ull, imx7d, imxrt1060, ..."
+    )
     parser.add_argument(
-        "--load-address", type=address, metavar="ADDRESS", help="where a kernel Image is loaded, e.g. 0x40480000"
+        "--load-address", type=address, metavar="ADDRESS", help="where a kernel is loaded, e.g. 0x40480000"
+    )
+    parser.add_argument(
+        "--sdp",
+        type=address,
+        metavar="ADDRESS",
+        help="make a second file, for serial download to a closed board: ADDRESS is where the host writes the DCD,"
+        " what uuu has as -dcdaddr (i.MX 6: 0x910000)",
+    )
+    parser.add_argument(
+        "--sdp-output", type=Path, metavar="FILE", help="the file for serial download (default: OUT.sdp)"
     )
     parser.add_argument(
         "--fuses", type=fuse_value, metavar="HEX", help="what the boards' SRK fuses hold: sign for no others"
@@ -55,7 +71,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from digsigd.client.settings import from_options
 
     with mapped(options.image) as data:
-        plan = planned(data, options.image, options.load_address, options.configuration, fit_fdt=options.fit_fdt)
+        plan = _planned(data, options, options.image)
+        download = _planned(data, options, options.image, sdp=options.sdp) if options.sdp is not None else None
     if plan.encrypted:
         raise Trouble(
             f"{shown(str(options.image))} is encrypted: {shown(plan.encrypted[0])}",
@@ -63,29 +80,72 @@ def run(options: argparse.Namespace, console: Console) -> int:
         )
     if options.dry_run:
         show_plan(plan, options.image, console)
+        if download is not None:
+            console.say()
+            show_plan(download, options.image, console)
         return 0
     if options.output is None and options.csf_only is None:
         raise Trouble("-o OUT is missing", hint="it says where the signed image goes; it may be IMAGE itself", code=2)
+    if options.sdp_output is not None and (download is None or options.sdp_output == options.output):
+        raise Trouble("--sdp-output is a file of its own, and goes with --sdp", code=2)
+    _check_chip(plan, options)
     try:
         settings = from_options(options, os.environ)
     except ClientSettingsError as error:
         raise Trouble(error.what, hint=error.hint, code=2) from None
-    job = _Job(options, settings, plan, console)
+    job = _Job(options, settings, plan, download, console)
     if options.csf_only is not None:
         return job.write_descriptions(options.csf_only)
     return job.sign()
 
 
-class _Job:
-    """One image, and how it is to be signed."""
+def _planned(data: Buffer, options: argparse.Namespace, path: Path, *, sdp: int | None = None) -> Plan:
+    return planned(
+        data,
+        path,
+        options.load_address,
+        options.configuration,
+        fit_fdt=options.fit_fdt,
+        soc=options.soc,
+        sdp=sdp,
+    )
 
-    def __init__(self, options: argparse.Namespace, settings: ClientSettings, plan: Plan, console: Console) -> None:
+
+def _check_chip(plan: Plan, options: argparse.Namespace) -> None:
+    """See that it is known for which chip descriptions are, and what they say for it. Raises `Trouble`."""
+    from digsigd.image.errors import ImageError
+
+    if plan.chip is None and plan.ask:
+        hints = "; ".join(note for note in plan.notes if "a hint" in note)
+        raise Trouble(
+            f"{shown(str(options.image))}: {plan.ask}",
+            hint="say --soc CHIP, such as imx6ul or imx6ull" + (f"; {shown(hints)}" if hints else ""),
+        )
+    try:
+        if plan.chip is not None:
+            plan.chip.engine  # noqa: B018 - raises where it is not known for certain
+    except ImageError as error:
+        raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+
+
+class _Job:
+    """One image, and how it is to be signed; `download` is the plan of the file for serial download, if any."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        settings: ClientSettings,
+        plan: Plan,
+        download: Plan | None,
+        console: Console,
+    ) -> None:
         if settings.machine is None:
             raise Trouble("which machine?", hint="say --machine M, or set DIGSIGN_MACHINE", code=2)
         self._options = options
         self._settings = settings
         self._machine = settings.machine
         self._plan = plan
+        self._download = download
         self._console = console
         # What the host is told: descriptions take any name but one with a quotation mark.
         self._name = shown(options.image.name).replace('"', "_")
@@ -102,15 +162,24 @@ class _Job:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Trouble(f"{folder}: {error.strerror}") from None
-        for signing in self._plan.signings:
-            path = folder / f"csf_{file_name(signing.name)}.txt"
-            description = describe(signing, names, srk=self._options.srk, artifact_name=self._name)
-            write_atomically(path, csf.write(description))
-            self._console.say(
-                f"{shown(str(path))}: its CSF goes to {signing.csf_offset:#x}, room for {signing.csf_room:#x} bytes"
-            )
+        for plan, suffix in ((self._plan, ""), (self._download, "_sdp")):
+            for signing in plan.signings if plan is not None else ():
+                path = folder / f"csf_{file_name(signing.name)}{suffix}.txt"
+                description = describe(
+                    signing, names, srk=self._options.srk, artifact_name=self._name, chip=self._plan.chip
+                )
+                write_atomically(path, csf.write(description))
+                self._console.say(
+                    f"{shown(str(path))}: its CSF goes to {signing.csf_offset:#x}, room for {signing.csf_room:#x} bytes"
+                )
         for patch in self._plan.patches:
-            self._console.say(f"first, at {patch.offset:#x}: {patch.why}: {patch.data.hex()}")
+            zeros = patch.data.count(0) == len(patch.data)
+            data = f"{len(patch.data)} zeros" if zeros else patch.data.hex()
+            self._console.say(f"first, at {patch.offset:#x}: {patch.why}: {data}")
+        for mask in self._download.masks if self._download is not None else ():
+            self._console.say(
+                f"for serial download, while it is signed only, at {mask.offset:#x}: {mask.why}: {mask.data.hex()}"
+            )
         if self._plan.tail is not None:
             place = self._plan.size - len(self._plan.tail.data)
             self._console.say(
@@ -120,38 +189,50 @@ class _Job:
         return 0
 
     def sign(self) -> int:
-        """Sign a copy, verify it, and put it where it belongs."""
-        from datetime import UTC, datetime
-
-        from digsigd.image.errors import ImageError
-        from digsigd.image.verify import verify
-
+        """Sign copies, verify them, and put them where they belong."""
         options = self._options
         for note in self._plan.notes:
             self._tell(f"note: {shown(note)}")
         with replacing(options.output, like=options.image) as copy:
-            try:
-                ask_server(self._settings, lambda client: self._sign(client, copy), self._console)
-            except ImageError as error:
-                raise Trouble(shown(error.what), hint=shown(error.hint)) from None
-            with mapped(copy) as data:
-                plan = planned(
-                    data, options.output, options.load_address, options.configuration, fit_fdt=options.fit_fdt
-                )
-                report = verify(data, plan, fuse_value=options.fuses, srk_table=self._table, now=datetime.now(UTC))
-            if not report.holds:
-                show_report(report, options.output, self._console)
-                raise Trouble(
-                    "what came back does not hold, so nothing was written", hint="the report above says what fails"
-                )
+            report = self._signed(copy, self._plan, options.output)
+            if self._download is not None:
+                path = options.sdp_output or options.output.with_name(options.output.name + ".sdp")
+                with replacing(path, like=options.image) as other:
+                    self._signed(other, self._download, path, sdp=options.sdp)
         if not options.quiet:
             fuses = report.fuse_value.hex() if report.fuse_value else ""
             self._console.say(
                 f"{shown(str(options.output))}: signed and verified, for boards with the fuse value {fuses}"
             )
+            if self._download is not None:
+                self._console.say(
+                    f"{shown(str(path))}: the same for serial download, and for nothing else: uuu -dcdaddr"
+                    f" {options.sdp:#x} -cleardcd"
+                )
         return 0
 
-    async def _sign(self, client: SigningClient, copy: Path) -> None:
+    def _signed(self, copy: Path, plan: Plan, path: Path, *, sdp: int | None = None) -> Report:
+        """Sign a copy, and verify it. Raises `Trouble` where it does not hold."""
+        from datetime import UTC, datetime
+
+        from digsigd.image.errors import ImageError
+        from digsigd.image.verify import verify
+
+        try:
+            ask_server(self._settings, lambda client: self._sign(client, copy, plan), self._console)
+        except ImageError as error:
+            raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+        with mapped(copy) as data:
+            made = _planned(data, self._options, path, sdp=sdp)
+            report = verify(data, made, fuse_value=self._options.fuses, srk_table=self._table, now=datetime.now(UTC))
+        if not report.holds:
+            show_report(report, path, self._console)
+            raise Trouble(
+                "what came back does not hold, so nothing was written", hint="the report above says what fails"
+            )
+        return report
+
+    async def _sign(self, client: SigningClient, copy: Path, plan: Plan) -> None:
         from digsigd.client.images import Order, sign_in_place
 
         names = await self._names(client)
@@ -166,7 +247,7 @@ class _Job:
         def tell(signing: Signing, length: int, request_id: str) -> None:
             self._tell(f"{signing.name}: {length} bytes of CSF at {signing.csf_offset:#x}, request {shown(request_id)}")
 
-        await sign_in_place(client, copy, self._plan, order, name=self._name, on_part=tell)
+        await sign_in_place(client, copy, plan, order, name=self._name, on_part=tell)
 
     async def _names(self, client: SigningClient) -> KeyNames:
         """The names of keys on the host: as configured, else as the host tells them."""
@@ -192,6 +273,8 @@ class _Job:
         if table is None:
             return
         self._table = table.data
+        if self._options.soc is not None:
+            check_keys(self._options.soc, ecdsa=_has_ecdsa(table.data), fast_auth=self._options.fast_auth)
         if self._options.fuses is not None and table.fuse_value != self._options.fuses:
             raise Trouble(
                 f"machine {self._machine!r} has the fuse value {table.fuse_value.hex()}, --fuses says"
@@ -202,3 +285,10 @@ class _Job:
     def _tell(self, text: str) -> None:
         if not self._options.quiet:
             self._console.tell(text)
+
+
+def _has_ecdsa(table: bytes) -> bool:
+    from digsigd import hab
+    from digsigd.image.chipfit import is_ecdsa
+
+    return any(is_ecdsa(record.key) for record in hab.SrkTable.parse(table).records)

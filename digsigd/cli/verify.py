@@ -9,6 +9,7 @@ from pathlib import Path
 from digsigd.cli.console import Console, Trouble
 from digsigd.cli.drawing import add_fit_fdt, address, as_values, fuse_value, planned, show_report
 from digsigd.cli.files import mapped
+from digsigd.cli.soc import add_soc_argument
 
 HELP = """Prove a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
 the certificates, the signatures over the commands and over each part, and that everything that the board runs is
@@ -26,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--srk-table", type=Path, metavar="FILE", help="the SRK table that the fuses were made from")
     parser.add_argument(
         "--load-address", type=address, metavar="ADDRESS", help="where a kernel Image is loaded, if it has no IVT"
+    )
+    add_soc_argument(parser, "the boards' chip: what depends on it is looked at as well")
+    parser.add_argument(
+        "--sdp",
+        type=address,
+        metavar="ADDRESS",
+        help="the image is for serial download, and the host writes its DCD there (uuu -dcdaddr)",
     )
     parser.add_argument("--configuration", metavar="NAME", help="of a FIT whose configurations load different images")
     add_fit_fdt(parser)
@@ -46,7 +54,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if options.fuses is not None and options.fuses != given:
             raise Trouble(f"{options.srk_table} has the fuse value {given.hex()}, which --fuses is not", code=2)
     with mapped(options.image) as data:
-        plan = planned(data, options.image, options.load_address, options.configuration, fit_fdt=options.fit_fdt)
+        plan = planned(
+            data,
+            options.image,
+            options.load_address,
+            options.configuration,
+            fit_fdt=options.fit_fdt,
+            soc=options.soc,
+            sdp=options.sdp,
+        )
         report = verify(data, plan, fuse_value=options.fuses, srk_table=table, now=datetime.now(UTC))
     if options.json:
         console.say(json.dumps(as_values(report), indent=2))

@@ -52,8 +52,9 @@ async def sign_in_place(
             hint="signing anew would drop what decrypts it; sign and encrypt the plain image with cst",
         )
     await deferToThread(_patch, path, plan)
+    masked = await deferToThread(_mask, path, plan)
     for signing in plan.signings:
-        text = csf.write(describe(signing, order.names, srk=order.srk, artifact_name=name))
+        text = csf.write(describe(signing, order.names, srk=order.srk, artifact_name=name, chip=plan.chip))
         signed = await client.sign(
             machine=order.machine,
             csf=text,
@@ -65,6 +66,7 @@ async def sign_in_place(
         await deferToThread(_insert, path, signing, signed.blob)
         if on_part is not None:
             on_part(signing, len(signed.blob), signed.request_id)
+    await deferToThread(_write, path, masked)
     await deferToThread(_append, path, plan)
 
 
@@ -75,6 +77,20 @@ def _patch(path: Path, plan: Plan) -> None:
         for patch in plan.patches:
             # Behind the end of the file, what lies between is zeros.
             os.pwrite(file.fileno(), patch.data, patch.offset)
+
+
+def _mask(path: Path, plan: Plan) -> list[tuple[int, bytes]]:
+    """Write what differs in memory, and give what was there."""
+    with path.open("rb") as file:
+        there = [(mask.offset, os.pread(file.fileno(), len(mask.data), mask.offset)) for mask in plan.masks]
+    _write(path, [(mask.offset, mask.data) for mask in plan.masks])
+    return there
+
+
+def _write(path: Path, parts: list[tuple[int, bytes]]) -> None:
+    with path.open("r+b") as file:
+        for offset, data in parts:
+            os.pwrite(file.fileno(), data, offset)
 
 
 def _append(path: Path, plan: Plan) -> None:

@@ -6,18 +6,22 @@ from dataclasses import replace
 
 from digsigd import hab
 from digsigd.image import fdt, socs
+from digsigd.image.chips import CHIPS, Chip
 from digsigd.image.encryption import KEY_ROOM, key_length
 from digsigd.image.errors import ImageError
 from digsigd.image.fitplan import FitPlan, FitWishes, plan_fit
 from digsigd.image.kernel import is_kernel, plan_kernel
+from digsigd.image.kinds import plan_kind
 from digsigd.image.plan import Buffer, Plan, Signing
 from digsigd.image.sketch import Sketch, first_used
 from digsigd.image.spl import Spl, find_spl
 from digsigd.image.strangers import refuse_ahab, stranger
 from digsigd.image.tails import Front, find_tag, with_tag
 from digsigd.image.treehash import DDR_FIRMWARE_SIZE, check_hash
+from digsigd.image.wanted import Target, Wanted, settle
 
-LARGEST = 64 << 20
+# The largest kernel, with what is signed beside it. Files are mapped.
+LARGEST = 512 << 20
 _SMALLEST = 0x40
 _BLOCK = 0x200
 _GZIP = b"\x1f\x8b\x08"
@@ -30,28 +34,52 @@ def plan(
     load_address: int | None = None,
     configuration: str | None = None,
     fdt_signature: bool = False,
+    chip: Chip | None = None,
+    sdp: int | None = None,
 ) -> Plan:
     """How this image is signed. Raises `ImageError` where that is not known for certain.
 
     `load_address` is where U-Boot or SPL loads an image that does not say so itself; `configuration` is that of a FIT
     whose configurations load different images. `fdt_signature` says that SPL insists on the signature of the FIT's tree
     with its CSF (CONFIG_IMX_SPL_FIT_FDT_SIGNATURE); others compare its hash, and do not look at that signature.
+    `chip` is what the boards have, where known: it must not contradict the image. With `sdp`, the address where a host
+    writes the DCD, the plan is of the file for serial download.
     """
     try:
-        return _plan(data, FitWishes(load_address, configuration, fdt_signature))
+        return _plan(data, Wanted(load_address, configuration, fdt_signature, chip=chip, sdp=sdp))
     except ImageError as error:
         if error.hint:
             raise
         raise ImageError(error.what, hint=_DAMAGED) from None
 
 
-def _plan(data: Buffer, wishes: FitWishes) -> Plan:
+def _plan(data: Buffer, wishes: Wanted) -> Plan:
     if not _SMALLEST <= len(data) <= LARGEST:
         raise ImageError(f"the file has {len(data):#x} bytes; images have {_SMALLEST:#x} to {LARGEST:#x}")
     tag = find_tag(data)
     sketch = Sketch(data if tag is None else Front(data, tag.offset))
-    found = _plan_image(sketch, wishes)
+    kind = plan_kind(sketch, wishes)
+    if kind is None:
+        found = _for_8m(sketch, _plan_image(sketch, wishes), wishes)
+    else:
+        found = _targeted(_finished(sketch, kind.layout, None, kind.signings), kind.target)
     return found if tag is None else with_tag(found, tag, len(data))
+
+
+def _for_8m(sketch: Sketch, plan: Plan, wishes: Wanted) -> Plan:
+    """See that a plan of what is for i.MX 8M mostly is for this chip. FITs of 32 bits are for others."""
+    if wishes.sdp is not None:
+        raise ImageError(f"the {plan.layout} has no DCD", hint="Leave out --sdp.")
+    told = tuple(one.name for one in CHIPS if one.family == "i.MX 8M" and plan.soc in (None, one.short))
+    if sketch.data[:4] == fdt.MAGIC and plan.soc is None:
+        images = fdt.Tree.read(sketch.data, 0).root.nodes["images"].nodes.values()
+        told = told if any(node.text("arch") == "arm64" for node in images) else ()
+    target = settle(wishes.chip, told, f"the {plan.layout}")
+    return _targeted(plan, target if wishes.chip is not None or target.ask else Target(None))
+
+
+def _targeted(plan: Plan, target: Target) -> Plan:
+    return replace(plan, chip=target.chip, boards=target.title, ask=target.ask)
 
 
 def _plan_image(sketch: Sketch, wishes: FitWishes) -> Plan:
@@ -192,4 +220,5 @@ def _finished(sketch: Sketch, layout: str, soc: str | None, signings: tuple[Sign
         replaced=tuple(sketch.signed),
         foreign=tuple(sketch.foreign),
         encrypted=tuple(sketch.encrypted),
+        masks=tuple(sketch.masks),
     )

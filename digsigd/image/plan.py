@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from digsigd.hab import Block, Ivt
+from digsigd.image.chips.model import Chip
 
 
 class Buffer(Protocol):
@@ -52,7 +53,8 @@ class Signing:
     """One CSF: `blocks` are signed, and the blob goes to `csf_offset`, where `csf_room` bytes are kept for it.
 
     `unlock` says that its description unlocks CAAM's MID, as the SPL's has to: mx8m_secure_boot.txt, 1.4.1. `optional`
-    says that only some boards look at it, and the image does not tell which.
+    says that only some boards look at it, and the image does not tell which. `least` is what a signature has to cover
+    where other tools leave padding out; without it, all of `blocks`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Signing:
     csf_room: int
     unlock: bool = False
     optional: bool = False
+    least: tuple[Block, ...] = ()
 
     @property
     def by_rom(self) -> bool:
@@ -80,6 +83,10 @@ class Plan:
     signatures that nobody can check but the board: NXP's firmware. `replaced` tells of CSFs that are there already.
     `encrypted` names what only boards with the right key can read; such an image can be verified in part, and not
     signed. `tail` is None where nothing is to be written behind the image.
+
+    `masks` are bytes that are others when the image is in memory, as it is signed: a host changes them on the way.
+    `chip` is what descriptions are for: None for any i.MX 8M, or where `ask` says why it has to be asked for. `boards`
+    names all that are signed for like that.
     """
 
     layout: str
@@ -94,3 +101,7 @@ class Plan:
     foreign: tuple[tuple[int, int], ...] = ()
     encrypted: tuple[str, ...] = ()
     tail: Tail | None = None
+    masks: tuple[Patch, ...] = ()
+    chip: Chip | None = None
+    boards: str = ""
+    ask: str = ""

@@ -58,6 +58,7 @@ class Sketch:
         self.regions: list[Region] = []
         self.must: list[tuple[int, int]] = []
         self.patches: list[Patch] = []
+        self.masks: list[Patch] = []
         self.notes: list[str] = []
         self.signed: list[str] = []
         self.foreign: list[tuple[int, int]] = []
@@ -90,7 +91,7 @@ class Sketch:
         """A small part of the file as it is when it is signed, `size` bytes in all."""
         end = min(start + length, size)
         found = bytearray(self.data[start : max(start, end)].ljust(max(0, end - start), b"\0"))
-        for patch in self.patches:
+        for patch in (*self.patches, *self.masks):
             first, last = max(start, patch.offset), min(end, patch.offset + len(patch.data))
             if first < last:
                 found[first - start : last - start] = patch.data[first - patch.offset : last - patch.offset]

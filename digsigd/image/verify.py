@@ -11,9 +11,11 @@ from digsigd import hab
 from digsigd.hab import csf
 from digsigd.hab.cms import HASHES
 from digsigd.hab.keystore import CSFK_INDEX, SRK_INDEX
-from digsigd.image.commands import describe, is_secret, keys_of, refused_by_u_boot
+from digsigd.image.chipfit import check_chip
+from digsigd.image.commands import describe, keys_of, refused_by_u_boot
 from digsigd.image.plan import Buffer, Plan, Signing
 from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of, union
+from digsigd.image.sdp import Overlaid
 
 __all__ = ["Check", "CsfReport", "Report", "Span", "verify"]
 
@@ -35,6 +37,8 @@ def verify(
 
     What does not hold is in the report; nothing is raised for an image's contents.
     """
+    if plan.masks:
+        data = Overlaid(data, plan.masks)
     csfs: list[CsfReport] = []
     for signing in plan.signings:
         judge = _Judge(data, signing, fuse_value, srk_table, now, encrypted=bool(plan.encrypted))
@@ -61,6 +65,9 @@ def verify(
         checks.append(Check("one SRK table", True, f"fuse value {next(iter(fuses)).hex()}"))
     if len(csfs) > 1:
         checks.append(_one_key_store(csfs))
+    if plan.chip is not None:
+        blobs = [(one, data[one.signing.csf_offset : one.signing.csf_offset + one.length]) for one in csfs if one.holds]
+        checks += [check_chip(one, blob, plan.chip) for one, blob in blobs]
     bare = [span for span in spans if span.must and span.state == "open"]
     detail = ", ".join(f"{named(plan, span)} {span.offset:#x}+{span.length:#x}" for span in bare[:8])
     checks.append(Check("all that the board runs is signed", not bare, f"not covered: {detail}" if bare else ""))
@@ -232,7 +239,7 @@ def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
     signed = union((piece.offset, piece.end) for piece in pieces)
     bare = [
         block
-        for block in signing.blocks
+        for block in signing.least or signing.blocks
         if not any(start <= block.offset and block.end <= end for start, end in signed)
     ]
     detail = ", ".join(f"{block.offset:#x}+{block.length:#x}" for block in bare[:8])

@@ -1,0 +1,140 @@
+"""barebox: its IVT is behind a header that makes it loadable by others, and its images may have two of them.
+
+Sources: barebox, scripts/imx/imx-image.c (add_header_v2, add_flexspi_header, hab_sign), scripts/imx/imx.c
+(do_hab_blocks, imx8m_get_offset_size), include/mach/imx/imx-header.h, arch/arm/lib/pbl.lds.S and pbl/decomp.c: of i.MX
+8M, only the first part (PBL) is signed. It holds the SHA-256 of barebox proper, and compares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from digsigd.hab import Block
+from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
+from digsigd.image.errors import ImageError
+from digsigd.image.ocram import bounds_note
+from digsigd.image.plan import Buffer, Signing
+from digsigd.image.rom import Header, check, dcd_of, peek
+from digsigd.image.sdp import download
+from digsigd.image.sketch import Sketch, first_used
+from digsigd.image.tells import chips_of
+from digsigd.image.wanted import CHIPS_8M, CHIPS_32, Kind, Wanted, settle
+
+_MAGIC_AT, _MAGIC = 0x20, b"barebox\0"
+# The second word of the header is a branch to itself: of AArch64, or of ARM.
+_AARCH64 = b"\0\0\0\x14"
+_CSF_SIZE = 0x2000
+# header_gap (0x8000 where the ROM reads the SD card from there), then ivtofs; FlexSPI's is 0x1000 behind the gap.
+_GAPS = (0, 0x8000)
+_FIRST, _FLEXSPI = (0x400, 0), 0x1000
+# PLUGIN_HDMI_SIZE, and the flag that firmware for HDMI has.
+_HDMI_SIZE, _HDMI = 0x1A000, 2
+_REBUILD = (
+    "Build barebox with CONFIG_HABV4, which makes images that are signed (*.simximg, *.psimximg); digsign-cst as CST"
+    " signs them on the way."
+)
+
+
+def is_barebox(data: Buffer) -> bool:
+    """Whether the file has barebox's header."""
+    return data[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] == _MAGIC
+
+
+def plan(sketch: Sketch, wanted: Wanted) -> Kind:
+    """Plan an image of barebox. Raises `ImageError`."""
+    is_8m = sketch.data[4:8] == _AARCH64
+    headers = _headers(sketch, _GAPS if is_8m else (0,), is_8m=is_8m)
+    for header in headers:
+        check(sketch, header, _REBUILD)
+    if wanted.configuration is not None:
+        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+    if wanted.load_address is not None and wanted.load_address != headers[0].start:
+        raise ImageError(
+            f"the ROM loads this image to {headers[0].start:#x}, not to {wanted.load_address:#x}",
+            hint="Leave out the load address: the image has one.",
+        )
+    return _plan_8m(sketch, headers, wanted) if is_8m else _plan_one(sketch, headers[0], wanted)
+
+
+def _headers(sketch: Sketch, gaps: tuple[int, ...], *, is_8m: bool) -> list[Header]:
+    """The IVT for SD and others, and the one for FlexSPI behind it."""
+    data = sketch.data
+    for gap in gaps:
+        for at in _FIRST:
+            header = peek(sketch, gap + at) if looks_like_ivt(data[gap + at : gap + at + IVT_SIZE]) else None
+            if header is None:
+                continue
+            if header.plugin == _HDMI and gap < _HDMI_SIZE:
+                sketch.add(gap, _HDMI_SIZE, "HDMI or DisplayPort firmware, signed by NXP")
+                return _headers(sketch, gaps=(gap + _HDMI_SIZE,), is_8m=is_8m)
+            second = gap + _FLEXSPI
+            other = peek(sketch, second) if is_8m and looks_like_ivt(data[second : second + IVT_SIZE]) else None
+            return [header] if other is None else [header, other]
+    raise ImageError(
+        "the file has barebox's header, and no IVT with boot data behind it",
+        hint="This is no image that a ROM of i.MX loads. " + _REBUILD,
+    )
+
+
+def _plan_one(sketch: Sketch, header: Header, wanted: Wanted) -> Kind:
+    dcd = dcd_of(sketch, header, _REBUILD)
+    told = chips_of(sketch.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
+    target = settle(wanted.chip, told or CHIPS_32, "the image by its DCD" if told else "the image")
+    place, csf = header.place, header.csf_offset
+    ivt, blocks = header.ivt, [Block(header.ivt.self_address, place, csf - place)]
+    if wanted.sdp is not None:
+        sent = download(sketch, header, dcd, wanted.sdp)
+        ivt, blocks = sent.ivt, [*blocks, sent.block]
+    if note := bounds_note(target.chip, header):
+        sketch.notes.append(note)
+    signing = Signing("barebox", ivt, tuple(blocks), csf, min(header.room, _CSF_SIZE))
+    _draw(sketch, [header], (signing,), csf, dcd)
+    return Kind("barebox" + (" for serial download" if wanted.sdp is not None else ""), (signing,), target)
+
+
+def _plan_8m(sketch: Sketch, headers: list[Header], wanted: Wanted) -> Kind:
+    if wanted.sdp is not None:
+        raise ImageError("images of i.MX 8M have no DCD", hint="Leave out --sdp.")
+    target = settle(wanted.chip, CHIPS_8M, "the image")
+    # Each IVT has a CSF of its own, the rooms are one behind the other; signed is what is before the first.
+    end = min(header.csf_offset for header in headers)
+    signings = []
+    for header, name in zip(headers, ("barebox", "barebox for FlexSPI"), strict=False):
+        ivt = header.ivt
+        block = Block(ivt.self_address, header.place, end - header.place)
+        signings.append(Signing(name, ivt, (block,), header.csf_offset, min(header.room, _CSF_SIZE), unlock=True))
+    first, *others = sorted(signings, key=lambda one: one.csf_offset)
+    if others:
+        room = others[0].csf_offset - first.csf_offset
+        signings = [replace(one, csf_room=min(one.csf_room, room)) if one == first else one for one in signings]
+    _draw(sketch, headers, tuple(signings), end, None)
+    behind = max(one.csf_offset + one.csf_room for one in signings)
+    rest = first_used(sketch.data, min(behind, len(sketch.data)), len(sketch.data))
+    if rest is not None:
+        sketch.add(rest, len(sketch.data) - rest, "barebox proper, checked by the first part itself")
+        sketch.notes.append(
+            f"from {rest:#x} on there is barebox proper, which HAB does not check: the signed first part holds its"
+            " SHA-256 and compares. That cannot be seen here"
+        )
+    return Kind("barebox for i.MX 8M", tuple(signings), target)
+
+
+def _draw(
+    sketch: Sketch, headers: list[Header], signings: tuple[Signing, ...], end: int, dcd: tuple[int, int] | None
+) -> None:
+    known = [(header.place, IVT_SIZE, "IVT") for header in headers]
+    known += [(header.boot_data_offset, BOOT_DATA_SIZE, "boot data") for header in headers]
+    known += [(*dcd, "DCD")] if dcd is not None else []
+    at, first = 0, min(header.place for header in headers)
+    for start, length, name in sorted(known):
+        sketch.add(at, start - at, "barebox's header, not signed" if at < first else "image header")
+        sketch.add(start, length, name)
+        at = start + length
+    sketch.add(at, end - at, "barebox")
+    sketch.must.append((first, end - first))
+    if first:
+        sketch.notes.append(
+            f"the first {first:#x} bytes are barebox's header, which the ROM does not use and no signature covers"
+        )
+    for signing in signings:
+        sketch.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")

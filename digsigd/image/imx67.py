@@ -1,0 +1,152 @@
+"""What mkimage makes for i.MX 6, 7 and 7ULP: U-Boot with a DCD, an SPL, and what the SPL loads behind it.
+
+Sources: U-Boot, tools/imximage.c (set_imx_hdr_v2, imximage_set_header), arch/arm/mach-imx/Makefile (u-boot-nand.imx,
+u-boot-with-spl.imx: the second part is at CONFIG_SPL_PAD_TO) and spl.c; doc/imx/habv4/guides/mx6_mx7_secure_boot.txt
+and mx6_mx7_spl_secure_boot.txt.
+"""
+
+from __future__ import annotations
+
+from digsigd.hab import Block
+from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE
+from digsigd.image import fdt, uimage
+from digsigd.image.chips import Chip
+from digsigd.image.errors import ImageError
+from digsigd.image.fitplan import plan_fit
+from digsigd.image.ocram import bounds_note
+from digsigd.image.plan import Signing
+from digsigd.image.rom import SMALLEST_ROOM, Header, check, dcd_of
+from digsigd.image.sdp import download
+from digsigd.image.sketch import Sketch, first_used
+from digsigd.image.strangers import stranger
+from digsigd.image.tells import chips_of, tree_of
+from digsigd.image.wanted import CHIPS_32, Kind, Wanted, settle
+
+_REBUILD = "Build the image again with room for a CSF (U-Boot: CONFIG_IMX_HAB; imximage: CSF 0x2060)."
+_CONFIGURATION_SIZE = 0x1000
+_CONFIGURATION_AT = 0x400
+# lmp-tools, security/imx_hab4/sign-file.sh (--m4app): QSPI of the M4, and its tightly coupled memory.
+_M4_7ULP = ((0x04000000, 0x06000000), (0x1FFC0000, 0x20000000))
+
+
+def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
+    """Plan such an image. Raises `ImageError`."""
+    _check_core(header, wanted.chip)
+    check(sketch, header, _REBUILD)
+    dcd = dcd_of(sketch, header, _REBUILD)
+    told = chips_of(sketch.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
+    target = settle(wanted.chip, told or CHIPS_32, "the image by its DCD" if told else "the image")
+    _hint_of_tree(sketch, target.chip, told)
+    ivt, blocks = header.ivt, [Block(header.ivt.self_address, header.place, header.csf_offset - header.place)]
+    if wanted.sdp is not None:
+        sent = download(sketch, header, dcd, wanted.sdp)
+        ivt, blocks = sent.ivt, [*blocks, sent.block]
+    place = first_used(sketch.data, min(len(sketch.data), header.csf_offset + header.room), len(sketch.data))
+    # An SPL's room may be cut by what was put behind it.
+    second = _second(sketch, header)
+    end = header.csf_offset + header.room
+    if second is not None and second < end:
+        end, place = second, second
+    if end - header.csf_offset < SMALLEST_ROOM:
+        raise ImageError(
+            f"there are only {end - header.csf_offset:#x} bytes for the CSF at {header.csf_offset:#x}, before what is"
+            f" at {end:#x}",
+            hint="Build the image with a larger CONFIG_SPL_PAD_TO.",
+        )
+    if ocram := bounds_note(target.chip, header):
+        sketch.notes.append(ocram)
+    name = "image" if place is None else "SPL"
+    signing = Signing(name, ivt, tuple(blocks), header.csf_offset, end - header.csf_offset)
+    _draw(sketch, header, dcd, front, signing)
+    layout = "image with an IVT" + (f", {front}" if front else "") + (" for serial download" if wanted.sdp else "")
+    if place is None:
+        _check_alone(header, wanted)
+        return Kind(layout, (signing,), target)
+    if wanted.sdp is not None:
+        raise ImageError(
+            f"behind the image there is something at {place:#x}, and over USB the ROM takes one image alone",
+            hint="Use the SPL (or u-boot.imx) alone for serial download.",
+        )
+    more, what = _behind(sketch, place, wanted)
+    return Kind(f"SPL{f', {front}' if front else ''} and {what}", (signing, *more), target)
+
+
+def _check_core(header: Header, chip: Chip | None) -> None:
+    """The M4 of i.MX 7ULP has a HAB and fuses of its own."""
+    at = header.ivt.self_address
+    is_m4 = header.place == _CONFIGURATION_SIZE and any(first <= at < last for first, last in _M4_7ULP)
+    if is_m4 or (header.ivt.entry % 2 and chip is not None and chip.name == "imx7ulp"):
+        raise ImageError(
+            f"the IVT at {header.place:#x} is for {at:#x} with the entry point {header.ivt.entry:#x}: an image for the"
+            " M4 of i.MX 7ULP, which has a HAB and SRK fuses of its own. Only one script is known that signs for it,"
+            " and no document of NXP's",
+            hint="Fill in its CSF pointer and boot data, and sign it by a CSF description of your own (digsign cst).",
+        )
+    if header.ivt.entry % 2:
+        raise ImageError(
+            f"the IVT at {header.place:#x} has an odd entry point, {header.ivt.entry:#x}: an image for a Cortex-M",
+            hint="Say --soc with the i.MX RT that it is for.",
+        )
+
+
+def _second(sketch: Sketch, header: Header) -> int | None:
+    """Where a second part stands within what the boot data keep for the CSF; None where there is none."""
+    data = sketch.data
+    for place in range(-(-header.csf_offset // 0x400) * 0x400, header.csf_offset + header.room, 0x400):
+        if data[place : place + 4] in (fdt.MAGIC, uimage.MAGIC):
+            return place
+    return None
+
+
+def _behind(sketch: Sketch, place: int, wanted: Wanted) -> tuple[tuple[Signing, ...], str]:
+    start = sketch.data[place : place + 4]
+    if start == fdt.MAGIC:
+        fit = plan_fit(sketch, place, wanted)
+        return fit.signings, "FIT with external data" if fit.external else "FIT with embedded data"
+    if start == uimage.MAGIC:
+        return (uimage.plan_second(sketch, place, wanted),), "u-boot-ivt.img"
+    raise stranger(sketch.data, place)
+
+
+def _check_alone(header: Header, wanted: Wanted) -> None:
+    if wanted.load_address is not None and wanted.load_address != header.ivt.entry:
+        raise ImageError(
+            f"the ROM loads this image to {header.ivt.entry:#x} by its IVT at {header.place:#x}, not to"
+            f" {wanted.load_address:#x}",
+            hint="Leave out the load address: the image has one.",
+        )
+    if wanted.configuration is not None:
+        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+
+
+def _hint_of_tree(sketch: Sketch, chip: Chip | None, told: tuple[str, ...]) -> None:
+    """A device tree inside names a chip: a hint, no more."""
+    tree = tree_of(sketch.data)
+    if tree is None:
+        return
+    name = tree.removeprefix("fsl,")
+    if chip is None:
+        sketch.notes.append(f"a device tree in the image is for {tree}: a hint, if U-Boot's tree is that of the board")
+    elif name != chip.name and name not in told:
+        sketch.notes.append(f"a device tree in the image is for {tree}, and the image is signed for {chip.title}")
+
+
+def _draw(sketch: Sketch, header: Header, dcd: tuple[int, int] | None, front: str, signing: Signing) -> None:
+    place, csf = header.place, header.csf_offset
+    if front == "QSPI":
+        sketch.add(_CONFIGURATION_AT, _CONFIGURATION_SIZE - _CONFIGURATION_AT, "QSPI configuration, not signed")
+    elif front == "FlexSPI":
+        sketch.add(0, _CONFIGURATION_SIZE, "FlexSPI configuration, not signed")
+    elif front == "NAND":
+        sketch.add(0, 0x10, "NAND marker, not signed")
+    known = [(place, IVT_SIZE, "IVT"), (header.boot_data_offset, BOOT_DATA_SIZE, "boot data")]
+    if dcd is not None:
+        known.append((*dcd, "DCD"))
+    at = place
+    for start, length, name in sorted(known):
+        sketch.add(at, start - at, "image header")
+        sketch.add(start, length, name)
+        at = start + length
+    sketch.add(at, csf - at, "code")
+    sketch.must.append((place, csf - place))
+    sketch.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")

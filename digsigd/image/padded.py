@@ -1,0 +1,70 @@
+"""An image that U-Boot has HAB check before it starts it: padded to 4 KiB, an IVT behind it, a CSF behind that.
+
+Sources: uboot-imx, arch/arm/mach-imx/hab.c (authenticate_image, validate_ivt), doc/imx/habv4/guides/
+mx6_mx7_secure_boot.txt, 3, and mx8m_secure_boot.txt, 3; meta-digi, trustfence-sign-artifact-nxp.sh.
+"""
+
+from __future__ import annotations
+
+from digsigd.hab import Block, Ivt
+from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
+from digsigd.image.errors import ImageError
+from digsigd.image.fitplan import ivt_bytes, read_plain_ivt
+from digsigd.image.plan import Patch, Signing
+from digsigd.image.sketch import Sketch, aligned
+from digsigd.image.spl import CSF_SIZE
+
+_ALIGN = 0x1000
+_LIMIT = 1 << 32
+
+
+def plan_padded(sketch: Sketch, name: str, size: int, load_address: int | None, addresses: str) -> Signing:
+    """Plan an image of so many bytes; `addresses` says where it is loaded mostly. Raises `ImageError`."""
+    data, place = sketch.data, aligned(size, _ALIGN)
+    ivt = _ivt(sketch, name, size, place, load_address, addresses)
+    base, csf = ivt.self_address - place, place + IVT_SIZE
+    signing = Signing(name, ivt, (Block(base, 0, csf),), csf, CSF_SIZE - IVT_SIZE)
+    used = min(len(data), place)
+    sketch.add(0, used, name)
+    sketch.add(used, place - used, f"padding to the {name}'s size")
+    sketch.add(place, IVT_SIZE, f"IVT of the {name}")
+    sketch.add_room(csf, signing.csf_room, f"room for the CSF of the {name}")
+    sketch.must.append((0, csf))
+    return signing
+
+
+def _ivt(sketch: Sketch, name: str, size: int, place: int, load_address: int | None, addresses: str) -> Ivt:
+    data = sketch.data
+    if len(data) > place:
+        if not looks_like_ivt(data[place : place + IVT_SIZE]):
+            raise ImageError(
+                f"the {name} has {size:#x} bytes by its header, the file {len(data):#x}, and at {place:#x} there is no"
+                f" IVT but {data[place : place + 8].hex(' ')}",
+                hint=f"Sign the {name} as its build makes it, without anything added: U-Boot looks for the IVT there.",
+            )
+        ivt = read_plain_ivt(data, place)
+        base = ivt.self_address - place
+        # The entry point is anywhere in it: Digi's scripts have it 0x100 behind the start.
+        inside = base <= ivt.entry < ivt.self_address and base >= 0
+        if not inside or (load_address is not None and load_address != base):
+            wanted = f", and {load_address:#x} was asked for" if load_address is not None else ""
+            raise ImageError(
+                f"the IVT at {place:#x} is for {ivt.self_address:#x}, which has the {name} at {base:#x}, with the entry"
+                f" point {ivt.entry:#x}{wanted}",
+                hint=f"Sign the {name} as its build makes it, and give the load address.",
+            )
+        return ivt
+    if load_address is None:
+        raise ImageError(
+            f"nothing in a {name} says where U-Boot loads it",
+            hint=f"Give the load address: it is in U-Boot's environment, mostly as loadaddr ({addresses}).",
+        )
+    if load_address % _ALIGN or load_address < 0 or load_address + place + CSF_SIZE > _LIMIT:
+        raise ImageError(f"the load address {load_address:#x} is no 32-bit address on a multiple of 4 KiB")
+    address = load_address + place
+    ivt = Ivt(place, load_address, 0, 0, address, address + IVT_SIZE)
+    if place > len(data):
+        pad = f"the {name} is padded to the size in its header, for its IVT"
+        sketch.patches.append(Patch(len(data), bytes(place - len(data)), pad))
+    sketch.patches.append(Patch(place, ivt_bytes(ivt), f"the IVT, for the load address {load_address:#x}"))
+    return ivt

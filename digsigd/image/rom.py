@@ -1,0 +1,175 @@
+"""What a boot ROM reads first: the IVT, the boot data behind it, and the DCD, for chips other than i.MX 8M.
+
+Sources: HABv4 API Reference Manual, 3.4 and "Image Vector Table"; U-Boot, tools/imximage.c (set_imx_hdr_v2) and
+include/imximage.h; barebox, scripts/imx/imx-image.c (add_header_v2); SPSDK, image/hab/segments.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from digsigd.hab import FormatError, Ivt
+from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE
+from digsigd.image.errors import ImageError
+from digsigd.image.plan import Patch
+from digsigd.image.sketch import Sketch
+
+# The IVT's offsets on boot devices, which the boot data's start counts: imximage.h, FLASH_OFFSET_*.
+IVT_OFFSETS = (0, 0x100, 0x400, 0x1000)
+SMALLEST_ROOM = 0x400
+# The largest that boards keep: CONFIG_CSF_SIZE of Digi's U-Boot. What is behind it is no CSF.
+LARGEST_ROOM = 0x4000
+DCD_TAG = 0xD2
+DCD_POINTER = 0x0C
+# HABv4 API Reference Manual, HAB_DCD_BYTES_MAX.
+_LARGEST_DCD = 1768
+# mkimage pads what it makes an image of to this (imximage_generate); other tools the whole image.
+_PAGE = 0x1000
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """IVT and boot data: the ROM loads `length` bytes to `start`. `plugin` is their flag."""
+
+    ivt: Ivt
+    start: int
+    length: int
+    plugin: int
+
+    @property
+    def place(self) -> int:
+        """The file offset of the IVT."""
+        return self.ivt.offset
+
+    @property
+    def end(self) -> int:
+        """The address just behind what is loaded."""
+        return self.start + self.length
+
+    @property
+    def distance(self) -> int:
+        """How far the IVT stands behind the start of what is loaded."""
+        return self.ivt.self_address - self.start
+
+    @property
+    def boot_data_offset(self) -> int:
+        """Where in the file the boot data are."""
+        return self.ivt.offset_of(self.ivt.boot_data)
+
+    @property
+    def csf_offset(self) -> int:
+        """Where in the file the CSF belongs."""
+        return self.ivt.offset_of(self.ivt.csf)
+
+    @property
+    def room(self) -> int:
+        """How much the ROM loads from the start of the CSF on, at most what a CSF may have."""
+        return min(self.end - self.ivt.csf, LARGEST_ROOM)
+
+
+def peek(data: Sketch, place: int) -> Header | None:
+    """IVT and boot data there, as they are; None where they are not in the file. Nothing is checked."""
+    head = data.data[place : place + IVT_SIZE]
+    try:
+        ivt = Ivt.parse(head, place)
+    except FormatError:
+        return None
+    boot_data = ivt.offset_of(ivt.boot_data)
+    if not ivt.boot_data or boot_data < place or boot_data + BOOT_DATA_SIZE > len(data.data):
+        return None
+    return Header(ivt, *struct.unpack("<3I", data.data[boot_data : boot_data + BOOT_DATA_SIZE]))
+
+
+def check(sketch: Sketch, header: Header, rebuild: str) -> None:
+    """See that a ROM would start this image, with a CSF in it. Raises `ImageError`; `rebuild` is how it is made."""
+    ivt, where = header.ivt, f"the IVT at {header.place:#x}"
+    if header.plugin:
+        raise ImageError(
+            f"{where} is that of a plugin (flag {header.plugin:#x} in the boot data at {header.boot_data_offset:#x}):"
+            " the ROM calls it to load the rest, by an IVT of its own, and U-Boot's tools keep no CSF for either",
+            hint="Build the image with a DCD or an SPL instead (CONFIG_USE_IMXIMG_PLUGIN off). Plugins are not signed.",
+        )
+    if not ivt.csf:
+        raise ImageError(
+            f"{where} has no pointer to a CSF, and nothing says how much of the image is signed", hint=rebuild
+        )
+    second, reserved = (
+        struct.unpack("<I", sketch.data[header.place + 8 : header.place + 12])[0],
+        struct.unpack("<I", sketch.data[header.place + 28 : header.place + 32])[0],
+    )
+    if not ivt.self_address + IVT_SIZE <= ivt.entry < ivt.csf or second or reserved or ivt.csf % 4:
+        raise ImageError(
+            f"{where} for {ivt.self_address:#x} has its entry point at {ivt.entry:#x} and its CSF at {ivt.csf:#x}"
+            + (f", and {second:#x} and {reserved:#x} in its reserved words" if second or reserved else ""),
+            hint="An image that the ROM loads has IVT, code and CSF in this order. " + rebuild,
+        )
+    if not ivt.self_address + IVT_SIZE <= ivt.boot_data <= ivt.csf - BOOT_DATA_SIZE:
+        raise ImageError(f"{where} has its boot data at {ivt.boot_data:#x}, not in the image", hint=rebuild)
+    if header.distance not in IVT_OFFSETS:
+        raise ImageError(
+            f"{where} stands at {ivt.self_address:#x} in memory, and the boot data at {header.boot_data_offset:#x} have"
+            f" the ROM load from {header.start:#x}, which fits no boot device: the IVT stands at the start, or 0x100,"
+            " 0x400 or 0x1000 behind it",
+            hint=rebuild,
+        )
+    _check_room(header, rebuild)
+    _check_end(sketch, header, rebuild)
+
+
+def _check_room(header: Header, rebuild: str) -> None:
+    csf, place = header.ivt.csf, header.boot_data_offset
+    if header.end - csf >= SMALLEST_ROOM:
+        return
+    what = (
+        "in the middle of what is signed"
+        if header.end < csf
+        else "right where the CSF begins"
+        if header.end == csf
+        else "in the CSF"
+    )
+    needed = csf - header.start + 0x2000
+    raise ImageError(
+        f"the boot data at {place:#x} have the ROM load up to {header.end:#x}, {what} (the CSF belongs at {csf:#x}): it"
+        " would not be loaded whole, and a closed board does not boot",
+        hint=f"{rebuild} Or add the room for the CSF to the length at {place + 4:#x} in the file, as the signing"
+        f" scripts of Digi and Foundries do: {needed:#x} there instead of {header.length:#x}.",
+    )
+
+
+def _check_end(sketch: Sketch, header: Header, rebuild: str) -> None:
+    """The file may end before its CSF: mkimage's for QSPI and NOR do, by less than a page, and so did older ones."""
+    size, csf = len(sketch.data), header.csf_offset
+    if size >= csf:
+        return
+    entry = header.ivt.offset_of(header.ivt.entry)
+    if csf - size >= _PAGE or size <= entry:
+        raise ImageError(
+            f"the IVT at {header.place:#x} has its CSF at {csf:#x} in the file, which has only {size:#x} bytes",
+            hint="The file was cut short. " + rebuild,
+        )
+    sketch.patches.append(Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is behind the file"))
+
+
+def dcd_of(sketch: Sketch, header: Header, rebuild: str) -> tuple[int, int] | None:
+    """File offset and length of the DCD, None where there is none. Raises `ImageError` for one that the ROM refuses."""
+    ivt = header.ivt
+    if not ivt.dcd:
+        return None
+    place = ivt.offset_of(ivt.dcd)
+    inside = ivt.self_address + IVT_SIZE <= ivt.dcd <= ivt.csf - 4
+    tag, length = struct.unpack(">BH", sketch.data[place : place + 3]) if inside else (0, 0)
+    if not inside or tag != DCD_TAG or not 4 <= length <= _LARGEST_DCD or ivt.dcd + length > ivt.csf:
+        raise ImageError(
+            f"the IVT at {ivt.offset:#x} has its DCD at {ivt.dcd:#x}"
+            + (f", where {sketch.data[place : place + 4].hex(' ')} stands" if inside else ", not in the image"),
+            hint=f"A DCD begins with d2 and has 4 to {_LARGEST_DCD} bytes. " + rebuild,
+        )
+    start = ivt.boot_data
+    if start < ivt.dcd + length and ivt.dcd < start + BOOT_DATA_SIZE:
+        raise ImageError(
+            f"the IVT at {ivt.offset:#x} has its DCD at {ivt.dcd:#x}, {length:#x} bytes, over its boot data at"
+            f" {start:#x}",
+            hint=rebuild,
+        )
+    return place, length

@@ -1,0 +1,170 @@
+"""Images for i.MX RT: NXP's SPSDK, elftosb and MCUXpresso SDK put them together of pieces, with padding between them.
+
+Sources: SPSDK, spsdk/image/hab/hab_image.py (_get_signed_blocks: IVT with boot data, DCD, XMCD, application),
+segments/seg_bdt.py, seg_xmcd.py (both 0x40 behind the IVT), seg_csf.py (at the next page, 0x2000 bytes) and
+data/devices/*/database.yaml (where IVT and FCB are); NXP's reference manuals, "Program image".
+"""
+
+from __future__ import annotations
+
+import struct
+
+from digsigd.hab import Block
+from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE
+from digsigd.image.chips import CHIPS, Chip
+from digsigd.image.errors import ImageError
+from digsigd.image.plan import Buffer, Signing
+from digsigd.image.rom import Header, check, dcd_of
+from digsigd.image.sketch import Sketch, aligned, first_used
+from digsigd.image.tells import chips_of
+from digsigd.image.wanted import Kind, Wanted, settle
+
+_REBUILD = "Build the image again as a signed one (SPSDK and elftosb: flags = 0x08)."
+# Flash for execution in place; memory on the chips: ITCM, DTCM and OCRAM.
+_FLASH = (0x30000000, 0x60000000, 0x70000000)
+_MEMORY = ((0x00000000, 0x00080000), (0x20000000, 0x20400000))
+# Memory at the SEMC.
+_SDRAM = (0x80000000, 0xE0000000)
+_CONFIGURATION_SIZE = 0x1000
+# Behind the IVT: boot data with what SPSDK fills them up to, then DCD or XMCD.
+_HEADER_SIZE = 0x40
+_LARGEST_XMCD = 0x400
+# Applications begin with a table of vectors, on a multiple of this at least (SPSDK, seg_app.py: known_offsets).
+_APP_ALIGN = 0x100
+# SPSDK pads an application to this before it signs it.
+_APP_SIZE_ALIGN = 16
+_CHUNK = 1 << 16
+
+
+def is_rt(header: Header, front: str, chip: Chip | None) -> bool:
+    """Whether this is an image for i.MX RT, by where the ROM has it."""
+    if chip is not None:
+        return chip.family == "i.MX RT"
+    if header.start in _FLASH:
+        return header.distance == _CONFIGURATION_SIZE and header.ivt.entry > header.start
+    inside = any(first <= header.start < last for first, last in _MEMORY)
+    return inside and (front == "FlexSPI" or header.ivt.entry % 2 == 1 or header.start >= 0x20000000)
+
+
+def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
+    """Plan such an image. Raises `ImageError`."""
+    data, ivt = sketch.data, header.ivt
+    if wanted.configuration is not None:
+        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+    if wanted.load_address is not None and wanted.load_address != header.start:
+        raise ImageError(
+            f"the boot data have the ROM load this image to {header.start:#x}, not to {wanted.load_address:#x}",
+            hint="Leave out the load address: the image has one.",
+        )
+    if wanted.sdp is not None:
+        raise ImageError(
+            "how i.MX RT runs a DCD over USB on a closed chip is not confirmed",
+            hint="Leave out --sdp.",
+        )
+    if header.start not in _FLASH and not any(first <= header.start < last for first, last in (*_MEMORY, _SDRAM)):
+        raise ImageError(
+            f"the boot data have the ROM load from {header.start:#x}, where i.MX RT has no memory for images",
+            hint="See which image this is, and what --soc says.",
+        )
+    check(sketch, header, _REBUILD)
+    dcd = dcd_of(sketch, header, _REBUILD)
+    by_dcd = chips_of(data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
+    target = settle(wanted.chip, by_dcd or _told(header), "the image by its DCD" if by_dcd else "the image")
+    xmcd = None if dcd is not None else _xmcd(data, header)
+    pieces = [(header.place, header.boot_data_offset + BOOT_DATA_SIZE - header.place, "IVT and boot data")]
+    pieces += [(*dcd, "DCD")] if dcd else []
+    pieces += [(*xmcd, "XMCD")] if xmcd else []
+    first, last = header.place + IVT_SIZE, max(start + length for start, length, _ in pieces)
+    if header.boot_data_offset != first:
+        raise ImageError(
+            f"the IVT at {header.place:#x} has its boot data at {ivt.boot_data:#x}, not right behind it", hint=_REBUILD
+        )
+    app, end = _application(sketch, header, last)
+    least = [*pieces, (app, end - app, "application")]
+    blocks = [_block(header, start, length) for start, length, _ in _filled(header, pieces, app)]
+    blocks.append(_block(header, app, header.csf_offset - app))
+    signing = Signing(
+        "image", ivt, tuple(blocks), header.csf_offset, min(header.room, 0x2000),
+        least=tuple(_block(header, start, length) for start, length, _ in least),
+    )  # fmt: skip
+    _draw(sketch, front, least, signing)
+    name = "image for i.MX RT" + (", executed in place" if header.start in _FLASH else "")
+    return Kind(name + (f", {front}" if front else ""), (signing,), target)
+
+
+def _told(header: Header) -> tuple[str, ...]:
+    """The chips that have such a flash, or all."""
+    family = [chip for chip in CHIPS if chip.family == "i.MX RT"]
+    fitting = family
+    if header.start in (0x30000000, 0x70000000):
+        fitting = [chip for chip in family if chip.flash == header.start]
+    return tuple(chip.name for chip in fitting)
+
+
+def _xmcd(data: Buffer, header: Header) -> tuple[int, int] | None:
+    """The configuration of external memory, where there is one: tag c in the highest bits, its size in the lowest."""
+    place = header.place + _HEADER_SIZE
+    (word,) = struct.unpack("<I", data[place : place + 4].ljust(4, b"\0"))
+    size = word & 0xFFF
+    if word >> 28 != 0xC or not 4 <= size <= _LARGEST_XMCD or place + size > header.csf_offset:
+        return None
+    return place, size
+
+
+def _application(sketch: Sketch, header: Header, behind: int) -> tuple[int, int]:
+    """Where the application begins and where the last of it is: between, nothing but padding may be left out."""
+    data, csf = sketch.data, min(header.csf_offset, len(sketch.data))
+    used = first_used(data, behind, csf)
+    entry = header.ivt.offset_of(header.ivt.entry)
+    if used is None:
+        raise ImageError(f"there is nothing between {behind:#x} and the CSF at {csf:#x}: no application", hint=_REBUILD)
+    app = max(behind, used - used % _APP_ALIGN)
+    end = min(aligned(_last_used(data, app, csf) + 1, _APP_SIZE_ALIGN), header.csf_offset)
+    # The entry point is that of the application, or its table of vectors.
+    if entry < app:
+        raise ImageError(
+            f"the IVT at {header.place:#x} has its entry point at {header.ivt.entry:#x}, and the application begins"
+            f" at {app:#x} in the file, {header.ivt.base + app:#x} in memory",
+            hint=_REBUILD,
+        )
+    return app, max(end, entry + 4)
+
+
+def _last_used(data: Buffer, start: int, end: int) -> int:
+    """The last byte that is no padding."""
+    place = end
+    while place > start:
+        first = max(start, place - _CHUNK)
+        rest = data[first:place].rstrip(b"\0\xff")
+        if rest:
+            return first + len(rest) - 1
+        place = first
+    return start
+
+
+def _filled(header: Header, pieces: list[tuple[int, int, str]], app: int) -> list[tuple[int, int, str]]:
+    """The pieces as SPSDK signs them: the boot data are filled up to 0x20 bytes where nothing else is there."""
+    (start, length, name), *others = pieces
+    end = min([header.place + _HEADER_SIZE, app, *(other[0] for other in others)])
+    return [(start, max(length, end - start), name), *others]
+
+
+def _block(header: Header, offset: int, length: int) -> Block:
+    return Block(header.ivt.base + offset, offset, length)
+
+
+def _draw(sketch: Sketch, front: str, least: list[tuple[int, int, str]], signing: Signing) -> None:
+    if front:
+        sketch.add(0, _CONFIGURATION_SIZE, f"{front} configuration, not signed")
+    for start, length, name in least:
+        sketch.add(start, length, name)
+        sketch.must.append((start, length))
+    sketch.add_room(signing.csf_offset, signing.csf_room, "room for the CSF of the image")
+    app = least[-1][0]
+    ends = max(start + length for start, length, _ in least[:-1])
+    first = max(ends, signing.blocks[0].end)
+    if app > first:
+        sketch.notes.append(
+            f"from {first:#x} to {app:#x}, between IVT and application, is padding that no signature covers, as NXP's"
+            " tools leave it; it is empty, and the ROM uses none of it"
+        )

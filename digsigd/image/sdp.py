@@ -1,0 +1,75 @@
+"""Serial download: the host runs the DCD from the chip's own memory, and sends the image with no pointer to it.
+
+On a closed chip HAB checks both. So the image is signed as it is sent, with 0 where the IVT has its DCD, and the DCD
+once more for the place that the host writes it to; the file keeps its pointer, by which the host finds the DCD. Such a
+file fails from flash, where the ROM sees the pointer. Sources: NXP AN4581, appendix F; uuu, libuuu/sdp.cpp; barebox,
+scripts/imx/imx.c (do_hab_blocks); lmp-tools, security/imx_hab4/sign-file.sh (--fix-sdp-dcd).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+from digsigd.hab import Block, Ivt
+from digsigd.image.errors import ImageError
+from digsigd.image.plan import Buffer, Patch
+from digsigd.image.rom import DCD_POINTER, Header
+from digsigd.image.sketch import Sketch
+
+
+class Overlaid:
+    """A file with other bytes at some places, which is not copied."""
+
+    def __init__(self, data: Buffer, patches: tuple[Patch, ...]) -> None:
+        self._data = data
+        self._patches = patches
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, end, step = part.indices(len(self._data))
+        if step != 1:
+            raise ValueError("only stretches of bytes can be read")
+        found = bytearray(self._data[start:end])
+        for patch in self._patches:
+            first, last = max(start, patch.offset), min(end, patch.offset + len(patch.data))
+            if first < last:
+                found[first - start : last - start] = patch.data[first - patch.offset : last - patch.offset]
+        return bytes(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """The IVT as it is sent, and the block for the DCD."""
+
+    ivt: Ivt
+    block: Block
+
+
+def download(sketch: Sketch, header: Header, dcd: tuple[int, int] | None, address: int) -> Download:
+    """Plan the file for serial download. Raises `ImageError`."""
+    if dcd is None:
+        raise ImageError(
+            f"the IVT at {header.place:#x} has no DCD, so serial download needs no file of its own",
+            hint="Leave out --sdp: the same signed file is loaded from flash and over USB.",
+        )
+    place, length = dcd
+    # What is sent is the file, from its first byte to the end of what the ROM would load.
+    first = max(header.start, header.ivt.base)
+    if address % 4 or address + length > 1 << 32:
+        raise ImageError(f"the address {address:#x} for the DCD is no 32-bit address on a multiple of 4")
+    if address < header.end and first < address + length:
+        raise ImageError(
+            f"a DCD of {length:#x} bytes at {address:#x} is where the image itself is loaded, {first:#x} to"
+            f" {header.end:#x}: one memory cannot hold both when HAB checks them",
+            hint="Give another address, and the same to uuu as -dcdaddr.",
+        )
+    pointer = header.place + DCD_POINTER
+    sketch.masks.append(Patch(pointer, struct.pack("<I", 0), "the pointer to the DCD is 0 in what the host sends"))
+    sketch.notes.append(
+        f"for serial download only: uuu has to get the same address for the DCD, -dcdaddr {address:#x}, and to clear"
+        " the pointer (-cleardcd); from flash, a closed board refuses this file"
+    )
+    return Download(replace(header.ivt, dcd=0), Block(address, place, length))

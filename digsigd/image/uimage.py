@@ -1,0 +1,129 @@
+"""Legacy uImages: U-Boot behind an SPL (u-boot-ivt.img), with its IVT and CSF.
+
+Sources: U-Boot, include/image.h (struct legacy_img_hdr), tools/mkimage.c (IH_TYPE_FIRMWARE_IVT: padded to 4 KiB with
+bytes that count up, then the IVT), tools/default_image.c (image_set_header: the size counts a CSF, the CRC does not)
+and arch/arm/mach-imx/spl.c (jump_to_image: the IVT is the CSF's size before the end by the header).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from digsigd.hab import Block
+from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
+from digsigd.image.errors import ImageError
+from digsigd.image.fitplan import read_plain_ivt
+from digsigd.image.plan import Buffer, Signing
+from digsigd.image.sketch import Sketch, aligned
+from digsigd.image.wanted import Wanted
+
+MAGIC = b"\x27\x05\x19\x56"
+HEADER_SIZE = 0x40
+FIRMWARE, FIRMWARE_IVT = 5, 32
+ARM, ARM64 = 2, 22
+# tools/default_image.c; SPL has it as CONFIG_CSF_SIZE.
+_CSF_SIZE = 0x2060
+# spl.c, CSF_PAD_SIZE: what SPL tells HAB that there is behind the IVT.
+_ROOM = 0x2000
+_CHUNK = 1 << 16
+_IVT_IMG = "Use u-boot-ivt.img, which U-Boot builds with CONFIG_IMX_HAB for boards with an SPL."
+
+
+@dataclass(frozen=True, slots=True)
+class UImage:
+    """The header at `offset`. `size` are the bytes of data behind it, as it counts them."""
+
+    offset: int
+    size: int
+    load: int
+    entry: int
+    data_crc: int
+    arch: int
+    kind: int
+
+    @classmethod
+    def read(cls, data: Buffer, offset: int) -> UImage:
+        """Read it, and compare its CRC. Raises `ImageError`."""
+        head = data[offset : offset + HEADER_SIZE]
+        if len(head) < HEADER_SIZE:
+            raise ImageError(f"the uImage at {offset:#x} is cut short: it has {len(head):#x} bytes", hint=_AGAIN)
+        _, crc, _, size, load, entry, data_crc, _, arch, kind, _ = struct.unpack_from(">7I4B", head)
+        found = zlib.crc32(head[8:], zlib.crc32(head[:4] + bytes(4)))
+        if found != crc:
+            raise ImageError(
+                f"the header of the uImage at {offset:#x} has the CRC {crc:#x}, but it is {found:#x}", hint=_AGAIN
+            )
+        return cls(offset, size, load, entry, data_crc, arch, kind)
+
+    def check_data(self, data: Buffer, length: int) -> None:
+        """Compare the CRC over so many bytes. Raises `ImageError`."""
+        start = self.offset + HEADER_SIZE
+        if start + length > len(data):
+            raise ImageError(
+                f"the uImage at {self.offset:#x} has {length:#x} bytes of data by its header, and the file ends at"
+                f" {len(data):#x}",
+                hint=_AGAIN,
+            )
+        crc = 0
+        for place in range(start, start + length, _CHUNK):
+            crc = zlib.crc32(data[place : min(place + _CHUNK, start + length)], crc)
+        if crc != self.data_crc:
+            raise ImageError(
+                f"the data of the uImage at {self.offset:#x} have the CRC {crc:#x}, and its header says"
+                f" {self.data_crc:#x}",
+                hint=_AGAIN,
+            )
+
+
+_AGAIN = "The file was cut or changed after mkimage had made it. Build it again."
+
+
+def plan_second(sketch: Sketch, offset: int, wanted: Wanted) -> Signing:
+    """Plan U-Boot as an SPL of i.MX 6 and 7 loads it. Raises `ImageError`."""
+    data, found = sketch.data, UImage.read(sketch.data, offset)
+    if found.kind != FIRMWARE_IVT:
+        raise ImageError(
+            f"at {offset:#x} there is a uImage of type {found.kind} without an IVT: an SPL with HAB would find none and"
+            " refuse it",
+            hint=_IVT_IMG,
+        )
+    # mkimage counts a CSF, and the padding and the IVT in.
+    place = offset + HEADER_SIZE + found.size - _CSF_SIZE
+    if place < offset + HEADER_SIZE or (place - offset) % 0x1000 or not looks_like_ivt(data[place : place + IVT_SIZE]):
+        raise ImageError(
+            f"the uImage at {offset:#x} has {found.size:#x} bytes by its header, so that SPL looks for its IVT at"
+            f" {place:#x}, {_CSF_SIZE:#x} before the end, and there is none",
+            hint="The file was cut short, or U-Boot has another CONFIG_CSF_SIZE, which mkimage does not count. "
+            + _AGAIN,
+        )
+    found.check_data(data, place + IVT_SIZE - offset - HEADER_SIZE)
+    ivt = read_plain_ivt(data, place)
+    base = found.load - HEADER_SIZE
+    if ivt.self_address != base + place - offset or ivt.entry != found.load:
+        raise ImageError(
+            f"the uImage at {offset:#x} is loaded to {base:#x}, and its IVT at {place:#x} is for {ivt.self_address:#x}"
+            f" with the entry point {ivt.entry:#x}",
+            hint=_AGAIN,
+        )
+    if wanted.load_address is not None and wanted.load_address != found.load:
+        raise ImageError(
+            f"SPL loads the uImage to {found.load:#x} by its header, not to {wanted.load_address:#x}",
+            hint="Leave out the load address: the image has one.",
+        )
+    if wanted.configuration is not None:
+        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+    csf = place + IVT_SIZE
+    signing = Signing("U-Boot", ivt, (Block(base, offset, csf - offset),), csf, _ROOM)
+    sketch.add(offset, HEADER_SIZE, "uImage header")
+    sketch.add(offset + HEADER_SIZE, place - offset - HEADER_SIZE, "U-Boot")
+    sketch.add(place, IVT_SIZE, "IVT of the U-Boot")
+    sketch.add_room(csf, _ROOM, "room for the CSF of the U-Boot")
+    sketch.must.append((offset, csf - offset))
+    return signing
+
+
+def end_of(found: UImage) -> int:
+    """Where its data end, up to a page: U-Boot looks for the IVT there (uboot-imx, hab.c, get_image_ivt_offset)."""
+    return aligned(HEADER_SIZE + found.size, 0x1000)

@@ -1,0 +1,125 @@
+"""Images for every HAB chip are signed through a real daemon, verified, and changed nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from digsigd import hab
+from digsigd.hab import csf
+from digsigd.image.chips import find
+from digsigd.image.layouts import plan
+from digsigd.image.verify import verify
+from digsigd.trial import TrialPki
+from tests.cli.conftest import Run
+from tests.daemon.rig import MACHINE, Daemon
+from tests.image import golden
+from tests.image import golden_kinds as kinds
+
+CAAM, DCP, ANY, SW = 0x1D, 0x1B, 0x00, 0xFF
+UL, ULL = ("--soc", "imx6ul"), ("--soc", "imx6ull")
+
+# name: (image, options, engine in the CSF, CSFs)
+Images = dict[str, tuple[Callable[[], bytes], tuple[str, ...], int, int]]
+IMAGES: Images = {
+    "u-boot.imx of 6UL": (kinds.imximage, UL, CAAM, 1),
+    "u-boot.imx of 6ULL": (kinds.imximage, ULL, SW, 1),
+    "u-boot.imx of 6Quad tells": (partial(kinds.imximage, 0x17800000, dcd_of="q"), (), CAAM, 1),
+    "u-boot.imx of 6DualLite tells": (partial(kinds.imximage, 0x17800000, dcd_of="dl"), (), CAAM, 1),
+    "u-boot.imx of 6SoloX tells": (partial(kinds.imximage, dcd_of="sx"), (), CAAM, 1),
+    "u-boot.imx of 7Dual tells": (partial(kinds.imximage, dcd_of="7"), (), CAAM, 1),
+    "u-boot.imx of 7ULP tells": (partial(kinds.imximage, 0x67800000, dcd_of="7ulp"), (), CAAM, 1),
+    "u-boot.imx of Digi": (partial(kinds.imximage, csf=0x4000), UL, CAAM, 1),
+    "u-boot.imx for QSPI": (partial(kinds.imximage, boot_from="qspi"), ULL, SW, 1),
+    "u-boot.imx for NOR": (partial(kinds.imximage, boot_from="nor"), UL, CAAM, 1),
+    "QSPI with its table": (lambda: kinds.qspi(kinds.imximage(boot_from="qspi")), ("--soc", "6ul"), CAAM, 1),
+    "u-boot-nand.imx": (kinds.nand_u_boot, ULL, SW, 1),
+    "SPL": (kinds.spl, ("--soc", "imx6q"), CAAM, 1),
+    "SPL of 7": (partial(kinds.spl, 0x912000), ("--soc", "imx7s"), CAAM, 1),
+    "SPL for NAND": (kinds.nand_spl, ("--soc", "imx6ulz"), SW, 1),
+    "u-boot-ivt.img": (kinds.u_boot_ivt_img, ("--soc", "imx6dl"), CAAM, 1),
+    "u-boot-with-spl.imx": (kinds.with_spl, ("--soc", "imx6q"), CAAM, 2),
+    "u-boot-with-spl.imx at 0x31000": (partial(kinds.with_spl, pad_to=0x31000), ("--soc", "imx6ull"), SW, 2),
+    "SPL and FIT": (
+        lambda: kinds.with_spl(second=golden.binman_fit(kinds.fit32(), 0x84000000)), ("--soc", "imx6ull"), SW, 2,
+    ),
+    "barebox of 6Quad": (kinds.barebox, (), CAAM, 1),
+    "barebox of 6ULL": (partial(kinds.barebox, 0x80000000, dcd_of="ul"), ULL, SW, 1),
+    "barebox of 8M": (kinds.barebox_8m, (), CAAM, 1),
+    "barebox of 8M Nano": (partial(kinds.barebox_8m, 0x912000, at=0), ("--soc", "imx8mn"), CAAM, 1),
+    "barebox of 8M with FlexSPI": (partial(kinds.barebox_8m, gap=0, flexspi=True), (), CAAM, 2),
+    "RT1050": (kinds.rt, ("--soc", "imxrt1050"), DCP, 1),
+    "RT1010": (partial(kinds.rt, front="fcb400"), ("--soc", "RT1010"), DCP, 1),
+    "RT1060 with DCD": (partial(kinds.rt, piece="dcd"), ("--soc", "rt1060"), DCP, 1),
+    "RT1064": (partial(kinds.rt, 0x70000000), ("--soc", "rt1064"), DCP, 1),
+    "RT1170 with XMCD": (partial(kinds.rt, 0x30000000, front="fcb400", piece="xmcd"), ("--soc", "rt1170"), ANY, 1),
+    "RT1060 on SD": (
+        partial(kinds.rt, 0x20200000, at=0x400, app_at=0x1000, front="none"), ("--soc", "rt1060"), DCP, 1,
+    ),
+    "RT1020 without what is before the IVT": (partial(kinds.rt, front="", odd=False), ("--soc", "rt1020"), DCP, 1),
+    "zImage": (kinds.zimage, ("--load-address", "0x80800000", *ULL), SW, 1),
+    "zImage with an IVT of Digi": (
+        lambda: kinds.with_ivt(kinds.zimage(), 0x12000000, entry=0x100), ("--soc", "imx6q"), CAAM, 1,
+    ),
+    "uImage": (kinds.kernel_uimage, ("--load-address", "0x12000000", "--soc", "imx6dl"), CAAM, 1),
+    "Image of Digi": (
+        lambda: kinds.with_ivt(golden.kernel(0x210000).ljust(0x210000, b"\0"), 0x40480000, entry=0x100), (), CAAM, 1,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pki() -> TrialPki:
+    return TrialPki.make("rsa2048", srks=2)
+
+
+@pytest.fixture(scope="session")
+def daemon(cst_base: Path, pki: TrialPki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path_factory.mktemp("daemon"), cst_base)
+    daemon.put_keys(MACHINE, pki.tarball())
+    daemon.put_keys("ecdsa", TrialPki.make("p256", srks=1).tarball())
+    yield daemon.start()
+    daemon.stop()
+
+
+def commands(data: bytes, offset: int) -> tuple[csf.Command, ...]:
+    """Those of the CSF there."""
+    return hab.CsfBlob.parse(data[offset : offset + hab.blob_length(data[offset:])]).commands
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_kind_is_signed(
+    digsign: Run, daemon: Daemon, pki: TrialPki, tmp_path: Path, name: str, version: str
+) -> None:
+    """For its chip's engine, and nothing of it is changed but where CSFs, padding or an IVT belong."""
+    make, options, engine, count = IMAGES[name]
+    image = make()
+    (tmp_path / "image").write_bytes(image)
+    server = ("--server", daemon.url, "--machine", MACHINE, "--cst", version)
+    done = digsign("sign", "image", "-o", "signed", *server, *options)
+    assert done.returncode == 0, done.stderr + done.stdout
+    chip = find(options[options.index("--soc") + 1]) if "--soc" in options else None
+    address = int(options[1], 16) if "--load-address" in options else None
+    made = plan(image, load_address=address, chip=chip)
+    signed = (tmp_path / "signed").read_bytes()
+    assert len(signed) == made.size
+    before, after = bytearray(image.ljust(made.size, b"\0")), bytearray(signed)
+    for start, length in (
+        *((one.csf_offset, one.csf_room) for one in made.signings),
+        *((one.offset, len(one.data)) for one in made.patches),
+    ):
+        before[start : start + length] = after[start : start + length] = bytes(length)
+    assert before == after
+    assert len(made.signings) == count
+    for one in made.signings:
+        found = [command for command in commands(signed, one.csf_offset) if isinstance(command, csf.Authenticate)]
+        assert {command.engine for command in found} == {engine}
+    for known in (chip, None):
+        repeated = plan(signed, chip=known)
+        assert [one.blocks for one in repeated.signings] == [one.blocks for one in made.signings]
+        assert not repeated.patches
+        assert verify(signed, repeated, fuse_value=pki.fuse_value, srk_table=pki.srk_table).holds
