@@ -21,6 +21,7 @@ SMALLEST_ROOM = 0x400
 # The largest that boards keep: CONFIG_CSF_SIZE of Digi's U-Boot. What is behind it is no CSF.
 LARGEST_ROOM = 0x4000
 DCD_TAG = 0xD2
+_PLUGIN = 1
 DCD_POINTER = 0x0C
 # HABv4 API Reference Manual, HAB_DCD_BYTES_MAX.
 _LARGEST_DCD = 1768
@@ -84,7 +85,8 @@ def peek(data: Sketch, place: int) -> Header | None:
 def check(sketch: Sketch, header: Header, rebuild: str) -> None:
     """See that a ROM would start this image, with a CSF in it. Raises `ImageError`; `rebuild` is how it is made."""
     ivt, where = header.ivt, f"the IVT at {header.place:#x}"
-    if header.plugin:
+    behind = ivt.self_address + IVT_SIZE <= ivt.boot_data
+    if behind and header.plugin == _PLUGIN:
         raise ImageError(
             f"{where} is that of a plugin (flag {header.plugin:#x} in the boot data at {header.boot_data_offset:#x}):"
             " the ROM calls it to load the rest, by an IVT of its own, and U-Boot's tools keep no CSF for either",
@@ -95,8 +97,7 @@ def check(sketch: Sketch, header: Header, rebuild: str) -> None:
             f"{where} has no pointer to a CSF, and nothing says how much of the image is signed", hint=rebuild
         )
     second, reserved = (
-        struct.unpack("<I", sketch.data[header.place + 8 : header.place + 12])[0],
-        struct.unpack("<I", sketch.data[header.place + 28 : header.place + 32])[0],
+        int.from_bytes(sketch.data[header.place + word : header.place + word + 4], "little") for word in (8, 28)
     )
     if not ivt.self_address + IVT_SIZE <= ivt.entry < ivt.csf or second or reserved or ivt.csf % 4:
         raise ImageError(
@@ -104,8 +105,9 @@ def check(sketch: Sketch, header: Header, rebuild: str) -> None:
             + (f", and {second:#x} and {reserved:#x} in its reserved words" if second or reserved else ""),
             hint="An image that the ROM loads has IVT, code and CSF in this order. " + rebuild,
         )
-    if not ivt.self_address + IVT_SIZE <= ivt.boot_data <= ivt.csf - BOOT_DATA_SIZE:
-        raise ImageError(f"{where} has its boot data at {ivt.boot_data:#x}, not in the image", hint=rebuild)
+    if not behind or ivt.boot_data > ivt.csf - BOOT_DATA_SIZE or header.plugin:
+        flag = f", with the flag {header.plugin:#x}" if header.plugin else ", not in the image"
+        raise ImageError(f"{where} has its boot data at {ivt.boot_data:#x}{flag}", hint=rebuild)
     if header.distance not in IVT_OFFSETS:
         raise ImageError(
             f"{where} stands at {ivt.self_address:#x} in memory, and the boot data at {header.boot_data_offset:#x} have"
