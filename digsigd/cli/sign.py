@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from digsigd.client.names import KeyNames
     from digsigd.client.settings import ClientSettings
     from digsigd.image.plan import Buffer, Plan, Signing
-    from digsigd.image.report import Report
 
 HELP = """Sign an image: flash.bin of imx-mkimage or binman, u-boot.imx, an SPL, u-boot-ivt.img, barebox, an image for
 i.MX RT, a FIT, or a kernel as Image, zImage or uImage. docs/digsign.md has the command for each.
@@ -190,49 +191,50 @@ class _Job:
 
     def sign(self) -> int:
         """Sign copies, verify them, and put them where they belong."""
+        from digsigd.image.errors import ImageError
+
         options = self._options
-        for note in self._plan.notes:
-            self._tell(f"note: {shown(note)}")
-        with replacing(options.output, like=options.image) as copy:
-            report = self._signed(copy, self._plan, options.output)
-            if self._download is not None:
-                path = options.sdp_output or options.output.with_name(options.output.name + ".sdp")
-                with replacing(path, like=options.image) as other:
-                    self._signed(other, self._download, path, sdp=options.sdp)
+        wanted = [(self._plan, options.output, None)]
+        if self._download is not None:
+            path = options.sdp_output or options.output.with_name(options.output.name + ".sdp")
+            wanted.append((self._download, path, options.sdp))
+        with ExitStack() as stack:
+            copies = [stack.enter_context(replacing(path, like=options.image)) for _, path, _ in wanted]
+            plans = [plan for plan, _, _ in wanted]
+            try:
+                ask_server(self._settings, lambda client: self._sign(client, copies, plans), self._console)
+            except ImageError as error:
+                raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+            for copy, (_, path, sdp) in zip(copies, wanted, strict=True):
+                fuses = self._verified(copy, path, sdp=sdp)
         if not options.quiet:
-            fuses = report.fuse_value.hex() if report.fuse_value else ""
             self._console.say(
                 f"{shown(str(options.output))}: signed and verified, for boards with the fuse value {fuses}"
             )
-            if self._download is not None:
+            for _, path, sdp in wanted[1:]:
                 self._console.say(
-                    f"{shown(str(path))}: the same for serial download, and for nothing else: uuu -dcdaddr"
-                    f" {options.sdp:#x} -cleardcd"
+                    f"{shown(str(path))}: the same for serial download, and for nothing else: uuu -dcdaddr {sdp:#x}"
+                    " -cleardcd"
                 )
         return 0
 
-    def _signed(self, copy: Path, plan: Plan, path: Path, *, sdp: int | None = None) -> Report:
-        """Sign a copy, and verify it. Raises `Trouble` where it does not hold."""
+    def _verified(self, copy: Path, path: Path, *, sdp: int | None) -> str:
+        """The fuse value of the boards that it holds for. Raises `Trouble` where it does not hold."""
         from datetime import UTC, datetime
 
-        from digsigd.image.errors import ImageError
         from digsigd.image.verify import verify
 
-        try:
-            ask_server(self._settings, lambda client: self._sign(client, copy, plan), self._console)
-        except ImageError as error:
-            raise Trouble(shown(error.what), hint=shown(error.hint)) from None
         with mapped(copy) as data:
-            made = _planned(data, self._options, path, sdp=sdp)
-            report = verify(data, made, fuse_value=self._options.fuses, srk_table=self._table, now=datetime.now(UTC))
+            plan = _planned(data, self._options, path, sdp=sdp)
+            report = verify(data, plan, fuse_value=self._options.fuses, srk_table=self._table, now=datetime.now(UTC))
         if not report.holds:
             show_report(report, path, self._console)
             raise Trouble(
                 "what came back does not hold, so nothing was written", hint="the report above says what fails"
             )
-        return report
+        return report.fuse_value.hex() if report.fuse_value else ""
 
-    async def _sign(self, client: SigningClient, copy: Path, plan: Plan) -> None:
+    async def _sign(self, client: SigningClient, copies: Sequence[Path], plans: Sequence[Plan]) -> None:
         from digsigd.client.images import Order, sign_in_place
 
         names = await self._names(client)
@@ -247,7 +249,8 @@ class _Job:
         def tell(signing: Signing, length: int, request_id: str) -> None:
             self._tell(f"{signing.name}: {length} bytes of CSF at {signing.csf_offset:#x}, request {shown(request_id)}")
 
-        await sign_in_place(client, copy, plan, order, name=self._name, on_part=tell)
+        for copy, plan in zip(copies, plans, strict=True):
+            await sign_in_place(client, copy, plan, order, name=self._name, on_part=tell)
 
     async def _names(self, client: SigningClient) -> KeyNames:
         """The names of keys on the host: as configured, else as the host tells them."""

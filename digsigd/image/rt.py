@@ -63,7 +63,8 @@ def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
         )
     if header.start not in _FLASH and not any(first <= header.start < last for first, last in (*_MEMORY, _SDRAM)):
         raise ImageError(
-            f"the boot data have the ROM load from {header.start:#x}, where i.MX RT has no memory for images",
+            f"the boot data have the ROM load from {header.start:#x}, where i.MX RT has no memory for images"
+            + (f", and {wanted.chip.title} was asked for" if wanted.chip is not None else ""),
             hint="See which image this is, and what --soc says.",
         )
     check(sketch, header, _REBUILD)

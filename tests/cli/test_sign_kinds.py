@@ -123,3 +123,119 @@ def test_every_kind_is_signed(
         assert [one.blocks for one in repeated.signings] == [one.blocks for one in made.signings]
         assert not repeated.patches
         assert verify(signed, repeated, fuse_value=pki.fuse_value, srk_table=pki.srk_table).holds
+
+
+SERVER = ("--machine", MACHINE)
+
+
+def test_serial_download_gets_a_file_of_its_own(digsign: Run, daemon: Daemon, pki: TrialPki, tmp_path: Path) -> None:
+    """Beside the one for flash; each holds for what it is for alone, and has the DCD's pointer."""
+    image = kinds.imximage()
+    (tmp_path / "u-boot.imx").write_bytes(image)
+    done = digsign(
+        "sign",
+        "u-boot.imx",
+        "-o",
+        "out.imx",
+        "--sdp",
+        "0x910000",
+        "--soc",
+        "imx6ull",
+        *SERVER,
+        DIGSIGN_SERVER=daemon.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "out.imx.sdp: the same for serial download" in done.stdout
+    assert "uuu -dcdaddr 0x910000 -cleardcd" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.imx", "out.imx.sdp", "u-boot.imx"]
+    flash, download = ((tmp_path / name).read_bytes() for name in ("out.imx", "out.imx.sdp"))
+    csf_at = kinds.csf_offset(image)
+    assert flash[:csf_at] == download[:csf_at] == image[:csf_at]
+    signed = [one for one in commands(download, csf_at) if isinstance(one, csf.Authenticate) and one.blocks]
+    assert [one.blocks for one in signed] == [((0x877FF400, csf_at), (0x910000, len(kinds.dcd("ul"))))]
+    for name, options, code in (
+        ("out.imx", (), 0),
+        ("out.imx.sdp", ("--sdp", "0x910000"), 0),
+        ("out.imx.sdp", (), 1),
+        ("out.imx", ("--sdp", "0x910000"), 1),
+        ("out.imx.sdp", ("--sdp", "0x911000"), 1),
+        ("out.imx.sdp", ("--sdp", "0x910000", "--soc", "imx6ul"), 0),
+        ("out.imx.sdp", ("--sdp", "0x910000", "--soc", "imx6q"), 1),
+    ):
+        assert digsign("verify", name, *options).returncode == code, (name, options)
+
+
+def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemon, tmp_path: Path) -> None:
+    """Neither file."""
+    (tmp_path / "u-boot.imx").write_bytes(kinds.imximage())
+    for options, says in (
+        (("--sdp", "0x87800000"), "one memory cannot hold both"),
+        (("--sdp", "0x910000", "--sdp-output", "out.imx"), "a file of its own"),
+        (("--sdp-output", "other"), "goes with --sdp"),
+        (("--sdp", "0x910000", "--sdp-output", "no/where"), "cannot be written"),
+    ):
+        done = digsign(
+            "sign", "u-boot.imx", "-o", "out.imx", "--soc", "imx6ull", *options, *SERVER, DIGSIGN_SERVER=daemon.url
+        )
+        assert (done.returncode > 0, says in done.stderr) == (True, True), done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["u-boot.imx"]
+
+
+MISTAKES: dict[str, tuple[Callable[[], bytes], tuple[str, ...], str]] = {
+    "a chip that the image does not tell": (kinds.imximage, (), "say --soc CHIP, such as imx6ul or imx6ull"),
+    "a chip that the image contradicts": (kinds.imximage, ("--soc", "imx6q"), "i.MX 6Quad was asked for"),
+    "a chip of several names": (kinds.imximage, ("--soc", "6u"), "imx6ul, imx6ull"),
+    "an engine that is not confirmed": (kinds.spl, ("--soc", "imx6sl"), "is not confirmed"),
+    "Vybrid": (kinds.spl, ("--soc", "vf610"), "is not confirmed"),
+    "keys that the chip does not take": (
+        kinds.spl, ("--soc", "imx6q", "--machine", "ecdsa"), "takes no ECDSA keys",
+    ),
+    "fast authentication on old silicon": (kinds.spl, ("--soc", "imx6q", "--fast-auth"), ""),
+    "a kernel of no address": (kinds.zimage, ("--soc", "imx6q"), "Give the load address"),
+    "a plugin": (partial(kinds.imximage, csf=0, plugin=1), ("--soc", "imx6q"), "that of a plugin"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_told(digsign: Run, daemon: Daemon, tmp_path: Path, name: str) -> None:
+    """In words, and nothing is written."""
+    make, options, says = MISTAKES[name]
+    (tmp_path / "image").write_bytes(make())
+    done = digsign("sign", "image", "-o", "out", *SERVER, *options, DIGSIGN_SERVER=daemon.url)
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+def test_a_plan_and_descriptions_name_the_chip(digsign: Run, daemon: Daemon, tmp_path: Path) -> None:
+    """A dry run asks for none; descriptions are for one."""
+    (tmp_path / "image").write_bytes(kinds.imximage())
+    dry = digsign("sign", "image", "--dry-run", "--sdp", "0x910000")
+    assert dry.returncode == 0, dry.stderr
+    assert dry.stdout.count("image with an IVT") == 2
+    assert "note: --soc is needed to sign it" in dry.stdout
+    assert "i.MX 6Quad or i.MX 6Dual" in _dry(digsign, tmp_path, kinds.barebox())
+    done = digsign(
+        "sign", "image", "--csf-only", "csf", "--soc", "6ull", "--sdp", "0x910000", *SERVER, DIGSIGN_SERVER=daemon.url
+    )
+    assert done.returncode == 0, done.stderr
+    assert "while it is signed only, at 0xc" in done.stdout
+    texts = {path.name: path.read_text() for path in (tmp_path / "csf").iterdir()}
+    assert sorted(texts) == ["csf_image.txt", "csf_image_sdp.txt"]
+    assert all("Engine = SW" in text for text in texts.values())
+    assert "0x910000 0x2c" in texts["csf_image_sdp.txt"]
+
+
+def _dry(digsign: Run, folder: Path, image: bytes) -> str:
+    (folder / "other").write_bytes(image)
+    return digsign("sign", "other", "--dry-run").stdout
+
+
+def test_a_kernel_beyond_64_mib_is_signed(digsign: Run, daemon: Daemon, pki: TrialPki, tmp_path: Path) -> None:
+    """In memory: its file is short, and is padded with zeros."""
+    (tmp_path / "Image").write_bytes(golden.kernel(0x4800000, 0x200000))
+    done = digsign("sign", "Image", "-o", "out", "--load-address", "0x40480000", *SERVER, DIGSIGN_SERVER=daemon.url)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").stat().st_size == 0x4800000 + 0x2000
+    assert digsign("verify", "out", "--fuses", pki.fuse_value.hex()).returncode == 0
