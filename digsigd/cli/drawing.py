@@ -25,7 +25,7 @@ _LEGEND = {
     "signed": "signed",
     "csf": "CSF",
     "wrong": "used and not signed",
-    "foreign": "NXP's, not checked here",
+    "foreign": "runs, not checked here",
     "secret": "encrypted",
     "open": "unused, not signed",
 }

@@ -29,6 +29,7 @@ _GAPS = (0, 0x8000)
 _FIRST, _FLEXSPI = (0x400, 0), 0x1000
 # PLUGIN_HDMI_SIZE, and the flag that firmware for HDMI has.
 _HDMI_SIZE, _HDMI = 0x1A000, 2
+_HEADER = "barebox's header, not signed"
 _REBUILD = (
     "Build barebox with CONFIG_HABV4, which makes images that are signed (*.simximg, *.psimximg); digsign-cst as CST"
     " signs them on the way."
@@ -66,6 +67,7 @@ def _headers(sketch: Sketch, gaps: tuple[int, ...], *, is_8m: bool) -> list[Head
                 continue
             if header.plugin == _HDMI and gap < _HDMI_SIZE:
                 sketch.add(gap, _HDMI_SIZE, "HDMI or DisplayPort firmware, signed by NXP")
+                sketch.foreign.append((gap, _HDMI_SIZE))
                 return _headers(sketch, gaps=(gap + _HDMI_SIZE,), is_8m=is_8m)
             second = gap + _FLEXSPI
             other = peek(sketch, second) if is_8m and looks_like_ivt(data[second : second + IVT_SIZE]) else None
@@ -112,6 +114,7 @@ def _plan_8m(sketch: Sketch, headers: list[Header], wanted: Wanted) -> Kind:
     rest = first_used(sketch.data, min(behind, len(sketch.data)), len(sketch.data))
     if rest is not None:
         sketch.add(rest, len(sketch.data) - rest, "barebox proper, checked by the first part itself")
+        sketch.foreign.append((rest, len(sketch.data) - rest))
         sketch.notes.append(
             f"from {rest:#x} on there is barebox proper, which HAB does not check: the signed first part holds its"
             " SHA-256 and compares. That cannot be seen here"
@@ -125,16 +128,21 @@ def _draw(
     known = [(header.place, IVT_SIZE, "IVT") for header in headers]
     known += [(header.boot_data_offset, BOOT_DATA_SIZE, "boot data") for header in headers]
     known += [(*dcd, "DCD")] if dcd is not None else []
-    at, first = 0, min(header.place for header in headers)
+    first = min(header.place for header in headers)
+    at, own = 0, first
+    for region in tuple(sketch.regions):
+        # Firmware for HDMI is between barebox's header and what is signed.
+        sketch.add(0, region.offset, _HEADER)
+        at, own = region.end, region.offset
     for start, length, name in sorted(known):
-        sketch.add(at, start - at, "barebox's header, not signed" if at < first else "image header")
+        sketch.add(at, start - at, _HEADER if at < first else "image header")
         sketch.add(start, length, name)
         at = start + length
     sketch.add(at, end - at, "barebox")
     sketch.must.append((first, end - first))
-    if first:
+    if own:
         sketch.notes.append(
-            f"the first {first:#x} bytes are barebox's header, which the ROM does not use and no signature covers"
+            f"the first {own:#x} bytes are barebox's header, which the ROM does not use and no signature covers"
         )
     for signing in signings:
         sketch.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")

@@ -79,8 +79,8 @@ class Plan:
     `layout` names it for people, `soc` is one of "mm", "mn", "mp", "mq" or None where the image does not tell.
     `signings` are in the order in which they have to be made: one may cover the CSF of another before it. `regions`
     are in the order of the file and do not overlap; `must` is what of the file has to be under a signature for the
-    board to run nothing else, which `verify` insists on: (offset, length) pairs. `foreign` is what runs as well under
-    signatures that nobody can check but the board: NXP's firmware. `replaced` tells of CSFs that are there already.
+    board to run nothing else, which `verify` insists on: (offset, length) pairs. `foreign` is what runs as well, and
+    nobody can check but the board: NXP's firmware, barebox proper. `replaced` tells of CSFs that are there already.
     `encrypted` names what only boards with the right key can read; such an image can be verified in part, and not
     signed. `tail` is None where nothing is to be written behind the image.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from digsigd import hab
@@ -32,6 +34,7 @@ def test_what_is_signed_of_i_mx_8m_is_its_first_part() -> None:
     assert blocks(found) == [(0x7E1400, 0x8400, 0x1BC00)]
     assert found.signings[0].unlock
     assert "barebox proper" in found.regions[-1].name
+    assert found.foreign == ((found.regions[-1].offset, found.regions[-1].length),)
     assert any("HAB does not check" in note for note in found.notes)
     nano = planned(kinds.barebox_8m(0x912000, at=0))
     assert blocks(nano) == [(0x912000, 0x8000, 0x1C000)]
@@ -63,6 +66,19 @@ def test_no_changed_byte_holds(data: bytes) -> None:
     is_good(at(good, 0x70, b"\x13"))
     if data is not SIX:
         is_good(at(good, len(good) - 1, b"\x13"))
+
+
+def test_hdmi_firmware_in_front_is_nxps() -> None:
+    """PLUGIN_HDMI_SIZE: the IVT of the first part is behind it."""
+    own = 0x32C00400
+    head = b"\xd1\0\x20\x41" + struct.pack("<7I", 0x32C10000, 0, 0, own + 0x20, own, own + 0x40, 0)
+    head += struct.pack("<3I", own - 0x400, 0x18000, 2)
+    firmware = (bytes(0x400) + head).ljust(0x1A000, b"\x17")
+    data = EIGHT[:0x8000] + firmware + EIGHT[0x8000:]
+    found = planned(data)
+    assert blocks(found) == [(0x7E1400, 0x8400 + 0x1A000, 0x1BC00)]
+    assert (0x8000, 0x1A000) in found.foreign
+    is_good(signed(data))
 
 
 def test_an_image_that_was_not_built_for_hab_is_refused_with_how_to_build_it() -> None:
