@@ -142,7 +142,9 @@ def _draw(
     sketch.must.append((first, end - first))
     if own:
         sketch.notes.append(
-            f"the first {own:#x} bytes are barebox's header, which the ROM does not use and no signature covers"
+            f"the first {own:#x} bytes are barebox's header"
+            + (" with the configuration of the flash" if len(headers) > 1 else ", which the ROM does not use")
+            + "; no signature covers them"
         )
     for signing in signings:
         sketch.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")

@@ -10,8 +10,14 @@ from digsigd.image.rom import Header, peek
 from digsigd.image.sketch import Sketch, first_used
 from digsigd.image.wanted import Kind, Wanted
 
-# uboot-imx, cmd_qspihdr.c; SPSDK, bootable_image: (place of a tag, tag, what it is the tag of). IVT at 0x1000.
-_CONFIGURED = ((0, b"FCFB", "FlexSPI"), (0x400, b"FCFB", "FlexSPI"), (0x5FC, b"\x01\xee\xff\xc0", "QSPI"))
+# uboot-imx, cmd_qspihdr.c; imx-mkimage, scripts/fspi_packer.sh; SPSDK, bootable_image: (place of a tag, tag, what it is
+# the tag of). The IVT is at 0x1000.
+_CONFIGURED = (
+    (0, b"FCFB", "FlexSPI"),
+    (0x400, b"FCFB", "FlexSPI"),
+    (0x5FC, b"\x01\xee\xff\xc0", "QSPI"),
+    (0x5FC, b"\xc0\xff\xee\x01", "QSPI"),
+)
 _BEHIND_CONFIGURATION = 0x1000
 # U-Boot, arch/arm/mach-imx/Makefile (cmd_u-boot-nand-spl_imx).
 _NAND = b"\0\0\0\0FCB \x01"

@@ -50,7 +50,10 @@ IMAGES: Images = {
     "barebox of 6ULL": (partial(kinds.barebox, 0x80000000, dcd_of="ul"), ULL, SW, 1),
     "barebox of 8M": (kinds.barebox_8m, (), CAAM, 1),
     "barebox of 8M Nano": (partial(kinds.barebox_8m, 0x912000, at=0), ("--soc", "imx8mn"), CAAM, 1),
-    "barebox of 8M with FlexSPI": (partial(kinds.barebox_8m, gap=0, flexspi=True), (), CAAM, 2),
+    "barebox of 8M with FlexSPI": (partial(kinds.barebox_8m, flexspi="mm"), (), CAAM, 2),
+    "barebox of 8M Plus with FlexSPI": (
+        partial(kinds.barebox_8m, 0x920000, at=0, flexspi="mp"), ("--soc", "imx8mp"), CAAM, 2,
+    ),
     "RT1050": (kinds.rt, ("--soc", "imxrt1050"), DCP, 1),
     "RT1010": (partial(kinds.rt, front="fcb400"), ("--soc", "RT1010"), DCP, 1),
     "RT1060 with DCD": (partial(kinds.rt, piece="dcd"), ("--soc", "rt1060"), DCP, 1),

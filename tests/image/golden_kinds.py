@@ -52,7 +52,8 @@ def imximage(
 ) -> bytes:
     """u-boot.imx, u-boot-dtb.imx or SPL as mkimage -T imximage makes it; for QSPI its CSF is 0x8e8 behind the end."""
     distance, init = {"sd": (0x400, 0x1000), "qspi": (0x1000, 0x1718), "nor": (0x1000, 0x1718)}[boot_from]
-    commands = dcd(dcd_of) if dcd_of else b""
+    # One without commands is not pointed at.
+    commands = dcd(dcd_of) if dcd_of else b"\xd2\x00\x04\x40"
     code = filler(name, size).ljust(aligned(size, 0x1000), b"\0")
     start = entry - init
     self_address = start + distance
@@ -62,7 +63,7 @@ def imximage(
         self_address,
         start + length if csf else 0,
         boot_data=self_address + 0x20,
-        dcd=self_address + 0x2C if commands else 0,
+        dcd=self_address + 0x2C if dcd_of else 0,
     )
     head += struct.pack("<3I", start, length + csf, plugin) + commands
     return head.ljust(entry - self_address, b"\0") + code
@@ -141,25 +142,33 @@ def barebox(
 
 
 def barebox_8m(
-    load: int = 0x7E1000, *, gap: int = 0x8000, at: int = 0x400, pbl: int = 0x1A123, flexspi: bool = False
+    load: int = 0x7E1000, *, gap: int = 0x8000, at: int = 0x400, pbl: int = 0x1A123, flexspi: str | None = None
 ) -> bytes:
-    """*.psimximg: only the first part is signed; with HABV4_QSPI there are two IVTs and two CSFs."""
+    """*.psimximg: only the first part is signed; with HABV4_QSPI there are two IVTs and two CSFs.
+
+    `flexspi` is "mm", where its IVT is 0x1000 behind the start of the one image, or "mp", where it begins another.
+    """
     header = 0x2000 if flexspi else 0x1000
     length = aligned(pbl + header, 0x1000)
     csfs = 2 if flexspi else 1
     own = load + at
     head = ivt(load + header, own, load + length, boot_data=own + 0x20)
     head += struct.pack("<3I", load, length + csfs * 0x2000, 0)
-    data = barebox_header(length, is_8m=True).ljust(gap, b"\0") if gap else barebox_header(length, is_8m=True)
-    data = data.ljust(gap + at, b"\0") + head
+    data = barebox_header(length if not flexspi else 2 * length - (flexspi == "mp") * 0x1000 + 0x200, is_8m=True)
+    data = data.ljust(gap, b"\0")
     if flexspi:
-        # The Mini's: FlexSPI's IVT is 0x1000 behind the start of one image.
-        own = load + 0x1000
-        second = ivt(load + 0x2000, own, load + length + 0x2000, boot_data=own + 0x20)
-        second += struct.pack("<3I", load, length + 0x4000, 0)
+        place = gap if flexspi == "mm" else gap + 0x400
+        data = data.ljust(place, b"\0") + FCFB
+    data = data[: gap + at].ljust(gap + at, b"\0") + head + data[gap + at + len(head) :]
+    if flexspi:
+        own = load + 0x1000 if flexspi == "mm" else load
+        size = length if flexspi == "mm" else length - 0x1000
+        entry = load + 0x2000 if flexspi == "mm" else load + 0x1000
+        second = ivt(entry, own, load + size + 0x2000, boot_data=own + 0x20)
+        second += struct.pack("<3I", load, size + 0x4000, 0)
         data = data.ljust(gap + 0x1000, b"\0") + second
     data = data.ljust(gap + header, b"\0") + filler("pbl", pbl)
-    data = data.ljust(gap + length, b"\0") + (b"\xd4\0\x04\x43".ljust(0x2000, b"\x5a")) * csfs
+    data = data.ljust(gap + length, b"\0") + (b"\xd4\0\x04\x40".ljust(0x2000, b"\x5a")) * csfs
     return data + filler("barebox.z", 0x40123)
 
 

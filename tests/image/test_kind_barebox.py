@@ -13,7 +13,7 @@ from tests.image.signed import Maker, signed
 
 SIX = kinds.barebox()
 EIGHT = kinds.barebox_8m()
-BOTH = kinds.barebox_8m(gap=0, flexspi=True)
+BOTH = kinds.barebox_8m(flexspi="mm")
 
 
 @pytest.mark.parametrize("load", [0x10000000, 0x20000000, 0x80000000, 0x4FC00000])
@@ -25,7 +25,7 @@ def test_its_block_begins_at_the_ivt(load: int) -> None:
     assert blocks(found) == [(load + 0x400, 0x400, csf - 0x400)]
     assert (found.signings[0].csf_offset, found.signings[0].csf_room) == (csf, 0x2000)
     assert any("holds one already" in text for text in found.replaced)
-    assert any("no signature covers" in note for note in found.notes)
+    assert any("no signature covers them" in note for note in found.notes)
 
 
 def test_what_is_signed_of_i_mx_8m_is_its_first_part() -> None:
@@ -44,11 +44,16 @@ def test_an_image_for_sd_and_flexspi_has_two_csfs() -> None:
     """CONFIG_HABV4_QSPI: both IVTs sign what is before the first CSF."""
     found = planned(BOTH)
     first, second = found.signings
-    assert blocks(found, 0) == [(0x7E1400, 0x400, 0x1CC00)]
-    assert blocks(found, 1) == [(0x7E2000, 0x1000, 0x1C000)]
-    assert (first.csf_offset, second.csf_offset) == (0x1D000, 0x1F000)
+    assert blocks(found, 0) == [(0x7E1400, 0x8400, 0x1CC00)]
+    assert blocks(found, 1) == [(0x7E2000, 0x9000, 0x1C000)]
+    assert (first.csf_offset, second.csf_offset) == (0x25000, 0x27000)
     assert (first.csf_room, second.csf_room) == (0x2000, 0x2000)
+    plus = planned(kinds.barebox_8m(0x920000, at=0, flexspi="mp"))
+    assert blocks(plus, 0) == [(0x920000, 0x8000, 0x1D000)]
+    assert blocks(plus, 1) == [(0x920000, 0x9000, 0x1C000)]
+    assert [one.csf_offset for one in plus.signings] == [0x25000, 0x27000]
     is_good(signed(BOTH))
+    is_good(signed(kinds.barebox_8m(0x920000, at=0, flexspi="mp")))
     for name in ("barebox", "barebox for FlexSPI"):
         assert why_not(signed(BOTH, makers={name: None}))
 
