@@ -96,15 +96,15 @@ def _places(chip: Chip) -> tuple[FuseWord, ...]:
 def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | None]:
     """The values in a file, and the chip: that which was said, or else that which the file is certainly for."""
     from digsigd.cli.fuse_words import NoFuseValueError
-    from digsigd.cli.inspect_fuses import chip_of, fuse_values
+    from digsigd.cli.inspect_fuses import OtherChipError, chip_of, fuse_values
 
     try:
         with mapped(path) as data:
-            found, told = fuse_values(data), chip_of(data)
+            found, told = fuse_values(data), chip_of(data, said)
     except NoFuseValueError as error:
         raise Trouble(f"{path}: {shown(str(error))}", hint=f"`digsign inspect {path}` shows what it is") from None
-    if said is not None and told is not None and said != told:
-        raise Trouble(f"{path} is an image for the {told.title}, and --soc says {said.title}", code=2)
+    except OtherChipError as error:
+        raise Trouble(f"{path}: {shown(str(error))}", hint="see which chip the boards have", code=2) from None
     return found, said or told
 
 

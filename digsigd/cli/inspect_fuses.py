@@ -132,8 +132,16 @@ def fuse_file(data: bytes) -> bytes | None:
     return None
 
 
-def chip_of(data: mmap.mmap | bytes) -> Chip | None:
-    """The chip that an image is certainly for; None where the file does not tell."""
+class OtherChipError(Exception):
+    """The image is for another chip: why."""
+
+
+def chip_of(data: mmap.mmap | bytes, said: Chip | None = None) -> Chip | None:
+    """The chip that an image is certainly for; None where the file does not tell.
+
+    What is burnt is never unburnt, so only i.MX 8M's load addresses count: by them an image boots on that chip alone.
+    Whatever else it tells, such as the registers in its DCD, must not contradict what was `said`: `OtherChipError`.
+    """
     from digsigd.image.chips import find
     from digsigd.image.errors import ImageError
     from digsigd.image.layouts import plan
@@ -142,4 +150,9 @@ def chip_of(data: mmap.mmap | bytes) -> Chip | None:
         found = plan(data)
     except ImageError:
         return None
+    if said is not None:
+        try:
+            plan(data, chip=said)
+        except ImageError as error:
+            raise OtherChipError(error.what) from None
     return find(found.soc) if found.soc is not None else None

@@ -160,11 +160,29 @@ def test_image_that_tells_its_chip_is_enough(digsign: Digsign, image_of_nano: Pa
     assert burning(digsign("fuses", image_of_nano, "--soc", "mn").out) == burning(alone.out)
 
 
-def test_image_of_another_chip_is_refused(digsign: Digsign, image_of_nano: Path) -> None:
+@pytest.mark.parametrize("chip", ["imx6ul", "imx8mm", "imx7d"])
+def test_image_of_another_chip_is_refused(digsign: Digsign, image_of_nano: Path, chip: str) -> None:
     """What the image tells and what --soc says have to agree."""
-    ended = digsign("fuses", image_of_nano, "--soc", "imx6ul")
+    ended = digsign("fuses", image_of_nano, "--soc", chip)
     assert (ended.code, ended.out) == (2, "")
-    assert "is an image for the i.MX 8M Nano, and --soc says i.MX 6UltraLite" in ended.err
+    assert "i.MX 8M Nano" in ended.err
+    assert find(chip).title in ended.err
+
+
+def test_registers_in_a_dcd_contradict_another_chip(digsign: Digsign, signing: Signing, tmp_path: Path) -> None:
+    """They are those of an i.MX 6Quad's memory; that alone is not enough for words without --soc."""
+    base, size = 0x177FF400, 0x1000
+    dcd = struct.pack(">BHBBHB2I", 0xD2, 16, 0x40, 0xCC, 12, 4, 0x020E050C, 0x30)
+    ivt = b"\xd1\0\x20\x40" + struct.pack("<7I", base + 0xC00, 0, base + 0x2C, base + 0x20, base, base + size, 0)
+    blob = signing.sign(signing.pki("p256"), "3.4.1").blob
+    head = ivt + struct.pack("<3I", base - 0x400, 0x400 + size + 0x2000, 0) + dcd
+    path = tmp_path / "u-boot.imx"
+    path.write_bytes(head.ljust(size, b"\xa5") + blob.ljust(0x2000, b"\0"))
+    assert digsign("fuses", path, "--soc", "imx6q").code == 0
+    assert digsign("fuses", path).code == 2
+    ended = digsign("fuses", path, "--soc", "imx7d")
+    assert (ended.code, ended.out) == (2, "")
+    assert "i.MX 7Dual" in ended.err
 
 
 @pytest.mark.parametrize("chip", CERTAIN, ids=lambda chip: chip.name)
