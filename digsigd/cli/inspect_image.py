@@ -86,10 +86,12 @@ def describe_image(data: mmap.mmap | bytes) -> Part:
     except ImageError as error:
         part.notes.append(f"as a whole it is no image that digsign signs: {error.what}")
     if plan is not None:
-        part.facts = {"layout": plan.layout, "soc": plan.soc, "size": plan.size}
+        part.facts = {"layout": plan.layout, "soc": plan.soc, "boards": plan.boards or None, "size": plan.size}
         rows = [(Hex(one.offset), Hex(one.length), one.name) for one in plan.regions]
         part.tables.append(Table("regions", ("offset", "length", "part"), rows))
         part.notes += plan.notes
+        if plan.ask:
+            part.notes.append(f"which chip it is for has to be said: {plan.ask}")
     part.parts += describe_front(data)
     ivts = find_ivts(data)
     for ivt in ivts:

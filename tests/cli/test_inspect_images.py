@@ -49,6 +49,16 @@ def test_u_boot_of_mkimage_is_shown_with_its_dcd(show: Inspect, tmp_path: Path, 
     assert "there is no CSF: its place" in notes(told)
 
 
+def test_chips_that_an_image_can_be_for_are_told(show: Inspect, tmp_path: Path) -> None:
+    """By the registers in its DCD; where they are several that are signed for differently, that is said."""
+    data = u_boot(tmp_path, "sd")
+    assert "which chip it is for has to be said" in notes(show.values(data))
+    quad = data.replace(bytes.fromhex("020c4068"), bytes.fromhex("020e050c"))
+    values = show.values(quad)
+    assert "i.MX 6Quad" in values["boards"]
+    assert "has to be said" not in notes(values)
+
+
 def test_dcd_without_commands_is_noted(show: Inspect, tmp_path: Path) -> None:
     """It is whole, and what the ROM makes of it is not for inspect to judge; a DCD that is cut short is damaged."""
     data = u_boot(tmp_path, "sd")
