@@ -14,6 +14,7 @@ from digsigd.image.chips import (
     AmbiguousChipError,
     Chip,
     ChipError,
+    Hab,
     NotConfirmedError,
     Unconfirmed,
     find,
@@ -174,6 +175,13 @@ def test_version_of_hab_says_which_keys_the_rom_takes(name: str, ecdsa: bool, no
     """ECDSA comes with HAB 4.5, fast authentication with 4.1.2, and all silicon of a chip has to have it."""
     chip = find(name)
     assert (chip.ecdsa, chip.nocak) == (ecdsa, nocak)
+
+
+@pytest.mark.parametrize(("newest", "ecdsa"), [((4, 4, 9), False), ((4, 5, 0), True)])
+def test_ecdsa_comes_with_hab_4_5(newest: tuple[int, int, int], ecdsa: bool) -> None:
+    """For chips of which nothing else is known."""
+    chip = replace(find("imx8mp"), ecdsa_cell=None, hab_cell=Hab((4, 2, 0), newest, ""))
+    assert chip.ecdsa is ecdsa
 
 
 @pytest.mark.parametrize("name", ["imx8mn", "imxrt1170", "imx7ulp", "imx6ulz"])
