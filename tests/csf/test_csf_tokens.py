@@ -19,7 +19,7 @@ def described(csfk: str, img: str) -> str:
 def resolve(text: str) -> csf.Resolved:
     description = csf.parse(text.encode())
     csf.check(description, csf.Policy())
-    return csf.resolve(description, members=MEMBERS, artifact_name="flash.bin", artifact_size=0x2000, from_token=True)
+    return csf.resolve(description, members=MEMBERS, artifacts={"flash.bin": 0x2000}, from_token=True)
 
 
 def refusal(text: str) -> csf.CsfError:
@@ -80,11 +80,11 @@ def test_without_a_token_uris_are_refused() -> None:
     """The keys of this machine are in its tarball."""
     description = csf.parse(described("pkcs11:token=T;object=CSF1", IMG).encode())
     with pytest.raises(csf.CsfPolicyError, match="takes keys from the tarball"):
-        csf.resolve(description, members=MEMBERS, artifact_name="flash.bin", artifact_size=0x2000)
+        csf.resolve(description, members=MEMBERS, artifacts={"flash.bin": 0x2000})
 
 
 def test_a_description_for_files_has_no_token() -> None:
     """And none of its certificates is a URI."""
-    resolved = csf.resolve(csf.parse(BASE.encode()), members=MEMBERS, artifact_name="flash.bin", artifact_size=0x2000)
+    resolved = csf.resolve(csf.parse(BASE.encode()), members=MEMBERS, artifacts={"flash.bin": 0x2000})
     assert resolved.token is None
     assert resolved.uris == ()
