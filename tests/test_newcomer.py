@@ -203,6 +203,25 @@ def test_the_provider_of_cst_4_is_there_and_openssl_loads_it(cst_base: Path, tmp
     assert "Traceback" not in done.stderr
 
 
+def test_what_others_put_beside_is_kept(cst_base: Path, tmp_path: Path) -> None:
+    """A folder of a version that has no cst is told; in the provider's folder only its own file is replaced."""
+    (tmp_path / "cst-3.4.1").mkdir()
+    (tmp_path / "cst-3.4.1/mine").touch()
+    done = run(ROOT / "etc/get-cst", "--base", tmp_path, "3.4.1")
+    assert done.returncode == 1
+    assert f"{tmp_path}/cst-3.4.1 is there, and has no linux64/bin/cst" in done.stderr
+    assert "Traceback" not in done.stderr
+    provider = tmp_path / "pkcs11-provider/pkcs11.so"
+    provider.parent.mkdir()
+    (provider.parent / "mine").touch()
+    provider.symlink_to("removed-since.so")
+    done = run(ROOT / "etc/get-cst", "--base", tmp_path, "--provider")
+    assert done.returncode == 0, done.stderr
+    assert (provider.parent / "mine").exists()
+    assert provider.exists()
+    assert (tmp_path / "cst-3.4.1/mine").exists()
+
+
 def test_a_package_is_asked_for_by_a_command_or_a_file_that_it_has(tmp_path: Path) -> None:
     """Only what is missing is told, where there is no apt to install it."""
     tools = tools_without_apt(tmp_path / "bin")
