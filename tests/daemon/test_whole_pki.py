@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import httpx
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from digsigd.hab.der import INTEGER, SEQUENCE, elements
 from digsigd.trial import TrialPki
 from tests.daemon.rig import IMAGE, MACHINE, Daemon
 from tests.proof import proven
@@ -23,6 +28,30 @@ def with_files(pki: TrialPki, files: dict[str, bytes]) -> bytes:
     return TrialPki(files, pki.kind, pki.fast_auth, pki.srk_table).tarball()
 
 
+def with_serial(pki: TrialPki, name: str, serial: bytes) -> bytes:
+    """A certificate below SRK 1 with another serial number, signed anew."""
+    (whole,) = elements(der_of(pki.files[name]))
+    body, algorithm, _ = elements(whole.content)
+    parts = [one.whole for one in elements(body.content)]
+    parts[1] = bytes([INTEGER, len(serial)]) + serial
+    tbs = wrapped(SEQUENCE, b"".join(parts))
+    key = load_pem_private_key(
+        next(data for name, data in pki.files.items() if name.startswith("keys/SRK1_")), pki.pass_phrase.encode()
+    )
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    der = wrapped(SEQUENCE, tbs + algorithm.whole + wrapped(0x03, b"\0" + signature))
+    return ssl.DER_cert_to_PEM_cert(der).encode()
+
+
+def wrapped(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    length = (
+        bytes([size]) if size < 0x80 else bytes([0x81, size]) if size < 0x100 else b"\x82" + size.to_bytes(2, "big")
+    )
+    return bytes([tag]) + length + content
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path_factory.mktemp("whole"), cst_base)
@@ -34,6 +63,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     daemon.put_keys("der-alone", with_files(pki, {**rest, **ders}))
     elsewhere = {name.replace("keys/", "private/"): data for name, data in pki.files.items()}
     daemon.put_keys("keys-elsewhere", with_files(pki, elsewhere))
+    odd = {pki.certificate("CSF"): b"\0", pki.certificate("IMG"): b"\xfb"}
+    changed = {name: with_serial(pki, name, serial) for name, serial in odd.items()}
+    daemon.put_keys("odd-serials", with_files(pki, {**pki.files, **changed}))
     daemon.put_keys(MACHINE, pki.tarball())
     yield daemon.start()
     daemon.stop()
@@ -50,3 +82,14 @@ def test_the_key_is_found(
     answer = daemon.post(pki, csf=text, machine=machine, cstversion=version)
     assert answer.status_code == 200, answer.text
     proven(pki, IMAGE, answer.content)
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+def test_serial_numbers_of_any_sign_are_taken(daemon: Daemon, pki: TrialPki, version: str) -> None:
+    """Certificates numbered 0 and -5 are those of keys as others are, and nobody is warned of them."""
+    answer = daemon.post(pki, machine="odd-serials", cstversion=version)
+    assert answer.status_code == 200, answer.text
+    proven(pki, IMAGE, answer.content)
+    told = httpx.get(f"{daemon.url}/machines/odd-serials").json()
+    assert {one["srk"] for one in told["certificates"]} == {1, 2}
+    assert "arning" not in daemon.log()
