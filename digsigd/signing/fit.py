@@ -158,7 +158,7 @@ def _check_below(command: Command, install: InstallSrk, certificate: Certificate
         )
     raise BadTarball(
         f"the certificate {name} is below no SRK of the table {quoted(install.file)}",
-        hint="the key tarball holds keys that do not fit each other",
+        hint="the machine's keys do not fit each other; its operator has to mend that",
     )
 
 
@@ -176,7 +176,7 @@ def _check_own(command: InstallNocak, install: InstallSrk, certificate: Certific
         if other is None:
             raise BadTarball(
                 f"the certificate {name} is of no SRK of the table {quoted(install.file)}",
-                hint="the key tarball holds keys that do not fit each other",
+                hint="the machine's keys do not fit each other; its operator has to mend that",
             )
         raise _refused(
             command, f"{name} is the certificate of no SRK of {quoted(install.file)}, but of {quoted(other)}"

@@ -263,7 +263,10 @@ class Job:
 
     def _certificates_of(self, blob: bytes) -> dict[str, Certificate]:
         """The certificates in a blob by the names in the description, as far as they can be told."""
-        parsed = hab.CsfBlob.parse(blob)
+        try:
+            parsed = hab.CsfBlob.parse(blob)
+        except hab.HabError:
+            return {}
         found = [
             parsed.object_at(one)[4:]
             for one in parsed.commands

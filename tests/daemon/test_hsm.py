@@ -85,6 +85,18 @@ def test_a_token_signs(make: MakeDaemon, hsm: SoftHsm, pki: TrialPki, version: s
     nowhere(PIN, daemon)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_source_index_that_does_not_fit_is_told(make: MakeDaemon, hsm: SoftHsm, pki: TrialPki, version: str) -> None:
+    """As with keys in files, though which certificates they are is seen only in what cst made of them."""
+    daemon = make()
+    text = hsm.csf(pki, "release", IMAGE.blocks("spl.bin"))
+    answer = post(daemon, pki, text.replace("Source index = 0", "Source index = 1"), version)
+    assert answer.status_code == 422, answer.text
+    for words in ("Source index = 1 is SRK 2", "below SRK 1", "Source index = 0 fits"):
+        assert words in answer.text
+    nowhere(PIN, daemon, answer)
+
+
 REFUSED = {
     "a PIN": (";type=cert", ";type=cert;pin-value=1234", "must not be sent"),
     "a source of PINs": (";type=cert", ";pin-source=file:/etc/passwd", "pin-source"),
