@@ -158,7 +158,8 @@ class Job:
 
     def _content(self, needed: FileNeeded) -> bytes:
         data = self._members[needed.member]
-        if needed.kind != "certificate" or needed.name[-3:] == needed.member[-3:]:
+        # cst goes by the ending, whatever is in the file.
+        if needed.kind != "certificate" or data.startswith(b"\x30") == needed.name.endswith(".der"):
             return data
         der = self._certificate(needed.member).der
         return der if needed.name.endswith(".der") else ssl.DER_cert_to_PEM_cert(der).encode()

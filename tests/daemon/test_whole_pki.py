@@ -61,6 +61,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     copies = {f"copy/{name.rpartition('/')[2]}": data for name, data in {**crts, **ders}.items()}
     daemon.put_keys("both", with_files(pki, {**pki.files, **ders, **copies, "copy/table.bin": pki.srk_table}))
     daemon.put_keys("der-alone", with_files(pki, {**rest, **ders}))
+    misnamed = {name.replace(".der", ".pem"): data for name, data in ders.items()}
+    daemon.put_keys("der-in-pem", with_files(pki, {**rest, **misnamed}))
     elsewhere = {name.replace("keys/", "private/"): data for name, data in pki.files.items()}
     daemon.put_keys("keys-elsewhere", with_files(pki, elsewhere))
     odd = {pki.certificate("CSF"): b"\0", pki.certificate("IMG"): b"\xfb"}
@@ -72,7 +74,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
 
 
 @pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
-@pytest.mark.parametrize("machine", ["both", "der-alone", "keys-elsewhere", MACHINE])
+@pytest.mark.parametrize("machine", ["both", "der-alone", "der-in-pem", "keys-elsewhere", MACHINE])
 @pytest.mark.parametrize("ending", ["pem", "der"])
 def test_the_key_is_found(
     daemon: Daemon, pki: TrialPki, version: str, machine: str, ending: Literal["pem", "der"]
