@@ -106,7 +106,7 @@ def _records(data: bytes) -> Iterator[tuple[str, str]]:
         digits = data[position:space] if space > 0 else b""
         end = position + int(digits) if digits.isdigit() else 0
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not space < end <= len(data) or data[end - 1] != ord("\n") or not equals:
+        if not position < space < end <= len(data) or data[end - 1] != ord("\n") or not equals:
             raise BadTarball("the key tarball has a damaged extended header")
         yield key.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
         position = end
