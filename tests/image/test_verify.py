@@ -147,6 +147,18 @@ def test_a_csf_that_leaves_some_of_its_part_out_does_not_hold(signing: Signing) 
     assert f"{SIZE:#x}+0x100" in " ".join(check.detail for check in only(report).checks)
 
 
+def test_a_csf_that_leaves_the_ivt_out_does_not_hold(signing: Signing) -> None:
+    """All that the plan asks for is signed, and HAB asks for the IVT too."""
+    code = hab.Block(WHOLE.address + 0x20, 0x20, WHOLE.length - 0x20)
+    blob = signing.sign(signing.pki("p256"), "3.4.1", blocks=(code,)).blob
+    part = replace(PLAN.signings[0], blocks=(code,))
+    report = verify(IMAGE.with_csf(blob), replace(PLAN, signings=(part,), must=((code.offset, code.length),)))
+    assert failing(report) == ["all that the board runs is signed", "what the IVT points at is signed"]
+    assert only(report).proven is not None
+    assert not only(report).holds
+    assert not report.holds
+
+
 def test_two_csfs_of_two_tables_fail(signing: Signing) -> None:
     """A board has fuses for one."""
     other = IMAGE.with_csf(signing.plain("p256", "3.4.1", False).blob)
