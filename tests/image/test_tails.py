@@ -28,8 +28,9 @@ def test_a_right_tag_stays_as_it_is(name: str, end: bytes) -> None:
     assert found.signings == plan(data).signings
     assert (found.tail, found.notes) == (None, plan(data).notes)
     assert (found.regions[-1].name, found.regions[-1].offset, found.size) == ("tag for UUU", len(data), len(whole))
-    assert signed(whole) == signed(whole)[: len(data)] + tag(len(data), end)
-    assert holds(signed(whole))
+    made = signed(whole)
+    assert made[len(data) :] == tag(len(data), end)
+    assert holds(made)
 
 
 @pytest.mark.parametrize("end", [b"END\n", b"END"], ids=["meta-freescale", "SPSDK"])
@@ -70,7 +71,9 @@ def test_a_second_tag_of_a_second_run_is_left_out() -> None:
     assert found.tail is not None
     assert found.tail.data == tag(len(OLD))
     assert "more than one tag" in " ".join(found.notes)
-    assert signed(twice) == signed(OLD) + tag(len(OLD))
+    made = signed(twice)
+    assert made[len(OLD) :] == tag(len(OLD))
+    assert holds(made)
 
 
 @pytest.mark.parametrize("fill", [b"\0", b"\xff"])
