@@ -25,6 +25,7 @@ _MOST_NODES = 4096
 _MOST_PROPERTIES = 32768
 _MOST_RESERVATIONS = 256
 _LONGEST_NAME = 255
+_LONGEST_WORDS = 256
 
 # 5.4.1, "Lexical structure".
 _BEGIN_NODE, _END_NODE, _PROPERTY, _NOP, _END = 1, 2, 3, 4, 9
@@ -72,6 +73,15 @@ class Node:
         if not data.endswith(b"\0"):
             raise ImageError(f"the property {name!r} of {self.name!r} at {value.offset:#x} is no string")
         return tuple(_ascii(part, f"the property {name!r} of {self.name!r}") for part in data[:-1].split(b"\0"))
+
+    def words(self, name: str) -> str | None:
+        """What this property says to people, whatever bytes are in it; None where there is no such property."""
+        value = self.properties.get(name)
+        if value is None:
+            return None
+        data = value.data[value.offset : value.offset + min(value.length, _LONGEST_WORDS)]
+        text = data.rstrip(b"\0").decode("utf-8", "replace")
+        return "".join(one if one.isprintable() else "?" for one in text)
 
     def number(self, name: str, *, cells: tuple[int, ...] = (1,)) -> int | None:
         """The number in this property, of as many cells; None where there is no such property."""

@@ -118,7 +118,7 @@ def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
         )
     return FitImage(
         node.name,
-        node.text("description") or "",
+        node.words("description") or "",
         node.text("type") or "",
         node.text("os"),
         node.text("compression") or "none",
@@ -151,7 +151,7 @@ def _place(node: Node, tree: Tree, where: str) -> tuple[str, int, int]:
 def _configuration(node: Node, images: Node, where: str) -> Configuration:
     found = Configuration(
         node.name,
-        node.text("description"),
+        node.words("description"),
         node.text("firmware"),
         node.text("kernel"),
         node.texts("loadables") or (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,17 @@ def test_images_outside_of_the_file_are_refused() -> None:
     for name in ("data-position", "data-size"):
         with pytest.raises(ImageError, match="is not in the file"):
             Fit.read(replaced(data, name, 0xFFFFFFF0))
+
+
+@pytest.mark.parametrize("text", ["Ger\u00e4t", "one\0two", "\x1b[2J", "x" * 300])
+def test_descriptions_are_for_people(text: str) -> None:
+    """Whatever is in them; nothing of it draws on a terminal."""
+    parts = (replace(PARTS[0], description="DESCRIBED" + "x" * 400), *PARTS[1:])
+    data = golden.mkimage(parts, CONFIGS, 0x8000)
+    place = data.index(b"DESCRIBED")
+    found = Fit.read(data[:place] + text.encode().ljust(409, b"\0") + data[place + 409 :]).images[0].description
+    assert found.isprintable()
+    assert found[:3] == text[:3].replace("\x1b", "?")
 
 
 def test_a_tree_that_is_no_fit_is_refused() -> None:

@@ -9,7 +9,8 @@ from digsigd.image.report import Report
 from tests.image import golden
 from tests.image.signed import holds, judged, signed
 
-FIRMWARE = golden.signed_hdmi()
+# The IVT once more, 0x18c00 behind the first, as in NXP's files.
+FIRMWARE = golden.signed_hdmi().ljust(0x19000, b"\0") + golden.signed_hdmi()[0x400:0x440]
 SPL = golden.spl("mq")
 
 
