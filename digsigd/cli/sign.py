@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "the chip, asked for where the image does not tell: imx6ul, imx6ull, imx7d, imxrt1060, ..."
     )
     parser.add_argument(
-        "--load-address", type=address, metavar="ADDRESS", help="where a kernel is loaded, e.g. 0x40480000"
+        "--load-address",
+        type=address,
+        metavar="ADDRESS",
+        help="where a kernel, or a FIT without an IVT, is loaded, e.g. 0x40480000",
     )
     parser.add_argument(
         "--sdp",

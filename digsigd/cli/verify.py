@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--srk-table", type=Path, metavar="FILE", help="the SRK table that the fuses were made from")
     parser.add_argument(
-        "--load-address", type=address, metavar="ADDRESS", help="where a kernel Image is loaded, if it has no IVT"
+        "--load-address", type=address, metavar="ADDRESS", help="where a kernel or FIT is loaded, if it has no IVT"
     )
     add_soc_argument(parser, "the boards' chip: what depends on it is looked at as well")
     parser.add_argument(
