@@ -85,7 +85,7 @@ def _plan_one(sketch: Sketch, header: Header, wanted: Wanted) -> Kind:
     place, csf = header.place, header.csf_offset
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, place, csf - place)]
     if wanted.sdp is not None:
-        sent = download(sketch, header, dcd, wanted.sdp)
+        sent = download(sketch, header, dcd, wanted.sdp, target.chip)
         ivt, blocks = sent.ivt, [*blocks, sent.block]
     if note := bounds_note(target.chip, header):
         sketch.notes.append(note)

@@ -39,7 +39,7 @@ def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
     _hint_of_tree(sketch, target.chip, told)
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, header.place, header.csf_offset - header.place)]
     if wanted.sdp is not None:
-        sent = download(sketch, header, dcd, wanted.sdp)
+        sent = download(sketch, header, dcd, wanted.sdp, target.chip)
         ivt, blocks = sent.ivt, [*blocks, sent.block]
     place = first_used(sketch.data, min(len(sketch.data), header.csf_offset + header.room), len(sketch.data))
     # An SPL's room may be cut by what was put behind it.

@@ -94,7 +94,8 @@ def check(sketch: Sketch, header: Header, rebuild: str) -> None:
         )
     if not ivt.csf:
         raise ImageError(
-            f"{where} has no pointer to a CSF, and nothing says how much of the image is signed", hint=rebuild
+            f"{where} has no pointer to a CSF, and nothing says how much of the image is signed",
+            hint=rebuild + _by_digi(sketch, header),
         )
     second, reserved = (
         int.from_bytes(sketch.data[header.place + word : header.place + word + 4], "little") for word in (8, 28)
@@ -117,6 +118,17 @@ def check(sketch: Sketch, header: Header, rebuild: str) -> None:
         )
     _check_room(header, rebuild)
     _check_end(sketch, header, rebuild)
+
+
+def _by_digi(sketch: Sketch, header: Header) -> str:
+    """What Digi's signing script writes into an image that ends where its boot data do, and was made without a CSF."""
+    size = len(sketch.data) - header.place
+    if header.end != header.ivt.self_address + size or size % 4:
+        return ""
+    return (
+        f" Or have the CSF behind it, as Digi's signing script does: {header.end:#x} at {header.place + 0x18:#x} in the"
+        f" file, and {header.length + 0x2000:#x} instead of {header.length:#x} at {header.boot_data_offset + 4:#x}."
+    )
 
 
 def _check_room(header: Header, rebuild: str) -> None:

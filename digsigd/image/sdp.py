@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass, replace
 
 from digsigd.hab import Block, Ivt
+from digsigd.image.chips import Chip
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import Buffer, Patch
 from digsigd.image.rom import DCD_POINTER, Header
@@ -48,7 +49,9 @@ class Download:
     block: Block
 
 
-def download(sketch: Sketch, header: Header, dcd: tuple[int, int] | None, address: int) -> Download:
+def download(
+    sketch: Sketch, header: Header, dcd: tuple[int, int] | None, address: int, chip: Chip | None = None
+) -> Download:
     """Plan the file for serial download. Raises `ImageError`."""
     if dcd is None:
         raise ImageError(
@@ -72,4 +75,7 @@ def download(sketch: Sketch, header: Header, dcd: tuple[int, int] | None, addres
         f"for serial download only: uuu has to get the same address for the DCD, -dcdaddr {address:#x}, and to clear"
         " the pointer (-cleardcd); from flash, a closed board refuses this file"
     )
+    if chip is not None and chip.dcd and address not in chip.dcd:
+        usual = " or ".join(f"{one:#x}" for one in chip.dcd)
+        sketch.notes.append(f"the usual address for the DCD of {chip.title} is {usual}, and {address:#x} was asked for")
     return Download(replace(header.ivt, dcd=0), Block(address, place, length))

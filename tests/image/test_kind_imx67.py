@@ -97,6 +97,17 @@ def test_headers_that_do_not_fit_are_refused(change: tuple[int, int | bytes], sa
     assert says in refused(at(U_BOOT, *change))
 
 
+def test_an_image_without_a_csf_is_told_what_vendors_write_into_it() -> None:
+    """Digi's script takes the end of the file for the place of the CSF, and counts it in the boot data."""
+    data = kinds.imximage(csf=0)
+    text = refused(data)
+    assert f"{BASE + len(data):#x} at 0x18 in the file" in text
+    assert f"{0x400 + len(data) + 0x2000:#x} instead of {0x400 + len(data):#x} at 0x24" in text
+    made = at(at(data, 0x18, BASE + len(data)), 0x24, 0x400 + len(data) + 0x2000)
+    is_good(signed(made))
+    assert "Digi" not in refused(data + bytes(0x400))
+
+
 def test_a_plugin_is_refused_with_the_reason() -> None:
     """It has no pointer to a CSF either, and that is not what is wrong with it."""
     data = at(kinds.imximage(csf=0), 0x28, 1)

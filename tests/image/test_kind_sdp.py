@@ -75,6 +75,12 @@ def test_the_place_before_the_ivt_is_free() -> None:
     assert "is no 32-bit address" in refused(SPL, sdp=0xFFFFFFFC)
 
 
+def test_another_address_than_the_usual_one_is_told() -> None:
+    """The one in use has to be asked for: uuu's."""
+    assert any("usual address" in note for note in planned(SPL, "imx6ul", sdp=0x907000).notes)
+    assert not any("usual address" in note for note in planned(U_BOOT, "imx6ul", sdp=PLACE).notes)
+
+
 def test_images_without_a_dcd_need_no_file_of_their_own() -> None:
     """Nor do those that are several."""
     assert "has no DCD" in refused(kinds.spl(), sdp=PLACE)
