@@ -12,7 +12,7 @@ from digsigd.cli.console import Console, Trouble, shown
 
 if TYPE_CHECKING:
     from digsigd.image.chips import Chip
-    from digsigd.image.plan import Buffer, Plan
+    from digsigd.image.plan import Buffer, Plan, Signing
     from digsigd.image.verify import Check, Report
 
 SOCS = {"mm": "i.MX 8M Mini", "mn": "i.MX 8M Nano", "mp": "i.MX 8M Plus", "mq": "i.MX 8M Quad"}
@@ -109,7 +109,7 @@ def show_plan(plan: Plan, path: Path, console: Console) -> None:
         console.say()
         console.say(
             f"{number}. {signing.name}: IVT at {signing.ivt.offset:#x}, CSF at {signing.csf_offset:#x}, room for"
-            f" {signing.csf_room:#x} bytes" + (", unlocks CAAM MID" if signing.unlock else "")
+            f" {signing.csf_room:#x} bytes{_unlocked(plan, signing)}"
         )
         console.table(
             ("address", "offset", "length", "covers"),
@@ -127,6 +127,20 @@ def show_plan(plan: Plan, path: Path, console: Console) -> None:
         console.say(f"   note: --soc is needed to sign it: {shown(plan.ask)}")
     for note in (*plan.notes, *plan.replaced):
         console.say(f"   note: {shown(note)}")
+
+
+def _unlocked(plan: Plan, signing: Signing) -> str:
+    """What the CSF of a part leaves unlocked, if that is known."""
+    from digsigd.client.describe import unlocks
+    from digsigd.image.errors import ImageError
+
+    if plan.chip is None and plan.ask:
+        return ""
+    try:
+        found = unlocks(signing, plan.chip)
+    except ImageError:
+        return ""
+    return "".join(f", unlocks {engine} {', '.join(features)}" for engine, features in found)
 
 
 def _chip_of(plan: Plan) -> str:
@@ -225,6 +239,7 @@ def as_values(report: Report) -> dict[str, Any]:
         "fails": report.fails,
         "layout": plan.layout,
         "soc": plan.soc,
+        "boards": plan.boards or None,
         "size": plan.size,
         "fuse_value": report.fuse_value.hex() if report.fuse_value else None,
         "checks": [_check(check) for check in report.checks],

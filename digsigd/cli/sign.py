@@ -92,7 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise Trouble("-o OUT is missing", hint="it says where the signed image goes; it may be IMAGE itself", code=2)
     if options.sdp_output is not None and (download is None or options.sdp_output == options.output):
         raise Trouble("--sdp-output is a file of its own, and goes with --sdp", code=2)
-    _check_chip(plan, options)
+    _check_chip(plan, options, console)
     try:
         settings = from_options(options, os.environ)
     except ClientSettingsError as error:
@@ -115,7 +115,7 @@ def _planned(data: Buffer, options: argparse.Namespace, path: Path, *, sdp: int 
     )
 
 
-def _check_chip(plan: Plan, options: argparse.Namespace) -> None:
+def _check_chip(plan: Plan, options: argparse.Namespace, console: Console) -> None:
     """See that it is known for which chip descriptions are, and what they say for it. Raises `Trouble`."""
     from digsigd.image.errors import ImageError
 
@@ -128,6 +128,8 @@ def _check_chip(plan: Plan, options: argparse.Namespace) -> None:
     try:
         if plan.chip is not None:
             plan.chip.engine  # noqa: B018 - raises where it is not known for certain
+            if options.fast_auth and options.soc is None and not plan.chip.nocak:
+                console.tell(f"note: older silicon of {plan.boards} (HAB before 4.1.2) takes no fast authentication")
     except ImageError as error:
         raise Trouble(shown(error.what), hint=shown(error.hint)) from None
 

@@ -137,6 +137,9 @@ def _draw(sketch: Sketch, header: Header, dcd: tuple[int, int] | None, front: st
         sketch.add(_CONFIGURATION_AT, _CONFIGURATION_SIZE - _CONFIGURATION_AT, "QSPI configuration, not signed")
     elif front == "FlexSPI":
         sketch.add(0, _CONFIGURATION_SIZE, "FlexSPI configuration, not signed")
+    elif front and front != "NAND":
+        sketch.add(0, place, f"{front} of the IVT, not signed")
+        sketch.notes.append(f"what is before the IVT at {place:#x} is not signed, and the ROM does not look at it")
     elif front == "NAND":
         sketch.add(0, 0x10, "NAND marker, not signed")
     known = [(place, IVT_SIZE, "IVT"), (header.boot_data_offset, BOOT_DATA_SIZE, "boot data")]

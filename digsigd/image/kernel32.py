@@ -39,7 +39,7 @@ def plan(sketch: Sketch, wanted: Wanted) -> Kind | None:
             "this is U-Boot as a uImage without an IVT, which an SPL with HAB refuses",
             hint="Use u-boot-ivt.img, which U-Boot builds with CONFIG_IMX_HAB for boards with an SPL.",
         )
-    found.check_data(data, found.size)
+    found.check_data(sketch, found.size)
     return _plan(sketch, "uImage", uimage.HEADER_SIZE + found.size, wanted, of_arm64=found.arch == uimage.ARM64)
 
 

@@ -21,6 +21,7 @@ _CONFIGURED = (
 _BEHIND_CONFIGURATION = 0x1000
 # U-Boot, arch/arm/mach-imx/Makefile (cmd_u-boot-nand-spl_imx).
 _NAND = b"\0\0\0\0FCB \x01"
+_SD, _DISK, _OTHER = 0x400, b"\x55\xaa", "other data in front"
 # imx-mkimage has the IVT of i.MX 8M 0x20 to 0x40 before the code, imximage.c at least a DCD before it.
 _LEAST_TO_ENTRY = 0x100
 _VERSION_8M = 0x41
@@ -71,10 +72,14 @@ def _locate(sketch: Sketch) -> tuple[Header, str] | None:
             )
         return found
     for place in (0x400, 0x1000):
-        if first_used(data, 0, min(place, len(data))) is not None:
-            return None
-        if looks_like_ivt(data[place : place + IVT_SIZE]):
+        if not looks_like_ivt(data[place : place + IVT_SIZE]):
+            continue
+        if first_used(data, 0, place) is None:
             return _with(sketch, place, "")
+        header = peek(sketch, place)
+        # The ROM does not look at what is before, but for a disk it is none of ours.
+        if header is not None and header.distance == place == _SD and data[0x1FE:0x200] != _DISK:
+            return header, _OTHER
     return None
 
 

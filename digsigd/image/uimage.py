@@ -57,9 +57,9 @@ class UImage:
             )
         return cls(offset, size, load, entry, data_crc, arch, kind)
 
-    def check_data(self, data: Buffer, length: int) -> None:
-        """Compare the CRC over so many bytes. Raises `ImageError`."""
-        start = self.offset + HEADER_SIZE
+    def check_data(self, sketch: Sketch, length: int) -> None:
+        """See that there are so many bytes, and tell of a CRC that is not theirs. Raises `ImageError`."""
+        data, start = sketch.data, self.offset + HEADER_SIZE
         if start + length > len(data):
             raise ImageError(
                 f"the uImage at {self.offset:#x} has {length:#x} bytes of data by its header, and the file ends at"
@@ -70,10 +70,9 @@ class UImage:
         for place in range(start, start + length, _CHUNK):
             crc = zlib.crc32(data[place : min(place + _CHUNK, start + length)], crc)
         if crc != self.data_crc:
-            raise ImageError(
+            sketch.notes.append(
                 f"the data of the uImage at {self.offset:#x} have the CRC {crc:#x}, and its header says"
-                f" {self.data_crc:#x}",
-                hint=_AGAIN,
+                f" {self.data_crc:#x}: bootm refuses it, and SPL where it compares them; HAB does not"
             )
 
 
@@ -98,7 +97,7 @@ def plan_second(sketch: Sketch, offset: int, wanted: Wanted) -> Signing:
             hint="The file was cut short, or U-Boot has another CONFIG_CSF_SIZE, which mkimage does not count. "
             + _AGAIN,
         )
-    found.check_data(data, place + IVT_SIZE - offset - HEADER_SIZE)
+    found.check_data(sketch, place + IVT_SIZE - offset - HEADER_SIZE)
     ivt = read_plain_ivt(data, place)
     base = found.load - HEADER_SIZE
     if ivt.self_address != base + place - offset or ivt.entry != found.load:

@@ -218,7 +218,9 @@ def test_a_plan_and_descriptions_name_the_chip(digsign: Run, daemon: Daemon, tmp
     assert dry.returncode == 0, dry.stderr
     assert dry.stdout.count("image with an IVT") == 2
     assert "note: --soc is needed to sign it" in dry.stdout
-    assert "i.MX 6Quad or i.MX 6Dual" in _dry(digsign, tmp_path, kinds.barebox())
+    told = _dry(digsign, tmp_path, kinds.barebox())
+    assert "i.MX 6Quad or i.MX 6Dual" in told
+    assert "unlocks CAAM MID, RNG" in told
     done = digsign(
         "sign", "image", "--csf-only", "csf", "--soc", "6ull", "--sdp", "0x910000", *SERVER, DIGSIGN_SERVER=daemon.url
     )

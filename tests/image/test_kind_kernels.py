@@ -59,7 +59,6 @@ def test_a_kernel_of_64_bits_by_digi_holds() -> None:
         (at(Z, 0x2C, 0x20), "The file was cut short"),
         (Z[:-1], "The file was cut short"),
         (U[:-1], "the file ends at"),
-        (at(U, 0x100, b"\x13"), "have the CRC"),
         (at(U, 0x0C, b"\1"), "has the CRC"),
         (Z + b"\xd0\x0d\xfe\xed" + b"\x13" * 0x2000, "without anything added"),
         (kinds.with_ivt(Z, LOAD, entry=0x5B000), "with the entry point 0x1205b000"),
@@ -72,6 +71,12 @@ def test_a_kernel_of_64_bits_by_digi_holds() -> None:
 def test_a_kernel_that_was_changed_is_refused(data: bytes, says: str) -> None:
     """U-Boot looks for the IVT by the header, and for nothing else."""
     assert says in refused(data, load_address=LOAD)
+
+
+def test_a_crc_that_does_not_fit_is_told() -> None:
+    """Bootm compares it."""
+    assert any("have the CRC" in note for note in planned(at(U, 0x100, b"\x13"), load_address=LOAD).notes)
+    assert not any("have the CRC" in note for note in planned(U, load_address=LOAD).notes)
 
 
 def test_addresses_and_chips_are_asked_for() -> None:
