@@ -61,12 +61,11 @@ def test_damaged_headers_are_planned_or_refused(
     for place, word, value in edits:
         if place + 4 * word + 4 <= len(data):
             struct.pack_into("<I", data, place + 4 * word, value)
+    said = None
     try:
         found = plan(bytes(data[:end]), chip=chip, sdp=sdp, load_address=load)
     except ImageError as error:
         said = error
-    else:
-        said = None
     if said is not None:
         assert said.hint
         assert f"{said.what} {said.hint}".isprintable()
