@@ -49,7 +49,7 @@ class Unconfirmed:
 _Known = TypeVar("_Known")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class FuseWord:
     """32 fuses: a word of a bank, as U-Boot counts them, or the word of an index, as blhost does (`bank` is None)."""
 
