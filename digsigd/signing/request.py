@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from digsigd.csf.resolve import artifact_file as artifact_file
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:

@@ -12,10 +12,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
-from digsigd.csf.resolve import artifact_file
 from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
 from digsigd.settings import Upload as Bounds
-from digsigd.signing.request import Artifact, SigningRequest
+from digsigd.signing.request import Artifact, SigningRequest, artifact_file
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot
 from digsigd.web.answers import new_request_id, text_of
