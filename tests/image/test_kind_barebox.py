@@ -23,6 +23,7 @@ def test_its_block_begins_at_the_ivt(load: int) -> None:
     found = planned(data)
     csf = len(data) - 0x2000
     assert blocks(found) == [(load + 0x400, 0x400, csf - 0x400)]
+    assert found.must == ((0x400, csf - 0x400),)
     assert (found.signings[0].csf_offset, found.signings[0].csf_room) == (csf, 0x2000)
     assert any("holds one already" in text for text in found.replaced)
     assert any("no signature covers them" in note for note in found.notes)

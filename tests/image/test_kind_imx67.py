@@ -24,6 +24,7 @@ WITH_SPL = kinds.with_spl()
 def test_the_blocks_are_those_of_the_build_log() -> None:
     """HAB Blocks: mx6_mx7_secure_boot.txt and mx6_mx7_spl_secure_boot.txt, 1.3."""
     assert blocks(planned(U_BOOT)) == [(BASE, 0, CSF)]
+    assert planned(U_BOOT).must == ((0, CSF),)
     found = planned(U_BOOT)
     assert (found.signings[0].csf_offset, found.signings[0].csf_room) == (len(U_BOOT), 0x2060)
     spl = kinds.spl()
