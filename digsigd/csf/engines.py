@@ -11,7 +11,6 @@ from digsigd.csf.model import AuthenticateCsf, AuthenticateData, Header, Place, 
 # How many blocks one hash of an engine may go over; SW has no bound.
 MOST_BLOCKS = {"ANY": 8, "RTIC": 8, "SAHARA": 12, "DCP": 6, "CAAM": 8}
 HASHING = (*MOST_BLOCKS, "SW")
-DCP_UNIT, DCP_LIMIT = 64, 512 << 20
 # Engines that have something to unlock, but no features to choose from.
 WITHOUT_FEATURES = ("SRTC", "SW")
 
@@ -69,17 +68,6 @@ def _check_blocks(command: AuthenticateData, engine: str) -> None:
             *command.blocks[most].place,
             hint="put the others into an [Authenticate Data] of their own",
         )
-    if engine != "DCP":
-        return
-    for block in command.blocks[:-1]:
-        if block.length % DCP_UNIT:
-            raise CsfPolicyError(
-                f"a block of {block.length:#x} bytes before others: DCP takes multiples of {DCP_UNIT} there",
-                *block.place,
-                hint="put it last, or into an [Authenticate Data] of its own",
-            )
-    if sum(block.length for block in command.blocks) >= DCP_LIMIT:
-        raise CsfPolicyError(f"blocks of {DCP_LIMIT >> 20} MiB and more together: DCP takes less", *command.place)
 
 
 def _hint() -> str:

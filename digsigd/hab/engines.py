@@ -35,8 +35,8 @@ HASHING = frozenset({*MOST_BLOCKS, SW})
 # What they compute, 5.2 to 5.8, but for SHA-1, which has no future: SHA-384 is unknown to HAB4, and no engine is said
 # to compute SHA-512, though 6.5 has a number for it.
 ALGORITHMS = ("sha256",)
-# 5.2: all blocks but the last are of multiples of this, and all together have less than 512 MB.
-DCP_UNIT, DCP_LIMIT = 64, 512 << 20
+# 5.2: all blocks but the last are of multiples of this.
+_DCP_UNIT = 64
 # HAB_RTIC_KEEP. All other configurations swap bytes on the way in or out: NXP's tools sign them as they stand.
 _RTIC_KEEP = 0x80
 # Features by engine, as bits of one word: for Unlock, and for Init. None: the engine takes no features.
@@ -72,15 +72,21 @@ def check_blocks(engine: int, lengths: Sequence[int], check: str) -> None:
         raise VerificationError(
             check, f"{len(lengths)} blocks in one Authenticate Data, where {name(engine)} takes at most {most}"
         )
-    if engine != DCP:
-        return
-    for length in lengths[:-1]:
-        if length % DCP_UNIT:
-            raise VerificationError(
-                check, f"a block of {length:#x} bytes before others: DCP takes multiples of {DCP_UNIT} there"
-            )
-    if sum(lengths) >= DCP_LIMIT:
-        raise VerificationError(check, f"blocks of {sum(lengths)} bytes together: DCP takes less than {DCP_LIMIT}")
+
+
+def remark(engine: int, lengths: Sequence[int]) -> str:
+    """What boards are seen to warn of, and to go on; empty where there is nothing.
+
+    DCP hashes multiples of 64 bytes, but for the last block. What does not fit it, boards hash by another engine, and
+    log the warning HAB_UNS_ENGINE (4.3.8): SPSDK's images for i.MX RT, with a DCD between others, are like that.
+    """
+    odd = next((length for length in lengths[:-1] if length % _DCP_UNIT), None)
+    if engine != DCP or odd is None:
+        return ""
+    return (
+        f"a block of {odd:#x} bytes stands before others, and DCP takes multiples of {_DCP_UNIT} there: boards hash"
+        " them by another engine, and log the warning HAB_UNS_ENGINE"
+    )
 
 
 def check_features(command: str, engine: int, body: bytes, known: dict[int, int | None]) -> None:

@@ -254,7 +254,10 @@ class _Verification:
         if index == SRK_INDEX and CSFK_INDEX in self._keys:
             raise VerificationError("data-signature", "data is authenticated by the SRK beside a CSF key")
         self._check_signature(command, index, digest, "data-signature", "the data")
-        engines.check_blocks(command.engine or self._engine, [length for _, length in command.blocks], "blocks")
+        engine, lengths = command.engine or self._engine, [length for _, length in command.blocks]
+        engines.check_blocks(engine, lengths, "blocks")
+        if remark := engines.remark(engine, lengths):
+            self._keys.notes.append(remark)
 
     def _check_signature(self, command: Authenticate, index: int, digest: bytes, check: str, what: str) -> None:
         if command.protocol != csf.CMS or command.flags:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from digsigd import hab
@@ -16,6 +18,16 @@ def engines_of(blob: bytes) -> tuple[int, ...]:
     """The engines of the commands that authenticate. Raises `FormatError`."""
     commands = hab.CsfBlob.parse(blob).commands
     return tuple(dict.fromkeys(one.engine for one in commands if isinstance(one, csf.Authenticate)))
+
+
+def check_chips(one: CsfReport, blob: bytes, chips: Sequence[Chip]) -> Check:
+    """Whether the ROM of a chip that the image can be for has what this CSF, which holds, asks for."""
+    found = [(chip, check_chip(one, blob, chip)) for chip in chips]
+    taken = [chip.title for chip, check in found if check.holds]
+    check = next((check for _, check in found if check.holds), found[0][1])
+    if not taken or len(taken) == len(found):
+        return check
+    return Check(check.what, True, f"{check.detail}; of the chips that it can be for, {', '.join(taken)} take it")
 
 
 def check_chip(one: CsfReport, blob: bytes, chip: Chip) -> Check:

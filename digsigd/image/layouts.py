@@ -75,11 +75,20 @@ def _for_8m(sketch: Sketch, plan: Plan, wishes: Wanted) -> Plan:
         images = fdt.Tree.read(sketch.data, 0).root.nodes["images"].nodes.values()
         told = told if any(node.text("arch") == "arm64" for node in images) else ()
     target = settle(wishes.chip, told, f"the {plan.layout}")
-    return _targeted(plan, target if wishes.chip is not None or target.ask else Target(None))
+    if wishes.chip is None and not target.ask:
+        target = Target(None, possible=_by_entry(plan, target.possible))
+    return _targeted(plan, target)
+
+
+def _by_entry(plan: Plan, possible: tuple[Chip, ...]) -> tuple[Chip, ...]:
+    """Those of the chips that have their SPL where this image has it; all of them where it is elsewhere."""
+    entries = [signing.ivt.entry for signing in plan.signings if signing.by_rom]
+    found = tuple(chip for chip in possible if any(load.entry in entries for load in chip.spl))
+    return found or possible
 
 
 def _targeted(plan: Plan, target: Target) -> Plan:
-    return replace(plan, chip=target.chip, boards=target.title, ask=target.ask)
+    return replace(plan, chip=target.chip, boards=target.title, ask=target.ask, possible=target.possible)
 
 
 def _plan_image(sketch: Sketch, wishes: FitWishes) -> Plan:

@@ -86,7 +86,8 @@ class Plan:
 
     `masks` are bytes that are others when the image is in memory, as it is signed: a host changes them on the way.
     `chip` is what descriptions are for: None for any i.MX 8M, or where `ask` says why it has to be asked for. `boards`
-    names all that are signed for like that.
+    names all that are signed for like that. `possible` are all chips that the image can be for, none where that is not
+    known.
     """
 
     layout: str
@@ -105,3 +106,4 @@ class Plan:
     chip: Chip | None = None
     boards: str = ""
     ask: str = ""
+    possible: tuple[Chip, ...] = ()

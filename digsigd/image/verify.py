@@ -11,8 +11,8 @@ from digsigd import hab
 from digsigd.hab import csf
 from digsigd.hab.cms import HASHES
 from digsigd.hab.keystore import CSFK_INDEX, SRK_INDEX
-from digsigd.image.chipfit import check_chip
-from digsigd.image.commands import describe, keys_of, refused_by_u_boot
+from digsigd.image.chipfit import check_chips
+from digsigd.image.commands import describe, is_secret, keys_of, refused_by_u_boot
 from digsigd.image.plan import Buffer, Plan, Signing
 from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of, union
 from digsigd.image.sdp import Overlaid
@@ -65,9 +65,9 @@ def verify(
         checks.append(Check("one SRK table", True, f"fuse value {next(iter(fuses)).hex()}"))
     if len(csfs) > 1:
         checks.append(_one_key_store(csfs))
-    if plan.chip is not None:
+    if plan.possible:
         blobs = [(one, data[one.signing.csf_offset : one.signing.csf_offset + one.length]) for one in csfs if one.holds]
-        checks += [check_chip(one, blob, plan.chip) for one, blob in blobs]
+        checks += [check_chips(one, blob, plan.possible) for one, blob in blobs]
     bare = [span for span in spans if span.must and span.state == "open"]
     detail = ", ".join(f"{named(plan, span)} {span.offset:#x}+{span.length:#x}" for span in bare[:8])
     checks.append(Check("all that the board runs is signed", not bare, f"not covered: {detail}" if bare else ""))

@@ -25,12 +25,14 @@ class Wanted(FitWishes):
 class Target:
     """What an image is signed for: `chip`, and `title` names all that are signed for like that.
 
-    `chip` is None where neither the image nor the user tells, and `ask` says why that matters.
+    `chip` is None where neither the image nor the user tells, and `ask` says why that matters. `possible` are all that
+    it can be for, none where nothing tells.
     """
 
     chip: Chip | None
     title: str = ""
     ask: str = ""
+    possible: tuple[Chip, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,12 @@ def settle(chip: Chip | None, told: Sequence[str], what: str) -> Target:
                 f"{what} is for {_listed(possible)}, and {chip.title} was asked for",
                 hint="One of them is wrong: see which image this is, and what --soc says.",
             )
-        return Target(chip, chip.title)
+        return Target(chip, chip.title, possible=(chip,))
     if possible and len({_manner(one) for one in possible}) == 1:
-        return Target(possible[0], _listed(possible))
+        return Target(possible[0], _listed(possible), possible=tuple(possible))
     if possible:
-        return Target(None, ask=f"{what} is for {_listed(possible)}, and these are signed for in different ways")
+        ask = f"{what} is for {_listed(possible)}, and these are signed for in different ways"
+        return Target(None, ask=ask, possible=tuple(possible))
     return Target(None, ask=f"{what} does not tell which chip it is for, and they are signed for in different ways")
 
 

@@ -49,7 +49,6 @@ def test_the_engines_of_descriptions_and_of_blobs_are_the_same() -> None:
     bounds = {hab_engines.name(engine): most for engine, most in hab_engines.MOST_BLOCKS.items()}
     assert bounds == csf_engines.MOST_BLOCKS
     assert {hab_engines.name(engine) for engine in hab_engines.HASHING} == set(csf_engines.HASHING)
-    assert (hab_engines.DCP_UNIT, hab_engines.DCP_LIMIT) == (csf_engines.DCP_UNIT, csf_engines.DCP_LIMIT)
     assert {hab_engines.name(one) for one, features in hab_engines.UNLOCKS.items() if features is None} == set(
         csf_engines.WITHOUT_FEATURES
     )

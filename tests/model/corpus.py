@@ -30,7 +30,7 @@ from tests.model.shapes import BASE, SIZE, Case, right
 STRICTER = {
     r"blocks in one Authenticate Data, where \S+ takes at most": "which one is taken for ANY is the board's to"
     " choose, and one that was set is taken for all that follows",
-    r"a multiple of 64|multiples of 64": "as above, where DCP was set",
+    r"asks for the engine \S+, and the chip has": "what boards do without that engine is not known of all",
     r"overlap in memory": "no tool signs bytes twice with one command",
     r"no block covers the (boot data|DCD) that": "the ROM acts on all of it, and asserts the first byte",
     r"it stands at the start, or 0x100, 0x400, 0x1000 behind it": "boot devices have the IVT at these offsets alone",

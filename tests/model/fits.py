@@ -18,8 +18,8 @@ from tests.model.shapes import Authenticate, Case, Other
 from tests.model.trees import Node, cell, text
 from tests.model.uboot import IVT_SIZE, Memory, Spl
 
-# imx-mkimage: u-boot.itb for 0x40200000, its ATF and TEE on an i.MX8M Mini.
-UBOOT, ATF, TEE = 0x40200000, 0x920000, 0xBE000000
+# imx-mkimage: u-boot.itb for 0x40200000, its ATF and TEE on an i.MX8M Plus, whose HAB takes ECDSA keys.
+UBOOT, ATF, TEE = 0x40200000, 0x970000, 0x56000000
 POSITION = 0x5000
 
 

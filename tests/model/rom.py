@@ -314,8 +314,7 @@ class Rom:
             raise Refused("HAB_UNS_ALGORITHM")
         if len(blocks) > BLOCK_MAX.get(engine, 1 << 16):
             raise Refused("HAB_UNS_ALGORITHM: too many blocks")
-        if engine == ENG_DCP and any(size % 64 for _, size in blocks[:-1]):
-            raise Refused("HAB_UNS_ALGORITHM: a block of DCP that is no multiple of 64")
+        # Of lengths that DCP does not take (5.2), boards warn (HAB_UNS_ENGINE, 4.3.8), and take another engine.
         if configuration and engine == ENG_SW:
             self.unsaid.append("a configuration of SW, which has none")
         elif configuration & 0x03:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from tests.model.keys import Owner, Pki, pki
 
 KINDS = ("rsa2048", "p256", "p256", "p384")
-BASE = 0x7E0FC0
+BASE = 0x91FFC0
 SIZE = 0x1800
 ROOM = 0x2000
 ENTRY = 0x40
