@@ -47,6 +47,7 @@ STRICTER = {
     r"U-Boot takes the first of them for": "two nodes that libfdt takes for one",
     r"they overlap": "one image loaded twice to one place",
     r"HAB knows 32-bit addresses only": "what HAB cannot look at",
+    r"has 8 bytes, not 4": "a size of two cells, of which U-Boot reads the first",
     r"unknown data at": "what belongs to nothing is asked about, though no board looks at it",
     r"has version 17, compatible with \d+": "trees of format 17",
 }

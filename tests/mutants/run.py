@@ -23,13 +23,18 @@ from tests.mutants.groups import GROUPS
 from tests.mutants.operators import Mutant
 from tests.mutants.records import Records
 
-# Tests of one change take no more than this, in seconds: one that loops is one that was noticed.
+# Seconds of work that a change may take: one that loops is noticed by that. The tests that are chosen for it take a
+# fraction of this as long as nothing is wrong.
 _LONGEST = 60
+_CHOSEN = 15.0
+_STUCK = 600
 _MEMORY = 4 << 30
 # A test that takes longer, in seconds, is not run for every change: what only such a one notices wants a quicker one.
 _SLOW = 2.0
 _OPTIONS = ("-q", "--no-header", "-p", "no:twisted", "--timeout=0", "--hypothesis-profile=mutants")
 _BROKEN = 3
+# Results are written after so many.
+_KEPT = 20
 
 
 def run(root: Path, records: Records, chosen: list[str], seconds: float) -> int:
@@ -46,7 +51,7 @@ def run(root: Path, records: Records, chosen: list[str], seconds: float) -> int:
             try:
                 plugin = _Mutating(records, modules, end)
                 tests = [str(root / one) for one in group.tests if (root / one).exists()]
-                without = [f"--ignore={root / one}" for one in group.without]
+                without = [f"--deselect={one}" if "::" in one else f"--ignore={root / one}" for one in group.without]
                 code = pytest.main([*_OPTIONS, *without, *tests], plugins=[plugin])
                 sys.stdout.flush()
                 os._exit(0 if code == 0 and plugin.fine else 1)
@@ -99,14 +104,14 @@ class _Mutating:
     def _run_as_it_is(self, session: pytest.Session) -> None:
         """What session fixtures make is kept: the next test is never None."""
         for number, item in enumerate(session.items):
-            began = time.monotonic()
+            began = _work()
             sys.setprofile(self._profile(number))
             try:
                 following = session.items[(number + 1) % len(session.items)]
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             finally:
                 sys.setprofile(None)
-            self._times.append(time.monotonic() - began)
+            self._times.append(_work() - began)
 
     def _profile(self, number: int) -> Callable[[FrameType, str, Any], None]:
         seen: set[CodeType] = set()
@@ -137,6 +142,8 @@ class _Mutating:
                 alive.append(mutant)
             else:
                 killed[mutant.name] = by
+                if not len(killed) % _KEPT:
+                    self._records.keep(module, killed)
         self._records.keep(module, killed)
         unexplained = [one for one in alive if one.name not in reasons]
         stale = set(reasons) - {one.name for one in alive} if not left else set(reasons) & set(killed)
@@ -159,7 +166,16 @@ class _Mutating:
         }
         if not calling:
             calling = {n for (name, _), numbers in self._callers.items() if name == file for n in numbers}
-        return sorted((n for n in calling if self._times[n] <= _SLOW), key=lambda number: self._times[number])
+        # What has no functions of its own is used by others.
+        calling = calling or set(range(len(session.items)))
+        chosen: list[int] = []
+        left = _CHOSEN
+        for number in sorted(calling, key=lambda number: self._times[number]):
+            left -= self._times[number]
+            if self._times[number] > _SLOW or left < 0:
+                break
+            chosen.append(number)
+        return chosen
 
     def _try(self, session: pytest.Session, module: ModuleType, mutant: Mutant) -> str | None:
         """What killed a change; None where nothing did."""
@@ -177,13 +193,15 @@ class _Mutating:
             raise RuntimeError(f"the run itself failed with: {mutant.name}: {told.decode()}")
         if code == 0:
             return None
-        return told.decode() or {-signal.SIGALRM: "time"}.get(code, f"its end, {code}")
+        return told.decode() or {-signal.SIGALRM: "time", -signal.SIGPROF: "time"}.get(code, f"its end, {code}")
 
     def _in_child(
         self, session: pytest.Session, module: ModuleType, mutant: Mutant, numbers: list[int], pipe: int
     ) -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(_LONGEST)
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, _LONGEST)
+        signal.alarm(_STUCK)
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
@@ -194,9 +212,10 @@ class _Mutating:
             except BaseException as error:  # noqa: BLE001 -- whatever the change does to the module
                 os.write(pipe, f"import: {type(error).__name__}".encode())
                 os._exit(1)
-            for number, following in zip(numbers, [*numbers[1:], 0], strict=True):
+            following = [*numbers[1:], 0]
+            for number, other in zip(numbers, following, strict=False):
                 item = session.items[number]
-                reports = runtestprotocol(item, log=False, nextitem=session.items[following])
+                reports = runtestprotocol(item, log=False, nextitem=session.items[other])
                 if any(report.failed for report in reports):
                     os.write(pipe, item.nodeid.encode())
                     os._exit(1)
@@ -205,3 +224,9 @@ class _Mutating:
             os.write(pipe, traceback.format_exc().encode())
         finally:
             os._exit(_BROKEN)
+
+
+def _work() -> float:
+    """Seconds of work so far, of this process and of those that it has started and waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
