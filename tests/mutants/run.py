@@ -198,8 +198,8 @@ class _Mutating:
     def _in_child(
         self, session: pytest.Session, module: ModuleType, mutant: Mutant, numbers: list[int], pipe: int
     ) -> None:
-        for number in (signal.SIGALRM, signal.SIGPROF):
-            signal.signal(number, signal.SIG_DFL)
+        for one in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(one, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, _LONGEST)
         signal.alarm(_STUCK)
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
