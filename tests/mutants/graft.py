@@ -10,12 +10,8 @@ from typing import Any
 _VALUES = (int, bytes, str, tuple, frozenset)
 
 
-def graft(module: ModuleType, tree: ast.Module) -> None:
-    """Give the functions of a module the code of another version of it, and its constants their values.
-
-    Functions and classes stay the objects that they are, wherever they were imported to. Constants are put into every
-    loaded module that has the old one.
-    """
+def loaded(module: ModuleType, tree: ast.Module) -> ModuleType:
+    """Another version of a module, beside it. Raises whatever the change makes it raise."""
     fresh = ModuleType(module.__name__)
     fresh.__file__, fresh.__package__ = module.__file__, module.__package__
     code: CodeType = compile(tree, str(module.__file__), "exec", dont_inherit=True)
@@ -25,6 +21,15 @@ def graft(module: ModuleType, tree: ast.Module) -> None:
         exec(code, fresh.__dict__)  # noqa: S102 -- our own source, with one small change
     finally:
         sys.modules[module.__name__] = ours
+    return fresh
+
+
+def graft(module: ModuleType, fresh: ModuleType) -> None:
+    """Give the functions of a module the code of another version of it, and its constants their values.
+
+    Functions and classes stay the objects that they are, wherever they were imported to. Constants are put into every
+    loaded module that has the old one.
+    """
     for name, new in vars(fresh).items():
         old = vars(module).get(name)
         if name.startswith("__") or old is new:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.mutants.graft import graft
+from tests.mutants.graft import graft, loaded
 from tests.mutants.groups import GROUPS
 from tests.mutants.operators import Mutant
 from tests.mutants.records import Records
@@ -126,7 +126,7 @@ class _Mutating:
         return called
 
     def _try_module(self, session: pytest.Session, module: str) -> bool:
-        loaded = importlib.import_module(module.removesuffix(".py").replace("/", "."))
+        current = importlib.import_module(module.removesuffix(".py").replace("/", "."))
         killed = self._records.killed(module)
         reasons = dict(self._records.reasons(module))
         found = self._records.mutants(module)
@@ -137,7 +137,7 @@ class _Mutating:
             if time.monotonic() > self._end:
                 left += 1
                 continue
-            by = self._try(session, loaded, mutant)
+            by = self._try(session, current, mutant)
             if by is None:
                 alive.append(mutant)
             else:
@@ -208,10 +208,11 @@ class _Mutating:
         os.dup2(quiet, 2)
         try:
             try:
-                graft(module, mutant.tree())
+                fresh = loaded(module, mutant.tree())
             except BaseException as error:  # noqa: BLE001 -- whatever the change does to the module
                 os.write(pipe, f"import: {type(error).__name__}".encode())
                 os._exit(1)
+            graft(module, fresh)
             following = [*numbers[1:], 0]
             for number, other in zip(numbers, following, strict=False):
                 item = session.items[number]

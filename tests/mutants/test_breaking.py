@@ -1,0 +1,119 @@
+"""The changes that `make mutants` makes, and that tests see them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.mutants.graft import graft, loaded
+from tests.mutants.groups import GROUPS
+from tests.mutants.operators import mutants
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCE = '''
+from dataclasses import dataclass
+
+TAKEN = ("a", "b")
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A thing."""
+
+    size: int
+    most: int = 4
+
+    @property
+    def fits(self) -> bool:
+        return self.size <= self.most and self.size not in {0, 7}
+
+
+def known(name: str, *, least: int = 1) -> bool:
+    """Whether it is."""
+    if len(name) < least:
+        raise ValueError(f"{name} is shorter than {least + 100}")
+    return name in TAKEN
+'''
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The source above, loaded, as one of ours."""
+    (tmp_path / "digsigd_broken.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("digsigd_broken")
+    del sys.modules["digsigd_broken"]
+
+
+def test_small_changes_of_all_kinds_are_made_and_texts_left_alone() -> None:
+    """Each has a name that says where it is and what it does."""
+    names = {one.name for one in mutants(SOURCE)}
+    assert {
+        "module: ('a', 'b') -> ('b',)",
+        "Thing: 4 -> 5",
+        "Thing.fits: self.size <= self.most -> self.size < self.most",
+        "Thing.fits: self.size <= self.most and self.size not in {0, 7} -> self.size <= self.most",
+        "Thing.fits: self.size not in {0, 7} -> self.size in {0, 7}",
+        "Thing.fits: {0, 7} -> {7}",
+        "known: 1 -> 2",
+        "known: len(name) < least -> len(name) <= least",
+        "known: if len(name) < least -> if False",
+        "known: name in TAKEN -> name not in TAKEN",
+    } <= names
+    assert not any("100" in name or "shorter" in name or "frozen" in name for name in names)
+    for one in mutants(SOURCE):
+        compile(one.tree(), "changed", "exec")
+        assert ast.unparse(one.tree()) != ast.unparse(ast.parse(SOURCE)), one.name
+
+
+@pytest.mark.parametrize(
+    ("change", "before", "after"),
+    [
+        ("module: ('a', 'b') -> ('b',)", True, False),
+        ("known: name in TAKEN -> name not in TAKEN", True, False),
+        ("known: 1 -> 2", True, None),
+        ("known: if len(name) < least -> if False", True, True),
+    ],
+)
+def test_a_change_is_seen_by_those_that_have_the_function_already(
+    module: ModuleType, change: str, before: bool, after: bool | None
+) -> None:
+    """As tests have, which imported it before."""
+    known = module.known
+    assert known("a") is before
+    graft(module, loaded(module, next(one for one in mutants(SOURCE) if one.name == change).tree()))
+    if after is None:
+        with pytest.raises(ValueError, match="shorter"):
+            known("a")
+    else:
+        assert known("a") is after
+
+
+@pytest.mark.parametrize(
+    ("change", "size"),
+    [
+        ("Thing: 4 -> 3", 4),
+        ("Thing.fits: self.size <= self.most -> self.size < self.most", 4),
+        ("Thing.fits: {0, 7} -> {7}", 0),
+    ],
+)
+def test_a_change_of_a_class_is_seen_by_those_that_have_it_already(module: ModuleType, change: str, size: int) -> None:
+    """Its methods, and the defaults of its fields."""
+    thing = module.Thing
+    fits = thing(size).fits
+    graft(module, loaded(module, next(one for one in mutants(SOURCE) if one.name == change).tree()))
+    assert thing(size).fits is not fits
+
+
+def test_every_group_has_modules_and_tests() -> None:
+    """A module that is moved is not left out without a word."""
+    for group in GROUPS:
+        assert group.modules(ROOT), group.patterns
+        for test in (*group.tests, *(one.partition("::")[0] for one in group.without)):
+            assert (ROOT / test).exists(), test
