@@ -25,8 +25,8 @@ from tests.mutants.records import Records
 
 # Seconds of work that a change may take: one that loops is noticed by that. The tests that are chosen for it take a
 # fraction of this as long as nothing is wrong.
-_LONGEST = 60
-_CHOSEN = 15.0
+_LONGEST = 20
+_CHOSEN = 6.0
 _STUCK = 600
 _MEMORY = 4 << 30
 # A test that takes longer, in seconds, is not run for every change: what only such a one notices wants a quicker one.
