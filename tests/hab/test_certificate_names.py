@@ -14,7 +14,7 @@ from digsigd.hab.certificate import load
 from tests.hab.forge import SIGNER
 
 
-def shown(*attributes: x509.NameAttribute) -> str:
+def shown(*attributes: x509.NameAttribute[str]) -> str:
     """The name that is shown of a certificate with this subject."""
     builder = (
         x509.CertificateBuilder()

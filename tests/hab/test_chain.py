@@ -1,0 +1,56 @@
+"""Of which SRK a certificate is, where the certificate or the table is odd."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from digsigd import hab
+from digsigd.hab.certificate import load
+from digsigd.hab.chain import is_srk, signing_srk
+from tests.hab.forge import Named, certificate_of, named
+
+SRK = named("SRK", ca=True)
+BELOW = named("CSF", SRK).certificate
+TABLE = hab.SrkTable.parse(hab.build_srk_table([SRK.certificate]))
+
+
+def with_hash_first(table: hab.SrkTable) -> hab.SrkTable:
+    """The table with another SRK before its own, of which it has only the hash."""
+    record = struct.pack(">BHB", 0xEE, 36, 0x17) + hashlib.sha256(b"another").digest()
+    body = record + table.data[4:]
+    return hab.SrkTable.parse(struct.pack(">BHB", 0xD7, 4 + len(body), 0x40) + body)
+
+
+def test_an_srk_of_which_there_is_only_a_hash_is_passed_over() -> None:
+    """It may be anybody's; the one behind it is found."""
+    table = with_hash_first(TABLE)
+    assert (signing_srk(BELOW, table), is_srk(BELOW, table)) == (2, None)
+    assert is_srk(SRK.certificate, table) == 2
+
+
+def test_certificates_are_taken_in_either_form() -> None:
+    """cryptography's, and the strict reader's own."""
+    for certificate in (BELOW, load(BELOW.public_bytes(Encoding.DER))):
+        assert (signing_srk(certificate, TABLE), is_srk(certificate, TABLE)) == (1, None)
+
+
+def test_an_srk_that_hab_does_not_have_signs_nothing() -> None:
+    """Of a size that NXP's tools do not make, though the table holds it and the signature is right."""
+    key = rsa.generate_private_key(65537, 1536)
+    odd = Named(key, certificate_of(key.public_key(), "odd", ("odd", key), ca=True))
+    table = hab.SrkTable.parse(hab.build_srk_table([odd.certificate]))
+    assert signing_srk(named("below", odd).certificate, table) is None
+
+
+def test_a_certificate_of_another_kind_of_key_is_no_srk() -> None:
+    """And may well be signed by one."""
+    for public in (
+        ed25519.Ed25519PrivateKey.generate().public_key(),
+        ec.generate_private_key(ec.SECP256K1()).public_key(),
+    ):
+        certificate = certificate_of(public, "other", ("SRK", SRK.key))
+        assert is_srk(certificate, with_hash_first(TABLE)) is None
