@@ -40,7 +40,7 @@ def test_certificates_are_taken_in_either_form() -> None:
 
 def test_an_srk_that_hab_does_not_have_signs_nothing() -> None:
     """Of a size that NXP's tools do not make, though the table holds it and the signature is right."""
-    key = rsa.generate_private_key(65537, 1536)
+    key = rsa.generate_private_key(65537, 1536)  # noqa: S505 -- that is what is refused
     odd = Named(key, certificate_of(key.public_key(), "odd", ("odd", key), ca=True))
     table = hab.SrkTable.parse(hab.build_srk_table([odd.certificate]))
     assert signing_srk(named("below", odd).certificate, table) is None
