@@ -3,8 +3,8 @@
     python -m tests.mutants [--only digsigd/hab/der.py ...] [--seconds N]
 
 A change that no test notices has to be explained in `reasons.toml`, else this fails; so does a reason for what no
-longer survives. What was killed is remembered in `.digsigd/mutants` until the module changes: a run that was stopped
-goes on where it was.
+longer survives. What was killed is remembered in `.digsigd/mutants` until the function it is in changes: a run that was
+stopped goes on where it was.
 
 All tests of a group of modules are loaded and run once, to see which functions each of them calls. Then there is a
 process for each change, forked with everything loaded: it runs the tests that call the changed function, the quick ones
@@ -27,13 +27,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests.mutants", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", default=[], help="modules to change; a part of a path is enough")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="modules to change; a part of a path is enough; in this order"
+    )
     parser.add_argument("--seconds", type=float, default=6 * 3600, help="stop after so long, and say what is left")
     parser.add_argument("--list", action="store_true", help="show the changes and make none")
     given = parser.parse_args(arguments)
     records = Records(ROOT)
     modules = [module for group in GROUPS for module in group.modules(ROOT)]
-    chosen = [one for one in modules if not given.only or any(part in one for part in given.only)]
+    chosen = list(dict.fromkeys(one for part in given.only or [""] for one in modules if part in one))
     if not chosen:
         print(f"no module is {' or '.join(given.only)}", file=sys.stderr)
         return 2

@@ -49,7 +49,9 @@ def _class(old: type, new: type) -> None:
         was = vars(old).get(name)
         if isinstance(changed, type) and isinstance(was, type):
             _class(was, changed)
-        elif not _function(was, changed) and isinstance(changed, _VALUES) and not name.startswith("__"):
+        elif not _function(was, changed) and (
+            isinstance(changed, FunctionType) or (isinstance(changed, _VALUES) and not name.startswith("__"))
+        ):
             setattr(old, name, changed)
 
 
@@ -59,6 +61,9 @@ def _function(old: Any, new: Any) -> bool:
     if isinstance(old, property) and isinstance(new, property):
         return _function(old.fget, new.fget)
     if not isinstance(old, FunctionType) or not isinstance(new, FunctionType):
+        return False
+    if len(old.__code__.co_freevars) != len(new.__code__.co_freevars):
+        # Without its `super()`, say.
         return False
     old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
     for ours, theirs in zip(old.__closure__ or (), new.__closure__ or (), strict=True):

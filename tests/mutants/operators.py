@@ -24,15 +24,20 @@ _COMPUTED: dict[type[ast.operator], type[ast.operator]] = {
 _CALLED = {"any": "all", "all": "any", "min": "max", "max": "min"}
 _CLEANING = {"lower", "upper", "strip", "rstrip", "lstrip", "casefold", "removeprefix", "removesuffix"}
 _LONGEST = 90
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed module. `name` is the same as long as the place is: it has no line numbers."""
+    """A changed module. `name` is the same as long as the place is: it has no line numbers.
+
+    `where` is the function or class that it is in, or "module", and `text` how that is without the change.
+    """
 
     name: str
     line: int
     where: str
+    text: str = field(repr=False)
     _tree: ast.Module = field(repr=False)
     _node: ast.AST = field(repr=False)
     _changed: ast.AST | None = field(repr=False)
@@ -50,13 +55,31 @@ def mutants(source: str) -> list[Mutant]:
     tree = ast.parse(source)
     found = []
     seen: Counter[str] = Counter()
+    texts = _texts(tree)
     for node, where in _places(tree, "module"):
         for changed in _changes(node):
             name = f"{where}: {_text(node)} -> {_text(changed) if changed is not None else 'nothing'}"
             seen[name] += 1
             if seen[name] > 1:
                 name += f" ({seen[name]})"
-            found.append(Mutant(name, getattr(node, "lineno", 0), where, tree, node, changed))
+            found.append(Mutant(name, getattr(node, "lineno", 0), where, texts[where], tree, node, changed))
+    return found
+
+
+def _texts(tree: ast.Module) -> dict[str, str]:
+    """The text of the module without its functions and classes, and of each of these, by where."""
+    plain = [ast.unparse(one) for one in tree.body if not isinstance(one, _DEFINITIONS)]
+    found = {"module": "\n".join(plain)}
+    waiting: list[tuple[ast.AST, str]] = [(one, "") for one in tree.body]
+    while waiting:
+        node, outer = waiting.pop()
+        if isinstance(node, _DEFINITIONS):
+            where = f"{outer}{node.name}"
+            # Of one name there may be several: overloads, setters.
+            found[where] = found.get(where, "") + ast.unparse(node)
+            waiting += [(one, f"{where}.") for one in node.body]
+        else:
+            waiting += [(one, outer) for one in ast.iter_child_nodes(node)]
     return found
 
 
@@ -75,7 +98,7 @@ def _places(node: ast.AST, where: str) -> Iterator[tuple[ast.AST, str]]:
     """The nodes that may be changed, and in which function or class each of them is."""
     for child in _children(node):
         inner = where
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(child, _DEFINITIONS):
             inner = child.name if where == "module" else f"{where}.{child.name}"
         yield child, where
         yield from _places(child, inner)
@@ -97,6 +120,8 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 def _left_alone(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign):
         return any(isinstance(one, ast.Name) and one.id in {"__all__", "__slots__"} for one in node.targets)
+    if isinstance(node, ast.AnnAssign):
+        return isinstance(node.annotation, ast.Name) and node.annotation.id == "TypeAlias"
     if isinstance(node, ast.If):
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     return isinstance(node, ast.Call) and _speaks(node)

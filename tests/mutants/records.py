@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.mutants.operators import Mutant, mutants
@@ -29,20 +30,26 @@ class Records:
         return self._reasons.get(module, {})
 
     def killed(self, module: str) -> dict[str, str]:
-        """What killed each change of the module as it is now."""
+        """What killed each change, of those in functions and classes that are as they were then."""
         path = self._path(module)
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return dict(known["killed"]) if known.get("source") == self._digest(module) else {}
+        found = {}
+        for one in self.mutants(module):
+            digest, by = known.get(one.name, ("", ""))
+            if digest == _digest(one):
+                found[one.name] = by
+        return found
 
-    def keep(self, module: str, killed: dict[str, str]) -> None:
+    def keep(self, module: str, mutants: Iterable[Mutant], killed: Mapping[str, str]) -> None:
         """Remember what was killed."""
         path = self._path(module)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"source": self._digest(module), "killed": killed}, indent=1)
-        path.write_text(text, encoding="utf-8")
+        known = {one.name: (_digest(one), killed[one.name]) for one in mutants if one.name in killed}
+        path.write_text(json.dumps(known, indent=1), encoding="utf-8")
 
     def _path(self, module: str) -> Path:
         return self._folder / (module.replace("/", ".") + ".json")
 
-    def _digest(self, module: str) -> str:
-        return hashlib.sha256((self._root / module).read_bytes()).hexdigest()
+
+def _digest(mutant: Mutant) -> str:
+    return hashlib.sha256(mutant.text.encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import resource
@@ -9,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
@@ -31,7 +32,7 @@ _STUCK = 600
 _MEMORY = 4 << 30
 # A test that takes longer, in seconds, is not run for every change: what only such a one notices wants a quicker one.
 _SLOW = 2.0
-_OPTIONS = ("-q", "--no-header", "-p", "no:twisted", "--timeout=0", "--hypothesis-profile=mutants")
+_OPTIONS = ("-q", "--no-header", "-p", "no:twisted", "--tb=native", "--timeout=0", "--hypothesis-profile=mutants")
 _BROKEN = 3
 # Results are written after so many.
 _KEPT = 20
@@ -42,7 +43,7 @@ def run(root: Path, records: Records, chosen: list[str], seconds: float) -> int:
     end = time.monotonic() + seconds
     fine = True
     for group in GROUPS:
-        modules = [module for module in group.modules(root) if module in chosen]
+        modules = [module for module in chosen if module in group.modules(root)]
         if not modules:
             continue
         # Each group in a process of its own: pytest keeps what it has loaded.
@@ -73,6 +74,8 @@ class _Mutating:
         # For each function (file, qualified name) the tests that call it; for each test how long it takes.
         self._callers: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
         self._times: list[float] = []
+        # How many changes each test has noticed: such a one is tried before others.
+        self._noticed: Counter[str] = Counter()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self) -> None:
@@ -97,6 +100,9 @@ class _Mutating:
         self.fine = not session.testsfailed
         if session.testsfailed:
             raise session.Failed("tests fail without any change")
+        # What is there now is shared by all children for as long as nobody looks through it.
+        gc.collect()
+        gc.freeze()
         for module in self._modules:
             self.fine = self._try_module(session, module) and self.fine
         return True
@@ -140,23 +146,27 @@ class _Mutating:
             by = self._try(session, current, mutant)
             if by is None:
                 alive.append(mutant)
+                if mutant.name not in reasons:
+                    print(f"\n{module}:{mutant.line}: SURVIVED {mutant.name}", flush=True)
             else:
                 killed[mutant.name] = by
+                self._noticed[by] += 1
                 if not len(killed) % _KEPT:
-                    self._records.keep(module, killed)
-        self._records.keep(module, killed)
-        unexplained = [one for one in alive if one.name not in reasons]
+                    self._records.keep(module, found, killed)
+        self._records.keep(module, found, killed)
+        unexplained = {one.name for one in alive} - set(reasons)
         stale = set(reasons) - {one.name for one in alive} if not left else set(reasons) & set(killed)
         print(f"\n{module}: {len(found)} changes, {len(killed)} noticed, {len(alive)} not, {left} not tried")
-        for one in unexplained:
-            print(f"  {module}:{one.line}: SURVIVED {one.name}")
         for name in sorted(stale):
             print(f"  {module}: a reason for what does not survive: {name}")
         sys.stdout.flush()
         return not (unexplained or stale or left)
 
     def _tests_of(self, session: pytest.Session, file: str, mutant: Mutant) -> list[int]:
-        """Those that call the function, the quick ones first; of what is in no function all that call the module."""
+        """Those that call the function, of what is in no function all that call the module.
+
+        The quick ones first, and those that have noticed much.
+        """
         calling = {
             number
             for (name, function), numbers in self._callers.items()
@@ -175,7 +185,7 @@ class _Mutating:
             if self._times[number] > _SLOW or left < 0:
                 break
             chosen.append(number)
-        return chosen
+        return sorted(chosen, key=lambda n: self._times[n] / (1 + self._noticed[session.items[n].nodeid]))
 
     def _try(self, session: pytest.Session, module: ModuleType, mutant: Mutant) -> str | None:
         """What killed a change; None where nothing did."""

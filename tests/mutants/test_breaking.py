@@ -34,6 +34,11 @@ class Thing:
         return self.size <= self.most and self.size not in {0, 7}
 
 
+class Wrong(ValueError):
+    def __init__(self, what: str) -> None:
+        super().__init__(f"wrong: {what}")
+
+
 def known(name: str, *, least: int = 1) -> bool:
     """Whether it is."""
     if len(name) < least:
@@ -109,6 +114,22 @@ def test_a_change_of_a_class_is_seen_by_those_that_have_it_already(module: Modul
     fits = thing(size).fits
     graft(module, loaded(module, next(one for one in mutants(SOURCE) if one.name == change).tree()))
     assert thing(size).fits is not fits
+
+
+def test_a_change_that_drops_a_base_is_seen(module: ModuleType) -> None:
+    """Its function has no cell for its class any more."""
+    assert str(module.Wrong("x")) == "wrong: x"
+    change = next(one for one in mutants(SOURCE) if one.where == "Wrong.__init__" and one.name.endswith("-> nothing"))
+    graft(module, loaded(module, change.tree()))
+    assert str(module.Wrong("x")) == "x"
+
+
+def test_what_was_noticed_is_known_until_its_function_changes() -> None:
+    """Other functions of the module may change, and their lines."""
+    texts = {one.where: one.text for one in mutants(SOURCE)}
+    assert set(texts) >= {"module", "Thing", "Thing.fits", "Wrong.__init__", "known"}
+    after = {one.where: one.text for one in mutants("\n\n" + SOURCE.replace("name in TAKEN", "name not in TAKEN"))}
+    assert {where for where, text in texts.items() if after[where] != text} == {"known"}
 
 
 def test_every_group_has_modules_and_tests() -> None:
