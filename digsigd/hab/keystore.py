@@ -129,8 +129,8 @@ class KeyStore:
             self.notes.append(f"{whose} is not valid before {installed.not_before:%Y-%m-%d}")
 
 
-def load(der: bytes, name: str, offset: int) -> Certificate:
-    """The certificate of a key by its name. Raises `FormatError` with its offset in the blob."""
+def load(der: bytes, name: str, offset: int | None = None) -> Certificate:
+    """The certificate of a key by its name. Raises `FormatError`, with its offset in the blob where that is given."""
     try:
         return certificate.load(der)
     except FormatError as error:

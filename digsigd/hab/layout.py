@@ -69,7 +69,7 @@ def check_layout(commands: Sequence[Sequence[Block]], files: Sequence[File], *, 
     if not ivts and require_ivt:
         raise VerificationError("ivt", _no_ivt(every, files))
     # Serial download brings a DCD by itself, to a place of its own.
-    dcds = [block for block in every if ivts and _is_dcd(block, files)]
+    dcds = [block for block in every if _is_dcd(block, files)]
     placed = [block for block in every if block not in dcds]
     wrong, rooms = [], []
     for ivt in ivts:
@@ -88,11 +88,10 @@ def check_layout(commands: Sequence[Sequence[Block]], files: Sequence[File], *, 
     refused = by_rom or [why for _, why in wrong]
     if refused and all(refused):
         raise VerificationError("blocks", str(refused[0]))
-    bounded = [room for room in rooms if room.size is not None]
+    bounded = [(room.size, room.bound) for room in rooms if room.size is not None]
     if not bounded or len(bounded) < len(rooms):
         return Layout(ivts, None)
-    widest = max(bounded, key=lambda room: room.size or 0)
-    return Layout(ivts, widest.size, widest.bound)
+    return Layout(ivts, *max(bounded))
 
 
 def check_room(layout: Layout, blob_length: int) -> None:
@@ -158,8 +157,6 @@ def _no_ivt(blocks: Sequence[Block], files: Sequence[File]) -> str:
     text = "no block covers an IVT, and without that neither boot ROM nor U-Boot accepts the image"
     for number, file in enumerate(files):
         for place in USUAL_PLACES:
-            if place + IVT_SIZE > file.size:
-                break
             data = file.read(place, IVT_SIZE)
             if not looks_like_ivt(data):
                 continue

@@ -43,7 +43,7 @@ class SrkRecord:
     """One Super Root Key of a table.
 
     `data` is the record as it stands in the table. `key` is None where the record holds only a hash. `ca` says
-    whether the key may sign certificates; without it, it signs data itself (fast authentication).
+    whether the key may sign certificates; without it, it signs data itself (fast authentication), which no hash tells.
     """
 
     data: bytes = field(repr=False)

@@ -20,7 +20,7 @@ from digsigd.hab.csf import Authenticate, Command, CsfBlob, InstallKey, OtherCom
 from digsigd.hab.errors import FormatError, HabError, VerificationError
 from digsigd.hab.ivt import Block
 from digsigd.hab.keystore import CSFK_INDEX, SRK_INDEX, InstalledCertificate, KeyStore, load
-from digsigd.hab.srk import SrkTable
+from digsigd.hab.srk import PublicKey, SrkTable
 
 # Wrapped keys of encrypted images: indices of the store of secret keys, and HAB_SNVS_* to unwrap them with.
 _SECRET_KEYS, _MASTER_KEYS = range(4), range(4)
@@ -188,12 +188,12 @@ class _Verification:
             self._other(command)
         return 0
 
-    def _srk_certificate(self) -> Certificate | None:
+    def _srk_certificate(self, srk: PublicKey) -> Certificate | None:
         """The SRK's own certificate, which cst puts into a CSF with fast authentication. The ROM does not read it."""
         if not self._blob.loose:
             return None
-        found, srk = load(self._blob.loose[0][4:], "the SRK", 0), self._keys.get(SRK_INDEX)
-        if len(self._blob.loose) > 1 or srk is None or found.public_key != srk.public:
+        found = load(self._blob.loose[0][4:], "the SRK")
+        if len(self._blob.loose) > 1 or found.public_key != srk:
             raise VerificationError("certificate", "it holds a certificate that is not the chosen SRK's")
         return found
 
@@ -201,7 +201,7 @@ class _Verification:
         """The wrapped key of an encrypted image, somewhere in memory."""
         if not self._csf_authenticated:
             raise VerificationError("order", "a secret key is installed before the commands are authenticated")
-        if not command.outside or command.flags != csf.INSTALL_ABSOLUTE_FLAG or command.hash_algorithm:
+        if command.flags != csf.INSTALL_ABSOLUTE_FLAG or command.hash_algorithm:
             raise VerificationError("secret-key", f"a secret key is installed with the flags {command.flags:#x}")
         if command.source not in _MASTER_KEYS or command.target not in _SECRET_KEYS:
             raise VerificationError(
@@ -213,10 +213,11 @@ class _Verification:
         """What only the chip can check, by a MAC with a key of its own."""
         if not self._csf_authenticated:
             raise VerificationError("order", "data is decrypted before the commands are authenticated")
-        if command.flags or command.key not in self._secret_keys or not command.blocks:
+        if command.flags or command.key not in self._secret_keys:
             raise VerificationError("secret-key", f"data is decrypted by the secret key {command.key}, which is none")
-        if command.engine not in {engines.ANY, engines.CAAM} or command.configuration:
+        if command.engine not in {engines.ANY, engines.CAAM}:
             raise VerificationError("secret-key", f"data is decrypted by {engines.name(command.engine)}, not by CAAM")
+        engines.check_hashing(command.engine, command.configuration, "secret-key")
         engines.check_blocks(engines.CAAM, [length for _, length in command.blocks], "blocks")
         # A key of counter mode is gone once it was used: 4.3.8.
         self._secret_keys.discard(command.key)
@@ -279,8 +280,7 @@ class _Verification:
             )
         engines.check_hashing(command.engine, command.configuration, check)
         signature = CmsSignature.parse(self._blob.object_at(command)[4:])
-        wanted_algorithms = [one for one in engines.ALGORITHMS if one == self._digest_algorithm]
-        if signature.digest_algorithm not in wanted_algorithms:
+        if signature.digest_algorithm not in engines.ALGORITHMS:
             raise VerificationError(
                 check, f"the signature over {what} uses {signature.digest_algorithm}, not {engines.ALGORITHMS[0]}"
             )
@@ -288,7 +288,7 @@ class _Verification:
             raise VerificationError(
                 check, f"the signature over {what} is for the digest {signature.digest.hex()}, but it is {digest.hex()}"
             )
-        holder = key.certificate or self._srk_certificate()
+        holder = key.certificate or self._srk_certificate(key.public)
         if holder is not None and not signature.names(holder):
             raise VerificationError(check, f"the signature over {what} names another certificate than key {index}'s")
         if not signature.is_by(key.public):

@@ -86,6 +86,8 @@ def test_the_certificate_of_fast_authentication_is_found(signing: Signing, kind:
         (blob(b"\xbe\0\x0d\0" + bytes(9)), "Install Key command of 13 bytes", 4),
         (blob(b"\xca\0\x0b\0" + bytes(7)), "Authenticate command of 11 bytes", 4),
         (blob(b"\xca\0\x10\0" + bytes(12)), "Authenticate command of 16 bytes", 4),
+        (blob(b"\xca\0\x04\0"), "Authenticate command of 4 bytes", 4),
+        (blob(b"\xca\0\x04\0" + NOP * 4), "Authenticate command of 4 bytes", 4),
         (blob(install(0x100)), "lies outside of the 16 bytes", 0x100),
         (blob(install(16), part(0xD8)), "points at a 0xd8, where a 0xd7 must be", 16),
         (blob(authenticate(16), part(0xD7)), "points at a 0xd7, where a 0xd8 must be", 16),

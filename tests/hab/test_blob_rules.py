@@ -159,11 +159,11 @@ def test_a_csf_key_behind_authenticate_csf_is_refused() -> None:
 
 def test_image_keys_may_stand_in_a_chain() -> None:
     """SRK, then a key with the CA flag, then the one that signs."""
-    middle = named("middle", SRK, ca=True)
-    last = named("last", middle)
+    middle = Named(IMG.key, certificate_of(IMG.key.public_key(), "middle", ("SRK", SRK.key), ca=True))
+    last = Named(OTHER_IMG.key, certificate_of(OTHER_IMG.key.public_key(), "last", ("middle", IMG.key)))
     pieces = install(middle.der, 0, 2), install(last.der, 2, 4), authenticate(4, over(DATA, last), BLOCK)
     assert "-> CSFK, middle, last ->" in judged(install_srk(TABLE), SRK_CSFK, CSF, *pieces)
-    stranger = install(named("stranger", SRK).der, 2, 4)
+    stranger = install(certificate_of(IMG.key.public_key(), "stranger", ("SRK", SRK.key)).public_bytes(DER), 2, 4)
     says = judged(install_srk(TABLE), SRK_CSFK, CSF, pieces[0], stranger, pieces[2])
     assert says == "certificate: key 4 (stranger) is not signed by key 2"
 
@@ -180,10 +180,10 @@ def test_the_same_key_again_in_its_place_is_passed_over() -> None:
 
 def test_a_ca_signs_no_commands_and_no_data() -> None:
     """HABv4 API, 4.3.8: HAB_INV_KEY. It may stand between the SRK and a key that does."""
-    csfk = named("CSFK", SRK, ca=True)
+    csfk = Named(CSFK.key, certificate_of(CSFK.key.public_key(), "CSFK", ("SRK", SRK.key), ca=True))
     says = judged(install_srk(TABLE), install(csfk.der, 0, 1, flags=2), authenticate(1, by(csfk)), SRK_IMG, IMAGE)
     assert says == "ca-flag: the signature over its commands is by key 1, whose certificate is a CA's: HAB refuses it"
-    img = named("IMG", SRK, ca=True)
+    img = Named(IMG.key, certificate_of(IMG.key.public_key(), "IMG", ("SRK", SRK.key), ca=True))
     says = judged(install_srk(TABLE), SRK_CSFK, CSF, install(img.der, 0, 2), authenticate(2, over(DATA, img), BLOCK))
     assert says == "ca-flag: the signature over the data is by key 2, whose certificate is a CA's: HAB refuses it"
 
@@ -243,7 +243,7 @@ def test_an_extended_key_usage_is_noted() -> None:
 
 def test_an_srk_without_the_ca_flag_signs_no_certificates() -> None:
     """Its record says so, whatever its certificate says."""
-    csfk = named("CSFK", USER_SRK)
+    csfk = Named(CSFK.key, certificate_of(CSFK.key.public_key(), "CSFK", ("SRK of its own", USER_SRK.key)))
     says = judged(install_srk(USER_TABLE), install(csfk.der, 0, 1, flags=2), table=USER_TABLE)
     assert says.startswith("ca-flag: the CSF key is verified by key 0, which lacks the CA flag")
 
@@ -312,9 +312,9 @@ def test_data_is_authenticated_by_an_image_key(piece: Piece, says: str) -> None:
 
 def test_a_signature_by_another_key_under_the_right_name_is_refused() -> None:
     """The certificate it names, issuer and serial number, is the installed one's; the key is not."""
-    says = judged(install_srk(TABLE), SRK_CSFK, authenticate(1, by(named("impostor", SRK, serial=7))))
+    says = judged(install_srk(TABLE), SRK_CSFK, authenticate(1, by(Named(IMG.key, CSFK.certificate))))
     assert says == "csf-signature: the signature over its commands is not by key 1"
-    impostor = authenticate(2, over(DATA, named("impostor", SRK, serial=8)), BLOCK)
+    impostor = authenticate(2, over(DATA, Named(CSFK.key, IMG.certificate)), BLOCK)
     says = judged(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, impostor)
     assert says == "data-signature: the signature over the data is not by key 2"
 

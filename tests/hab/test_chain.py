@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from digsigd import hab
 from digsigd.hab.certificate import load
 from digsigd.hab.chain import is_srk, signing_srk
+from digsigd.hab.der import elements
 from tests.hab.forge import Named, certificate_of, named
+from tests.hab.test_cms_form import der
 
 SRK = named("SRK", ca=True)
 BELOW = named("CSF", SRK).certificate
@@ -36,6 +40,21 @@ def test_certificates_are_taken_in_either_form() -> None:
     """cryptography's, and the strict reader's own."""
     for certificate in (BELOW, load(BELOW.public_bytes(Encoding.DER))):
         assert (signing_srk(certificate, TABLE), is_srk(certificate, TABLE)) == (1, None)
+
+
+def test_a_certificate_that_cannot_be_read_is_of_nobody() -> None:
+    """One that has an extension twice: libraries take it, and boot ROMs may or may not."""
+    usage = x509.KeyUsage(True, *[False] * 8)
+    made = certificate_of(SRK.key.public_key(), "SRK", ("SRK", SRK.key), more=usage).public_bytes(Encoding.DER)
+    (whole,) = elements(made)
+    body, algorithm, _ = elements(whole.content)
+    parts = elements(body.content)
+    (extension,) = elements(elements(parts[7].content)[0].content)
+    twice = der(0x30, *(one.whole for one in parts[:7]), der(0xA3, der(0x30, extension.whole * 2)))
+    signature = SRK.key.sign(twice, padding.PKCS1v15(), hashes.SHA256())
+    certificate = x509.load_der_x509_certificate(der(0x30, twice, algorithm.whole, der(3, b"\0" + signature)))
+    assert certificate.public_key() == SRK.key.public_key()
+    assert (signing_srk(certificate, TABLE), is_srk(certificate, TABLE)) == (None, None)
 
 
 def test_an_srk_that_hab_does_not_have_signs_nothing() -> None:

@@ -45,6 +45,7 @@ MD5, SHA256, SHA512 = oid("2a864886f70d0205"), oid("608648016503040201"), oid("6
 RSA, SHA256_RSA, SHA512_RSA, PSS = (oid(f"2a864886f70d0101{last}") for last in ("01", "0b", "0d", "0a"))
 ECDSA, ECDSA_512, DSA = oid("2a8648ce3d040302"), oid("2a8648ce3d040304"), oid("608648016503040302")
 NULL = der(5)
+DIGESTS = {"sha1": oid("2b0e03021a"), "sha256": SHA256, "sha384": oid("608648016503040202"), "sha512": SHA512}
 VERSION_1, VERSION_3 = der(2, b"\1"), der(2, b"\3")
 NAME = der(0x30, der(0x31, der(0x30, oid("550403"), der(0x0C, b"somebody"))))
 IDENTITY = der(0x30, NAME, der(2, b"\x12\x34\x56\x78"))
@@ -150,6 +151,10 @@ def test_an_ecdsa_signature_is_by_an_ecdsa_key_only() -> None:
     assert not CmsSignature.parse(made.der()).is_by(SIGNER.public_key())
     made.signature_algorithm = der(0x30, RSA, NULL)
     assert not CmsSignature.parse(made.der()).is_by(key.public_key())
+    made.signature = der(4, SIGNER.sign(signed, padding.PKCS1v15(), hashes.SHA256()))
+    assert CmsSignature.parse(made.der()).is_by(SIGNER.public_key())
+    made.signature_algorithm = der(0x30, ECDSA)
+    assert not CmsSignature.parse(made.der()).is_by(SIGNER.public_key())
 
 
 @pytest.mark.parametrize(
@@ -167,6 +172,40 @@ def test_an_ecdsa_signature_is_by_an_ecdsa_key_only() -> None:
 def test_what_makers_may_choose_is_read(good: Made) -> None:
     """Whether algorithms have a NULL, and which other attributes there are."""
     assert CmsSignature.parse(good.der()).digest_algorithm == "sha256"
+
+
+@pytest.mark.parametrize(
+    ("digest", "rsa_oid", "ecdsa_oid"),
+    [
+        (hashes.SHA1(), "2a864886f70d010105", "2a8648ce3d0401"),  # noqa: S303 -- whether it is accepted is another matter
+        (hashes.SHA256(), "2a864886f70d01010b", "2a8648ce3d040302"),
+        (hashes.SHA384(), "2a864886f70d01010c", "2a8648ce3d040303"),
+        (hashes.SHA512(), "2a864886f70d01010d", "2a8648ce3d040304"),
+    ],
+    ids=lambda one: getattr(one, "name", None),
+)
+def test_a_signature_is_checked_with_the_hash_that_it_names(
+    digest: hashes.HashAlgorithm, rsa_oid: str, ecdsa_oid: str
+) -> None:
+    """Bound to the kind of key in one identifier, or by itself beside plain RSA."""
+    algorithm = der(0x30, DIGESTS[digest.name], NULL)
+    attributes = der(0xA0, OF_DATA, attribute(DIGEST, der(4, bytes(digest.digest_size))))
+    made = Made(digest_algorithms=algorithm, digest_algorithm=algorithm, attributes=attributes)
+    signed = b"\x31" + attributes[1:]
+    made.signature = der(4, SIGNER.sign(signed, padding.PKCS1v15(), digest))
+    for kind in (RSA, oid(rsa_oid)):
+        made.signature_algorithm = der(0x30, kind, NULL)
+        read = CmsSignature.parse(made.der())
+        assert (read.digest_algorithm, read.kind) == (digest.name, "rsa")
+        assert read.is_by(SIGNER.public_key())
+    key = ec.generate_private_key(ec.SECP256R1())
+    made.signature = der(4, key.sign(signed, ec.ECDSA(digest)))
+    made.signature_algorithm = der(0x30, oid(ecdsa_oid))
+    read = CmsSignature.parse(made.der())
+    assert (read.digest_algorithm, read.kind) == (digest.name, "ecdsa")
+    assert read.is_by(key.public_key())
+    made.signature = der(4, key.sign(signed + b"x", ec.ECDSA(digest)))
+    assert not CmsSignature.parse(made.der()).is_by(key.public_key())
 
 
 def test_sha512_is_read() -> None:
@@ -193,6 +232,8 @@ def test_sha512_is_read() -> None:
         Made(digest_algorithm=der(0x30, SHA512, NULL)),
         Made(digest_algorithm=der(0x30, SHA256, der(0x30))),
         Made(digest_algorithm=der(0x30, SHA256, NULL, NULL)),
+        Made(digest_algorithm=der(0x30)),
+        Made(digest_algorithm=der(0x30, der(4, SHA256[2:]), NULL), digest_algorithms=der(0x30, SHA256, NULL)),
         Made(digest_algorithm=der(0x30, SHA256, b"\5\1\0")),
         Made(encapsulated=der(0x30, SIGNED_DATA)),
         Made(encapsulated=der(0x30, DATA, der(0xA0, der(4, CONTENT)))),
@@ -222,6 +263,8 @@ def test_sha512_is_read() -> None:
         Made(attributes=der(0xA0, OF_DATA, attribute(DIGEST, der(4, bytes(32)), der(4, bytes(32))))),
         Made(attributes=der(0xA0, OF_DATA, attribute(DIGEST, der(2, bytes(32))))),
         Made(attributes=der(0xA0, OF_DATA, OF_DIGEST, NULL)),
+        Made(attributes=der(0xA0, OF_DATA, OF_DIGEST, der(0x31, TIME, der(0x31, WHEN)))),
+        Made(attributes=der(0xA0, attribute(CONTENT_TYPE, der(4, DATA[2:])), OF_DIGEST)),
         Made(signature_algorithm=der(0x30, PSS, der(0x30))),
         Made(signature_algorithm=der(0x30, RSA, der(0x30))),
         Made(signature_algorithm=der(0x30, SHA512_RSA, NULL)),

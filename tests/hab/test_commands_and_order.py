@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
+
 import pytest
 
-from tests.hab.forge import install_srk, other
-from tests.hab.test_blob_rules import CSF, IMAGE, SRK_CSFK, SRK_IMG, TABLE, judged
+from digsigd import hab
+from tests.hab.blobs import Signed
+from tests.hab.forge import authenticate, forge, install_srk, other, padded
+from tests.hab.test_blob_rules import (
+    BLOCK,
+    CSF,
+    DATA,
+    IMAGE,
+    IMG,
+    SRK_CSFK,
+    SRK_IMG,
+    TABLE,
+    USER_SRK,
+    USER_TABLE,
+    by,
+    judged,
+    over,
+)
 
 
 def test_write_data_comes_behind_authenticate_csf() -> None:
@@ -24,7 +43,38 @@ def test_nop_and_check_data_may_come_before(tag: int) -> None:
 
 
 def test_a_nop_has_four_bytes() -> None:
-    """HABv4 API, 4.3.3: its length is constant."""
+    """HABv4 API, 4.3.3: its length is constant. The last is nothing, even where it is an item that Set knows."""
+    for parameter in (1, 3):
+        for nop in (other(0xC0, parameter), other(0xCF, parameter, bytes(8))):
+            assert "-> CSFK, IMG ->" in judged(install_srk(TABLE), SRK_CSFK, CSF, nop, SRK_IMG, IMAGE)
     for body in (b"\0", bytes(4), bytes(12)):
         says = judged(install_srk(TABLE), SRK_CSFK, CSF, other(0xC0, 0, body), SRK_IMG, IMAGE)
         assert says == f"command: a NOP of {4 + len(body)} bytes; it has 4"
+
+
+def test_an_error_tells_at_which_command_it_showed() -> None:
+    """Counted from 0; one that something is missing is of no command."""
+    block = hab.Block(BLOCK[0], 0, BLOCK[1])
+    whole = install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG
+    for pieces, number in (
+        ((install_srk(TABLE, target=1), *whole[1:]), 0),
+        ((*whole, authenticate(3, over(DATA, IMG), BLOCK)), 4),
+        ((*whole, IMAGE, other(0xC0, 0, b"x")), 5),
+        (whole, None),
+    ):
+        error = Signed(forge(*pieces), TABLE, ((block,),), image=DATA).refused()
+        assert error.command == number
+
+
+def test_of_the_srk_there_is_one_certificate() -> None:
+    """With fast authentication, where the boot ROM reads none: cst puts one there."""
+    fast = install_srk(USER_TABLE), authenticate(1, by(USER_SRK)), authenticate(0, over(DATA, USER_SRK), BLOCK)
+    there = padded(struct.pack(">BHB", 0xD7, 4 + len(USER_SRK.der), 0x43) + USER_SRK.der)
+    behind_table = replace(fast[0], make=lambda _: padded(USER_TABLE) + there)
+    assert "fast authentication" in judged(behind_table, *fast[1:], table=USER_TABLE)
+    says = judged(behind_table, *fast[1:], table=USER_TABLE, loose=(USER_SRK.der,))
+    assert says == "certificate: it holds a certificate that is not the chosen SRK's"
+    blob = forge(*fast, loose=(USER_SRK.der[:-1],))
+    error = Signed(blob, USER_TABLE, ((hab.Block(BLOCK[0], 0, BLOCK[1]),),), image=DATA).refused()
+    assert str(error).startswith("the certificate of the SRK: no certificate: ")
+    assert "offset" not in str(error)

@@ -82,11 +82,12 @@ def with_hashes(table: bytes, *hashed: int) -> bytes:
 
 
 def test_a_record_may_be_only_a_hash(signing: Signing) -> None:
-    """It stands for the same fuse value, and has no key."""
+    """It stands for the same fuse value, and has no key; nobody can say that it would sign without certificates."""
     full = hab.SrkTable.parse(signing.pki("p256").srk_table)
     hashed = hab.SrkTable.parse(with_hashes(full.data, 1, 3))
     assert hashed.fuse_value == full.fuse_value
     assert [record.key is None for record in hashed.records] == [False, True, False, True]
+    assert all(record.ca for record in hashed.records)
 
 
 @both_versions
@@ -132,12 +133,17 @@ HASH = struct.pack(">BHB", 0xEE, 36, 0x17) + bytes(32)
         (table_of(), "without any key", 4),
         (table_of(*[HASH] * 5), "at most 4 keys", 148),
         (table_of(HASH, b"\xe1"), "ends inside a record", 40),
+        (table_of(HASH, b"\xe1\0\x0c"), "ends inside a record", 40),
         (table_of(b"\xee\0\3\x17"), "record of 3 bytes", 5),
         (table_of(b"\xee\0\x25\x17" + bytes(32)), "record of 37 bytes does not fit", 5),
         (table_of(b"\xee\0\x24\x1b" + bytes(32)), "algorithm 0x1b", 4),
         (table_of(b"\xee\0\x14\x17" + bytes(16)), "20 bytes", 4),
         (table_of(b"\xe2\0\x24\x17" + bytes(32)), "not 0xe2", 4),
         (table_of(b"\xe1\0\x08\x21" + bytes(4)), "more than 8 bytes", 5),
+        (table_of(b"\xe1\0\x0b\x21" + bytes(7)), "more than 11 bytes", 5),
+        (table_of(b"\xee\0\x23\x17" + bytes(31)), "and 35 bytes", 4),
+        (table_of(b"\xee\0\x25\x17" + bytes(33)), "and 37 bytes", 4),
+        (table_of(b"\xee\0\x04\x17"), "and 4 bytes", 4),
         (table_of(b"\xe1\0\x0c\x22" + bytes(8)), "unknown algorithm 0x22", 7),
         (table_of(b"\xe1\0\x0c\x21" + bytes(8)), "RSA key is none", 16),
         (table_of(b"\xe1\0\x0c\x21" + bytes(5) + b"\1\0\0"), "do not add up", 12),
@@ -218,6 +224,19 @@ def test_only_what_hab4_has_goes_into_a_table() -> None:
         hab.build_srk_table([certificate_of(ec.generate_private_key(ec.SECP256K1()).public_key())])
     with pytest.raises(ValueError, match="RSA or ECDSA"):
         hab.build_srk_table([certificate_of(ed25519.Ed25519PrivateKey.generate().public_key())])
+
+
+@pytest.mark.parametrize("size", [1032, 1033, 1039])
+def test_numbers_take_as_many_bytes_as_they_need(size: int) -> None:
+    """Keys of odd sizes are no SRKs of HAB4, but a table of them is read as it was built."""
+    key = rsa.generate_private_key(65537, size).public_key()
+    (record,) = hab.SrkTable.parse(hab.build_srk_table([certificate_of(key)])).records
+    assert record.key == key
+    assert len(record.data) == 12 + (size + 7) // 8 + 3
+    other = rsa.RSAPublicNumbers(0xC5, key.public_numbers().n).public_key()
+    (record,) = hab.SrkTable.parse(hab.build_srk_table([certificate_of(other)])).records
+    assert record.key == other
+    assert len(record.data) == 12 + (size + 7) // 8 + 1
 
 
 def test_a_certificate_without_basic_constraints_gives_a_key_without_the_ca_flag(signing: Signing) -> None:

@@ -1,0 +1,68 @@
+"""Engines by the numbers that cst writes, and the features that each of them unlocks and initialises."""
+
+from __future__ import annotations
+
+import pytest
+
+from digsigd import hab
+from digsigd.hab import csf, engines
+from tests.conftest import CST_VERSIONS
+from tests.csf.signing import ENGINES
+from tests.hab.blobs import Signing
+from tests.hab.forge import Piece, authenticate, install_srk, other
+from tests.hab.test_blob_rules import BLOCK, CSF, DATA, IMAGE, IMG, SRK_CSFK, SRK_IMG, TABLE, judged, over
+
+# Those that cst takes for data.
+HASHING = ("ANY", "RTIC", "SAHARA", "DCP", "CAAM", "SW")
+UID = bytes(range(8))
+
+
+def with_command(command: Piece) -> str:
+    """What is said of a good CSF with another command in it."""
+    return judged(install_srk(TABLE), SRK_CSFK, CSF, command, SRK_IMG, IMAGE)
+
+
+@pytest.mark.parametrize("version", CST_VERSIONS)
+def test_engines_are_called_as_in_descriptions(signing: Signing, version: str) -> None:
+    """By whichever number cst writes for the name."""
+    more = "".join(f"[Set Engine]\nEngine = {name}\nHash Algorithm = sha256\n" for name in HASHING)
+    blob = signing.sign(signing.pki("p256"), version, edit=lambda text: text + more).blob
+    found = [one for one in hab.CsfBlob.parse(blob).commands if isinstance(one, csf.OtherCommand)]
+    bodies = [one.body for one in found if one.tag == csf.SET]
+    assert [engines.name(body[2]) for body in bodies] == list(HASHING)
+    assert all("-> CSFK, IMG ->" in with_command(other(0xB1, 3, body)) for body in bodies)
+
+
+def test_other_engines_compute_no_hashes() -> None:
+    """HABv4 API, 6.6, has a number for each, and cst takes none of them for data."""
+    for name, number in ENGINES.items():
+        if name and name not in HASHING:
+            assert with_command(other(0xB1, 3, bytes([0, 0x17, number, 0]))) == f"command: {name} computes no hashes"
+
+
+def test_rtic_may_keep_its_hash() -> None:
+    """HAB_RTIC_KEEP changes no byte on the way in; no other engine has it."""
+    kept = authenticate(2, over(DATA, IMG), BLOCK, engine=0x05, configuration=0x80)
+    assert "-> CSFK, IMG ->" in judged(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, kept)
+    for engine in (0x06, 0x1B, 0x1D, 0xFF):
+        data = authenticate(2, over(DATA, IMG), BLOCK, engine=engine, configuration=0x80)
+        says = judged(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, data)
+        assert says.startswith("data-signature: the configuration 0x80 has ")
+
+
+@pytest.mark.parametrize("features", range(16))
+def test_ocotp_needs_a_unique_id_for_what_is_of_one_chip(features: int) -> None:
+    """HABv4 API, "Unlock": FIELD RETURN, SCS and JTAG are, SRK REVOKE is not."""
+    plain, of_one_chip = (other(0xB2, 0x21, bytes([0, 0, 0, features]) + uid) for uid in (b"", UID))
+    good, wrong = (of_one_chip, plain) if features & 0b1101 else (plain, of_one_chip)
+    assert "-> CSFK, IMG ->" in with_command(good)
+    assert "the unique id" in with_command(wrong) or "no unique id" in with_command(wrong)
+
+
+@pytest.mark.parametrize("length", [0, 3, 5, 8, 11, 12, 13])
+def test_features_are_one_word(length: int) -> None:
+    """Behind which only OCOTP has a unique id, of eight bytes."""
+    features = bytes([0, 0, 0, 2]).ljust(length, b"\0")[:length]
+    for tag, name in ((0xB2, "Unlock"), (0xB4, "Init")):
+        says = with_command(other(tag, 0x1D, features))
+        assert says == f"command: {name} of CAAM with {length} bytes; it takes 4"
