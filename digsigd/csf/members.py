@@ -36,9 +36,6 @@ class Members:
             self._by_base.setdefault(base_of(name), []).append(name)
         self._only_keys: dict[str, str | None] = {}
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
-
     def named(self, name: str) -> list[str]:
         """What a client's name may mean: that very one, else those with its last part, of which copies count once."""
         plain = re.sub(r"^(\./)+", "", name)

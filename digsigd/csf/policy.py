@@ -110,7 +110,7 @@ def _check_command(command: Command, policy: Policy) -> None:
 
 
 def _check_unlock(command: Unlock, policy: Policy) -> None:
-    features = command.features or ()
+    features = command.features
     if command.engine in WITHOUT_FEATURES:
         # CST User Guide, table 24; SW is what barebox's scripts unlock on an i.MX 6ULL, whose ROM has no CAAM.
         if features or command.uid is not None:
@@ -127,7 +127,7 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
         raise CsfPolicyError(f"[Unlock] of {command.engine} {feature} is not signed", *command.place, hint=hint)
     if command.uid is not None and command.engine != "OCOTP":
         raise CsfPolicyError(f"[Unlock] of {command.engine} takes no UID", *command.place)
-    if command.engine == "OCOTP" and (command.uid is not None) != bool(_NEEDS_UID.intersection(features)):
+    if (command.uid is not None) != bool(_NEEDS_UID.intersection(features)):
         what = "takes no UID" if command.uid is not None else "needs the UID of the chip it is for"
         raise CsfPolicyError(f"[Unlock] of OCOTP {', '.join(features)} {what}", *command.place)
 

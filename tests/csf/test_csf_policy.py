@@ -292,6 +292,7 @@ ACCEPTED = {
     "a pause and an engine before the table": changed(
         "[Install SRK]", "[NOP]\n[Set Engine]\nEngine = CAAM\nHash Algorithm = sha256\n[Install SRK]"
     ),
+    "the hash of the table, spelled out": changed("Source index = 0", "Source index = 0\nHash Algorithm = sha256"),
     "an unlock of a clock": changed(CAAM_MID, "Engine = SRTC"),
     "an unlock of the software": changed(CAAM_MID, "Engine = SW"),
     "the same key once more": changed("[Authenticate Data]", KEY + "[Authenticate Data]"),

@@ -77,6 +77,19 @@ def test_all_else_is_refused(rest: str) -> None:
     assert "1234" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "most"), [("token", 32), ("manufacturer", 32), ("model", 16), ("serial", 16), ("object", 128), ("id", 64)]
+)
+def test_a_name_is_as_long_as_a_token_has_room_for(name: str, most: int) -> None:
+    """CK_TOKEN_INFO has so many bytes; objects have as many as people use. One byte more is refused."""
+    others = ";".join(f"{one}=x" for one in ("token", "object") if one != name)
+    for text in ("x" * most, "%c3%bc" * (most // 2)):
+        assert getattr(parsed(f"{others};{name}={text}"), name) is not None
+    for text in ("x" * (most + 1), "%c3%bc" * (most // 2) + "x"):
+        with pytest.raises(csf.CsfSyntaxError, match=f"1 to {most} bytes"):
+            parsed(f"{others};{name}={text}")
+
+
 texts = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=4)
 made = st.builds(
     KeyUri, token=texts, object=texts, id=st.none() | st.binary(min_size=1, max_size=9), serial=st.none() | texts
