@@ -160,7 +160,7 @@ class _State:
         self._csfk: Command | None = None
         self._fast = False
         self._authenticated = False
-        self._data = 0
+        self._data = False
 
     def take(self, command: Command) -> None:
         """The next command after the header."""
@@ -230,7 +230,7 @@ class _State:
         for block in command.blocks:
             if block.length == 0:
                 raise CsfPolicyError("a block of no bytes", *block.place)
-        self._data += 1
+        self._data = True
 
     def end(self, last: Command) -> None:
         """Nothing is missing."""

@@ -94,6 +94,25 @@ def test_the_engine_that_is_set_is_that_of_any_alone() -> None:
     csf.check(csf.parse(before_key(by_any, software).encode()), csf.Policy())
 
 
+def test_an_engine_that_is_set_hashes_bytes_as_they_stand() -> None:
+    """As one that a command names does."""
+    for engine in ("SNVS", "OCOTP", "SRTC", "ROM"):
+        text = BASE + SET.replace("DCP", engine)
+        assert refused(text).startswith(f"[Set Engine] with Engine = {engine}, which computes no hashes")
+    swapped = f"{BASE}{SET}Engine Configuration = IN_SWAP_8\n"
+    assert refused(swapped).startswith("[Set Engine] with Engine Configuration = IN_SWAP_8: DCP would swap bytes")
+
+
+@pytest.mark.parametrize(("engine", "most"), [("ANY", 8), ("RTIC", 8), ("SAHARA", 12), ("DCP", 6), ("CAAM", 8)])
+def test_one_command_has_as_many_blocks_as_its_engine_takes(engine: str, most: int) -> None:
+    """HABv4 API, 5.2 to 5.7, and NXP Code Signing Tool User Guide, table 10; the software takes any number."""
+    for name, count in ((engine, most), ("SW", 20)):
+        text = changed(BLOCK, f"{many(count)}\nEngine = {name}")
+        csf.check(csf.parse(text.encode()), csf.Policy())
+    text = changed(BLOCK, f"{many(most + 1)}\nEngine = {engine}")
+    assert f"with Engine = {engine} HAB takes at most {most}" in refused(text)
+
+
 def test_a_plan_tells_where_the_table_and_the_first_block_stand() -> None:
     """The lines of the client's description, for errors that only show later."""
     more = f'[Authenticate Data]\nVerification index = 2\nBlocks = 0 0 16 "flash.bin", \\\n {BLOCK}\n'

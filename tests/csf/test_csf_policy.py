@@ -75,6 +75,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "a refused command first": ("[Write Data]\n", "1:1", "the first command must be [Header]"),
     "a header late": (lines(3, 5) + lines(1, 2), "1:1", "the first command must be [Header]"),
     "a second header": (changed("", "[Header]\nVersion = 4.3\n"), "19:1", "there is a second [Header]"),
+    "a second header at once": (lines(1, 2) + BASE, "3:1", "there is a second [Header]"),
     "a header alone": ("[Header]\nVersion = 4.3\n", "1", "the description has no [Install SRK]"),
     "a header and a table": (lines(1, 5), "3", "the description has no [Install CSFK]"),
     "no signature of the commands": (lines(1, 7), "6", "the description has no [Authenticate CSF]"),
