@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 KEY_PASS = "key_pass.txt"  # noqa: S105 - a file name
 CERTIFICATE = re.compile(r".*_crt\.(pem|der)", re.DOTALL)
@@ -39,7 +39,7 @@ class Members:
     def named(self, name: str) -> list[str]:
         """What a client's name may mean: that very one, else those with its last part, of which copies count once."""
         plain = re.sub(r"^(\./)+", "", name)
-        return [plain] if plain in self._names else self._distinct(self._by_base.get(base_of(name), []))
+        return [plain] if plain in self._names else self._distinct(base_of(name))
 
     def certificate(self, name: str) -> list[str]:
         """What a client's name of a certificate may mean; with the other ending where there is none with its own."""
@@ -72,12 +72,10 @@ class Members:
             self._only_keys[base] = found[0] if len(found) == 1 else None
         return self._only_keys[base]
 
-    def _distinct(self, names: Iterable[str]) -> list[str]:
-        """Of names of copies one: of certificates the best, else the first by name."""
-        names = sorted(names)
-        if len(names) > 1:
-            names.sort(key=lambda name: self.rank(name) if CERTIFICATE.fullmatch(name) else (0, name))
-        return self._copies_once(names)
+    def _distinct(self, base: str) -> list[str]:
+        """Of copies one: of certificates the best, else the first by name."""
+        names = self._by_base.get(base, [])
+        return self._copies_once(sorted(names, key=self.rank if CERTIFICATE.fullmatch(base) else None))
 
     def _copies_once(self, names: list[str]) -> list[str]:
         if len(names) < 2:

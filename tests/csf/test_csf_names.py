@@ -134,6 +134,14 @@ def test_a_missing_table_lists_those_there_are() -> None:
     assert str(none).endswith("; tables in it: none")
 
 
+@pytest.mark.parametrize(("count", "more"), [(7, ""), (8, ""), (9, " and 1 more")])
+def test_eight_names_are_listed(count: int, more: str) -> None:
+    """Of so many that would do, and how many there are beside them."""
+    there = {f"crts/{TABLE}", *(f"crts/{letter}_crt.pem" for letter in "abcdefghi"[:count])}
+    listed = ", ".join(f"{letter}_crt.pem" for letter in "abcdefgh"[:count])
+    assert str(refusal(members=there)).endswith(f"certificates in it: {listed}{more}")
+
+
 def test_long_lists_and_names_are_cut() -> None:
     """Of many candidates eight are named, of a long path its two ends."""
     members = {*MEMBERS, *(f"crts/X{n}_crt.pem" for n in range(9))}
