@@ -137,7 +137,7 @@ def _foreign(word: str, place: Place) -> CsfSyntaxError:
     line, column = place[0], place[1] + at
     wide = _WIDE.match(word, at)
     shown = _as_utf_8(wide[0]) if wide else word[at]
-    if shown is None or len(shown) != 1:
+    if shown is None:
         return CsfSyntaxError(f"the byte {ord(word[at]):#04x} is no character of the language", line, column)
     if shown in _QUOTES:
         return CsfSyntaxError(

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from digsigd.csf.model import Place
 
-_BOM = b"\xef\xbb\xbf"
-
 
 def renamed(text: bytes, names: Mapping[Place, str]) -> bytes:
     """The text with other names in the quotation marks that open at these places, as parsing has found them."""
@@ -15,7 +13,8 @@ def renamed(text: bytes, names: Mapping[Place, str]) -> bytes:
     # From the right, so that what is to the left stays where it is.
     for line, column in sorted(names, reverse=True):
         old = lines[line - 1]
-        start = column - 1 + (len(_BOM) if line == 1 and old.startswith(_BOM) else 0)
+        # A byte order mark, which columns do not count, is in the first line: no name stands there.
+        start = column - 1
         end = old.find(b'"', start + 1)
         if old[start : start + 1] != b'"' or end < 0 or '"' in names[line, column]:
             raise ValueError(f"no name stands at {line}:{column}, or the new one cannot")

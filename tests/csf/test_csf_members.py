@@ -152,3 +152,4 @@ def test_names_of_one_line_are_replaced_together() -> None:
     names = {(1, 3): "longer", (1, 10): "", (2, 4): "d"}
     for order in (names, dict(reversed(names.items()))):
         assert renamed(text, order) == b'1 "longer", 2 ""\n\xef\xbb\xbf"d"\n'
+    assert renamed(b'1 "", 2 "b"', {(1, 3): "a"}) == b'1 "a", 2 "b"'

@@ -31,6 +31,8 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
     "a name in quotation marks": ("[Install SRK]", '["Install SRK"]', "3:2", "a command's name stands in [ and ]"),
     "a name in two pairs": ("[Install SRK]", "[[Install SRK]]", "3:2", "a command's name stands in [ and ]"),
     "an argument behind a name": ("[Install SRK]\n", "[Install SRK] ", "3:15", "behind a command's name the line ends"),
+    "a word behind a name": ("[Install SRK]", "[Install SRK] here", "3:15", "behind a command's name the line ends"),
+    "a value in a name": ("[Install SRK]", "[Install SRK = 0]", "3:14", "a command's name stands in [ and ]"),
     "an unknown command": ("[Unlock]", "[Unlok]", "9:1", 'the command "Unlok" is not known: did you mean [Unlock]?'),
     "a command far from any": (
         "[Unlock]",
@@ -293,6 +295,13 @@ def test_what_only_looks_odd_is_read(name: str) -> None:
 def test_what_ends_a_text_elsewhere_ends_it(end: bytes) -> None:
     """NUL as C has it and Ctrl-Z as DOS has it, at the end, are nothing."""
     assert csf.parse(BASE.encode() + end) == csf.parse(BASE.encode())
+
+
+def test_a_byte_order_mark_is_in_no_column() -> None:
+    """Editors do not show it, and do not count it."""
+    for start in (b"", b"\xef\xbb\xbf"):
+        with pytest.raises(csf.CsfSyntaxError, match=r"^line 1, column 1: the command"):
+            csf.parse(start + b"[Heading]\n")
 
 
 def test_a_blank_in_a_name_is_told() -> None:
