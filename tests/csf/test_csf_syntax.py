@@ -34,6 +34,12 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
     "a word behind a name": ("[Install SRK]", "[Install SRK] here", "3:15", "behind a command's name the line ends"),
     "a value in a name": ("[Install SRK]", "[Install SRK = 0]", "3:14", "a command's name stands in [ and ]"),
     "an unknown command": ("[Unlock]", "[Unlok]", "9:1", 'the command "Unlok" is not known: did you mean [Unlock]?'),
+    "a command that is nearly one that is refused": (
+        "[Unlock]",
+        "[Decript Data]",
+        "9:1",
+        'the command "Decript Data" is not known: did you mean [Decrypt Data]?',
+    ),
     "a command far from any": (
         "[Unlock]",
         "[Make Coffee]",

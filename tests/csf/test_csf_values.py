@@ -230,6 +230,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
     "a comma last and a line continued": (BLOCK, BLOCK + ", \\\n", "18:41", f"{COMMA}"),
     "two commas": (BLOCK, BLOCK + ", , " + BLOCK, "18:30", "there is nothing between two commas"),
     "a bracket in a value": ("Features = MID", "Features = [MID]", "11:12", '"[" does not belong in a value'),
+    "a bracket behind a value": ("Features = MID", "Features = MID]", "11:15", '"]" does not belong in a value'),
     "an equals sign in a value": ("Features = MID", "Features = MID = RNG", "11:16", '"=" does not belong in a value'),
     "a block without a length": (BLOCK, '0x7e0fc0 0x0 "flash.bin"', "18:10", f"Blocks: {BLOCKS}"),
     "a block of numbers": (BLOCK, "1 2 3", "18:10", f"Blocks: {BLOCKS}"),

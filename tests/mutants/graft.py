@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -38,6 +39,27 @@ def graft(module: ModuleType, fresh: ModuleType) -> None:
             _class(old, new)
         elif not _function(old, new) and repr(old) != repr(new):
             _constant(old, new)
+
+
+def graft_users(module: ModuleType) -> None:
+    """Build anew what other modules of the package have built of a module's constants when they were loaded."""
+    package = module.__name__.rpartition(".")[0]
+    waiting, seen = [module], {module.__name__}
+    while waiting:
+        used = waiting.pop(0)
+        for user in list(sys.modules.values()):
+            name = getattr(user, "__name__", "")
+            if name in seen or name.rpartition(".")[0] != package or not _uses(user, used):
+                continue
+            seen.add(name)
+            waiting.append(user)
+            graft(user, loaded(user, ast.parse(Path(str(user.__file__)).read_text(encoding="utf-8"))))
+
+
+def _uses(user: ModuleType, used: ModuleType) -> bool:
+    return any(
+        value is used or getattr(value, "__module__", None) == used.__name__ for value in list(vars(user).values())
+    )
 
 
 def _is_own(new: object, module: ModuleType) -> bool:

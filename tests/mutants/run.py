@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.mutants.graft import graft, loaded
+from tests.mutants.graft import graft, graft_users, loaded
 from tests.mutants.groups import GROUPS
 from tests.mutants.operators import Mutant
 from tests.mutants.records import Records
@@ -219,6 +219,9 @@ class _Mutating:
         try:
             try:
                 fresh = loaded(module, mutant.tree())
+                if mutant.where == "module":
+                    graft(module, fresh)
+                    graft_users(module)
             except BaseException as error:  # noqa: BLE001 -- whatever the change does to the module
                 os.write(pipe, f"import: {type(error).__name__}".encode())
                 os._exit(1)

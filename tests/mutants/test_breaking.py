@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.mutants.graft import graft, loaded
+from tests.mutants.graft import graft, graft_users, loaded
 from tests.mutants.groups import GROUPS
 from tests.mutants.operators import mutants
 
@@ -122,6 +122,22 @@ def test_a_change_that_drops_a_base_is_seen(module: ModuleType) -> None:
     change = next(one for one in mutants(SOURCE) if one.where == "Wrong.__init__" and one.name.endswith("-> nothing"))
     graft(module, loaded(module, change.tree()))
     assert str(module.Wrong("x")) == "x"
+
+
+def test_a_change_of_a_constant_is_seen_in_what_was_built_of_it(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another module, when that was loaded."""
+    (tmp_path / "digsigd_user.py").write_text(
+        "import digsigd_broken\nBUILT = tuple(map(str.upper, digsigd_broken.TAKEN))"
+    )
+    user = importlib.import_module("digsigd_user")
+    monkeypatch.setitem(sys.modules, "digsigd_user", user)
+    assert user.BUILT == ("A", "B")
+    change = next(one for one in mutants(SOURCE) if one.name == "module: ('a', 'b') -> ('b',)")
+    graft(module, loaded(module, change.tree()))
+    graft_users(module)
+    assert user.BUILT == ("B",)
 
 
 def test_what_was_noticed_is_known_until_its_function_changes() -> None:
