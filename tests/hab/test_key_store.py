@@ -22,6 +22,7 @@ SIGNED = Signed(
     image=DATA,
 )
 SECOND = timedelta(seconds=1)
+SMALL = rsa.generate_private_key(65537, 1536)  # noqa: S505 -- that is what is refused
 SHA256_WITH_RSA = der(0x30, bytes.fromhex("06092a864886f70d01010b"), der(5))
 
 
@@ -69,8 +70,7 @@ def test_certificates_of_another_form_are_refused_by_name() -> None:
 
 def test_a_table_of_keys_that_hab_does_not_have_is_refused() -> None:
     """Where the SRK that is chosen is one; what certificates it signed, nobody needs to know."""
-    small = rsa.generate_private_key(65537, 1536)  # noqa: S505 -- that is what is refused
-    odd = Named(small, certificate_of(small.public_key(), "odd", ("odd", small), ca=True))
+    odd = Named(SMALL, certificate_of(SMALL.public_key(), "odd", ("odd", SMALL), ca=True))
     table = hab.build_srk_table([odd.certificate, SRK.certificate])
     says = judged(install_srk(table), table=table)
     assert says.startswith("srk-table: SRK 1 is an RSA key of 1536 bits")
