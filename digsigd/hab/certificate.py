@@ -35,9 +35,8 @@ _SIGNATURES = {
     bytes.fromhex("2a8648ce3d040303"): ("ecdsa", "sha384"),
     bytes.fromhex("2a8648ce3d040304"): ("ecdsa", "sha512"),
 }
-# RFC 4514, 3, of what stands in names of keys.
+# RFC 4514, 3, of what stands in names of keys beside the common name.
 _SHORT_NAMES = {
-    _COMMON_NAME: "CN",
     bytes.fromhex("550406"): "C",
     bytes.fromhex("550407"): "L",
     bytes.fromhex("550408"): "ST",

@@ -43,6 +43,8 @@ def test_unique_ids_may_follow_the_key() -> None:
             lambda parts, first=first: [*parts[:7], first, der(0xA3, der(0x30, constraints(b"\x30\3\1\1\xff")))]
         )
         assert load(authority).is_ca
+    with pytest.raises(FormatError, match="it lacks one of its parts"):
+        load(changed(lambda _: []))
     with pytest.raises(FormatError, match="parts that its version does not"):
         load(changed(lambda parts: [VERSION_2, *parts[1:]]))
     with pytest.raises(FormatError, match="parts that its version does not"):
@@ -192,7 +194,18 @@ def test_a_signature_has_whole_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "dotted", ["0.9.2342.19200300.100.1.25", "1.2.840.113549.1.9.1", "2.5.4.5", "2.999.1", "2.39.1"]
+    "dotted",
+    [
+        "0.9.2342.19200300.100.1.25",
+        "1.2.840.113549.1.9.1",
+        "2.5.4.5",
+        "2.999.1",
+        "2.39.1",
+        "1.0.1",
+        "0.39.1",
+        "1.39.1",
+        "2.0.1",
+    ],
 )
 def test_parts_of_names_without_a_short_name_are_shown_by_their_number(dotted: str) -> None:
     """X.690, 8.19: the first two numbers are one."""
