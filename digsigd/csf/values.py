@@ -67,7 +67,7 @@ def _number(value: Value, token: Token, limit: int = 1 << 32) -> int:
     return number
 
 
-def number(limit: int = 1 << 32) -> Kind:
+def number(limit: int) -> Kind:
     """An unsigned number below `limit`."""
     return Kind(lambda value: _number(value, value.token(), limit), lambda n: f"{n:#x}" if n > 9 else str(n))
 
