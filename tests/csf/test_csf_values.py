@@ -133,6 +133,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "10:10",
         'Engine: "CAMM" is not known: did you mean CAAM?',
     ),
+    "a keyword near two": ("Engine = CAAM", "Engine = DTC", "10:10", 'Engine: "DTC" is not known: did you mean DTCP?'),
     "a keyword far from any": (
         "Engine = CAAM",
         "Engine = Turbo",
@@ -158,6 +159,13 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID RNG",
         "11:12",
         'Features: "MID RNG" is not known: put commas between',
+    ),
+    "a feature and a string": ("Features = MID", 'Features = MID "RNG"', "11:12", f"Features: takes one of {FEATURES}"),
+    "a feature and something else": (
+        "Features = MID",
+        "Features = MID Turbo",
+        "11:12",
+        f'Features: "MID Turbo" is not known: it takes {FEATURES}',
     ),
     "a feature twice": ("Features = MID", "Features = MID, RNG, mid", "11:1", "Features: names the same twice"),
     "a very long keyword": (

@@ -13,7 +13,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -219,7 +219,7 @@ class _Mutating:
         try:
             try:
                 fresh = loaded(module, mutant.tree())
-                if mutant.where == "module":
+                if _builds(module, mutant):
                     graft(module, fresh)
                     graft_users(module)
             except BaseException as error:  # noqa: BLE001 -- whatever the change does to the module
@@ -238,6 +238,13 @@ class _Mutating:
             os.write(pipe, traceback.format_exc().encode())
         finally:
             os._exit(_BROKEN)
+
+
+def _builds(module: ModuleType, mutant: Mutant) -> bool:
+    """Whether others may have something of it since they were loaded: a constant, or a function made by a function."""
+    outer = getattr(module, mutant.where.partition(".")[0], None)
+    inner = "." in mutant.where or "lambda" in mutant.text
+    return mutant.where == "module" or (inner and isinstance(outer, FunctionType))
 
 
 def _work() -> float:
