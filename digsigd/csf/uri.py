@@ -39,7 +39,7 @@ class KeyUri:
         """Read a URI as a client sends it. Raises `CsfSyntaxError` or `CsfPolicyError`, each at `place`."""
         found: dict[str, bytes] = {}
         path, _, query = text.removeprefix(SCHEME).partition("?")
-        parts = path.split(";") + (query.split("&") if query else [])
+        parts = path.split(";") + query.split("&")
         for part in parts:
             if not part:
                 continue

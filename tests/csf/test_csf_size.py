@@ -127,3 +127,10 @@ def test_the_error_is_at_the_command_that_crosses_the_bound() -> None:
         csf.check(csf.parse(text.encode()), csf.Policy())
     assert (error.value.line, error.value.column) == (line, 1)
     assert error.value.what == "with this command the CSF's commands have 772 bytes, and cst and HAB take 768"
+
+
+def test_the_unique_id_of_a_chip_counts() -> None:
+    """Eight bytes, behind the word of features."""
+    plain, of_one_chip = "[Unlock]\nEngine = OCOTP\nFeatures = JTAG\n", "UID = 1, 2, 3, 4, 5, 6, 7, 8\n"
+    sizes = [csf_size(csf.parse(f"{BASE}{text}".encode())) for text in ("", plain, plain + of_one_chip)]
+    assert [size - sizes[0] for size in sizes] == [0, 8, 16]

@@ -30,6 +30,7 @@ READ = {
     "token=T;object=a?pin-value=password": KeyUri("T", "a"),
     "token=T;object=a:b@c!$'()*+,=&/": KeyUri("T", "a:b@c!$'()*+,=&/"),
     "token=T;object=a;": KeyUri("T", "a"),
+    "token=T;object=password": KeyUri("T", "password"),
 }
 
 
@@ -42,10 +43,10 @@ def test_what_names_an_object_is_read(rest: str) -> None:
 REFUSED = {
     "token=T;object=a;pin-value=1234": (csf.CsfPolicyError, "must not be sent"),
     "token=T;object=a?pin-value=1234": (csf.CsfPolicyError, "must not be sent"),
-    "token=T;object=a;pin-source=file:/etc/passwd": (csf.CsfPolicyError, "pin-source"),
-    "token=T;object=a?pin-source=|id": (csf.CsfPolicyError, "pin-source"),
-    "token=T;object=a?module-path=/a.so": (csf.CsfPolicyError, "module-path"),
-    "token=T;object=a;module-name=a": (csf.CsfPolicyError, "module-name"),
+    "token=T;object=a;pin-source=file:/etc/passwd": (csf.CsfPolicyError, "has pin-source: modules and PINs are"),
+    "token=T;object=a?pin-source=|id": (csf.CsfPolicyError, "has pin-source: modules and PINs are"),
+    "token=T;object=a?module-path=/a.so": (csf.CsfPolicyError, "has module-path: modules and PINs are"),
+    "token=T;object=a;module-name=a": (csf.CsfPolicyError, "has module-name: modules and PINs are"),
     "token=T;object=a;type=private": (csf.CsfPolicyError, "type=cert"),
     "token=T;object=a;slot-id=1": (csf.CsfPolicyError, "slot-id"),
     "token=T;object=a;library-version=1": (csf.CsfPolicyError, "library-version"),
@@ -92,7 +93,13 @@ def test_a_name_is_as_long_as_a_token_has_room_for(name: str, most: int) -> None
 
 texts = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=4)
 made = st.builds(
-    KeyUri, token=texts, object=texts, id=st.none() | st.binary(min_size=1, max_size=9), serial=st.none() | texts
+    KeyUri,
+    token=texts,
+    object=texts,
+    id=st.none() | st.binary(min_size=1, max_size=9),
+    serial=st.none() | texts,
+    manufacturer=st.none() | texts,
+    model=st.none() | texts,
 )
 
 
