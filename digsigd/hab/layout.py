@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from digsigd.hab.errors import FormatError, VerificationError
 from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, USUAL_PLACES, Block, File, Ivt, find_ivts, looks_like_ivt
@@ -18,6 +18,9 @@ _DCD_TAG = 0xD2
 MOST_TIMES_SIGNED = 2
 # The shortest CSF there is has more: an SRK table, a signature over the commands and one over data.
 SMALLEST_CSF = 0x400
+# Nor is there one as large as this.
+_TOO_LARGE_CSF = 1 << 20
+_ADDRESSES = 1 << 32
 # How far behind the start of what the ROM loads the IVT stands: where boot devices have it. System boot chapters of
 # the processors' reference manuals, "Image Vector Table offset"; U-Boot, include/imximage.h, FLASH_OFFSET_*.
 _IVT_OFFSETS = (0x0, 0x100, 0x400, 0x1000)
@@ -69,26 +72,24 @@ def check_layout(commands: Sequence[Sequence[Block]], files: Sequence[File], *, 
     if not ivts and require_ivt:
         raise VerificationError("ivt", _no_ivt(every, files))
     # Serial download brings a DCD by itself, to a place of its own.
-    dcds = [block for block in every if _is_dcd(block, files)]
+    dcds = [block for block in every if _is_dcd(block, ivts, files)]
     placed = [block for block in every if block not in dcds]
-    wrong, rooms = [], []
+    found: list[tuple[bool, str | None, _Room]] = []
     for ivt in ivts:
-        _check_pointers(ivt, every, files)
+        _check_pointers(ivt, every, placed, files)
         loaded = _loaded(ivt, files)
         room = _room(ivt, loaded, every, placed, files)
-        why = _wrong_in_memory(ivt, loaded, dcds, placed, files)
-        # With boot data it is the ROM that runs the CSF, before there is anything else in memory: the CSF of a later
-        # stage covers no such IVT. Without, it is a later stage's.
-        wrong.append((loaded is None, why))
-        if why is None:
-            rooms.append(room)
-    by_rom = [why for later, why in wrong if not later]
-    # Several IVTs (two of QSPI, say) have a CSF each; which one this is for, nothing tells. A blob that fits none is
-    # wrong for sure.
-    refused = by_rom or [why for _, why in wrong]
-    if refused and all(refused):
-        raise VerificationError("blocks", str(refused[0]))
-    bounded = [(room.size, room.bound) for room in rooms if room.size is not None]
+        why = _wrong_in_memory(ivt, loaded, dcds, placed, files[ivt.file].size)
+        found.append((loaded is not None, why, room))
+    # With boot data it is the ROM that runs the CSF, before there is anything else in memory: the CSF of a later stage
+    # covers no such IVT. Without, it is a later stage's. Several IVTs (two of QSPI, say) have a CSF each; which one
+    # this is for, nothing tells. A blob that fits none is wrong for sure.
+    judged = [one for one in found if one[0]] or found
+    rooms = [room for _, why, room in judged if why is None]
+    if judged and not rooms:
+        raise VerificationError("blocks", str(judged[0][1]))
+    _check_one_memory(every)
+    bounded = [room for room in rooms if room.size is not None]
     if not bounded or len(bounded) < len(rooms):
         return Layout(ivts, None)
     return Layout(ivts, *max(bounded))
@@ -113,7 +114,7 @@ def _check_inside(blocks: Sequence[Block], files: Sequence[File]) -> None:
             raise VerificationError("blocks", f"the block {block} is empty")
         if block.end > size:
             raise VerificationError("blocks", f"the block {block} ends at {block.end:#x}, the file at {size:#x}")
-        if block.address + block.length > 1 << 32:
+        if block.address + block.length > _ADDRESSES:
             raise VerificationError("blocks", f"the block {block} ends beyond the 32-bit address space")
 
 
@@ -122,6 +123,18 @@ def _check_apart(blocks: Sequence[Block]) -> None:
     for before, after in pairwise(sorted(blocks, key=lambda block: block.address)):
         if before.address + before.length > after.address:
             raise VerificationError("blocks", f"the blocks {before} and {after} overlap in memory")
+
+
+def _check_one_memory(blocks: Sequence[Block]) -> None:
+    # HAB runs all commands on the memory as it is: nothing is loaded between two of them.
+    for one, other in combinations(blocks, 2):
+        apart = one.address + one.length <= other.address or other.address + other.length <= one.address
+        if not apart and (one.file, one.address - one.offset) != (other.file, other.address - other.offset):
+            raise VerificationError(
+                "blocks",
+                f"the blocks {one} and {other} overlap in memory and are not the same there; one memory cannot hold"
+                " both, and what is loaded later is signed by a CSF of its own",
+            )
 
 
 def _check_amount(blocks: Sequence[Block], files: Sequence[File]) -> None:
@@ -172,14 +185,14 @@ def _no_ivt(blocks: Sequence[Block], files: Sequence[File]) -> str:
     return text
 
 
-def _check_pointers(ivt: Ivt, blocks: Sequence[Block], files: Sequence[File]) -> None:
+def _check_pointers(ivt: Ivt, blocks: Sequence[Block], placed: Sequence[Block], files: Sequence[File]) -> None:
     """What the ROM follows from the IVT must be authenticated as well, where the IVT says that it is in memory.
 
     HABv4 API Reference Manual, "authenticate_image": IVT, DCD, the first byte of the boot data, and the first word at
     the entry point; boards tell of each in an event with the reason HAB_INV_ASSERTION. All of the boot data is asked
     for here: the ROM acts on all of it.
     """
-    _check_covered(ivt, "entry point", ivt.entry, _ENTRY_SIZE, blocks)
+    _check_covered(ivt, "entry point", ivt.entry, _ENTRY_SIZE, placed)
     if ivt.boot_data:
         # The ROM has them from where it has the IVT.
         with_ivt = [block for block in blocks if _follows(ivt, block)]
@@ -219,13 +232,13 @@ def _loaded(ivt: Ivt, files: Sequence[File]) -> _Loaded | None:
 
 
 def _wrong_in_memory(
-    ivt: Ivt, loaded: _Loaded | None, dcds: Sequence[Block], placed: Sequence[Block], files: Sequence[File]
+    ivt: Ivt, loaded: _Loaded | None, dcds: Sequence[Block], placed: Sequence[Block], size: int
 ) -> str | None:
     """Why blocks do not fit what is in memory when HAB checks the CSF of this IVT; None where they do."""
-    for block in placed:
+    for block in (*placed, *dcds):
         if block.address <= ivt.csf < block.address + block.length:
             return f"the block {block} covers {ivt.csf:#x} in memory, where the IVT at {ivt.offset:#x} has its CSF"
-    return None if loaded is None else _wrong_for_rom(ivt, loaded, dcds, placed, files[ivt.file].size)
+    return None if loaded is None else _wrong_for_rom(ivt, loaded, dcds, placed, size)
 
 
 def _wrong_for_rom(ivt: Ivt, loaded: _Loaded, dcds: Sequence[Block], placed: Sequence[Block], size: int) -> str | None:
@@ -239,6 +252,8 @@ def _wrong_for_rom(ivt: Ivt, loaded: _Loaded, dcds: Sequence[Block], placed: Seq
             f"{loaded}, and the IVT at {ivt.offset:#x} is for {ivt.self_address:#x}: it stands at the start, or"
             f" {', '.join(f'{one:#x}' for one in _IVT_OFFSETS[1:])} behind it, as boot devices have it"
         )
+    if loaded.end > _ADDRESSES:
+        return f"{loaded}, which is beyond the 32-bit address space; the length there counts the image and its CSF"
     # Of what is loaded, this file tells these addresses.
     known_start, known_end = max(ivt.base, loaded.start), min(ivt.base + size, loaded.end)
     for block in placed:
@@ -269,12 +284,24 @@ def _wrong_for_rom(ivt: Ivt, loaded: _Loaded, dcds: Sequence[Block], placed: Seq
     return None
 
 
-def _is_dcd(block: Block, files: Sequence[File]) -> bool:
-    """Whether a block is a DCD and nothing else."""
+def _is_dcd(block: Block, ivts: Sequence[Ivt], files: Sequence[File]) -> bool:
+    """Whether a block is the DCD of one of these IVTs and nothing else.
+
+    An IVT for serial download points at none, since the tools that download do so: then it may be any.
+    """
     if block.length < _DCD_HEADER_SIZE:
         return False
     tag, length, _ = _unpacked(">BHB", files[block.file], block.offset)
-    return tag == _DCD_TAG and length == block.length
+    if tag != _DCD_TAG or length != block.length:
+        return False
+    data = files[block.file].read(block.offset, length)
+    return any(not ivt.dcd or _at(ivt, ivt.dcd, length, files) == data for ivt in ivts)
+
+
+def _at(ivt: Ivt, address: int, length: int, files: Sequence[File]) -> bytes:
+    """What the file of an IVT has for this address; nothing where that is before it."""
+    place = ivt.offset_of(address)
+    return files[ivt.file].read(place, length) if place >= 0 else b""
 
 
 def _room(
@@ -299,6 +326,8 @@ def _room(
         ends.append((size, "the file ends"))
     if loaded is not None:
         ends.append((ivt.offset_of(loaded.end), f"what the ROM loads ends ({loaded})"))
+    if _ADDRESSES - ivt.csf < _TOO_LARGE_CSF:
+        ends.append((ivt.offset_of(_ADDRESSES), "the 32-bit address space ends"))
     if not ends:
         return _Room(None)
     end, bound = min(ends)

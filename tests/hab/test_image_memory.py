@@ -128,6 +128,36 @@ def test_boot_data_longer_than_the_file_tells_nothing_of_what_is_behind_it() -> 
     refused("blocks", data, [head, hab.Block(IMAGE.address + 0x3FFF, 0x200, 0x100)])
 
 
+def test_boot_data_end_within_the_address_space() -> None:
+    """A length of all ones covers every block and the CSF, and no ROM loads so much."""
+    most = (1 << 32) - IMAGE.address
+    assert layout(with_boot_data(IMAGE.data, IMAGE.address, most), [WHOLE]).room == 0x2000
+    for length in (most + 1, 0xFFFFFFFF):
+        says = refused("blocks", with_boot_data(IMAGE.data, IMAGE.address, length), [WHOLE])
+        assert "which is beyond the 32-bit address space" in says
+
+
+def test_the_room_for_the_csf_ends_with_the_address_space() -> None:
+    """There is nothing behind the last address, whatever the file has there."""
+    load = 0xFFFFE000
+    data, _ = kernel(0x1000, 0, entry=load, self_address=load + 0x1000, csf=load + 0x1020)
+    found = layout(data, [hab.Block(load, 0, 0x1020)])
+    assert found.room == 0xFE0
+    with pytest.raises(hab.VerificationError, match="then the 32-bit address space ends"):
+        hab.check_room(found, 0xFE1)
+
+
+def test_blocks_of_two_commands_that_overlap_in_memory_are_the_same_there() -> None:
+    """HAB runs all commands of a CSF on one memory, and nothing is loaded between them."""
+    data, block = kernel(0x1000, 0x2000)
+    assert layout(data, [block], [hab.Block(LOAD + 0x10, 0x10, 0x100)]).room == 0x2000
+    says = refused("blocks", data, [block], [hab.Block(LOAD + 0x10, 0x100, 0x100)])
+    assert "0x40480000 0x0 0x1020 and 0x40480010 0x100 0x100 overlap in memory and are not the same there" in says
+    files = [hab.File.of(data), hab.File.of(data)]
+    with pytest.raises(hab.VerificationError, match="overlap in memory"):
+        hab.check_layout([[block], [hab.Block(LOAD, 0, 0x100, 1)]], files)
+
+
 def test_what_the_rom_does_not_load_may_be_anywhere() -> None:
     """A FIT's and a kernel's IVT have no boot data: U-Boot puts their parts where it likes."""
     data, block = kernel(0x1000, 0x2000)
@@ -160,6 +190,16 @@ def test_of_several_ivts_one_must_fit_memory() -> None:
     )
 
 
+def test_the_room_is_that_of_the_csf_that_the_rom_runs() -> None:
+    """An IVT without boot data, in what the ROM loads, has a CSF of a later stage: its room is another's."""
+    end = IMAGE.address + 0x1000
+    inner = struct.pack("<8I", 0x412000D1, end - 0x40, 0, 0, 0, end - 0x20, IMAGE.address + 0x3000, 0)
+    data = with_boot_data(IMAGE.data[:0xFE0] + inner + IMAGE.data[0x1000:], IMAGE.address, 0x2500)
+    for size in (0x3000, 0x4000):
+        found = layout(data[:size], [hab.Block(IMAGE.address, 0, 0x1000)])
+        assert (len(found.ivts), found.room) == (2, 0x500)
+
+
 def test_a_dcd_for_serial_download_stands_where_nothing_else_is_loaded() -> None:
     """One memory cannot hold it and the image, or the CSF; other bytes than a DCD are refused there."""
     dcd = bytes([0xD2, 0, 0x30, 0x41]).ljust(0x30, b"\x01")
@@ -175,6 +215,33 @@ def test_a_dcd_for_serial_download_stands_where_nothing_else_is_loaded() -> None
         assert "is a DCD at" in says
         assert "One memory cannot hold both" in says
     assert layout(data, [image], [hab.Block(IMAGE.address + 0x100, 0x100, 0x30)]).room == 0x2000
+
+
+def test_a_dcd_for_serial_download_is_that_of_the_ivt() -> None:
+    """Where the IVT points at one, that one is downloaded; tools that clear the pointer have told nobody which."""
+    dcd = bytes([0xD2, 0, 0x30, 0x41]).ljust(0x30, b"\x01")
+    other = dcd[:-1] + b"\x02"
+    data = IMAGE.data[:0x100] + dcd + other + dcd + IMAGE.data[0x190:]
+    pointing = data[:0xC] + struct.pack("<I", IMAGE.address + 0x100) + data[0x10:]
+    image = hab.Block(IMAGE.address, 0, 0x800)
+    for offset in (0x100, 0x160):
+        assert layout(pointing, [image, hab.Block(0x910000, offset, 0x30)]).room == 0x2000
+    there = hab.Block(0x910000, 0x130, 0x30)
+    assert layout(data, [image, there]).room == 0x2000
+    refused("blocks", pointing, [image, there])
+
+
+def test_a_dcd_is_neither_an_entry_point_nor_over_the_csf() -> None:
+    """It is data for the ROM, and stands where nothing else does."""
+    dcd = bytes([0xD2, 0, 0x30, 0x41]).ljust(0x30, b"\x01")
+    data = IMAGE.data[:4] + struct.pack("<I", 0x910010) + IMAGE.data[8:0x100] + dcd + IMAGE.data[0x130:]
+    there = hab.Block(0x910000, 0x100, 0x30)
+    assert "no block covers the entry point" in refused("ivt", data, [hab.Block(IMAGE.address, 0, 0x800), there])
+    data, block = kernel(0x1000, 0x2000)
+    data = data[:0x100] + dcd + data[0x130:]
+    assert layout(data, [block, hab.Block(0x910000, 0x100, 0x30)]).room == 0x2000
+    over = hab.Block(LOAD + 0x1020, 0x100, 0x30)
+    assert "has its CSF" in refused("blocks", data, [block, over])
 
 
 def test_boot_data_that_no_block_covers_is_refused() -> None:
