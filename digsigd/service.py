@@ -279,7 +279,11 @@ class SigningService(Service):
     def _is_listening(self, port: IListeningPort) -> IListeningPort:
         host: Any = port.getHost()
         address = f"{host.host}:{host.port}" if hasattr(host, "port") else str(getattr(host, "name", host))
-        self.log.info("listening on {address}", address=address, event="listening")
+        # Whoever waits for this line may stop the daemon at once: before the reactor runs, a signal would end the
+        # process where it stands, and leave the work directory.
+        self._reactor.callWhenRunning(
+            partial(self.log.info, "listening on {address}", address=address, event="listening")
+        )
         return port
 
     def _cannot_listen(self, failure: Failure) -> None:

@@ -310,3 +310,26 @@ def test_after_many_requests_nothing_is_left(start: Start, pki: TrialPki) -> Non
     daemon.wait_for(lambda: len(daemon.descriptors()) <= len(descriptors), what="as few descriptors as before")
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
     assert children == []
+
+
+# Between the start of a daemon and the moment when its reactor runs there is a while, as on a busy machine.
+SLOW_START = """
+import time
+from twisted.application.app import ApplicationRunner
+
+start = ApplicationRunner.startReactor
+
+def later(*arguments):
+    time.sleep(1)
+    start(*arguments)
+
+ApplicationRunner.startReactor = later
+"""
+
+
+def test_a_daemon_that_says_it_listens_can_be_stopped(start: Start, tmp_path: Path) -> None:
+    """Signals are in order by then: one that comes at once neither ends it where it stands nor leaves anything."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_START)
+    daemon = start(PYTHONPATH=str(tmp_path))
+    daemon.stop()
+    assert list(daemon.workdir.iterdir()) == []
