@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from digsigd.csf.engines import WITHOUT_FEATURES, Engines
 from digsigd.csf.errors import CsfPolicyError
+from digsigd.csf.members import base_of
 from digsigd.csf.model import (
     AuthenticateCsf,
     AuthenticateData,
@@ -23,6 +25,7 @@ from digsigd.csf.model import (
     Unlock,
 )
 from digsigd.csf.size import MAX_BYTES, appended_size, command_size
+from digsigd.csf.uri import is_uri
 
 # What an operator may allow beyond the safe features, by the name used in the configuration. Each leaves something
 # unlocked for whatever boots; none lets a description touch a file of this host.
@@ -81,7 +84,7 @@ def _check_header(header: Header) -> None:
         raise CsfPolicyError("Mode = HSM makes placeholders instead of signatures", *header.mode_place)
     if header.hash_algorithm != "sha256":
         raise CsfPolicyError(
-            f"Hash Algorithm = {header.hash_algorithm}: the boot ROMs of i.MX8M take sha256",
+            f"Hash Algorithm = {header.hash_algorithm}: HAB4 takes sha256 alone",
             *header.hash_algorithm_place,
         )
 
@@ -151,6 +154,11 @@ def _check_size(description: Description) -> None:
         )
 
 
+def _plain(name: str) -> str:
+    """A certificate's name without folders and ending: two that differ in these alone may be one certificate's."""
+    return name if is_uri(name) else re.sub(r"\.(pem|der)$", "", base_of(name))
+
+
 class _State:
     """The order of commands that HAB4 asks for, and the keys that are installed on the way."""
 
@@ -209,7 +217,7 @@ class _State:
             raise CsfPolicyError("with [Install NOCAK] the SRK signs itself, and no key is installed", *command.place)
         if command.target_index < 2:
             raise CsfPolicyError("Target index is 2, 3 or 4: 0 and 1 are the SRK and the CSF key", *command.place)
-        key = command.file, command.verification_index
+        key = _plain(command.file), command.verification_index
         if self._keys.get(command.target_index, key) != key:
             # The same key once more is passed over: HABv4 API, 4.3.7.
             raise CsfPolicyError(f"another key is installed as {command.target_index} already", *command.place)

@@ -57,10 +57,16 @@ def check_fit(description: csf.Description, tables: Tables, certificates: Mappin
     install = next(one for one in description.commands if isinstance(one, InstallSrk))
     _check_index(install, tables.named)
     signing = {one.verification_index for one in description.commands if isinstance(one, AuthenticateData)}
+    installed: dict[int, Certificate] = {}
     for command in description.commands:
         if not isinstance(command, InstallCsfk | InstallNocak | InstallKey) or command.file not in certificates:
             continue
         certificate = certificates[command.file]
+        if isinstance(command, InstallKey):
+            before = installed.setdefault(command.target_index, certificate)
+            if (before.public_key, before.is_ca) != (certificate.public_key, certificate.is_ca):
+                # Names that may be of one certificate were let through: HABv4 API Reference Manual, 4.3.7.
+                raise _refused(command, f"another key is installed as {command.target_index} already")
         if isinstance(command, InstallNocak):
             _check_own(command, install, certificate, tables)
         elif isinstance(command, InstallCsfk) or command.verification_index == 0:

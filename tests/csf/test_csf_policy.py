@@ -34,7 +34,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "another hash": (
         changed("Version = 4.3", "Version = 4.3\nHash Algorithm = sha512"),
         "3:18",
-        "Hash Algorithm = sha512: the boot ROMs of i.MX8M take sha256",
+        "Hash Algorithm = sha512: HAB4 takes sha256 alone",
     ),
     "another hash of the SRK table": (
         changed("Source index = 0", "Source index = 0\nHash Algorithm = sha1"),

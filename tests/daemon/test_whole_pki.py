@@ -44,6 +44,17 @@ def with_serial(pki: TrialPki, name: str, serial: bytes) -> bytes:
     return ssl.DER_cert_to_PEM_cert(der).encode()
 
 
+def key_name(certificate: str) -> str:
+    return certificate.replace("crts/", "keys/").replace("_crt", "_key")
+
+
+def installing_again(pki: TrialPki, name: str) -> str:
+    """A description that installs one key more in the place of the first."""
+    first, again = pki.csf(IMAGE.blocks("spl.bin")), "[Install Key]\nVerification index = 0\nTarget index = 2\n"
+    assert "[Authenticate Data]" in first
+    return first.replace("[Authenticate Data]", f'{again}File = "{name}"\n[Authenticate Data]')
+
+
 def wrapped(tag: int, content: bytes) -> bytes:
     size = len(content)
     length = (
@@ -68,6 +79,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     odd = {pki.certificate("CSF"): b"\0", pki.certificate("IMG"): b"\xfb"}
     changed = {name: with_serial(pki, name, serial) for name, serial in odd.items()}
     daemon.put_keys("odd-serials", with_files(pki, {**pki.files, **changed}))
+    name = pki.certificate("IMG").rpartition("/")[2]
+    another = {f"old/{name}": pki.files[pki.certificate("IMG", 2)]}
+    another |= {f"old/{name.replace('_crt', '_key')}": pki.files[key_name(pki.certificate("IMG", 2))]}
+    daemon.put_keys("two-of-a-name", with_files(pki, {**pki.files, **another}))
     daemon.put_keys(MACHINE, pki.tarball())
     yield daemon.start()
     daemon.stop()
@@ -95,3 +110,22 @@ def test_serial_numbers_of_any_sign_are_taken(daemon: Daemon, pki: TrialPki, ver
     told = httpx.get(f"{daemon.url}/machines/odd-serials").json()
     assert {one["srk"] for one in told["certificates"]} == {1, 2}
     assert "arning" not in daemon.log()
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+def test_a_key_may_be_installed_again_by_another_of_its_names(daemon: Daemon, pki: TrialPki, version: str) -> None:
+    """With another folder, and as DER in place of PEM: it is the certificate that counts."""
+    name = pki.certificate("IMG")
+    base = name.rpartition("/")[2]
+    for machine, again in (("both", name.replace(".pem", ".der")), ("both", f"copy/{base}"), (MACHINE, f"../{name}")):
+        answer = daemon.post(pki, csf=installing_again(pki, again), machine=machine, cstversion=version)
+        assert answer.status_code == 200, answer.text
+        proven(pki, IMAGE, answer.content)
+
+
+def test_another_key_of_the_same_name_is_not_installed_again(daemon: Daemon, pki: TrialPki) -> None:
+    """Two members of a tarball with one last part may be two keys; whose paths are given, they are told apart."""
+    base = pki.certificate("IMG").rpartition("/")[2]
+    text = installing_again(pki, f"old/{base}").replace("Source index = 1", "Source index = 0")
+    answer = daemon.post(pki, csf=text, machine="two-of-a-name")
+    assert (answer.status_code, "another key is installed as 2 already" in answer.text) == (422, True), answer.text
