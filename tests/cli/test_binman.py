@@ -19,7 +19,7 @@ from tests.image import golden
 
 BINMAN = Path(sys.executable).with_name("binman")
 KINDS = ("normal", "fast")
-SPL_ADDRESS, FSPI_ADDRESS, FIT_ADDRESS = 0x7E1000, 0x920000, 0x48000000
+SPL_ADDRESS, FSPI_ADDRESS, FIT_ADDRESS = 0x7E1000, 0x7E2000, 0x48000000
 
 # As arch/arm/dts/imx8mm-u-boot.dtsi of U-Boot has them. `args` is what binman's mkimage entry asks for.
 HEAD = """/dts-v1/;
@@ -151,11 +151,21 @@ def test_an_spl(build_of: MakeBuild, kind: str) -> None:
 def test_an_spl_behind_a_flexspi_header(build_of: MakeBuild, kind: str) -> None:
     """Which binman signs from the header on: the IVT is 0x1000 bytes inside of the block."""
     build = build_of(kind)
-    spl = SPL.format(boot="fspi", rom=2, address=FSPI_ADDRESS)
+    spl = SPL.format(boot="fspi", rom=1, address=FSPI_ADDRESS)
     data = image_of(build, binman(build, signed_entry(0, FSPI_ADDRESS, spl, fast=kind == "fast")))
     assert data.startswith(b"FCFB")
     size = struct.unpack_from("<I", data, 0x1018)[0] - (FSPI_ADDRESS - 0x1040)
     holds(build, data, 0x1000, hab.Block(FSPI_ADDRESS - 0x1040, 0, size))
+
+
+def test_a_flexspi_header_that_the_rom_does_not_load_is_not_signed(build_of: MakeBuild) -> None:
+    """With ROMs of version 2 the boot data begin at the IVT: what binman has there for the header is never in memory."""
+    build = build_of("normal")
+    spl = SPL.format(boot="fspi", rom=2, address=0x912000)
+    done = binman(build, signed_entry(0, 0x912000, spl, fast=False))
+    assert done.returncode != 0
+    assert "the boot data at 0x1020 in the file have the ROM load 0x911fc0 to" in done.stderr
+    assert "and the block 0x910fc0 0x0" in done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
