@@ -159,7 +159,7 @@ def test_an_spl_behind_a_flexspi_header(build_of: MakeBuild, kind: str) -> None:
 
 
 def test_a_flexspi_header_that_the_rom_does_not_load_is_not_signed(build_of: MakeBuild) -> None:
-    """With ROMs of version 2 the boot data begin at the IVT: what binman has there for the header is never in memory."""
+    """With ROMs of version 2 the boot data begin at the IVT: the header that binman signs is never in memory."""
     build = build_of("normal")
     spl = SPL.format(boot="fspi", rom=2, address=0x912000)
     done = binman(build, signed_entry(0, 0x912000, spl, fast=False))
