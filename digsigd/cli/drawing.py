@@ -30,6 +30,12 @@ _LEGEND = {
     "open": "unused, not signed",
 }
 
+_MEANINGS = {
+    "refused": "a closed board would not boot this image",
+    "unsigned": "a board boots this image and runs bytes that no signature covers",
+    "unknown": "what the chip takes is not known for certain",
+}
+
 
 def address(text: str) -> int:
     """An address of the command line."""
@@ -194,7 +200,7 @@ def show_report(report: Report, path: Path, console: Console) -> None:
         text = "Nothing that can be checked here fails, and that is not all: only a board can check what is encrypted."
         console.say(console.coloured(text, "note"))
     else:
-        console.say(console.coloured("It does not hold: a closed board would not boot this image.", "bad"))
+        console.say(console.coloured(f"It does not hold: {_MEANINGS[report.meaning or 'refused']}.", "bad"))
 
 
 def _show_checks(checks: tuple[Check, ...], console: Console) -> None:
@@ -237,6 +243,7 @@ def as_values(report: Report) -> dict[str, Any]:
     return {
         "holds": report.holds,
         "fails": report.fails,
+        "meaning": report.meaning,
         "layout": plan.layout,
         "soc": plan.soc,
         "boards": plan.boards or None,

@@ -53,7 +53,7 @@ def check_chip(one: CsfReport, blob: bytes, chip: Chip) -> Check:
         if ecdsa and not chip.ecdsa:
             return Check(what, False, f"its SRKs are ECDSA keys, and the ROM has HAB {chip.hab.text}")
     except NotConfirmedError as error:
-        return Check(what, False, error.what)
+        return Check(what, False, error.what, meaning="unknown")
     except hab.HabError as error:
         return Check(what, False, str(error))
     return Check(what, True, "engine " + ", ".join(engines.name(code) for code in found))

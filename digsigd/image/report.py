@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, TypeAlias
 
 from digsigd import hab
 from digsigd.image.plan import Plan, Signing
+
+# What a check that fails means for closed boards: HAB or what it started refuses the image; they run bytes that no
+# signature covers; it is not known for certain.
+Meaning: TypeAlias = Literal["refused", "unsigned", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that holds or does not; None where it could not be tried, since one before it did not hold.
 
-    `secret` says that only a board can tell, and that nothing else depends on it here.
+    `secret` says that only a board can tell, and that nothing else depends on it here. `meaning` is what it means for
+    a closed board if it fails.
     """
 
     what: str
     holds: bool | None
     detail: str = ""
     secret: bool = False
+    meaning: Meaning = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +50,14 @@ class CsfReport:
     excuse: str = ""
 
     @property
+    def accepted(self) -> bool:
+        """Whether the board accepts it, as far as that can be told without its key: it may cover too little."""
+        refused = any(check.holds is False and check.meaning == "refused" for check in self.checks)
+        return self.proven is not None and not refused
+
+    @property
     def holds(self) -> bool:
-        """Whether the board accepts it, as far as that can be told without its key."""
+        """Whether the board accepts it, and it covers all of its part."""
         return self.proven is not None and all(check.holds for check in self.checks if not check.secret)
 
 
@@ -85,6 +98,19 @@ class Report:
             return False
         checks = [*self.checks, *(check for one in self.csfs if not one.excuse for check in one.checks)]
         return not self.plan.encrypted or any(check.holds is False for check in checks)
+
+    @property
+    def meaning(self) -> Meaning | None:
+        """What that something fails means for a closed board, the worst of it first; None where nothing does."""
+        if not self.fails:
+            return None
+        asked = [one for one in self.csfs if not one.excuse]
+        found = {check.meaning for check in self.checks if check.holds is False}
+        found |= {check.meaning for one in asked for check in one.checks if check.holds is False}
+        if not all(one.accepted for one in asked):
+            return "refused"
+        ranked: tuple[Meaning, ...] = ("refused", "unknown", "unsigned")
+        return next((one for one in ranked if one in found), "refused")
 
 
 def union(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

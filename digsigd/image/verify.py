@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -48,10 +48,10 @@ def verify(
         csfs.append(one)
     tables = {one.srk_table for one in csfs if one.srk_table is not None}
     fuses = {hab.SrkTable.parse(table).fuse_value for table in tables}
-    signed = union((block.offset, block.end) for one in csfs if one.holds for block in one.blocks)
+    signed = union((block.offset, block.end) for one in csfs if one.accepted for block in one.blocks)
     stored = union((one.signing.csf_offset, one.signing.csf_offset + one.length) for one in csfs)
     foreign = union((offset, offset + length) for offset, length in plan.foreign)
-    secret = union((block.offset, block.end) for one in csfs if one.holds for block in one.secret)
+    secret = union((block.offset, block.end) for one in csfs if one.accepted for block in one.secret)
     states = (("secret", secret), ("signed", signed), ("csf", stored), ("foreign", foreign))
     spans = spans_of(plan, len(data), states)
     checks = [] if plan.signings else [Check("something to verify", False, "nothing in it is signed")]
@@ -66,11 +66,14 @@ def verify(
     if len(csfs) > 1:
         checks.append(_one_key_store(csfs))
     if plan.possible:
-        blobs = [(one, data[one.signing.csf_offset : one.signing.csf_offset + one.length]) for one in csfs if one.holds]
-        checks += [check_chips(one, blob, plan.possible) for one, blob in blobs]
+        for one in (found for found in csfs if found.accepted):
+            blob = data[one.signing.csf_offset : one.signing.csf_offset + one.length]
+            asked = check_chips(one, blob, plan.possible)
+            checks += [asked] if asked not in checks else []
     bare = [span for span in spans if span.must and span.state == "open"]
     detail = ", ".join(f"{named(plan, span)} {span.offset:#x}+{span.length:#x}" for span in bare[:8])
-    checks.append(Check("all that the board runs is signed", not bare, f"not covered: {detail}" if bare else ""))
+    what, why = "all that the board runs is signed", f"not covered: {detail}" if bare else ""
+    checks.append(Check(what, not bare, why, meaning="unsigned"))
     return Report(plan, tuple(csfs), tuple(checks), spans, next(iter(fuses)) if len(fuses) == 1 else None)
 
 
@@ -237,13 +240,23 @@ def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
 def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
     """Whether it covers all that is under this CSF: what another one covers, nobody checks when this part is run."""
     signed = union((piece.offset, piece.end) for piece in pieces)
-    bare = [
-        block
-        for block in signing.least or signing.blocks
-        if not any(start <= block.offset and block.end <= end for start, end in signed)
-    ]
-    detail = ", ".join(f"{block.offset:#x}+{block.length:#x}" for block in bare[:8])
-    return Check("all of this part is signed", not bare, f"not covered: {detail}" if bare else "")
+    wanted = union((block.offset, block.end) for block in signing.least or signing.blocks)
+    bare = list(_without(wanted, signed))
+    detail = ", ".join(f"{start:#x}+{end - start:#x}" for start, end in bare[:8])
+    why = f"not covered: {detail}" if bare else ""
+    return Check("all of this part is signed", not bare, why, meaning="unsigned")
+
+
+def _without(parts: Sequence[tuple[int, int]], signed: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What of parts is in none of the others, as (start, end). All are in order, and do not overlap."""
+    for start, end in parts:
+        for first, last in signed:
+            if first < end and start < last:
+                if start < first:
+                    yield start, first
+                start = last
+        if start < end:
+            yield start, end
 
 
 def _layout(data: Buffer, commands: Sequence[Sequence[hab.Block]]) -> Check:

@@ -13,19 +13,20 @@ from tests.hab.blobs import IMAGE, Signing
 from tests.image import golden
 from tests.image.signed import signed as signed_image
 from tests.image.test_encrypted import encrypted
+from tests.image.test_verdict import SHORT
 
 
 @pytest.fixture
 def signed(signing: Signing, tmp_path: Path) -> Path:
     """A signed SPL."""
     path = tmp_path / "signed.bin"
-    path.write_bytes(IMAGE.with_csf(signing.plain("p256", "4.0.1", False).blob))
+    path.write_bytes(IMAGE.with_csf(signing.plain("rsa2048", "4.0.1", False).blob))
     return path
 
 
 def test_what_holds_ends_with_0(digsign: Run, signed: Path, signing: Signing) -> None:
     """And tells for which boards."""
-    fuses = signing.pki("p256", False).fuse_value.hex()
+    fuses = signing.pki("rsa2048", False).fuse_value.hex()
     done = digsign("verify", signed.name, "--fuses", fuses)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Everything holds for boards with the fuse value {fuses}." in done.stdout
@@ -49,13 +50,24 @@ def test_what_does_not_hold_ends_with_1(digsign: Run, signed: Path, tmp_path: Pa
     assert "a closed board would not boot this image" in done.stdout
 
 
+def test_what_boots_and_is_not_all_signed_is_not_said_to_be_refused(digsign: Run, tmp_path: Path) -> None:
+    """A board runs it, and some of it is anybody's."""
+    (tmp_path / "image").write_bytes(signed_image(golden.flash("mm", "u-boot"), makers={"SPL": SHORT}))
+    done = digsign("verify", "image")
+    assert done.returncode == 1
+    assert "a board boots this image and runs bytes that no signature covers" in done.stdout
+    assert "would not boot" not in done.stdout
+    assert "✗" in done.stdout
+    assert json.loads(digsign("verify", "image", "--json").stdout)["meaning"] == "unsigned"
+
+
 def test_other_fuses_end_with_1(digsign: Run, signed: Path, signing: Signing, tmp_path: Path) -> None:
     """As given, or by their table."""
-    other = signing.pki("rsa2048", False)
+    other = signing.pki("p256", False)
     assert digsign("verify", signed.name, "--fuses", other.fuse_value.hex()).returncode == 1
     (tmp_path / "table.bin").write_bytes(other.srk_table)
     assert digsign("verify", signed.name, "--srk-table", "table.bin").returncode == 1
-    (tmp_path / "table.bin").write_bytes(signing.pki("p256", False).srk_table)
+    (tmp_path / "table.bin").write_bytes(signing.pki("rsa2048", False).srk_table)
     assert digsign("verify", signed.name, "--srk-table", "table.bin").returncode == 0
 
 
