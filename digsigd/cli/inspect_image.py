@@ -157,6 +157,13 @@ def _has_csf(data: mmap.mmap | bytes, ivt: Ivt) -> bool:
     return bool(ivt.csf) and 0 <= place < len(data) and data[place : place + 1] == b"\xd4"
 
 
+def _loaded_end(data: mmap.mmap | bytes, ivt: Ivt) -> int | None:
+    """The address behind what the boot data load; None where there are none."""
+    place = ivt.offset_of(ivt.boot_data)
+    words = data[place : place + 8] if ivt.boot_data and place >= 0 else b""
+    return sum(struct.unpack("<2I", words)) if len(words) == 8 else None
+
+
 def _describe_boot_data(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
     place = ivt.offset_of(ivt.boot_data)
     words = data[place : place + 12] if place >= 0 else b""
@@ -215,6 +222,11 @@ def _describe_its_csf(data: mmap.mmap | bytes, ivt: Ivt, part: Part, where: Wher
     # Rooms are padded with one byte: 00, ff of flash, 5a of barebox.
     if len(set(data[place : place + _SAMPLE])) == 1 and head[:1] != b"\xd4":
         part.notes.append(f"there is no CSF at {place:#x}: not signed")
+        return
+    loaded = _loaded_end(data, ivt)
+    if loaded is not None and loaded <= ivt.csf:
+        # barebox's IVT for FlexSPI, built without CONFIG_HABV4_QSPI.
+        part.notes.append(f"there is no CSF: its place, {ivt.csf:#x} in memory, is behind what its boot data load")
         return
     if len(head) < 4 or head[0] != 0xD4:
         part.damage.append(f"where its CSF is to be, at {place:#x}, stands {head.hex(' ')}")

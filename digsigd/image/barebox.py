@@ -14,7 +14,7 @@ from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
 from digsigd.image.errors import ImageError
 from digsigd.image.ocram import bounds_note
 from digsigd.image.plan import Buffer, Signing
-from digsigd.image.rom import Header, check, dcd_of, peek
+from digsigd.image.rom import SMALLEST_ROOM, Header, check, dcd_of, peek
 from digsigd.image.sdp import download
 from digsigd.image.sketch import Sketch, first_used
 from digsigd.image.tells import chips_of
@@ -44,7 +44,7 @@ def is_barebox(data: Buffer) -> bool:
 def plan(sketch: Sketch, wanted: Wanted) -> Kind:
     """Plan an image of barebox. Raises `ImageError`."""
     is_8m = sketch.data[4:8] == _AARCH64
-    headers = _headers(sketch, _GAPS if is_8m else (0,), is_8m=is_8m)
+    headers = _with_csfs(sketch, _headers(sketch, _GAPS if is_8m else (0,), is_8m=is_8m))
     for header in headers:
         check(sketch, header, _REBUILD)
     if wanted.configuration is not None:
@@ -76,6 +76,21 @@ def _headers(sketch: Sketch, gaps: tuple[int, ...], *, is_8m: bool) -> list[Head
         "the file has barebox's header, and no IVT with boot data behind it",
         hint="This is no image that a ROM of i.MX loads. " + _REBUILD,
     )
+
+
+def _with_csfs(sketch: Sketch, headers: list[Header]) -> list[Header]:
+    """Those that have a CSF: without CONFIG_HABV4_QSPI, only the first one has (imx-image.c, hab_sign).
+
+    The second one points behind that CSF then, where nobody has put another, and its boot data do not load it.
+    """
+    for other in headers[1:]:
+        if headers[0].room >= SMALLEST_ROOM and (not other.ivt.csf or other.end <= other.ivt.csf):
+            sketch.notes.append(
+                f"the IVT at {other.place:#x}, for FlexSPI, has no CSF: a closed board boots this image from SD and"
+                " eMMC, and refuses it from FlexSPI; for that, build barebox with CONFIG_HABV4_QSPI"
+            )
+            return headers[:1]
+    return headers
 
 
 def _plan_one(sketch: Sketch, header: Header, wanted: Wanted) -> Kind:

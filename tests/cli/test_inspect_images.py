@@ -18,7 +18,7 @@ from tests.cli.running import Digsign
 from tests.hab.blobs import IMAGE, Signing
 from tests.hab.forge import authenticate, certificate_of, cms, decrypt, forge, install, install_srk, named
 from tests.hab.forge import secret_key as install_secret_key
-from tests.image import golden
+from tests.image import golden, golden_kinds
 
 BODY = golden.filler("u-boot", 0x5000)
 
@@ -205,3 +205,11 @@ def test_signature_with_zeros_behind_it_is_no_damage(show: Inspect) -> None:
     )  # fmt: skip
     (told,) = parts(show.values(blob), "csf")
     assert told["signatures"][0]["kind"] == "RSA with sha256"
+
+
+def test_an_ivt_whose_boot_data_load_no_csf_is_no_damage(show: Inspect) -> None:
+    """That of barebox for FlexSPI without CONFIG_HABV4_QSPI: other data stand where its CSF would be."""
+    values = show.values(golden_kinds.barebox_8m(flexspi="mm", qspi=False))
+    assert not values["damage"]
+    _, second = parts(values, "ivt")
+    assert "behind what its boot data load" in notes(second)

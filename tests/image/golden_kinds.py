@@ -142,15 +142,22 @@ def barebox(
 
 
 def barebox_8m(
-    load: int = 0x7E1000, *, gap: int = 0x8000, at: int = 0x400, pbl: int = 0x1A123, flexspi: str | None = None
+    load: int = 0x7E1000,
+    *,
+    gap: int = 0x8000,
+    at: int = 0x400,
+    pbl: int = 0x1A123,
+    flexspi: str | None = None,
+    qspi: bool = True,
 ) -> bytes:
     """*.psimximg: only the first part is signed; with HABV4_QSPI there are two IVTs and two CSFs.
 
     `flexspi` is "mm", where its IVT is 0x1000 behind the start of the one image, or "mp", where it begins another.
+    Without `qspi`, there is one CSF, and nobody counts or makes that of the second IVT.
     """
     header = 0x2000 if flexspi else 0x1000
     length = aligned(pbl + header, 0x1000)
-    csfs = 2 if flexspi else 1
+    csfs = 2 if flexspi and qspi else 1
     own = load + at
     head = ivt(load + header, own, load + length, boot_data=own + 0x20)
     head += struct.pack("<3I", load, length + csfs * 0x2000, 0)
@@ -165,7 +172,7 @@ def barebox_8m(
         size = length if flexspi == "mm" else length - 0x1000
         entry = load + 0x2000 if flexspi == "mm" else load + 0x1000
         second = ivt(entry, own, load + size + 0x2000, boot_data=own + 0x20)
-        second += struct.pack("<3I", load, size + 0x4000, 0)
+        second += struct.pack("<3I", load, size + 0x2000 * csfs, 0)
         data = data.ljust(gap + 0x1000, b"\0") + second
     data = data.ljust(gap + header, b"\0") + filler("pbl", pbl)
     data = data.ljust(gap + length, b"\0") + (b"\xd4\0\x04\x40".ljust(0x2000, b"\x5a")) * csfs

@@ -59,6 +59,20 @@ def test_an_image_for_sd_and_flexspi_has_two_csfs() -> None:
         assert why_not(signed(BOTH, makers={name: None}))
 
 
+@pytest.mark.parametrize(("load", "at_", "soc"), [(0x7E1000, 0x400, "mm"), (0x920000, 0, "mp")])
+def test_built_without_a_csf_for_flexspi_it_is_signed_for_sd_and_that_is_said(load: int, at_: int, soc: str) -> None:
+    """CONFIG_HABV4 alone: the IVT for FlexSPI points behind the one CSF, and its boot data end there."""
+    data = kinds.barebox_8m(load, at=at_, flexspi=soc, qspi=False)
+    found = planned(data)
+    assert blocks(found) == [(load + at_, 0x8000 + at_, 0x1D000 - at_)]
+    assert [one.csf_offset for one in found.signings] == [0x25000]
+    assert any("the IVT at 0x9000, for FlexSPI, has no CSF" in note for note in found.notes)
+    good = signed(data)
+    is_good(good)
+    for place in (0x8000 + at_, 0x9004, 0x24FFF):
+        assert why_not(at(good, place, bytes([good[place] ^ 1])))
+
+
 @pytest.mark.parametrize("data", [SIX, EIGHT, BOTH], ids=["6", "8M", "8M and FlexSPI"])
 def test_no_changed_byte_holds(data: bytes) -> None:
     """Of what is signed; its own header and barebox proper are not, and are told of."""
