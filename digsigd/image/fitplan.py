@@ -18,7 +18,7 @@ from digsigd.hab import Block, FormatError, Ivt
 from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 from digsigd.image.errors import ImageError
 from digsigd.image.fit import Fit, FitImage
-from digsigd.image.loads import Load, choose, embedded, is_key
+from digsigd.image.loads import Load, choose, embedded, is_key, u_boots
 from digsigd.image.plan import Buffer, Patch, Signing
 from digsigd.image.sketch import Sketch, aligned, first_used
 from digsigd.image.spl import CSF_SIZE, SMALLEST_ROOM
@@ -26,6 +26,8 @@ from digsigd.image.spl import CSF_SIZE, SMALLEST_ROOM
 # hab.c: authenticate_image asks for an IVT on a multiple of this.
 _ALIGN = 0x1000
 _LIMIT = 1 << 32
+# How far the FIT's end can be before U-Boot: the room for two CSFs, a block of the device, and a line of the cache.
+_BEFORE_U_BOOT = 2 * 0x2060 + 0x1000 + 0x100
 # CONFIG_SPL_LOAD_FIT_ADDRESS of all boards with an i.MX 8M: U-Boot's boot/Kconfig since v2025.01, and before that each
 # board that set one, as it had to for HAB. Since v2023.07 (arch/arm/mach-imx/spl.c) SPL has HAB check the FIT there
 # before it loads anything from it, and FITs have their data embedded.
@@ -113,6 +115,7 @@ def _plan_external(sketch: Sketch, fit: Fit, wishes: FitWishes) -> FitPlan:
     chosen = choose(fit, wishes.configuration)
     ivt = _ivt(sketch, fit, place, wishes, embedded=False)
     base = ivt.self_address - (place - fit.offset)
+    _check_before_u_boot(fit, base, place - fit.offset, u_boots(fit, chosen))
     fdt_place = place + CSF_SIZE
     fdt_ivt = _fdt_ivt(sketch.data, ivt, fdt_place) if fdt_place + IVT_SIZE <= first.offset else None
     if wishes.fdt_signature and fdt_ivt is None:
@@ -154,6 +157,23 @@ def _plan_external(sketch: Sketch, fit: Fit, wishes: FitWishes) -> FitPlan:
         )
     last = max(image.end for image in images)
     return FitPlan(tuple(signings), last, True, fdt_ivt is not None, _atf(fit), chosen.loads)
+
+
+def _check_before_u_boot(fit: Fit, base: int, size: int, loads: Sequence[Load]) -> None:
+    """SPLs that have HAB check external data, once they are loaded, have the FIT right before U-Boot.
+
+    U-Boot and uboot-imx, board_spl_fit_buffer_addr; before v2022.07 spl_fit.c, spl_load_simple_fit.
+    """
+    for load in loads:
+        if not 0 < load.address - base <= size + _BEFORE_U_BOOT:
+            raise ImageError(
+                f"the FIT at {fit.offset:#x} has external data and is loaded to {base:#x}, not right before"
+                f" {load.image.name} at {load.address:#x}: only U-Boot since v2023.07 has a FIT elsewhere"
+                " (CONFIG_SPL_LOAD_FIT_ADDRESS), and it has HAB check the FIT before it loads the data: HAB refuses"
+                " signatures over them",
+                hint="Build the image with the data embedded (CONFIG_IMX_HAB); or, for NXP's U-Boot and those up to"
+                " v2023.04, give the address where SPL has the FIT, below U-Boot's.",
+            )
 
 
 def _plan_embedded(sketch: Sketch, fit: Fit, wishes: FitWishes) -> FitPlan:

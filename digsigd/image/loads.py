@@ -68,6 +68,12 @@ def choose(fit: Fit, name: str | None) -> Choice:
     return Choice(found[0], None)
 
 
+def u_boots(fit: Fit, choice: Choice) -> tuple[Load, ...]:
+    """What of it is U-Boot, as SPL sees it: what gets the device tree behind it."""
+    one = next(one for one in fit.configurations if choice.configuration in (None, one.name))
+    return tuple(_behind(list(_ordered(fit, one, _where(fit, one)))))
+
+
 def embedded(fit: Fit) -> tuple[Load, ...]:
     """What may be loaded from a FIT that is signed whole, whichever of its configurations a board takes.
 

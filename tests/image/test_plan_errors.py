@@ -270,6 +270,20 @@ def test_another_load_address_than_that_of_the_image_is_refused() -> None:
     assert "0x40400000 was asked for" in refused(KERNEL, load_address=0x40400000)
 
 
+@pytest.mark.parametrize("address", [0x44000000, 0x48000000, 0x40200000, 0x401F0000])
+def test_a_fit_with_external_data_that_is_not_right_before_u_boot_is_refused(address: int) -> None:
+    """U-Boot since v2023.07 checks it there before its data are loaded; older SPLs have it below U-Boot."""
+    fit = golden.itb("mm", external=0x3000)
+    bare = golden.flash("mm", "u-boot")
+    for data in (fit, bare[:0x58C00] + bytes(0x20) + bare[0x58C20:]):
+        says = refused(data, load_address=address)
+        assert "before it loads the data" in says
+        assert "CONFIG_IMX_HAB" in says
+    assert "before it loads the data" in refused(
+        fit.ljust(0x1000, b"\0")[:0x1000] + golden.ivt(address, address + 0x1000, address + 0x1020) + fit[0x1020:]
+    )
+
+
 def test_configurations_are_asked_for_only_where_there_are_some() -> None:
     """By the names they have."""
     assert "has no configuration 'nope'" in refused(NEW, configuration="nope")
