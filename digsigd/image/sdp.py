@@ -14,9 +14,15 @@ from dataclasses import dataclass, replace
 from digsigd.hab import Block, Ivt
 from digsigd.image.chips import Chip
 from digsigd.image.errors import ImageError
-from digsigd.image.plan import Buffer, Patch
+from digsigd.image.plan import Buffer, Patch, Plan
 from digsigd.image.rom import DCD_POINTER, Header
 from digsigd.image.sketch import Sketch
+
+# Memory beside the chip begins there on i.MX 6Quad to Solo, and higher on others; the 7ULP's own is among it.
+_DRAM, _OCRAM_7ULP = 0x10000000, 0x2F
+# uuu, libuuu/sdp.cpp: it clears the pointer on these, and on others with -cleardcd.
+_ALWAYS_CLEARED = frozenset(("imx6q", "imx6d", "imx6qp", "imx6dp", "imx6dl", "imx6s", "imx6sl", "imx6sx"))
+_NOTE = "for serial download only: uuu has to get the same address for the DCD"
 
 
 class Overlaid:
@@ -63,6 +69,11 @@ def download(
     first = max(header.start, header.ivt.base)
     if address % 4 or address + length > 1 << 32:
         raise ImageError(f"the address {address:#x} for the DCD is no 32-bit address on a multiple of 4")
+    if address >= _DRAM and address >> 24 != _OCRAM_7ULP:
+        raise ImageError(
+            f"the DCD cannot be written to {address:#x}: that is memory which works only once the DCD has run",
+            hint="Give an address in the chip's own memory, and the same to uuu as -dcdaddr (i.MX 6: 0x910000).",
+        )
     if address < header.end and first < address + length:
         raise ImageError(
             f"a DCD of {length:#x} bytes at {address:#x} is where the image itself is loaded, {first:#x} to"
@@ -72,10 +83,24 @@ def download(
     pointer = header.place + DCD_POINTER
     sketch.masks.append(Patch(pointer, struct.pack("<I", 0), "the pointer to the DCD is 0 in what the host sends"))
     sketch.notes.append(
-        f"for serial download only: uuu has to get the same address for the DCD, -dcdaddr {address:#x}, and to clear"
-        " the pointer (-cleardcd); from flash, a closed board refuses this file"
+        f"{_NOTE}, -dcdaddr {address:#x}, and to clear the pointer (-cleardcd); from flash, a closed board refuses"
+        " this file"
     )
     if chip is not None and chip.dcd and address not in chip.dcd:
         usual = " or ".join(f"{one:#x}" for one in chip.dcd)
         sketch.notes.append(f"the usual address for the DCD of {chip.title} is {usual}, and {address:#x} was asked for")
     return Download(replace(header.ivt, dcd=0), Block(address, place, length))
+
+
+def with_pointer(plan: Plan) -> Plan | None:
+    """The plan of a file that is signed with its pointer to the DCD, as Digi's scripts do; None where uuu clears it."""
+    chips = [chip.title for chip in plan.possible if chip.name not in _ALWAYS_CLEARED]
+    if not plan.masks or (plan.possible and not chips):
+        return None
+    only = f" (right on {' or '.join(chips)} alone)" if len(chips) < len(plan.possible) else ""
+    note = (
+        f"{_NOTE}, and not to clear the pointer to it, which is signed: no -cleardcd{only}; from flash, a closed board"
+        " refuses this file"
+    )
+    notes = tuple(note if one.startswith(_NOTE) else one for one in plan.notes)
+    return replace(plan, masks=(), notes=notes)

@@ -15,7 +15,7 @@ from digsigd.image.chipfit import check_chips
 from digsigd.image.commands import describe, is_secret, keys_of, refused_by_u_boot
 from digsigd.image.plan import Buffer, Plan, Signing
 from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of, union
-from digsigd.image.sdp import Overlaid
+from digsigd.image.sdp import Overlaid, with_pointer
 
 __all__ = ["Check", "CsfReport", "Report", "Span", "verify"]
 
@@ -37,11 +37,29 @@ def verify(
 
     What does not hold is in the report; nothing is raised for an image's contents.
     """
+    given = _Given(fuse_value, srk_table, now)
+    report = _verified(data, plan, given)
+    other = with_pointer(plan) if not report.holds else None
+    if other is not None and (unchanged := _verified(data, other, given)).holds:
+        return unchanged
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is known beside the image."""
+
+    fuse_value: bytes | None
+    srk_table: bytes | None
+    now: datetime | None
+
+
+def _verified(data: Buffer, plan: Plan, given: _Given) -> Report:
     if plan.masks:
         data = Overlaid(data, plan.masks)
     csfs: list[CsfReport] = []
     for signing in plan.signings:
-        judge = _Judge(data, signing, fuse_value, srk_table, now, encrypted=bool(plan.encrypted))
+        judge = _Judge(data, signing, given, encrypted=bool(plan.encrypted))
         one = judge.report((signing,))
         if signing.optional and not one.holds:
             one = _excused(one, judge.report(plan.signings))
@@ -124,6 +142,8 @@ class _Memory:
         self._data = data
         # (address, offset, length): blocks first, then what is loaded with the IVTs.
         self._pieces = [(block.address, block.offset, block.length) for one in signings for block in one.blocks]
+        places = [one.ivt.offset_of(one.ivt.dcd) for one in signings if one.ivt.dcd]
+        self._dcds = {int.from_bytes(data[place + 1 : place + 3], "big") for place in places if place >= 0}
         for one in signings:
             start, end = one.ivt.offset, min(one.csf_offset + one.csf_room, len(data))
             if one.by_rom:
@@ -139,7 +159,10 @@ class _Memory:
         while length > 0:
             piece = next((one for one in self._pieces if one[0] <= address < one[0] + one[2]), None)
             if piece is None:
-                raise hab.VerificationError("blocks", f"{wanted} is signed, which is no place of this image in memory")
+                hint = f"; it is as long as the DCD: --sdp {address:#x}?" if length in self._dcds else ""
+                raise hab.VerificationError(
+                    "blocks", f"{wanted} is signed, which is no place of this image in memory{hint}"
+                )
             start, offset, size = piece
             count = min(length, start + size - address)
             block = hab.Block(address, offset + address - start, count)
@@ -167,9 +190,7 @@ class _Judge:
 
     data: Buffer
     signing: Signing
-    fuse_value: bytes | None
-    srk_table: bytes | None
-    now: datetime | None
+    given: _Given
     encrypted: bool
 
     def report(self, present: Sequence[Signing]) -> CsfReport:
@@ -198,7 +219,7 @@ class _Judge:
                 pieces.append(found)
                 digests.append(memory.digest(wanted.algorithm, found))
                 expected.append([hab.Block(address, 0, length) for address, length in wanted.blocks])
-            if self.srk_table is not None and table != self.srk_table:
+            if self.given.srk_table is not None and table != self.given.srk_table:
                 raise hab.VerificationError("srk-table", "its SRK table is not the one that was given")
             proven = hab.verify(
                 blob,
@@ -206,8 +227,8 @@ class _Judge:
                 expected_blocks=expected,
                 source_index=source,
                 digests=digests,
-                fuse_value=self.fuse_value,
-                now=self.now,
+                fuse_value=self.given.fuse_value,
+                now=self.given.now,
                 encrypted_ok=self.encrypted,
             )
         except hab.HabError as error:
@@ -239,24 +260,26 @@ def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
 
 def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
     """Whether it covers all that is under this CSF: what another one covers, nobody checks when this part is run."""
-    signed = union((piece.offset, piece.end) for piece in pieces)
-    wanted = union((block.offset, block.end) for block in signing.least or signing.blocks)
-    bare = list(_without(wanted, signed))
+    signed = union((piece.address, piece.address + piece.length) for piece in pieces)
+    bare = union(
+        (start + block.offset - block.address, end + block.offset - block.address)
+        for block in signing.least or signing.blocks
+        for start, end in _without(block.address, block.address + block.length, signed)
+    )
     detail = ", ".join(f"{start:#x}+{end - start:#x}" for start, end in bare[:8])
     why = f"not covered: {detail}" if bare else ""
     return Check("all of this part is signed", not bare, why, meaning="unsigned")
 
 
-def _without(parts: Sequence[tuple[int, int]], signed: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What of parts is in none of the others, as (start, end). All are in order, and do not overlap."""
-    for start, end in parts:
-        for first, last in signed:
-            if first < end and start < last:
-                if start < first:
-                    yield start, first
-                start = last
-        if start < end:
-            yield start, end
+def _without(start: int, end: int, signed: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What of memory from `start` to before `end` is in none of these, which are in order and do not overlap."""
+    for first, last in signed:
+        if first < end and start < last:
+            if start < first:
+                yield start, first
+            start = last
+    if start < end:
+        yield start, end
 
 
 def _layout(data: Buffer, commands: Sequence[Sequence[hab.Block]]) -> Check:

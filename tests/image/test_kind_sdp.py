@@ -10,7 +10,7 @@ from digsigd.image.plan import Patch
 from digsigd.image.sdp import Overlaid
 from tests.image import golden_kinds as kinds
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, why_not
-from tests.image.signed import signed
+from tests.image.signed import Maker, signed
 
 DCD = kinds.dcd("ul")
 U_BOOT = kinds.imximage()
@@ -45,6 +45,48 @@ def test_it_holds_for_serial_download_alone() -> None:
     assert why_not(downloaded(U_BOOT))
     assert why_not(signed(U_BOOT), sdp=PLACE)
     assert why_not(downloaded(U_BOOT), sdp=PLACE + 0x1000)
+
+
+def test_a_file_that_leaves_the_dcd_s_own_place_out_does_not_hold() -> None:
+    """The pointer is 0 as it is sent, and what the host wrote to the other place is not signed."""
+    found = planned(U_BOOT, sdp=PLACE)
+    (mask,) = found.masks
+    alone = Maker(blocks=lambda part: part.blocks[:1])
+    sent = signed(at(U_BOOT, mask.offset, mask.data), found, makers={"image": alone})
+    assert "not covered: 0x2c" in why_not(at(sent, mask.offset, U_BOOT[mask.offset : mask.offset + 4]), sdp=PLACE)
+
+
+@pytest.mark.parametrize(("soc", "dcd"), [("imx6ul", "ul"), ("imx7d", "7")])
+def test_signed_with_its_pointer_it_holds_where_uuu_does_not_clear_it(soc: str, dcd: str) -> None:
+    """Digi's scripts sign it like that; what uuu has to do is told."""
+    data = kinds.imximage(dcd_of=dcd)
+    found = planned(data, soc, sdp=PLACE)
+    both = signed(data, found)
+    notes = " ".join(is_good(both, soc, sdp=PLACE).plan.notes)
+    assert "no -cleardcd;" in notes
+    assert "and to clear the pointer" not in notes
+    assert why_not(both, soc)
+    assert why_not(at(both, 0x2C + 0x10, b"\x13"), soc, sdp=PLACE)
+    assert "no -cleardcd" not in " ".join(is_good(downloaded(data), sdp=PLACE).plan.notes)
+
+
+@pytest.mark.parametrize("soc", ["imx6q", "imx6qp"])
+def test_signed_with_its_pointer_it_fails_where_uuu_always_clears_it(soc: str) -> None:
+    """What is checked then has 0 there."""
+    data = kinds.imximage(0x17800000, dcd_of="q")
+    assert why_not(signed(data, planned(data, soc, sdp=PLACE)), soc, sdp=PLACE)
+
+
+@pytest.mark.parametrize("address", [0x877FF000, 0x12000000, 0x10000000])
+def test_a_place_in_memory_that_the_dcd_has_to_start_is_refused(address: int) -> None:
+    """It is not there when the host writes the DCD."""
+    assert "works only once the DCD has run" in refused(U_BOOT, sdp=address)
+
+
+def test_a_forgotten_sdp_is_told_of() -> None:
+    """By a block as long as the DCD that is at no place of the image."""
+    assert "--sdp 0x910000?" in why_not(downloaded(U_BOOT))
+    assert "--sdp" not in why_not(at(downloaded(U_BOOT), 0x2D, b"\0\x04"))
 
 
 def test_its_pointer_has_to_be_there() -> None:
