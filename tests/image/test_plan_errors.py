@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -268,6 +270,15 @@ def test_another_load_address_than_that_of_the_image_is_refused() -> None:
     assert "Leave out the load address" in refused(BINMAN, load_address=0x40480000)
     assert "Leave out the load address" in refused(SPL, load_address=0x40480000)
     assert "0x40400000 was asked for" in refused(KERNEL, load_address=0x40400000)
+
+
+def test_a_device_tree_of_a_board_is_said_to_be_one(tmp_path: Path) -> None:
+    """Digi's scripts sign such; it is not a FIT that was built wrongly."""
+    (tmp_path / "board.dts").write_text('/dts-v1/; / { compatible = "fsl,imx6ul"; cpus { }; };')
+    done = subprocess.run(["dtc", "-O", "dtb", "board.dts"], cwd=tmp_path, check=True, capture_output=True)
+    says = refused(done.stdout.ljust(0x1000, b"\0"))
+    assert "is one for a board, not a FIT" in says
+    assert "mkimage" not in says
 
 
 @pytest.mark.parametrize("address", [0x44000000, 0x48000000, 0x40200000, 0x401F0000])
