@@ -90,6 +90,11 @@ class Job:
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
 
+    @property
+    def size(self) -> int:
+        """The most bytes that one of the commands signs: more than the artifacts have, where parts of them are twice."""
+        return max(sum(block.length for block in blocks) for blocks in self._blocks)
+
     def prepare(self) -> None:
         """Check what can be known before signing, and write what cst needs into the directory."""
         self._check_keys()

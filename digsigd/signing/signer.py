@@ -28,19 +28,19 @@ LONG_TEXT = 16 << 10
 
 @dataclass(frozen=True, slots=True)
 class RunBounds:
-    """Limits of one cst run; `memory` is in bytes and on top of the artifact's size, which cst reads whole."""
+    """Limits of one cst run; `memory` is in bytes and on top of what is signed, which cst reads whole."""
 
     cpu_seconds: int = 120
     memory: int = 256 << 20
     open_files: int = 64
 
-    def limits(self, artifact_size: int) -> Limits:
-        """The limits for artifacts of this size in all: cst also writes a full copy of what is signed."""
+    def limits(self, size: int) -> Limits:
+        """The limits for so many bytes that one command signs: cst also writes a full copy of them."""
         return Limits(
             cpu_seconds=self.cpu_seconds,
             # The copy in memory doubles while it grows.
-            memory=self.memory + 3 * artifact_size,
-            file_size=artifact_size + MAX_BLOB,
+            memory=self.memory + 3 * size,
+            file_size=size + MAX_BLOB,
             open_files=self.open_files,
         )
 
@@ -136,7 +136,7 @@ class Signer:
         return signed
 
     async def _run(self, job: Job, tool: CstTool, *arguments: str, more_file: int = 0) -> CstRun:
-        limits = self._bounds.limits(job.request.size)
+        limits = self._bounds.limits(job.size)
         return await self._runner.run(
             tool.executable,
             [*arguments, "-i", DESCRIPTION, "-o", BLOB],

@@ -120,6 +120,25 @@ def test_much_of_what_is_not_named_buys_nothing(daemon: Daemon, pki: TrialPki) -
     assert (answer.status_code, "times the" in answer.text) == (422, True), answer.text
 
 
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+def test_one_command_signs_twice_as_much_as_there_is(
+    tmp_path: Path, cst_base: Path, pki: TrialPki, version: str
+) -> None:
+    """Which is allowed; cst writes all of that into one file and holds it in memory."""
+    size = 3 << 20
+    data = bytes(size) + KERNEL[:-0x20]
+    ivt = struct.pack("<8I", 0x412000D1, 0x12000000, 0, 0, 0, 0x12000000 + len(data), 0x12000020 + len(data), 0)
+    data += ivt
+    name = "Image"
+    blocks = hab.Block(0x12000000, 0, len(data)), hab.Block(0x18000000, 0, size)
+    text = pki.csf(*(f'{one} "{name}"' for one in blocks))
+    daemon = Daemon(tmp_path, cst_base)
+    daemon.put_keys(MACHINE, pki.tarball())
+    daemon.start()
+    assert_signed(post(daemon, text, (name, data), version=version), pki, *blocks, files=[data])
+    daemon.stop()
+
+
 def test_files_of_which_nothing_was_chosen_do_not_matter(daemon: Daemon, pki: TrialPki) -> None:
     """Browsers send an empty part without a name for them; one that has a name is empty by mistake."""
     text = pki.csf(IMAGE.blocks("spl.bin"))
