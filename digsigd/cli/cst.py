@@ -10,7 +10,7 @@ import argparse
 import getopt
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from digsigd.cli.files import write_atomically
 from digsigd.cli.main import guarded
 
 if TYPE_CHECKING:
-    from digsigd.cli.cst_description import Job
+    from digsigd.cli.cst_description import Job, NamedKey
     from digsigd.client.api import SignedBlob, SigningClient
     from digsigd.client.machine import MachineKeys
     from digsigd.client.settings import ClientSettings
@@ -147,11 +147,16 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
     job = read_job(options.input)
     _check_output(options.output)
     settings = _settings()
-    signed = _signed(job, options.backend or settings.backend or "ssl", settings, console, verbose=options.verbose)
 
-    from digsigd.cli.cst_proof import prove
+    from digsigd.cli.cst_names import local_keys
+    from digsigd.cli.cst_proof import prove, strangers
 
+    local = local_keys(job)
+    backend = options.backend or settings.backend or "ssl"
+    signed, compared = _signed(job, local, backend, settings, console, verbose=options.verbose)
     proven = prove(signed.blob, job)
+    for key in () if compared else strangers(signed.blob, local):
+        console.tell(f"{shown(key.name)}: what lies here is another than the signing host has signed with")
     _write(options.output, signed.blob)
     if options.verbose:
         console.tell(f"request {shown(signed.request_id)}: {len(signed.blob)} bytes, {shown(str(proven))}")
@@ -171,14 +176,21 @@ def _settings() -> ClientSettings:
     return settings
 
 
-def _signed(job: Job, backend: str, settings: ClientSettings, console: Console, *, verbose: bool) -> SignedBlob:
-    """What the server makes of it. Raises `Trouble`."""
-    from digsigd.cli.cst_names import local_keys, names_on_host
+def _signed(
+    job: Job,
+    local: Mapping[NamedKey, bytes],
+    backend: str,
+    settings: ClientSettings,
+    console: Console,
+    *,
+    verbose: bool,
+) -> tuple[SignedBlob, bool]:
+    """What the server makes of it, and whether what lies here was compared with its keys before. Raises `Trouble`."""
+    from digsigd.cli.cst_names import names_on_host
     from digsigd.cli.server import ask_server, newest_cst
     from digsigd.client.errors import ClientError
 
     machine = settings.machine or ""
-    local = local_keys(job)
 
     async def told(client: SigningClient) -> MachineKeys | None:
         """What the host tells of its keys, where that is needed."""
@@ -192,7 +204,7 @@ def _signed(job: Job, backend: str, settings: ClientSettings, console: Console, 
                 raise
             return None
 
-    async def ask(client: SigningClient) -> SignedBlob:
+    async def ask(client: SigningClient) -> tuple[SignedBlob, bool]:
         keys = await told(client)
         version = settings.cst or newest_cst(keys)
         names = names_on_host(local, keys, console) if keys is not None else {}
@@ -206,7 +218,7 @@ def _signed(job: Job, backend: str, settings: ClientSettings, console: Console, 
                 if key.place in names:
                     console.tell(f"{shown(key.name)}: {shown(names[key.place])} on the signing host")
         first, *more = job.files
-        return await client.sign(
+        signed = await client.sign(
             machine=machine,
             csf=job.sent(names),
             artifact=first.path,
@@ -215,6 +227,7 @@ def _signed(job: Job, backend: str, settings: ClientSettings, console: Console, 
             cst_version=version,
             backend=backend,
         )
+        return signed, keys is not None
 
     return ask_server(settings, ask, console)
 

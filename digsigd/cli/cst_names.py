@@ -52,7 +52,7 @@ def names_on_host(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: C
     certificates = {one.name: one.sha256 for one in keys.certificates if one.sha256 is not None}
     names: dict[Place, str] = {}
     for key, data in local.items():
-        digest = _digest(data)
+        digest = digest_of(data)
         there = certificates if digest is not None else tables
         same = [name for name, one in there.items() if one == (digest or data)]
         alike = [name for name in there if base_of(name) == base_of(key.name)]
@@ -66,7 +66,7 @@ def names_on_host(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: C
     return names
 
 
-def _digest(data: bytes) -> bytes | None:
+def digest_of(data: bytes) -> bytes | None:
     """That of a certificate; None for what is none."""
     try:
         return hashlib.sha256(load_file(data).der).digest()

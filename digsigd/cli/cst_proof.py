@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from digsigd import hab
 from digsigd.cli.console import Trouble, shown
-from digsigd.cli.cst_description import Job
+from digsigd.cli.cst_description import Job, NamedKey
+from digsigd.cli.cst_names import digest_of
 from digsigd.cli.files import mapped
-from digsigd.hab.csf import SRK_TABLE, InstallKey
+from digsigd.hab.csf import SRK_TABLE, X509, InstallKey
 
 
 def prove(blob: bytes, job: Job) -> hab.Verified:
@@ -45,3 +48,15 @@ def prove(blob: bytes, job: Job) -> hab.Verified:
             f"the server's answer does not hold for {names}, so it is not written: {error}",
             hint="was the file changed during the upload? If not, what is between here and the server?",
         ) from None
+
+
+def strangers(blob: bytes, local: Mapping[NamedKey, bytes]) -> list[NamedKey]:
+    """Which of the tables and certificates that lie here are not those in a blob that holds."""
+    parsed = hab.CsfBlob.parse(blob)
+    tables, certificates = set(), {hashlib.sha256(one[4:]).digest() for one in parsed.loose}
+    for command in parsed.commands:
+        if isinstance(command, InstallKey) and command.protocol == SRK_TABLE:
+            tables.add(parsed.object_at(command))
+        elif isinstance(command, InstallKey) and command.protocol == X509:
+            certificates.add(hashlib.sha256(parsed.object_at(command)[4:]).digest())
+    return [key for key, data in local.items() if (digest_of(data) or data) not in certificates | tables]

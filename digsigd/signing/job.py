@@ -92,7 +92,7 @@ class Job:
 
     @property
     def size(self) -> int:
-        """The most bytes that one of the commands signs: more than the artifacts have, where parts of them are twice."""
+        """The most bytes that one command signs: more than the artifacts have, where it signs parts of them twice."""
         return max(sum(block.length for block in blocks) for blocks in self._blocks)
 
     def prepare(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from digsigd import hab
@@ -395,6 +396,44 @@ def test_keys_that_are_not_the_hosts_are_found_by_name_alone(build: Build) -> No
     assert done.returncode == 0
     assert "has another file of that name, and signs with it" in done.stderr
     is_signed(build)
+
+
+def test_a_host_that_does_not_tell_its_keys_signs_with_no_other_in_silence(build: Build) -> None:
+    """What lies here is compared with what the answer was signed with."""
+
+    class Old(BaseHTTPRequestHandler):
+        """A host of another kind, which signs and tells nothing."""
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {"Content-Type": self.headers["Content-Type"]}
+            answer = httpx.post(build.daemon.url + self.path, content=body, headers=headers, timeout=60)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is said."""
+
+    with HTTPServer(("127.0.0.1", 0), Old) as host:
+        threading.Thread(target=host.serve_forever).start()
+        url = f"http://127.0.0.1:{host.server_port}"
+        for name in (build.pki.certificate("CSF"), build.pki.table()):
+            build.write(name, build.pki.files[name])
+        done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
+        assert (done.returncode, done.stderr) == (0, "")
+        stranger = TrialPki.make("p256", srks=2)
+        build.write(build.pki.certificate("CSF"), stranger.files[stranger.certificate("CSF")])
+        build.write(build.pki.table(), stranger.srk_table)
+        done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
+        host.shutdown()
+    assert done.returncode == 0
+    assert done.stderr.count("what lies here is another than the signing host has signed with") == 2
 
 
 def test_nothing_of_a_file_here_is_sent(build: Build) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from digsigd import csf, hab
 from digsigd.csf import grammar, lexer, model, parser, size
+from digsigd.csf.engines import MOST_BLOCKS
 from digsigd.hab import layout
 from digsigd.trial import TrialPki
 from digsigd.web import form
@@ -120,3 +121,11 @@ def test_the_limits_are_those_of_the_code() -> None:
         "files that blocks are of": form.MAX_ARTIFACTS,
         "all blocks together, in sizes of these files together": layout.MOST_TIMES_SIGNED,
     }
+
+
+def test_the_blocks_of_each_engine_are_those_of_the_code() -> None:
+    """And the engines are all that hash."""
+    rows = re.search(r"^\| engine \| (.*) \|$\n.*\n^\| blocks \| (.*) \|$", TEXT, re.MULTILINE)
+    assert rows is not None
+    told = dict(zip(rows[1].split(" | "), rows[2].split(" | "), strict=True))
+    assert told == {**{name: str(most) for name, most in MOST_BLOCKS.items()}, "SW": "any number"}
