@@ -24,6 +24,7 @@ from digsigd.csf.model import AuthenticateData, Command, InstallCsfk, InstallKey
 from digsigd.errors import BadTarball, Refused
 from digsigd.hab.certificate import Certificate, load_file
 from digsigd.hab.chain import ACCEPTED, is_srk, signing_srk
+from digsigd.hab.cms import HASHES, verifies
 from digsigd.hab.srk import why_not_hab
 
 _SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -71,6 +72,8 @@ def check_fit(description: csf.Description, tables: Tables, certificates: Mappin
             _check_own(command, install, certificate, tables)
         elif isinstance(command, InstallCsfk) or command.verification_index == 0:
             _check_below(command, install, certificate, tables)
+        elif command.verification_index in installed:
+            _check_issued(command, certificate, installed[command.verification_index])
         if certificate.is_ca and (
             isinstance(command, InstallCsfk) or (isinstance(command, InstallKey) and command.target_index in signing)
         ):
@@ -166,6 +169,29 @@ def _check_below(command: Command, install: InstallSrk, certificate: Certificate
         f"the certificate {name} is below no SRK of the table {quoted(install.file)}",
         hint="the machine's keys do not fit each other; its operator has to mend that",
     )
+
+
+def _check_issued(command: InstallKey, certificate: Certificate, issuer: Certificate) -> None:
+    """A certificate that an installed key vouches for: HABv4 API Reference Manual, 4.3.7."""
+    name, index = quoted(base_of(command.file)), command.verification_index
+    if not issuer.is_ca:
+        raise _refused(
+            command,
+            f"{name} is verified by key {index}, whose certificate has no CA flag: it may sign data alone",
+            hint="Verification index = 0 is the SRK",
+        )
+    hashed = HASHES.get(certificate.algorithm)
+    signed = (
+        hashed is not None
+        and issuer.public_key is not None
+        and verifies(issuer.public_key, certificate.signature, certificate.tbs, hashed, certificate.kind)
+    )
+    if not signed:
+        raise _refused(
+            command,
+            f"{name} is verified by key {index}, which has not signed it",
+            hint="Verification index names the key that signed the certificate, and 0 the SRK",
+        )
 
 
 def _check_own(command: InstallNocak, install: InstallSrk, certificate: Certificate, tables: Tables) -> None:

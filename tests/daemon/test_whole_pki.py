@@ -30,7 +30,12 @@ def with_files(pki: TrialPki, files: dict[str, bytes]) -> bytes:
 
 def with_serial(pki: TrialPki, name: str, serial: bytes) -> bytes:
     """A certificate below SRK 1 with another serial number, signed anew."""
-    (whole,) = elements(der_of(pki.files[name]))
+    return below_srk_1(pki, pki.files[name], serial)
+
+
+def below_srk_1(pki: TrialPki, pem: bytes, serial: bytes = b"\x07") -> bytes:
+    """A certificate signed anew, by SRK 1."""
+    (whole,) = elements(der_of(pem))
     body, algorithm, _ = elements(whole.content)
     parts = [one.whole for one in elements(body.content)]
     parts[1] = bytes([INTEGER, len(serial)]) + serial
@@ -48,9 +53,10 @@ def key_name(certificate: str) -> str:
     return certificate.replace("crts/", "keys/").replace("_crt", "_key")
 
 
-def installing_again(pki: TrialPki, name: str) -> str:
-    """A description that installs one key more in the place of the first."""
-    first, again = pki.csf(IMAGE.blocks("spl.bin")), "[Install Key]\nVerification index = 0\nTarget index = 2\n"
+def installing_again(pki: TrialPki, name: str, by: int = 0, place: int = 2) -> str:
+    """A description that installs one key more, in the place of the first or in another."""
+    first = pki.csf(IMAGE.blocks("spl.bin"))
+    again = f"[Install Key]\nVerification index = {by}\nTarget index = {place}\n"
     assert "[Authenticate Data]" in first
     return first.replace("[Authenticate Data]", f'{again}File = "{name}"\n[Authenticate Data]')
 
@@ -129,3 +135,27 @@ def test_another_key_of_the_same_name_is_not_installed_again(daemon: Daemon, pki
     text = installing_again(pki, f"old/{base}").replace("Source index = 1", "Source index = 0")
     answer = daemon.post(pki, csf=text, machine="two-of-a-name")
     assert (answer.status_code, "another key is installed as 2 already" in answer.text) == (422, True), answer.text
+
+
+def test_a_key_that_may_not_certify_verifies_no_other(daemon: Daemon, pki: TrialPki) -> None:
+    """That a description has it do so is the client's mistake."""
+    text = installing_again(pki, pki.certificate("IMG"), by=2, place=3)
+    answer = daemon.post(pki, csf=text)
+    assert answer.status_code == 422, answer.text
+    assert "is verified by key 2, whose certificate has no CA flag" in answer.text
+
+
+def test_a_key_verifies_what_it_has_signed(daemon: Daemon, pki: TrialPki) -> None:
+    """A certificate of an authority may stand between; another's than its own it does not vouch for."""
+    between = next(name for name in pki.files if "crts/SRK2_" in name)
+    text = installing_again(pki, pki.certificate("CSF"), by=4, place=3)
+    files = {**pki.files, "crts/MID_crt.pem": below_srk_1(pki, pki.files[between])}
+    files["keys/MID_key.pem"] = pki.files[key_name(between)]
+    daemon.put_keys("between", with_files(pki, files))
+    middle = '[Install Key]\nVerification index = 0\nTarget index = 4\nFile = "MID_crt.pem"\n'
+    for name, status in ((pki.certificate("CSF"), 422), (pki.certificate("IMG", 2), 200)):
+        text = installing_again(pki, name, by=4, place=3)
+        at = text.rindex("[Install Key]")
+        answer = daemon.post(pki, csf=text[:at] + middle + text[at:], machine="between")
+        assert answer.status_code == status, answer.text
+        assert status == 200 or "is verified by key 4, which has not signed it" in answer.text
