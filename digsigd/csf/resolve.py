@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -76,26 +77,36 @@ def resolve(
     *,
     members: Collection[str],
     artifacts: Mapping[str, int],
+    repeated: Collection[str] = (),
     from_token: bool = False,
     identity: Callable[[str], object] | None = None,
 ) -> Resolved:
     """Find every file that a checked description names.
 
-    `artifacts` are the names of the uploaded files, in order, and their sizes; not all need be named. `identity` gives
+    `artifacts` are the names of the uploaded files, in order, and their sizes; not all need be named. Of those with the
+    names in `repeated` there were several, and the first is there. `identity` gives
     something equal for members of the tarball that are the same, as copies are; without it none are.
     With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball; the SRK table is a file always.
     Raises `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for a URI that is none.
     """
-    return _Resolution(members, Members(members, identity), artifacts, from_token=from_token).run(description)
+    return _Resolution(members, Members(members, identity), artifacts, repeated, from_token=from_token).run(description)
 
 
 class _Resolution:
     def __init__(
-        self, names: Collection[str], members: Members, artifacts: Mapping[str, int], *, from_token: bool
+        self,
+        names: Collection[str],
+        members: Members,
+        artifacts: Mapping[str, int],
+        repeated: Collection[str],
+        *,
+        from_token: bool,
     ) -> None:
         self._names = names
         self._members = members
         self._artifacts = artifacts
+        # What blocks call the artifacts of which several were sent.
+        self._called = dict.fromkeys(repeated, "")
         self._ours = {name: artifact_file(number) for number, name in enumerate(artifacts)}
         self._from_token = from_token
         self._token: str | None = None
@@ -239,6 +250,15 @@ class _Resolution:
                 *block.place,
                 hint="upload it under that name (curl: -F 'artifact=@PATH;filename=NAME')",
             )
+        if name in self._called:
+            called = self._called[name] = self._called[name] or _plain(block.file)
+            if called != _plain(block.file):
+                raise CsfNameError(
+                    f"the blocks name {quoted(called)} and {quoted(block.file)}, and several artifacts are called"
+                    f" {quoted(name)}",
+                    *block.place,
+                    hint="upload each under a name of its own (curl: -F 'artifact=@PATH;filename=NAME')",
+                )
         if block.offset + block.length > self._artifacts[name]:
             raise CsfNameError(
                 f"the block ends at {block.offset + block.length:#x}, the artifact at {self._artifacts[name]:#x}",
@@ -246,3 +266,7 @@ class _Resolution:
             )
         self._client_names[ours] = block.file
         return dataclasses.replace(block, file=ours)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"^(\./)+", "", name)

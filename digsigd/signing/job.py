@@ -74,6 +74,7 @@ class Job:
                 description,
                 members=self._members,
                 artifacts={one.name: one.size for one in request.artifacts},
+                repeated={one.name for one in request.artifacts if one.repeated},
                 from_token=request.backend == "pkcs11",
                 identity=self._identity,
             )

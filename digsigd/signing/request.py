@@ -15,12 +15,13 @@ class Artifact:
     """A file to sign, `size` bytes at `path`.
 
     `name` is the base name under which the client knows it and its CSF description's `Blocks` name it, and is never
-    used as a path.
+    used as a path. `repeated` says that the client sent others with this name as well, which are left out.
     """
 
     path: Path
     name: str
     size: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

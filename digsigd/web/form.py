@@ -37,10 +37,14 @@ _CSF_TYPES = {"", "text/plain", "application/octet-stream"}
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """An artifact: the name that the client has for it, and its size in bytes."""
+    """An artifact: the name that the client has for it, and its size in bytes.
+
+    `repeated` says that others with this name came after it, which were left out.
+    """
 
     name: str
     size: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ class Form:
         # The artifacts that have content, and of the names that were seen those that have none.
         self._artifacts: dict[str, int] = {}
         self._empty: set[str] = set()
+        self._repeated: set[str] = set()
         self._file: BinaryIO | None = None
         self._file_name = ""
         self._unnamed = False
@@ -147,7 +152,9 @@ class Form:
             soctype=self._values.get("soctype"),
             backend=self._values.get("backend") or "ssl",
             csf=self._csf,
-            artifacts=tuple(Uploaded(name, size) for name, size in self._artifacts.items()),
+            artifacts=tuple(
+                Uploaded(name, size, repeated=name in self._repeated) for name, size in self._artifacts.items()
+            ),
         )
 
     def close(self) -> None:
@@ -181,6 +188,7 @@ class Form:
         self._file_name = base_name(filename)
         self._unnamed = not filename
         if self._file_name in self._artifacts or self._file_name in self._empty:
+            self._repeated.add(self._file_name)
             return False
         if len(self._artifacts) == MAX_ARTIFACTS:
             raise TooLarge(f"the form has more than {MAX_ARTIFACTS} artifacts")

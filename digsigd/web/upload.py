@@ -173,7 +173,7 @@ class Upload:
             cst_version=fields.cst_version,
             csf=fields.csf,
             artifacts=tuple(
-                Artifact(self.workdir.path / artifact_file(number), one.name, one.size)
+                Artifact(self.workdir.path / artifact_file(number), one.name, one.size, repeated=one.repeated)
                 for number, one in enumerate(fields.artifacts)
             ),
             backend=fields.backend,

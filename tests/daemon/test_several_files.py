@@ -112,6 +112,19 @@ def test_what_no_block_names_does_not_matter(daemon: Daemon, pki: TrialPki) -> N
     assert_signed(post(daemon, text, ("README", b"hello"), ("spl.bin", IMAGE.data)), pki, WHOLE, files=[IMAGE.data])
 
 
+def test_two_files_of_one_name_in_two_folders_are_not_taken_for_one(daemon: Daemon, pki: TrialPki) -> None:
+    """Their last part is what curl sends, and the first would be signed in place of both."""
+    blocks = '0x12000000 0x0 0x1020 "Image"', '0x18000000 0x0 0x400 "a/dtb"', '0x19000000 0x0 0x400 "b/dtb"'
+    files = ("Image", KERNEL), ("dtb", DTB), ("dtb", b"\1" * 0x800)
+    answer = post(daemon, pki.csf(*blocks), *files)
+    assert answer.status_code == 422, answer.text
+    assert 'the blocks name "a/dtb" and "b/dtb", and several artifacts are called "dtb"; upload each' in answer.text
+    same = '0x12000000 0x0 0x1020 "Image"', '0x18000000 0x0 0x400 "a/dtb"', '0x19000000 0x0 0x400 "./a/dtb"'
+    tree = hab.Block(0x18000000, 0, 0x400, 1), hab.Block(0x19000000, 0, 0x400, 1)
+    assert_signed(post(daemon, pki.csf(*same), *files), pki, KERNEL_BLOCK, *tree, files=[KERNEL, DTB])
+    assert_signed(post(daemon, pki.csf(*blocks), *files[:2]), pki, KERNEL_BLOCK, *tree, files=[KERNEL, DTB])
+
+
 def test_much_of_what_is_not_named_buys_nothing(daemon: Daemon, pki: TrialPki) -> None:
     """How much may be signed is counted by the files that are named."""
     block = IMAGE.blocks("spl.bin")
