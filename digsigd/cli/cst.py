@@ -21,6 +21,7 @@ from digsigd.cli.main import guarded
 
 if TYPE_CHECKING:
     from digsigd.cli.cst_description import Job, NamedKey
+    from digsigd.cli.cst_names import Compared
     from digsigd.client.api import SignedBlob, SigningClient
     from digsigd.client.machine import MachineKeys
     from digsigd.client.settings import ClientSettings
@@ -153,10 +154,16 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
 
     local = local_keys(job)
     backend = options.backend or settings.backend or "ssl"
-    signed, compared = _signed(job, local, backend, settings, console, verbose=options.verbose)
+    signed, found = _signed(job, local, backend, settings, console, verbose=options.verbose)
     proven = prove(signed.blob, job)
-    for key in () if compared else strangers(signed.blob, local):
-        console.tell(f"{shown(key.name)}: what lies here is another than the signing host has signed with")
+    for key in strangers(signed.blob, local):
+        if key in found.same:
+            raise Trouble(
+                f"{shown(key.name)}: the signing host says that it has this one, and has signed with another",
+                hint="were its keys changed meanwhile? Then try again",
+            )
+        if key not in found.others:
+            console.tell(f"{shown(key.name)}: what lies here is another than the signing host has signed with")
     _write(options.output, signed.blob)
     if options.verbose:
         console.tell(f"request {shown(signed.request_id)}: {len(signed.blob)} bytes, {shown(str(proven))}")
@@ -184,9 +191,9 @@ def _signed(
     console: Console,
     *,
     verbose: bool,
-) -> tuple[SignedBlob, bool]:
-    """What the server makes of it, and whether what lies here was compared with its keys before. Raises `Trouble`."""
-    from digsigd.cli.cst_names import names_on_host
+) -> tuple[SignedBlob, Compared]:
+    """What the server makes of it, and what of its keys lies here, as far as it tells of them. Raises `Trouble`."""
+    from digsigd.cli.cst_names import Compared, compared
     from digsigd.cli.server import ask_server, newest_cst
     from digsigd.client.errors import ClientError
 
@@ -204,10 +211,10 @@ def _signed(
                 raise
             return None
 
-    async def ask(client: SigningClient) -> tuple[SignedBlob, bool]:
+    async def ask(client: SigningClient) -> tuple[SignedBlob, Compared]:
         keys = await told(client)
         version = settings.cst or newest_cst(keys)
-        names = names_on_host(local, keys, console) if keys is not None else {}
+        found = compared(local, keys, console) if keys is not None else Compared()
         if verbose:
             for one in job.files:
                 console.tell(
@@ -215,19 +222,19 @@ def _signed(
                     f" {shown(machine)}, cst {shown(version)}, backend {backend}"
                 )
             for key in job.keys:
-                if key.place in names:
-                    console.tell(f"{shown(key.name)}: {shown(names[key.place])} on the signing host")
+                if key.place in found.names:
+                    console.tell(f"{shown(key.name)}: {shown(found.names[key.place])} on the signing host")
         first, *more = job.files
         signed = await client.sign(
             machine=machine,
-            csf=job.sent(names),
+            csf=job.sent(found.names),
             artifact=first.path,
             artifact_name=first.name,
             more={one.name: one.path for one in more},
             cst_version=version,
             backend=backend,
         )
-        return signed, keys is not None
+        return signed, found
 
     return ask_server(settings, ask, console)
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from digsigd.cli.console import Console, shown
@@ -43,14 +44,26 @@ def local_keys(job: Job) -> dict[NamedKey, bytes]:
     return found
 
 
-def names_on_host(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: Console) -> dict[Place, str]:
-    """The host's names for those that have another name there, by their places in the description.
+@dataclass
+class Compared:
+    """What came of comparing: the host's `names` for those that have another name there, by place in the description.
+
+    `same` are those that the host has, by what it says, and `others` those that were told to be others there.
+    """
+
+    names: dict[Place, str] = field(default_factory=dict)
+    same: set[NamedKey] = field(default_factory=set)
+    others: set[NamedKey] = field(default_factory=set)
+
+
+def compared(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: Console) -> Compared:
+    """Find what lies here among the host's.
 
     Where another file has that name on the host, and nothing there is the same, this is told.
     """
     tables = {one.name: one.data for one in keys.srk_tables}
     certificates = {one.name: one.sha256 for one in keys.certificates if one.sha256 is not None}
-    names: dict[Place, str] = {}
+    found = Compared()
     for key, data in local.items():
         digest = digest_of(data)
         there = certificates if digest is not None else tables
@@ -58,12 +71,15 @@ def names_on_host(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: C
         alike = [name for name in there if base_of(name) == base_of(key.name)]
         if not same:
             if alike:
+                found.others.add(key)
                 console.tell(
                     f"{shown(quoted(key.name))}: the signing host has another file of that name, and signs with it"
                 )
-        elif alike != same and '"' not in same[0] and len(same[0].encode()) <= MAX_STRING:
-            names[key.place] = same[0]
-    return names
+            continue
+        found.same.add(key)
+        if alike != same and '"' not in same[0] and len(same[0].encode()) <= MAX_STRING:
+            found.names[key.place] = same[0]
+    return found
 
 
 def digest_of(data: bytes) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -11,7 +12,8 @@ import stat
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -398,19 +400,24 @@ def test_keys_that_are_not_the_hosts_are_found_by_name_alone(build: Build) -> No
     is_signed(build)
 
 
-def test_a_host_that_does_not_tell_its_keys_signs_with_no_other_in_silence(build: Build) -> None:
-    """What lies here is compared with what the answer was signed with."""
+@contextmanager
+def another_host(build: Build, told: Callable[[str], str] | None) -> Iterator[str]:
+    """The address of one that signs as the daemon does, and tells of its keys in other words, or nothing."""
 
-    class Old(BaseHTTPRequestHandler):
-        """A host of another kind, which signs and tells nothing."""
-
+    class Host(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_error(404)
+            if told is None:
+                self.send_error(404)
+                return
+            answer = httpx.get(build.daemon.url + self.path, timeout=60)
+            self.give(httpx.Response(200, headers={"Content-Type": "application/json"}, text=told(answer.text)))
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {"Content-Type": self.headers["Content-Type"]}
-            answer = httpx.post(build.daemon.url + self.path, content=body, headers=headers, timeout=60)
+            self.give(httpx.post(build.daemon.url + self.path, content=body, headers=headers, timeout=60))
+
+        def give(self, answer: httpx.Response) -> None:
             self.send_response(answer.status_code)
             self.send_header("Content-Type", answer.headers["Content-Type"])
             self.send_header("Content-Length", str(len(answer.content)))
@@ -420,9 +427,17 @@ def test_a_host_that_does_not_tell_its_keys_signs_with_no_other_in_silence(build
         def log_message(self, *_: object) -> None:
             """Nothing is said."""
 
-    with HTTPServer(("127.0.0.1", 0), Old) as host:
+    with HTTPServer(("127.0.0.1", 0), Host) as host:
         threading.Thread(target=host.serve_forever).start()
-        url = f"http://127.0.0.1:{host.server_port}"
+        try:
+            yield f"http://127.0.0.1:{host.server_port}"
+        finally:
+            host.shutdown()
+
+
+def test_a_host_that_does_not_tell_its_keys_signs_with_no_other_in_silence(build: Build) -> None:
+    """What lies here is compared with what the answer was signed with."""
+    with another_host(build, None) as url:
         for name in (build.pki.certificate("CSF"), build.pki.table()):
             build.write(name, build.pki.files[name])
         done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
@@ -431,9 +446,23 @@ def test_a_host_that_does_not_tell_its_keys_signs_with_no_other_in_silence(build
         build.write(build.pki.certificate("CSF"), stranger.files[stranger.certificate("CSF")])
         build.write(build.pki.table(), stranger.srk_table)
         done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
-        host.shutdown()
     assert done.returncode == 0
     assert done.stderr.count("what lies here is another than the signing host has signed with") == 2
+
+
+def test_a_host_that_signs_with_another_key_than_it_says_is_not_believed(build: Build) -> None:
+    """It tells that it has what lies here, and the answer is by another."""
+    stranger = TrialPki.make("p256", srks=1)
+    name = build.pki.certificate("CSF")
+    build.write(name, stranger.files[stranger.certificate("CSF")])
+
+    def digest(pki: TrialPki) -> str:
+        text = pki.files[pki.certificate("CSF")].decode()
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN") :])).hexdigest()
+
+    with another_host(build, lambda text: text.replace(digest(build.pki), digest(stranger))) as url:
+        done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
+    refused(build, done, f"{name}: the signing host says that it has this one, and has signed with another")
 
 
 def test_nothing_of_a_file_here_is_sent(build: Build) -> None:
