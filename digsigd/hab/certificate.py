@@ -10,6 +10,7 @@ import binascii
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -106,6 +107,9 @@ def load_file(data: bytes) -> Certificate:
         raise FormatError("no certificate: its PEM is damaged") from None
 
 
+# The same few certificates are read again for every image that is signed with their keys: once from a tarball, and once
+# from the CSF. Reading one takes longer than all else that is done with it.
+@lru_cache(maxsize=128)
 def _load(der: bytes) -> Certificate:
     (whole,) = take(der, SEQUENCE)
     body, outer, signature = take(whole.content, SEQUENCE, SEQUENCE, BIT_STRING)
