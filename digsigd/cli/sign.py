@@ -283,11 +283,31 @@ class _Job:
         self._table = table.data
         if self._options.soc is not None:
             check_keys(self._options.soc, ecdsa=_has_ecdsa(table.data), fast_auth=self._options.fast_auth)
+        elif _has_ecdsa(table.data):
+            self._check_ecdsa()
         if self._options.fuses is not None and table.fuse_value != self._options.fuses:
             raise Trouble(
                 f"machine {self._machine!r} has the fuse value {table.fuse_value.hex()}, --fuses says"
                 f" {self._options.fuses.hex()}",
                 hint="boards with those fuses would not boot the image; is it the right machine?",
+            )
+
+    def _check_ecdsa(self) -> None:
+        """See that a chip that the image can be for takes such keys; which it is, the report tells later."""
+        from digsigd.image.chips import NotConfirmedError
+
+        why = ""
+        for chip in self._plan.possible:
+            try:
+                if chip.ecdsa:
+                    return
+                why = why or f"{chip.title} has HAB {chip.hab.text}, which takes RSA keys only"
+            except NotConfirmedError as error:
+                why = why or error.what
+        if why:
+            raise Trouble(
+                f"machine {self._machine!r} has ECDSA keys, and the image is for a chip that does not take them: {why}",
+                hint="sign with a machine that has RSA keys, such as `digsign pki new --kind rsa4096` makes",
             )
 
     def _tell(self, text: str) -> None:

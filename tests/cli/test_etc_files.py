@@ -114,7 +114,7 @@ Make = Callable[..., Recipe]
 
 @pytest.fixture(scope="module")
 def pki(signing: Signing) -> TrialPki:
-    return signing.pki("p256")
+    return signing.pki("rsa2048")
 
 
 @pytest.fixture(scope="module")

@@ -67,12 +67,12 @@ IMAGES: Images = {
 
 @pytest.fixture(scope="session")
 def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
+    return TrialPki.make("rsa2048", srks=2)
 
 
 @pytest.fixture(scope="session")
 def fast_pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2, fast_auth=True)
+    return TrialPki.make("rsa2048", srks=2, fast_auth=True)
 
 
 @pytest.fixture(scope="session")
@@ -411,3 +411,15 @@ def test_whoever_interrupts_it_finds_nothing_half_written(
     assert [path.name for path in work.iterdir()] == ["image"]
     daemon.wait_for_log("the client went away")
     daemon.stop()
+
+
+def test_keys_that_the_chip_does_not_take_sign_nothing(digsign: Run, daemon: Daemon, tmp_path: Path) -> None:
+    """Told before anything is uploaded: the ROMs of Mini and Quad have HAB 4.3, and ECDSA came with 4.5."""
+    daemon.put_keys("ecdsa", TrialPki.make("p256", srks=1).tarball())
+    for soc, code, says in (("mm", 1, "i.MX 8M Mini has HAB 4.3, which takes RSA keys only"), ("mp", 0, "")):
+        (tmp_path / "image").write_bytes(golden.flash(soc, "nxp-new"))
+        done = digsign("sign", "image", "-o", "signed", "--server", daemon.url, "--machine", "ecdsa")
+        assert done.returncode == code, done.stderr
+        assert says in done.stderr
+        assert (tmp_path / "signed").exists() is (code == 0)
+    assert digsign("verify", "signed").returncode == 0
