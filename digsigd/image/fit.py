@@ -106,9 +106,9 @@ def _part(tree: Tree, name: str) -> Node:
     node = tree.root.named(name)
     if "compatible" in tree.root.properties and not {"images", "configurations"} & set(tree.root.nodes):
         raise ImageError(
-            f"the device tree at {tree.offset:#x} is one for a board, not a FIT: where U-Boot loads it, and by what it is"
+            f"the device tree at {tree.offset:#x} is one for a board, not a FIT: where U-Boot loads it, and how it is"
             " checked there, is not known",
-            hint="Put it into a FIT, or sign it with cst and a CSF description of your own; digsign verifies none alone.",
+            hint="Put it into a FIT, or sign it with cst and a CSF description of your own. It is not verified alone.",
         )
     if node is None:
         raise ImageError(f"the device tree at {tree.offset:#x} is no FIT: it has no node /{name}", hint=_REBUILD)

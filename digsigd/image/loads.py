@@ -18,6 +18,8 @@ from digsigd.image.fit import Configuration, Fit, FitImage
 _LIMIT = 1 << 32
 _NO_ENTRY = (1 << 64) - 1  # FDT_ERROR
 _INSTRUCTION = 4
+# spl_fit.c, load_simple_fit: a block of SD and eMMC, and ARCH_DMA_MINALIGN.
+_BLOCK, _LINE = 0x200, 0x40
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ def choose(fit: Fit, name: str | None) -> Choice:
         for configuration in fit.configurations:
             if configuration.name == name:
                 alone = len(fit.configurations) == 1
-                return Choice(_external(fit, configuration), None if alone else name)
+                loads = _external(fit, configuration)
+                _check_others(fit, configuration, loads)
+                return Choice(loads, None if alone else name)
         raise ImageError(f"the FIT at {fit.offset:#x} has no configuration {name!r}", hint=f"It has {_names(fit)}.")
     found = [_external(fit, configuration) for configuration in fit.configurations]
     if any(set(other) != set(found[0]) for other in found[1:]):
@@ -68,6 +72,19 @@ def choose(fit: Fit, name: str | None) -> Choice:
     return Choice(found[0], None)
 
 
+def _check_others(fit: Fit, chosen: Configuration, signed: Sequence[Load]) -> None:
+    """HAB refuses what other configurations load, but not where they load all that is signed, and something else."""
+    for other in fit.configurations:
+        loads = _external(fit, other)
+        more = [load.image.name for load in loads if load not in signed]
+        if more and set(signed) <= set(loads):
+            raise ImageError(
+                f"{_where(fit, other)} loads all that {chosen.name!r} does, and {', '.join(more)}: signed for"
+                f" {chosen.name!r} alone, boards that take {other.name!r} would run that unsigned",
+                hint=f"Sign the image for {other.name!r}, or build it without that configuration.",
+            )
+
+
 def u_boots(fit: Fit, choice: Choice) -> tuple[Load, ...]:
     """What of it is U-Boot, as SPL sees it: what gets the device tree behind it."""
     one = next(one for one in fit.configurations if choice.configuration in (None, one.name))
@@ -77,10 +94,19 @@ def u_boots(fit: Fit, choice: Choice) -> tuple[Load, ...]:
 def embedded(fit: Fit) -> tuple[Load, ...]:
     """What may be loaded from a FIT that is signed whole, whichever of its configurations a board takes.
 
-    Raises `ImageError` for one that no SPL boots. What U-Boot itself makes of one with a kernel is another matter.
+    Raises `ImageError` for one that no SPL boots. What U-Boot itself makes of one with a kernel is another matter; what
+    is behind an SPL, that loads.
     """
-    if any(configuration.kernel is not None for configuration in fit.configurations):
+    kernels = [configuration for configuration in fit.configurations if configuration.kernel is not None]
+    if kernels and not fit.offset:
         return _by_u_boot(fit)
+    for configuration in kernels:
+        if configuration.firmware is None:
+            raise ImageError(
+                f"{_where(fit, configuration)} has a kernel and no firmware: what an SPL makes of it depends on"
+                " CONFIG_SPL_OS_BOOT",
+                hint="Build the FIT behind the SPL with U-Boot as its firmware, and sign one with a kernel by itself.",
+            )
     _check_described(fit)
     found: dict[Load, None] = {}
     for configuration in fit.configurations:
@@ -161,6 +187,7 @@ def _external(fit: Fit, configuration: Configuration) -> tuple[Load, ...]:
     if configuration.fdt:
         loads.append(_device_tree(fit, configuration, loads, where))
     _check_apart(loads, where)
+    _check_reads(configuration, loads, where)
     loads = [load for load in loads if not is_key(load.image)]
     _check_entry(fit, configuration, loads, where)
     return tuple(sorted(loads, key=lambda load: load.image.offset))
@@ -197,6 +224,22 @@ def _check_apart(loads: Sequence[Load], where: str) -> None:
                 f" {after.image.name} to {after.address:#x}: they overlap",
                 hint="Build the image again with other load addresses.",
             )
+
+
+def _check_reads(configuration: Configuration, loads: Sequence[Load], where: str) -> None:
+    """SPL reads whole blocks, to a line of the cache: what it loaded before, right behind there, is written over."""
+    *images, tree = loads if configuration.fdt else (*loads, None)
+    main = _behind([load for load in images if load is not None])
+    order = [one for load in images for one in ((load, tree) if load in main else (load,)) if one is not None]
+    for number, load in enumerate(order):
+        end = load.end + _LINE + 2 * _BLOCK
+        for other in order[:number]:
+            if load.end <= other.address < end:
+                raise ImageError(
+                    f"{where} loads {load.image.name} to {load.address:#x}, {load.image.size:#x} bytes, after"
+                    f" {other.image.name} to {other.address:#x}: SPL reads whole blocks of the device, and so over it",
+                    hint=f"Build the image again with {end - load.end:#x} bytes or more between the two in memory.",
+                )
 
 
 def _check_entry(fit: Fit, configuration: Configuration, loads: Sequence[Load], where: str) -> None:

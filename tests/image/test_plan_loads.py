@@ -125,6 +125,60 @@ def test_parts_that_overlap_are_refused() -> None:
     assert "overlap in the file" in refused(bytes(fit))
 
 
+EXTRA = golden.Part("extra", golden.filler("extra", 0x4321), "firmware", 0x8F0000)
+
+
+@pytest.mark.parametrize("entry", [None, 0x40200000])
+def test_another_configuration_that_loads_more_is_refused(entry: int | None) -> None:
+    """A board that takes it has all in memory that is signed, and runs the rest as well."""
+    found, (config,) = golden.parts("mm")
+    extra = replace(EXTRA, entry=entry)
+    more = golden.Config("more", config.firmware, (*config.loadables, "extra"), config.fdt)
+    fit = golden.with_fit_ivt(golden.mkimage((*found, extra), (config, more), 0x5000))
+    says = refused(fit, configuration=config.name)
+    assert "loads all that 'config-1' does, and extra" in says
+    assert [block.length for block in plan(fit, configuration="more").signings[0].blocks][-1] == 0x4321
+
+
+def test_another_configuration_that_starts_elsewhere_is_refused() -> None:
+    """With the same images in memory: HAB looks at those alone."""
+    found, (config,) = golden.parts("mm")
+    atf_first = golden.Config("other", "atf-1", ("uboot-1", "tee-1"), config.fdt)
+    u_boot, tree, atf, tee = found
+    u_boot = replace(u_boot, os="u-boot", entry=0x40200000)
+    atf = replace(atf, os="arm-trusted-firmware", entry=0x930000)
+    fit = golden.with_fit_ivt(golden.mkimage((u_boot, tree, atf, tee), (config, atf_first), 0x5000))
+    assert "'other' of the FIT at 0x0 starts at 0x930000" in refused(fit, configuration=config.name)
+
+
+def test_a_kernel_behind_an_spl_is_no_excuse_for_an_entry_point_elsewhere() -> None:
+    """SPL starts the firmware, whatever U-Boot would make of the kernel."""
+    found, (config,) = golden.parts("mm", names="u-boot")
+    odd = tuple(replace(one, entry=0x44000000) if one.name == "atf" else one for one in found)
+    with_kernel = replace(config, kernel="tee")
+    head = golden.flash("mm", "binman")[: golden.fit_offset("mm")]
+    good = golden.binman_fit(golden.mkimage(found, (with_kernel,), None))
+    plan(head + good)
+    assert "starts at 0x44000000" in refused(head + golden.binman_fit(golden.mkimage(odd, (with_kernel,), None)))
+    bare = golden.Config("falcon", None, config.loadables, config.fdt, kernel="tee")
+    says = refused(head + golden.binman_fit(golden.mkimage(found, (bare,), None)))
+    assert "CONFIG_SPL_OS_BOOT" in says
+
+
+@pytest.mark.parametrize(("gap", "good"), [(0, False), (0x200, False), (0x43F, False), (0x440, True)])
+def test_images_that_are_loaded_right_before_others_are_refused(gap: int, good: bool) -> None:
+    """SPL reads whole blocks of the device: the end of the last one falls on what was there before."""
+    plan(changed(tee_1=replace(part("tee-1"), load=0x920000 + len(part("atf-1").data) + gap, entry=None)))
+    found = golden.parts("mm")[0]
+    u_boot, _, atf, tee = found
+    low = replace(tee, load=atf.load - gap - len(tee.data), entry=None)  # type: ignore[operator]
+    whole = golden.with_fit_ivt(golden.mkimage((u_boot, found[1], atf, low), golden.parts("mm")[1], 0x5000))
+    if good:
+        plan(whole)
+    else:
+        assert "whole blocks of the device" in refused(whole)
+
+
 def test_an_embedded_fit_is_not_loaded_over_itself() -> None:
     """SPL copies the images out of it before HAB looks."""
     fit = golden.itb("mm", external=None)
