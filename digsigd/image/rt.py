@@ -89,6 +89,7 @@ def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
         least=tuple(_block(header, start, length) for start, length, _ in least),
     )  # fmt: skip
     _draw(sketch, front, least, signing)
+    _check_reset(sketch, header, app)
     name = "image for i.MX RT" + (", executed in place" if header.start in _FLASH else "")
     return Kind(name + (f", {front}" if front else ""), (signing,), target)
 
@@ -129,6 +130,21 @@ def _application(sketch: Sketch, header: Header, behind: int) -> tuple[int, int]
             hint=_REBUILD,
         )
     return app, max(end, entry + 4)
+
+
+def _check_reset(sketch: Sketch, header: Header, app: int) -> None:
+    """An even entry point is that of a table of vectors, whose second word is where the core starts."""
+    if header.ivt.entry % 2 or sketch.encrypted:
+        return
+    table = header.ivt.offset_of(header.ivt.entry)
+    (reset,) = struct.unpack("<I", sketch.data[table + 4 : table + 8].ljust(4, b"\0"))
+    place = header.ivt.offset_of(reset - 1)
+    if not reset % 2 or not app <= place <= header.csf_offset - 2:
+        raise ImageError(
+            f"the IVT at {header.place:#x} has the table of vectors at {header.ivt.entry:#x}, by which the core starts"
+            f" at {reset:#x}: nothing that is signed is there",
+            hint="Link the application to where it is loaded, with its reset handler in it. " + _REBUILD,
+        )
 
 
 def _last_used(data: Buffer, start: int, end: int) -> int:

@@ -170,3 +170,12 @@ def test_a_second_ivt_does_not_stand_in_for_the_first() -> None:
     head = b"\xd1\0\x20\x40" + struct.pack("<7I", 0x60000501, 0, 0, own + 0x20, own, 0x60000000 + CSF, 0)
     head += struct.pack("<3I", 0x60000000, CSF + 0x2000, 0)
     assert why_not(at(good, 0x400, head))
+
+
+@pytest.mark.parametrize("reset", [0x60002000, 0x60001FF1, 0x60100001, 0x00002241, 0, 0x6000B001])
+def test_a_reset_vector_that_leads_out_of_what_is_signed_is_refused(reset: int) -> None:
+    """The entry point may be that of a table of vectors, which is signed itself; the core starts by it."""
+    data = kinds.rt(odd=False)
+    is_good(signed(data))
+    assert "the core starts at" in refused(at(data, 0x2004, reset))
+    is_good(signed(at(data, 0x2004, 0x60002009)))
