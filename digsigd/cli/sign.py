@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="the signed image; may be IMAGE itself")
     parser.add_argument("--srk", type=int, choices=(1, 2, 3, 4), default=1, help="the SRK to sign with (default: 1)")
     parser.add_argument(
-        "--fast-auth", action="store_true", help="fast authentication: the SRK, without CA flag, signs itself"
+        "--fast-auth", action="store_true", help="fast authentication: the SRK signs by itself, and has no CA flag"
     )
     add_soc_argument(
         parser, "the chip, asked for where the image does not tell: imx6ul, imx6ull, imx7d, imxrt1060, ..."

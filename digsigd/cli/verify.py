@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--load-address", type=address, metavar="ADDRESS", help="where a kernel or FIT is loaded, if it has no IVT"
     )
-    add_soc_argument(parser, "the boards' chip: what depends on it is looked at as well")
+    add_soc_argument(parser, "the boards' chip: see that it takes the engine and the keys")
     parser.add_argument(
         "--sdp",
         type=address,

@@ -18,7 +18,7 @@ from digsigd.hab import Block, FormatError, Ivt
 from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 from digsigd.image.errors import ImageError
 from digsigd.image.fit import Fit, FitImage
-from digsigd.image.loads import Load, choose, embedded, is_key, u_boots
+from digsigd.image.loads import Load, check_name, choose, embedded, is_key, u_boots
 from digsigd.image.plan import Buffer, Patch, Signing
 from digsigd.image.sketch import Sketch, aligned, first_used
 from digsigd.image.spl import CSF_SIZE, SMALLEST_ROOM
@@ -178,6 +178,8 @@ def _check_before_u_boot(fit: Fit, base: int, size: int, loads: Sequence[Load]) 
 
 def _plan_embedded(sketch: Sketch, fit: Fit, wishes: FitWishes) -> FitPlan:
     place = fit.offset + aligned(fit.size, _ALIGN)
+    # One signature is over all of its configurations.
+    check_name(fit, wishes.configuration)
     loads = embedded(fit)
     ivt = _ivt(sketch, fit, place, wishes, embedded=True)
     base = ivt.self_address - (place - fit.offset)

@@ -51,14 +51,12 @@ def choose(fit: Fit, name: str | None) -> Choice:
     an image for each).
     """
     _check_described(fit)
-    if name is not None:
-        for configuration in fit.configurations:
-            if configuration.name == name:
-                alone = len(fit.configurations) == 1
-                loads = _external(fit, configuration)
-                _check_others(fit, configuration, loads)
-                return Choice(loads, None if alone else name)
-        raise ImageError(f"the FIT at {fit.offset:#x} has no configuration {name!r}", hint=f"It has {_names(fit)}.")
+    check_name(fit, name)
+    for configuration in fit.configurations:
+        if configuration.name == name:
+            loads = _external(fit, configuration)
+            _check_others(fit, configuration, loads)
+            return Choice(loads, name if len(fit.configurations) > 1 else None)
     found = [_external(fit, configuration) for configuration in fit.configurations]
     if any(set(other) != set(found[0]) for other in found[1:]):
         first = next(n for n, other in enumerate(found) if set(other) != set(found[0]))
@@ -70,6 +68,12 @@ def choose(fit: Fit, name: str | None) -> Choice:
             f" does; or say for which configuration this one is signed: {_names(fit)}.",
         )
     return Choice(found[0], None)
+
+
+def check_name(fit: Fit, name: str | None) -> None:
+    """Raise `ImageError` where there is no such configuration."""
+    if name is not None and name not in [configuration.name for configuration in fit.configurations]:
+        raise ImageError(f"the FIT at {fit.offset:#x} has no configuration {name!r}", hint=f"It has {_names(fit)}.")
 
 
 def _check_others(fit: Fit, chosen: Configuration, signed: Sequence[Load]) -> None:

@@ -18,8 +18,9 @@ from digsigd.image.plan import Buffer, Patch, Plan
 from digsigd.image.rom import DCD_POINTER, Header
 from digsigd.image.sketch import Sketch
 
-# Memory beside the chip begins there on i.MX 6Quad to Solo, and higher on others; the 7ULP's own is among it.
-_DRAM, _OCRAM_7ULP = 0x10000000, 0x2F
+# Memory beside the chip begins there on i.MX 6Quad to Solo, and higher on others; the 7ULP's own is among it. All have
+# their ROM from 0 on, and no memory for a good while then.
+_ROM_END, _DRAM, _OCRAM_7ULP = 0x100000, 0x10000000, 0x2F
 # uuu, libuuu/sdp.cpp: it clears the pointer on these, and on others with -cleardcd.
 _ALWAYS_CLEARED = frozenset(("imx6q", "imx6d", "imx6qp", "imx6dp", "imx6dl", "imx6s", "imx6sl", "imx6sx"))
 _NOTE = "for serial download only: uuu has to get the same address for the DCD"
@@ -69,9 +70,10 @@ def download(
     first = max(header.start, header.ivt.base)
     if address % 4 or address + length > 1 << 32:
         raise ImageError(f"the address {address:#x} for the DCD is no 32-bit address on a multiple of 4")
-    if address >= _DRAM and address >> 24 != _OCRAM_7ULP:
+    if not _ROM_END <= address < _DRAM and address >> 24 != _OCRAM_7ULP:
+        why = "the chip's ROM" if address < _ROM_END else "memory which works only once the DCD has run"
         raise ImageError(
-            f"the DCD cannot be written to {address:#x}: that is memory which works only once the DCD has run",
+            f"the DCD cannot be written to {address:#x}: there is {why}",
             hint="Give an address in the chip's own memory, and the same to uuu as -dcdaddr (i.MX 6: 0x910000).",
         )
     if address < header.end and first < address + length:

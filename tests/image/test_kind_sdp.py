@@ -79,7 +79,9 @@ def test_signed_with_its_pointer_it_fails_where_uuu_always_clears_it(soc: str) -
 
 @pytest.mark.parametrize("address", [0x877FF000, 0x12000000, 0x10000000])
 def test_a_place_in_memory_that_the_dcd_has_to_start_is_refused(address: int) -> None:
-    """It is not there when the host writes the DCD."""
+    """It is not there when the host writes the DCD; nor is the ROM such a place, or an address without its 0x."""
+    assert "the chip's ROM" in refused(U_BOOT, sdp=0x9100)
+    assert "the chip's ROM" in refused(U_BOOT, sdp=910000)
     assert "works only once the DCD has run" in refused(U_BOOT, sdp=address)
 
 

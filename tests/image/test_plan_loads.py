@@ -179,6 +179,13 @@ def test_images_that_are_loaded_right_before_others_are_refused(gap: int, good: 
         assert "whole blocks of the device" in refused(whole)
 
 
+def test_a_configuration_that_an_embedded_fit_does_not_have_is_refused() -> None:
+    """All that it has are signed, so that any of them may be named."""
+    data = golden.flash("mm", "binman")
+    assert plan(data, configuration="config-1").signings == plan(data).signings
+    assert "has no configuration 'config-7'" in refused(data, configuration="config-7")
+
+
 def test_an_embedded_fit_is_not_loaded_over_itself() -> None:
     """SPL copies the images out of it before HAB looks."""
     fit = golden.itb("mm", external=None)
