@@ -2,7 +2,8 @@
 
 Of a module's syntax tree: comparisons, operands of `and` and `or`, negations, tests of `if` and `while`, numbers, truth
 values, elements of collections, arithmetic, methods that clean up text, and statements that only have an effect. Left
-alone are docstrings, annotations, decorators, and whatever is said in errors: texts are for people.
+alone are docstrings, annotations, decorators, and whatever is said in errors: texts are for people; and how much of a
+file is read at once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _COMPUTED: dict[type[ast.operator], type[ast.operator]] = {
 _CALLED = {"any": "all", "all": "any", "min": "max", "max": "min"}
 _CLEANING = {"lower", "upper", "strip", "rstrip", "lstrip", "casefold", "removeprefix", "removesuffix"}
 _LONGEST = 90
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_NAMES_LEFT_ALONE = {"__all__", "__slots__", "_CHUNK"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,18 @@ class Mutant:
     _tree: ast.Module = field(repr=False)
     _node: ast.AST = field(repr=False)
     _changed: ast.AST | None = field(repr=False)
+
+    @property
+    def lines(self) -> frozenset[int]:
+        """The lines of the statement that is changed, with all that is in it; of a constant, those that use it."""
+        for statement in self._tree.body:
+            if isinstance(statement, ast.Assign | ast.AnnAssign) and _holds(statement, self._node):
+                names = {one.id for one in ast.walk(statement) if isinstance(one, ast.Name)}
+                used = (one for one in ast.walk(self._tree) if isinstance(one, ast.Name) and one.id in names)
+                return frozenset(one.lineno for one in used)
+        around = [one for one in ast.walk(self._tree) if isinstance(one, ast.stmt) and _holds(one, self._node)]
+        # The innermost comes last.
+        return frozenset(range(around[-1].lineno, (around[-1].end_lineno or 0) + 1)) if around else frozenset()
 
     def tree(self) -> ast.Module:
         """The whole module, changed."""
@@ -83,6 +96,10 @@ def _texts(tree: ast.Module) -> dict[str, str]:
     return found
 
 
+def _holds(statement: ast.stmt, node: ast.AST) -> bool:
+    return any(one is node for one in ast.walk(statement))
+
+
 def _text(node: ast.AST) -> str:
     if isinstance(node, ast.If):
         text = f"if {ast.unparse(node.test)}"
@@ -119,9 +136,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 def _left_alone(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign):
-        return any(isinstance(one, ast.Name) and one.id in {"__all__", "__slots__"} for one in node.targets)
-    if isinstance(node, ast.AnnAssign):
-        return isinstance(node.annotation, ast.Name) and node.annotation.id == "TypeAlias"
+        return any(isinstance(one, ast.Name) and one.id in _NAMES_LEFT_ALONE for one in node.targets)
     if isinstance(node, ast.If):
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     return isinstance(node, ast.Call) and _speaks(node)

@@ -13,8 +13,8 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, TypeAlias
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -32,7 +32,8 @@ _STUCK = 600
 _MEMORY = 4 << 30
 # A test that takes longer, in seconds, is not run for every change: what only such a one notices wants a quicker one.
 _SLOW = 2.0
-_OPTIONS = ("-q", "--no-header", "-p", "no:twisted", "--tb=native", "--timeout=0", "--hypothesis-profile=mutants")
+_Tracer: TypeAlias = Callable[[FrameType, str, Any], Any]
+_OPTIONS = ("-q", "--no-header", "-p", "no:twisted", "--timeout=0", "--hypothesis-profile=mutants")
 _BROKEN = 3
 # Results are written after so many.
 _KEPT = 20
@@ -50,7 +51,7 @@ def run(root: Path, records: Records, chosen: list[str], seconds: float) -> int:
         child = os.fork()
         if not child:
             try:
-                plugin = _Mutating(records, modules, end)
+                plugin = _Mutating(root, records, modules, end)
                 tests = [str(root / one) for one in group.tests if (root / one).exists()]
                 without = [f"--deselect={one}" if "::" in one else f"--ignore={root / one}" for one in group.without]
                 code = pytest.main([*_OPTIONS, *without, *tests], plugins=[plugin])
@@ -66,13 +67,15 @@ def run(root: Path, records: Records, chosen: list[str], seconds: float) -> int:
 class _Mutating:
     """A plugin of pytest that runs all tests as they are, and then some of them against each change."""
 
-    def __init__(self, records: Records, modules: list[str], end: float) -> None:
+    def __init__(self, root: Path, records: Records, modules: list[str], end: float) -> None:
         self.fine = False
+        self._root = root
         self._records = records
         self._modules = modules
         self._end = end
-        # For each function (file, qualified name) the tests that call it; for each test how long it takes.
+        # For each function (file, qualified name) and each line the tests that run it; for each test how long it takes.
         self._callers: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        self._lines: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
         self._times: list[float] = []
         # How many changes each test has noticed: such a one is tried before others.
         self._noticed: Counter[str] = Counter()
@@ -111,23 +114,25 @@ class _Mutating:
         """What session fixtures make is kept: the next test is never None."""
         for number, item in enumerate(session.items):
             began = _work()
-            sys.setprofile(self._profile(number))
+            sys.settrace(self._tracer(number))
             try:
                 following = session.items[(number + 1) % len(session.items)]
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             finally:
-                sys.setprofile(None)
+                sys.settrace(None)
             self._times.append(_work() - began)
 
-    def _profile(self, number: int) -> Callable[[FrameType, str, Any], None]:
-        seen: set[CodeType] = set()
+    def _tracer(self, number: int) -> _Tracer:
+        files = {str(self._root / module) for module in self._modules}
 
-        def called(frame: FrameType, event: str, _: Any) -> None:
-            code = frame.f_code
-            if event == "call" and code not in seen:
-                seen.add(code)
-                if "/digsigd/" in code.co_filename:
-                    self._callers[(code.co_filename, code.co_qualname)].add(number)
+        def called(frame: FrameType, event: str, _: Any) -> _Tracer | None:
+            file = frame.f_code.co_filename
+            if file not in files:
+                return None
+            if event == "call":
+                self._callers[(file, frame.f_code.co_qualname)].add(number)
+            self._lines[(file, frame.f_lineno)].add(number)
+            return called
 
         return called
 
@@ -163,29 +168,38 @@ class _Mutating:
         return not (unexplained or stale or left)
 
     def _tests_of(self, session: pytest.Session, file: str, mutant: Mutant) -> list[int]:
-        """Those that call the function, of what is in no function all that call the module.
+        """Those that run what is changed: in turns one that runs what few do of it, and a quick one.
 
-        The quick ones first, and those that have noticed much.
+        Where no line is known, those that call the function; of what is in no function all that call the module.
         """
-        calling = {
+        rare: dict[int, int] = {}
+        for line in mutant.lines:
+            numbers = self._lines.get((file, line), set())
+            rare.update((number, min(rare.get(number, len(numbers)), len(numbers))) for number in numbers)
+        if not rare:
+            # What has no functions of its own is used by others.
+            calling = self._calling(file, mutant.where) or set(range(len(session.items)))
+            rare = dict.fromkeys(calling, 0)
+        quick = sorted(rare, key=lambda number: self._times[number])
+        few = sorted(rare, key=lambda number: (rare[number], self._times[number]))
+        chosen: dict[int, None] = {}
+        left = _CHOSEN
+        for number in (one for both in zip(few, quick, strict=True) for one in both):
+            if number not in chosen and self._times[number] <= min(_SLOW, left):
+                chosen[number] = None
+                left -= self._times[number]
+        return list(chosen)
+
+    def _calling(self, file: str, where: str) -> set[int]:
+        module = {n for (name, _), numbers in self._callers.items() if name == file for n in numbers}
+        if where == "module":
+            return module
+        return {
             number
             for (name, function), numbers in self._callers.items()
-            if name == file
-            and (mutant.where == "module" or function == mutant.where or function.startswith(mutant.where + "."))
+            if name == file and (function == where or function.startswith(where + "."))
             for number in numbers
-        }
-        if not calling:
-            calling = {n for (name, _), numbers in self._callers.items() if name == file for n in numbers}
-        # What has no functions of its own is used by others.
-        calling = calling or set(range(len(session.items)))
-        chosen: list[int] = []
-        left = _CHOSEN
-        for number in sorted(calling, key=lambda number: self._times[number]):
-            left -= self._times[number]
-            if self._times[number] > _SLOW or left < 0:
-                break
-            chosen.append(number)
-        return sorted(chosen, key=lambda n: self._times[n] / (1 + self._noticed[session.items[n].nodeid]))
+        } or module
 
     def _try(self, session: pytest.Session, module: ModuleType, mutant: Mutant) -> str | None:
         """What killed a change; None where nothing did."""

@@ -20,6 +20,7 @@ SOURCE = '''
 from dataclasses import dataclass
 
 TAKEN = ("a", "b")
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,20 @@ def test_small_changes_of_all_kinds_are_made_and_texts_left_alone() -> None:
         "known: if len(name) < least -> if False",
         "known: name in TAKEN -> name not in TAKEN",
     } <= names
-    assert not any("100" in name or "shorter" in name or "frozen" in name for name in names)
+    assert not any(part in name for name in names for part in ("100", "shorter", "frozen", "4096"))
     for one in mutants(SOURCE):
         compile(one.tree(), "changed", "exec")
         assert ast.unparse(one.tree()) != ast.unparse(ast.parse(SOURCE)), one.name
+
+
+def test_the_lines_of_a_change_are_those_of_its_statement_or_of_what_uses_it() -> None:
+    """By them the tests are found that can notice it."""
+    lines = {one.name: {SOURCE.splitlines()[line - 1].strip() for line in one.lines} for one in mutants(SOURCE)}
+    assert "return name in TAKEN" in lines["module: ('a', 'b') -> ('b',)"]
+    assert lines["known: len(name) < least -> len(name) <= least"] == {
+        "if len(name) < least:",
+        'raise ValueError(f"{name} is shorter than {least + 100}")',
+    }
 
 
 @pytest.mark.parametrize(
