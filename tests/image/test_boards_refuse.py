@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from digsigd import hab
+from digsigd.image.layouts import plan
 from digsigd.image.plan import Signing as Part
 from digsigd.image.report import Report
 from tests.hab.forge import named, other
@@ -40,7 +41,17 @@ def test_another_key_in_a_slot_that_is_taken_does_not_hold(data: bytes, name: st
     assert isinstance(report, Report)
     assert all(one.holds for one in report.csfs)
     assert not report.holds
-    assert "of the FIT is not that of the SPL, which HAB keeps" in " ".join(failing(report))
+    kind = {"IMG key": "key 2"}.get(name, name)
+    assert f"the {kind} of the FIT is not that of the SPL, which HAB keeps" in " ".join(failing(report))
+
+
+def test_the_keys_of_a_csf_that_does_not_hold_are_not_compared() -> None:
+    """What is wrong with it comes first."""
+    data = bytearray(signed(OLD, makers={"FIT": Maker(OTHER_KEYS)}))
+    data[plan(OLD).signings[1].blocks[1].offset] ^= 1
+    says = " ".join(failing(judged(bytes(data))))
+    assert "Authenticate Data" in says
+    assert "one set of keys" not in says
 
 
 def test_the_fit_fdt_csf_keeps_the_keys_too() -> None:
@@ -333,9 +344,11 @@ def test_what_the_rom_loads_in_front_of_the_spl_may_be_signed_with_it() -> None:
     """Binman signs the FlexSPI configuration too; bytes that the ROM does not load are not in memory."""
     data = golden.flash("mm", "binman", boot="flexspi")
 
-    def front(count: int) -> Maker:
+    def front(count: int, *, apart: bool = False) -> Maker:
         def longer(part: Part) -> list[hab.Block]:
             (one,) = part.blocks
+            if apart:
+                return [hab.Block(one.address - count, one.offset - count, count), one]
             return [hab.Block(one.address - count, one.offset - count, one.length + count)]
 
         return Maker(blocks=longer)
@@ -344,8 +357,34 @@ def test_what_the_rom_loads_in_front_of_the_spl_may_be_signed_with_it() -> None:
     assert holds(whole), failing(judged(whole))
     assert not holds(b"\x55" + whole[1:])
     sd = golden.flash("mq", "nxp-old", hdmi=True)
+    assert holds(signed(sd, makers={"SPL": front(0x400, apart=True)}))
     report = judged(signed(sd, makers={"SPL": front(0x800)}))
     assert "no place of this image in memory" in " ".join(failing(report))
+
+
+@pytest.mark.parametrize("data", [golden.spl("mm"), golden.spl("mq", hdmi=True)], ids=["SPL", "behind HDMI firmware"])
+@pytest.mark.parametrize(("behind", "good"), [(-0x100, True), (-0x80, False), (0, False)])
+def test_what_the_file_has_behind_the_csf_may_be_signed_and_no_more(data: bytes, behind: int, good: bool) -> None:
+    """A signature over what is left of a block at the end of the file is one over other bytes than the board has."""
+
+    def longer(part: Part) -> list[hab.Block]:
+        end = part.csf_offset + part.csf_room
+        return [*part.blocks, hab.Block(part.ivt.base + end + behind, end + behind, 0x100)]
+
+    whole = signed(data, makers={"SPL": Maker(blocks=longer)})
+    assert len(whole) == len(data)
+    assert holds(whole) is good
+
+
+def test_what_a_csf_asks_of_the_chip_is_judged_where_the_csf_holds() -> None:
+    """Of the other one it is enough that it does not hold."""
+    asked = "what it asks of the chip"
+    for data, count in ((signed(OLD), 2), (signed(OLD, makers={"SPL": None}), 1)):
+        report = judged(data)
+        assert isinstance(report, Report)
+        assert [(check.holds, check.detail) for check in report.checks if check.what == asked] == [
+            (True, "engine ANY")
+        ] * count
 
 
 def test_a_csf_over_less_than_its_part_does_not_hold() -> None:

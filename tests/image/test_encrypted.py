@@ -69,6 +69,18 @@ def test_a_changed_byte_of_ciphertext_or_commands_fails() -> None:
             assert isinstance(report, str) or report.fails
 
 
+def test_ciphertext_under_a_csf_that_does_not_hold_is_under_nothing() -> None:
+    """It is no longer what was encrypted; that of the other CSF still is."""
+    data = bytearray(encrypted())
+    spl, fit = plan(bytes(data)).signings
+    data[spl.blocks[0].end - 1] ^= 1
+    report = judged(bytes(data))
+    assert isinstance(report, Report)
+    states = {span.state for span in report.spans if span.must and span.offset < spl.csf_offset}
+    assert states == {"open"}
+    assert "secret" in {span.state for span in report.spans if span.offset > fit.csf_offset}
+
+
 def test_the_commands_alone_tell_that_an_image_is_encrypted() -> None:
     """Also where the ciphertext is not signed, or the CSF is one that nobody can read."""
     data = bytearray(encrypted(with_key=False))

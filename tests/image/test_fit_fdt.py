@@ -30,6 +30,13 @@ def test_its_absence_is_told_where_the_spl_holds_the_hash_of_the_tree() -> None:
     assert whole.holds
 
 
+def test_one_that_holds_needs_no_excuse() -> None:
+    """Whoever asks for it finds it good."""
+    report = judged(signed(NEW))
+    assert isinstance(report, Report)
+    assert [(one.holds, one.excuse) for one in report.csfs] == [(True, "")] * 3
+
+
 def with_images(part: Signing) -> list[hab.Block]:
     """The blocks of nxp-cst-signer: imx_signer.c still has those of the FIT in its list when it makes the last CSF."""
     fit = plan(NEW).signings[1]

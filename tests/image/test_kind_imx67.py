@@ -145,6 +145,12 @@ def test_what_is_in_front_is_known() -> None:
     assert "the image of a disk" in refused(at(other, 0x1FE, b"\x55\xaa"))
 
 
+def test_what_the_rom_loads_in_front_of_the_ivt_may_be_signed_too() -> None:
+    """It is in memory by then, where the boot data say."""
+    whole = Maker(blocks=lambda _: [hab.Block(BASE - 0x400, 0, 0x400 + CSF)])
+    is_good(signed(kinds.nand_u_boot(), makers={"image": whole}))
+
+
 def test_an_spl_and_what_it_loads_have_a_csf_each() -> None:
     """u-boot-ivt.img at CONFIG_SPL_PAD_TO, or a FIT."""
     found = planned(WITH_SPL)

@@ -63,6 +63,16 @@ def test_a_signed_image_holds(signing: Signing, kind: KeyKind, version: str, fas
     assert sum(span.length for span in report.spans) == SIZE
 
 
+def test_a_report_on_an_image_with_one_csf_says_which_fuses_it_is_for(signing: Signing) -> None:
+    """There is no other CSF whose keys could differ."""
+    report = verify(image(signing), PLAN)
+    said = f"fuse value {signing.pki('rsa2048', False).fuse_value.hex()}"
+    assert [(check.what, check.holds, check.detail) for check in report.checks] == [
+        ("one SRK table", True, said),
+        ("all that the board runs is signed", True, ""),
+    ]
+
+
 def test_an_image_without_a_csf_does_not_hold() -> None:
     """And all of it is bare."""
     report = verify(IMAGE.data, PLAN)

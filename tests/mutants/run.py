@@ -26,8 +26,8 @@ from tests.mutants.records import Records
 
 # Seconds of work that a change may take: one that loops is noticed by that. The tests that are chosen for it take a
 # fraction of this as long as nothing is wrong.
-_LONGEST = 20
-_CHOSEN = 6.0
+_LONGEST = 30
+_CHOSEN = 10.0
 _STUCK = 600
 _MEMORY = 4 << 30
 # A test that takes longer, in seconds, is not run for every change: what only such a one notices wants a quicker one.
@@ -75,7 +75,7 @@ class _Mutating:
         self._end = end
         # For each function (file, qualified name) and each line the tests that run it; for each test how long it takes.
         self._callers: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-        self._lines: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
+        self._lines: defaultdict[tuple[str, int], defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
         self._times: list[float] = []
         # How many changes each test has noticed: such a one is tried before others.
         self._noticed: Counter[str] = Counter()
@@ -131,7 +131,8 @@ class _Mutating:
                 return None
             if event == "call":
                 self._callers[(file, frame.f_code.co_qualname)].add(number)
-            self._lines[(file, frame.f_lineno)].add(number)
+            # What is within a comprehension, on the same line, may be run by fewer.
+            self._lines[(file, frame.f_lineno)][frame.f_code.co_qualname].add(number)
             return called
 
         return called
@@ -170,18 +171,25 @@ class _Mutating:
     def _tests_of(self, session: pytest.Session, file: str, mutant: Mutant) -> list[int]:
         """Those that run what is changed: in turns one that runs what few do of it, and a quick one.
 
-        Where no line is known, those that call the function; of what is in no function all that call the module.
+        Of a test with many parameters, one before the second of any. Where no line is known, those that call the
+        function; of what is in no function all that call the module.
         """
         rare: dict[int, int] = {}
         for line in mutant.lines:
-            numbers = self._lines.get((file, line), set())
-            rare.update((number, min(rare.get(number, len(numbers)), len(numbers))) for number in numbers)
+            for numbers in self._lines.get((file, line), {}).values():
+                rare.update((number, min(rare.get(number, len(numbers)), len(numbers))) for number in numbers)
         if not rare:
             # What has no functions of its own is used by others.
             calling = self._calling(file, mutant.where) or set(range(len(session.items)))
             rare = dict.fromkeys(calling, 0)
-        quick = sorted(rare, key=lambda number: self._times[number])
-        few = sorted(rare, key=lambda number: (rare[number], self._times[number]))
+        turns: Counter[str] = Counter()
+        order: dict[int, tuple[int, float]] = {}
+        for number in sorted(rare, key=lambda number: self._times[number]):
+            name = session.items[number].nodeid.partition("[")[0]
+            turns[name] += 1
+            order[number] = (turns[name], self._times[number])
+        quick = sorted(rare, key=order.__getitem__)
+        few = sorted(rare, key=lambda number: (rare[number], order[number]))
         chosen: dict[int, None] = {}
         left = _CHOSEN
         for number in (one for both in zip(few, quick, strict=True) for one in both):
