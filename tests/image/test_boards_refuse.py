@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 
@@ -11,9 +12,9 @@ from digsigd import hab
 from digsigd.image.layouts import plan
 from digsigd.image.plan import Signing as Part
 from digsigd.image.report import Report
-from tests.hab.forge import named, other
+from tests.hab.forge import forge, install, install_srk, named, other
 from tests.image import golden
-from tests.image.signed import KEYS, OTHER_KEYS, Maker, failing, holds, judged, signed
+from tests.image.signed import KEYS, OTHER_KEYS, UNLOCK_MID, Maker, failing, holds, judged, signed
 
 NEW = golden.flash("mm", "nxp-new")
 OLD = golden.flash("mm", "nxp-old")
@@ -385,6 +386,69 @@ def test_what_a_csf_asks_of_the_chip_is_judged_where_the_csf_holds() -> None:
         assert [(check.holds, check.detail) for check in report.checks if check.what == asked] == [
             (True, "engine ANY")
         ] * count
+
+
+@pytest.mark.parametrize("count", [1, 3, 0x1000])
+def test_a_part_may_be_signed_in_pieces_of_any_size(count: int) -> None:
+    """Behind its header and at its end; the last byte counts as much as all others."""
+
+    def pieces(part: Part) -> list[hab.Block]:
+        (one,) = part.blocks
+        bounds = (0, 0x400, 0x400 + count, one.length - count, one.length)
+        return [hab.Block(one.address + a, one.offset + a, b - a) for a, b in pairwise(bounds)]
+
+    whole = signed(BINMAN, makers={"SPL": Maker(blocks=pieces)})
+    assert holds(whole), failing(judged(whole))
+    end = plan(BINMAN).signings[0].csf_offset
+    assert not holds(whole[: end - 1] + bytes([whole[end - 1] ^ 1]) + whole[end:])
+
+
+@dataclass(frozen=True)
+class TableLast(Maker):
+    """Has other commands before Install SRK."""
+
+    def blob(self, data: bytes, part: Part) -> bytes:
+        """The CSF for this part of the file."""
+        install_csf = install(self.keys.csf.der, 0, 1, flags=2)
+        return forge(UNLOCK_MID, install_csf, install_srk(self.keys.table, self.keys.source))
+
+
+def test_the_srk_table_is_found_wherever_its_command_is() -> None:
+    """HAB refuses such a CSF, and the report says at which command; it still tells which fuses it is for."""
+    report = judged(signed(OLD, makers={"SPL": TableLast()}))
+    assert isinstance(report, Report)
+    assert report.csfs[0].srk_table == KEYS.table
+    assert not report.csfs[0].holds
+    assert [check.what for check in report.csfs[0].checks if check.holds is False]
+
+
+def test_an_srk_table_that_is_damaged_does_not_hold_and_has_no_fuse_value() -> None:
+    """Another tag where a key begins: it is told, and the other CSF is judged all the same."""
+    damaged = KEYS.table[:4] + b"\xe2" + KEYS.table[5:]
+    report = judged(signed(OLD, makers={"SPL": Maker(replace(KEYS, table=damaged))}))
+    assert isinstance(report, Report)
+    assert [(one.holds, one.srk_table) for one in report.csfs] == [(False, None), (True, KEYS.table)]
+
+
+@dataclass(frozen=True)
+class Joined(Maker):
+    """Signs U-Boot and what is loaded right behind it as one block, as it is in memory."""
+
+    def blob(self, data: bytes, part: Part) -> bytes:
+        """The CSF for this part of the file."""
+        u_boot = next(block for block in part.blocks if block.address == golden.U_BOOT)
+        tree = next(block for block in part.blocks if block.address == u_boot.address + u_boot.length)
+        assert tree.offset != u_boot.end
+        joined = hab.Block(u_boot.address, len(data), u_boot.length + tree.length)
+        others = tuple(block for block in part.blocks if block not in (u_boot, tree))
+        memory = data + data[u_boot.offset : u_boot.end] + data[tree.offset : tree.end]
+        return super().blob(memory, replace(part, blocks=(*others, joined)))
+
+
+def test_one_block_may_go_over_images_that_are_apart_in_the_file() -> None:
+    """What counts is where they are in memory."""
+    whole = signed(golden.flash("mm", "u-boot"), makers={"FIT": Joined()})
+    assert holds(whole), failing(judged(whole))
 
 
 def test_a_csf_over_less_than_its_part_does_not_hold() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 
+from digsigd import hab
 from digsigd.image.layouts import plan
 from digsigd.image.report import Report
 from tests.hab.forge import decrypt, secret_key
@@ -56,6 +57,30 @@ def test_what_can_be_proven_is_and_it_does_not_hold() -> None:
         assert {check.holds for one in report.csfs for check in one.checks if "ecret" in check.what} == {None}
         assert {check.holds for one in report.csfs for check in one.checks if "Decrypt" in check.what} == {None}
         assert any("Decrypt Data" in one or "Install Secret Key" in one for one in report.plan.encrypted)
+
+
+def test_ciphertext_that_is_decrypted_and_not_signed_is_neither_proven_nor_bare() -> None:
+    """Its MAC is for the board to check; the header in front of it is signed."""
+    data = golden.spl("mm")
+    (spl,) = plan(data).signings
+    block = spl.blocks[0]
+    code = (spl.ivt.entry, block.length - 0x40)
+    header = hab.Block(block.address, block.offset, 0x40)
+    decrypts = (secret_key(spl.ivt.csf + 0x2000, 0, 0), decrypt(0, MAC, code))
+    whole = signed(data + KEY_BLOB, makers={"SPL": Maker(blocks=lambda _: [header], after=decrypts)})
+    report = judged(whole)
+    assert isinstance(report, Report)
+    assert not report.holds
+    assert not report.fails, failing(report)
+    assert [(span.offset, span.state) for span in report.spans if span.must] == [
+        (0, "signed"),
+        (0x20, "signed"),
+        (0x40, "secret"),
+    ]
+    less = Maker(blocks=lambda _: [header], after=(decrypts[0], decrypt(0, MAC, (code[0], code[1] - 4))))
+    short = judged(signed(data + KEY_BLOB, makers={"SPL": less}))
+    assert isinstance(short, Report)
+    assert short.fails
 
 
 def test_a_changed_byte_of_ciphertext_or_commands_fails() -> None:

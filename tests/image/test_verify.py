@@ -108,10 +108,20 @@ def test_a_changed_command_shows_at_the_csf(signing: Signing) -> None:
 
 
 def test_junk_where_the_csf_belongs_is_told() -> None:
-    """With what it is not."""
+    """With what it is not; it is no CSF, of any length."""
     data = IMAGE.data[: IMAGE.signed_size] + b"\xee" * ROOM
     report = verify(data, PLAN)
+    assert "CSF" in failing(report)
     assert "a CSF begins with" in only(report).checks[0].detail
+    assert only(report).length == 0
+
+
+def test_a_room_of_erased_flash_holds_no_csf() -> None:
+    """As one of zeros."""
+    for fill in (b"\0", b"\xff"):
+        report = verify(IMAGE.data[: IMAGE.signed_size] + fill * ROOM, PLAN)
+        assert "not signed" in only(report).checks[0].detail
+        assert (only(report).length, only(report).blocks) == (0, ())
 
 
 def test_other_fuses_or_another_table_fail(signing: Signing) -> None:

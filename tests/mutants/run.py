@@ -26,7 +26,7 @@ from tests.mutants.records import Records
 
 # Seconds of work that a change may take: one that loops is noticed by that. The tests that are chosen for it take a
 # fraction of this as long as nothing is wrong.
-_LONGEST = 30
+_LONGEST = 20
 _CHOSEN = 10.0
 _STUCK = 600
 _MEMORY = 4 << 30
