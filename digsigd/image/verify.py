@@ -295,7 +295,7 @@ def _commands(parsed: hab.CsfBlob, failed: hab.HabError | None, *, by_rom: bool)
     checks = []
     for number, command in enumerate(parsed.commands):
         what, detail = describe(parsed, command)
-        if failed is not None and number == stop:
+        if number == stop:
             checks.append(Check(what, False, str(failed)))
         elif not by_rom and refused_by_u_boot(command):
             checks.append(Check(what, False, _U_BOOT))

@@ -79,6 +79,12 @@ def test_commands_that_u_boot_refuses_fail_where_it_looks(data: bytes, name: str
     assert any(name in one for one in failing(report)), failing(report)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_that_u_boot_refuses_are_not_refused_where_only_the_rom_looks(name: str) -> None:
+    """The SPL's CSF."""
+    assert "U-Boot" not in " ".join(failing(judged(signed(OLD, makers={"SPL": Maker(before=(COMMANDS[name],))}))))
+
+
 def with_fit(fit: bytes, layout: str = "nxp-old") -> bytes:
     """The golden flash.bin with another FIT in its place."""
     whole = golden.flash("mm", layout)
@@ -189,6 +195,23 @@ def test_the_firmware_s_own_entry_point_counts_first(external: int | None, layou
 
 
 @KEPT
+def test_an_entry_point_of_zero_ends_the_search(external: int | None, layout: str) -> None:
+    """SPL starts what it loaded first then, and does not look at the entry points of others."""
+    changed = [replace(part("atf-1"), entry=0), replace(part("tee-1"), entry=0x41000000)]
+    data = with_fit(fit_of(external, *changed), layout)
+    assert holds(signed(data)), failing(judged(signed(data)))
+
+
+@KEPT
+def test_an_entry_point_that_says_there_is_none_is_passed_over(external: int | None, layout: str) -> None:
+    """FDT_ERROR, all bits set; that of the next image counts."""
+    none = (0xFFFFFFFF, 0xFFFFFFFF)
+    assert holds(signed(with_fit(two_cells(fit_of(external), "atf-1", "entry", none), layout)))
+    evil = two_cells(fit_of(external, replace(part("tee-1"), entry=0x41000000)), "atf-1", "entry", none)
+    assert "starts at 0x41000000, by the entry point of tee-1" in str(judged(with_fit(evil, layout)))
+
+
+@KEPT
 def test_without_any_entry_point_spl_starts_what_it_loaded_first(external: int | None, layout: str) -> None:
     """Where it loaded that to."""
     none = [replace(part(name), entry=None) for name in ("atf-1", "tee-1")]
@@ -290,6 +313,38 @@ def test_images_over_one_another_do_not_hold(external: int | None, layout: str, 
     """The last that is loaded stays, and the others are not what was signed."""
     made = replace(part(name), load=load, entry=load)
     assert "they overlap" in str(judged(with_fit(fit_of(external, made), layout)))
+
+
+@KEPT
+def test_images_right_behind_one_another_hold(external: int | None, layout: str) -> None:
+    """No byte of one is where another is."""
+    for load in (0x920000 + 0x9139, 0x920000 - 0x4D268):
+        made = replace(part("tee-1"), load=load, entry=load)
+        data = with_fit(fit_of(external, made), layout)
+        assert holds(signed(data)), failing(judged(signed(data)))
+    for load in (0x920000 + 0x9138, 0x920000 - 0x4D267):
+        made = replace(part("tee-1"), load=load, entry=load)
+        assert "they overlap" in str(judged(with_fit(fit_of(external, made), layout)))
+
+
+@KEPT
+def test_an_image_may_end_with_the_memory_that_hab_knows(external: int | None, layout: str) -> None:
+    """32 bits of addresses."""
+    last = (1 << 32) - 0x4D268
+    for load, good in ((last, True), (last + 1, False)):
+        data = with_fit(fit_of(external, replace(part("tee-1"), load=load, entry=load)), layout)
+        if good:
+            assert holds(signed(data)), failing(judged(signed(data)))
+        else:
+            assert "HAB knows 32-bit addresses only" in str(judged(data))
+
+
+@KEPT
+def test_a_fit_for_an_fpga_does_not_hold(external: int | None, layout: str) -> None:
+    """SPLs with CONFIG_SPL_FPGA load a bitstream before all else."""
+    fit = fit_of(external)
+    name = fit.index(b"loadables\0", struct.unpack_from(">I", fit, 12)[0])
+    assert "has a bitstream for an FPGA" in str(judged(with_fit(fit[:name] + b"fpga\0" + fit[name + 5 :], layout)))
 
 
 @KEPT

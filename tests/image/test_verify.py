@@ -71,6 +71,7 @@ def test_a_report_on_an_image_with_one_csf_says_which_fuses_it_is_for(signing: S
         ("one SRK table", True, said),
         ("all that the board runs is signed", True, ""),
     ]
+    assert ("all of this part is signed", "") in [(check.what, check.detail) for check in only(report).checks]
 
 
 def test_an_image_without_a_csf_does_not_hold() -> None:
