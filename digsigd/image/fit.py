@@ -117,7 +117,7 @@ def _part(tree: Tree, name: str) -> Node:
 
 def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
     kept, offset, size = _place(node, tree, where)
-    if size and (offset < tree.offset or offset + size > len(data)):
+    if size and offset + size > len(data):
         raise ImageError(
             f"the image {node.name!r} of {where}, {size:#x} bytes at {offset:#x}, is not in the file of {len(data):#x}",
             hint="The file was cut short, or is a FIT's tree without its data.",

@@ -1,7 +1,7 @@
 """The chips of the i.MX 8M family, as far as images tell them apart.
 
-Sources: NXP imx-mkimage, iMX8M/soc.mak (SPL_LOAD_ADDR, SPL_FSPI_LOAD_ADDR, ATF_LOAD_ADDR, TEE_LOAD_ADDR, VERSION) and
-mkimage_imx8.c (IVT_OFFSET_SD, IVT_OFFSET_FLEXSPI); U-Boot, arch/arm/dts/imx8m?-u-boot.dtsi (entries of ATF and SPL).
+Sources: NXP imx-mkimage, iMX8M/soc.mak (SPL_LOAD_ADDR, SPL_FSPI_LOAD_ADDR, ATF_LOAD_ADDR); U-Boot,
+arch/arm/dts/imx8m?-u-boot.dtsi (entries of ATF and SPL).
 """
 
 from __future__ import annotations
@@ -11,24 +11,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Soc:
-    """Addresses in memory. `tee` is NXP's default: boards with another amount of memory have it elsewhere.
-
-    `rom` is 1 where the ROM looks for an IVT 0x400 (FlexSPI: 0x1000) behind the start of its image, 2 where at 0.
-    """
+    """Addresses in memory."""
 
     name: str
     title: str
     spl: tuple[int, ...]
     atf: int
-    tee: int
-    rom: int
 
 
 SOCS = (
-    Soc("mm", "i.MX 8M Mini", (0x7E1000, 0x7E2000), 0x920000, 0xBE000000, 1),
-    Soc("mn", "i.MX 8M Nano", (0x912000,), 0x960000, 0x56000000, 2),
-    Soc("mp", "i.MX 8M Plus", (0x920000,), 0x970000, 0x56000000, 2),
-    Soc("mq", "i.MX 8M Quad", (0x7E1000,), 0x910000, 0xFE000000, 1),
+    Soc("mm", "i.MX 8M Mini", (0x7E1000, 0x7E2000), 0x920000),
+    Soc("mn", "i.MX 8M Nano", (0x912000,), 0x960000),
+    Soc("mp", "i.MX 8M Plus", (0x920000,), 0x970000),
+    Soc("mq", "i.MX 8M Quad", (0x7E1000,), 0x910000),
 )
 
 
