@@ -289,10 +289,12 @@ def test_after_many_requests_nothing_is_left(start: Start, pki: TrialPki) -> Non
     bad = [
         {"csf": pki.csf(IMAGE.blocks("spl.bin")).replace("Source index = 0", "Source index = 1")},
         {"machine": "unheard-of"},
+        {"machine": "broken"},
         {"csf": "[Header"},
         {"cstversion": "1.0"},
         {"data": b""},
     ]
+    daemon.put_keys("broken", b"no tarball at all")
     good_status, bad_status = [], []
     with httpx.Client() as client, ThreadPoolExecutor(8) as pool:
 
