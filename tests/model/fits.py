@@ -126,7 +126,8 @@ def right(chance: random.Random) -> Fit:
                                       ("loadables", text(*loadables)), ("fdt", text("fdt-1"))])  # fmt: skip
     configurations = Node("configurations", [("default", text("config-1"))], [configuration])
     root = Node("", [("description", text("a FIT"))], [images, configurations])
-    address = UBOOT - 0x10000 if not embedded else 0x44000000
+    # Right before U-Boot, as SPLs have it that look at external data: board_spl_fit_buffer_addr.
+    address = UBOOT - 0x6000 if not embedded else 0x44000000
     return Fit(root, data, embedded, address, case)
 
 
