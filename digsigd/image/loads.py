@@ -206,6 +206,13 @@ def _ordered(fit: Fit, configuration: Configuration, where: str) -> Iterator[Loa
         raise ImageError(f"{where} names neither firmware nor loadables, so SPL loads nothing")
     for number, name in enumerate(names):
         image = fit.image(name)
+        if image.os is not None and image.os != "u-boot" and image.os.lower() == "u-boot":
+            # boot/image.c compares without regard to case, spl_fit.c with CONFIG_SPL_FIT_IMAGE_TINY does not.
+            raise ImageError(
+                f"{where} loads {name}, whose os is {image.os!r}: whether SPL takes that for U-Boot, and puts a device"
+                " tree behind it, depends on its configuration",
+                hint='Build the FIT again with os = "u-boot" for U-Boot alone.',
+            )
         if image.size:
             yield _load(image, image.load, where)
         elif not number:

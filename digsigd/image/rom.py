@@ -24,7 +24,7 @@ DCD_TAG = 0xD2
 _PLUGIN = 1
 DCD_POINTER = 0x0C
 # HABv4 API Reference Manual, HAB_DCD_BYTES_MAX.
-_LARGEST_DCD = 1768
+LARGEST_DCD = 1768
 # mkimage pads what it makes an image of to this (imximage_generate); other tools the whole image.
 _PAGE = 0x1000
 
@@ -173,11 +173,11 @@ def dcd_of(sketch: Sketch, header: Header, rebuild: str) -> tuple[int, int] | No
     place = ivt.offset_of(ivt.dcd)
     inside = ivt.self_address + IVT_SIZE <= ivt.dcd <= ivt.csf - 4
     tag, length = struct.unpack(">BH", sketch.data[place : place + 3]) if inside else (0, 0)
-    if not inside or tag != DCD_TAG or not 4 <= length <= _LARGEST_DCD or ivt.dcd + length > ivt.csf:
+    if not inside or tag != DCD_TAG or not 4 <= length <= LARGEST_DCD or ivt.dcd + length > ivt.csf:
         raise ImageError(
             f"the IVT at {ivt.offset:#x} has its DCD at {ivt.dcd:#x}"
             + (f", where {sketch.data[place : place + 4].hex(' ')} stands" if inside else ", not in the image"),
-            hint=f"A DCD begins with d2 and has 4 to {_LARGEST_DCD} bytes. " + rebuild,
+            hint=f"A DCD begins with d2 and has 4 to {LARGEST_DCD} bytes. " + rebuild,
         )
     start = ivt.boot_data
     if start < ivt.dcd + length and ivt.dcd < start + BOOT_DATA_SIZE:

@@ -16,6 +16,7 @@ from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
 from digsigd.image import socs
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import Buffer, Signing
+from digsigd.image.rom import LARGEST_DCD
 from digsigd.image.sketch import Sketch, first_used, last_used
 
 # CSF_SIZE of mkimage_imx8.c and imx8mimage.c. imx-mkimage has the ROM load 0x60 bytes more, for a DEK blob behind it.
@@ -38,6 +39,8 @@ _CONFIGURED = (
 )
 # What the boot data's start may count in front of the IVT: the IVT's offsets on boot devices.
 _FIRST_LOADED = (0, 0x400, 0x1000)
+# Behind all memory on a chip that an SPL is loaded to: OCRAM is below 0x990000 on the Plus, which has most.
+_END_ON_CHIP = 0xA00000
 # Version byte of the IVT that the i.MX 8M tools write (IVT_VERSION, IVT_VERSION_V3).
 _VERSION_8M = 0x41
 _REBUILD = "Build the image again with imx-mkimage or U-Boot."
@@ -170,6 +173,15 @@ def _room(data: Buffer, ivt: Ivt, where: str) -> int:
         raise ImageError(f"{where} has its boot data at {ivt.boot_data:#x}, not in the image", hint=_REBUILD)
     if ivt.dcd and not ivt.self_address + IVT_SIZE <= ivt.dcd < ivt.csf:
         raise ImageError(f"{where} has its DCD at {ivt.dcd:#x}, not in the image", hint=_REBUILD)
+    if ivt.dcd:
+        place = ivt.offset_of(ivt.dcd)
+        head = data[place : place + 4]
+        dcd_size = int.from_bytes(head[1:3], "big")
+        if head[:1] != b"\xd2" or not 4 <= dcd_size <= LARGEST_DCD or ivt.dcd + dcd_size > ivt.csf:
+            raise ImageError(
+                f"{where} has its DCD at {ivt.dcd:#x}, where {head.hex(' ')} stands: that is none, and HAB refuses it",
+                hint=_REBUILD,
+            )
     start: int
     length: int
     plugin: int
@@ -183,6 +195,12 @@ def _room(data: Buffer, ivt: Ivt, where: str) -> int:
         raise ImageError(
             f"{where} stands at {ivt.self_address:#x} in memory, and the boot data at {boot_data:#x} have the ROM load"
             f" from {start:#x}, which fits no boot device",
+            hint=_REBUILD,
+        )
+    if start < _END_ON_CHIP < start + length:
+        raise ImageError(
+            f"the boot data at {boot_data:#x} have the ROM load {start:#x} to {start + length:#x}, and the memory on"
+            f" the chip ends before {_END_ON_CHIP:#x}",
             hint=_REBUILD,
         )
     room = start + length - ivt.csf

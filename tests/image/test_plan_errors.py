@@ -272,6 +272,19 @@ def test_another_load_address_than_that_of_the_image_is_refused() -> None:
     assert "0x40400000 was asked for" in refused(KERNEL, load_address=0x40400000)
 
 
+def test_boot_data_that_go_beyond_the_memory_on_the_chip_are_refused() -> None:
+    """The ROM has no other yet."""
+    assert "the memory on the chip ends before" in refused(at(SPL, 0x24, 0x0F000000))
+
+
+@pytest.mark.parametrize("dcd", [b"\0\0\0\0", b"\xd2\xff\xff\x40", b"\xcc\0\x04\x40"])
+def test_a_dcd_that_is_none_is_refused(dcd: bytes) -> None:
+    """HAB would run it."""
+    own = struct.unpack_from("<I", SPL, 0x14)[0]
+    plan(at(at(SPL, 0x100, b"\xd2\0\x04\x40"), 0x0C, own + 0x100))
+    assert "has its DCD at" in refused(at(at(SPL, 0x100, dcd), 0x0C, own + 0x100))
+
+
 def test_a_device_tree_of_a_board_is_said_to_be_one(tmp_path: Path) -> None:
     """Digi's scripts sign such; it is not a FIT that was built wrongly."""
     (tmp_path / "board.dts").write_text('/dts-v1/; / { compatible = "fsl,imx6ul"; cpus { }; };')

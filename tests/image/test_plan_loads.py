@@ -41,6 +41,8 @@ def part(name: str) -> golden.Part:
         ("tee-1", {"load": 0x401FADC0 - 0x4D267}, "over the FIT's tree"),
         ("uboot-1", {"os": "linux"}, "0 images that it could be for (none says that it is u-boot)"),
         ("atf-1", {"os": "u-boot"}, "2 images that it could be for (uboot-1, atf-1)"),
+        ("uboot-1", {"os": "U-Boot"}, "whether SPL takes that for U-Boot"),
+        ("atf-1", {"os": "U-BOOT"}, "whether SPL takes that for U-Boot"),
         ("uboot-1", {"data": golden.filler("odd", 0x9AAC4)}, "no multiple of 8: whether SPL puts fdt-1 right behind"),
     ],
 )
