@@ -25,6 +25,8 @@ _PLUGIN = 1
 DCD_POINTER = 0x0C
 # HABv4 API Reference Manual, HAB_DCD_BYTES_MAX.
 LARGEST_DCD = 1768
+# OCRAM of i.MX 6 and 7, and where i.MX 6Quad has it once more.
+_OCRAM = (0x900000, 0xA00000)
 # mkimage pads what it makes an image of to this (imximage_generate); other tools the whole image.
 _PAGE = 0x1000
 
@@ -133,6 +135,12 @@ def _by_digi(sketch: Sketch, header: Header) -> str:
 
 def _check_room(header: Header, rebuild: str) -> None:
     csf, place = header.ivt.csf, header.boot_data_offset
+    if _OCRAM[0] <= header.start < _OCRAM[1] < header.end:
+        raise ImageError(
+            f"the boot data at {place:#x} have the ROM load {header.start:#x} to {header.end:#x}, and the memory on the"
+            f" chip ends before {_OCRAM[1]:#x}",
+            hint=rebuild,
+        )
     if header.end - csf >= SMALLEST_ROOM:
         return
     what = (

@@ -115,12 +115,29 @@ def _read_behind_hdmi(sketch: Sketch, first: int) -> Spl:
                 f"the HDMI or DisplayPort firmware at {first:#x} to {end:#x} runs as well, under a signature of NXP's"
                 " that nobody can check here"
             )
+            if not _has_csf(data, first, place):
+                sketch.notes.append(
+                    f"no IVT of the firmware at {first:#x} has a CSF in it: it is not as NXP signs it, and a closed"
+                    " board does not run such"
+                )
             return _read(sketch, place, "HDMI")
     raise ImageError(
         f"there is HDMI or DisplayPort firmware at {first:#x}, which NXP has signed and nobody else can, and no IVT of"
         " an SPL behind it",
         hint="The firmware alone needs no other signature. Sign a whole flash.bin.",
     )
+
+
+def _has_csf(data: Buffer, first: int, end: int) -> bool:
+    """Whether one of the IVTs of NXP's firmware points at something that begins as a CSF does."""
+    for place in range(first, end - IVT_SIZE, _HDMI_STEP):
+        head = data[place : place + IVT_SIZE]
+        if looks_like_ivt(head):
+            ivt = Ivt.parse(head, place)
+            csf = ivt.offset_of(ivt.csf)
+            if ivt.csf and place < csf < end - 4 and data[csf : csf + 1] == b"\xd4":
+                return True
+    return False
 
 
 def _read(sketch: Sketch, place: int, front: str) -> Spl:

@@ -304,3 +304,9 @@ def test_signing_parts_have_what_verification_asks_for() -> None:
     for part in planned(WITH_SPL).signings:
         assert isinstance(part, Signing)
         assert not part.least
+
+
+def test_boot_data_that_go_beyond_the_memory_on_the_chip_are_refused() -> None:
+    """Whatever the silicon: there is no memory behind it."""
+    assert "the memory on the chip ends before" in refused(at(kinds.spl(), 0x24, 0x0F000000), "imx6q")
+    planned(at(kinds.spl(), 0x24, 0x40000), "imx6q")

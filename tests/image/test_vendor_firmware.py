@@ -49,6 +49,14 @@ def test_it_is_told_of_and_has_a_state_of_its_own() -> None:
     assert again.plan.foreign == report.plan.foreign
 
 
+def test_firmware_without_a_csf_is_said_not_to_be_nxps() -> None:
+    """Plain code in front of the SPL, say: the ROM looks for NXP's signature."""
+    assert "not as NXP signs it" in " ".join(plan(behind(0, 0x1A000)).notes)
+    own = bytearray(behind(0, 0x1A000))
+    own[0x18C40:0x18C44] = b"\xd4\0\x60\x42"
+    assert "not as NXP signs it" not in " ".join(plan(bytes(own)).notes)
+
+
 def test_what_stands_in_for_the_spl_is_refused() -> None:
     """A second one behind the first is no padding."""
     data = behind(0, 0x1A000) + bytes(0x1000) + SPL
