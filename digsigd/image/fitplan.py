@@ -26,8 +26,9 @@ from digsigd.image.spl import CSF_SIZE, SMALLEST_ROOM
 # hab.c: authenticate_image asks for an IVT on a multiple of this.
 _ALIGN = 0x1000
 _LIMIT = 1 << 32
-# How far the FIT's end can be before U-Boot: the room for two CSFs, a block of the device, and a line of the cache.
-_BEFORE_U_BOOT = 2 * 0x2060 + 0x1000 + 0x100
+# How far before U-Boot a FIT with external data may be. It is its own size, room for one or two CSFs and a block of the
+# device: others than these SPLs have it above U-Boot, or where another memory begins.
+_BEFORE_U_BOOT = 0x100000
 # CONFIG_SPL_LOAD_FIT_ADDRESS of all boards with an i.MX 8M: U-Boot's boot/Kconfig since v2025.01, and before that each
 # board that set one, as it had to for HAB. Since v2023.07 (arch/arm/mach-imx/spl.c) SPL has HAB check the FIT there
 # before it loads anything from it, and FITs have their data embedded.

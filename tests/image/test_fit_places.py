@@ -51,9 +51,19 @@ def test_a_load_address_is_on_a_multiple_of_4_and_has_all_of_the_fit_below_4_gib
         for data in (EMBEDDED, external) if address != last + 4 else (EMBEDDED,):
             assert f"the load address {address:#x} is no 32-bit address" in refused(data, load_address=address)
     last = LIMIT - 0x3000
-    assert plan(external, load_address=last).signings[0].blocks[0].address == last
+    assert "not right before uboot-1" in refused(external, load_address=last)
     assert "is no 32-bit address" in refused(external, load_address=last + 4)
     assert plan(EMBEDDED, load_address=0).signings[0].blocks[0].address == 0
+
+
+def test_a_fit_with_external_data_is_up_to_1_mib_before_u_boot() -> None:
+    """And its end at most right there."""
+    external = golden.itb("mm", external=0x3000)
+    first, last = 0x40200000 - 0x1000 - 0x100000, 0x40200000 - 0x3000
+    for address in (first, last):
+        assert plan(external, load_address=address).signings[0].blocks[0].address == address
+    assert "not right before uboot-1" in refused(external, load_address=first - 4)
+    assert "over the FIT's tree" in refused(external, load_address=last + 4)
 
 
 def test_a_kernel_is_loaded_to_a_page_and_has_all_of_it_below_4_gib() -> None:

@@ -294,7 +294,7 @@ def test_a_device_tree_of_a_board_is_said_to_be_one(tmp_path: Path) -> None:
     assert "mkimage" not in says
 
 
-@pytest.mark.parametrize("address", [0x44000000, 0x48000000, 0x40200000, 0x401F0000])
+@pytest.mark.parametrize("address", [0x44000000, 0x48000000, 0x40200000, 0x400F0000])
 def test_a_fit_with_external_data_that_is_not_right_before_u_boot_is_refused(address: int) -> None:
     """U-Boot since v2023.07 checks it there before its data are loaded; older SPLs have it below U-Boot."""
     fit = golden.itb("mm", external=0x3000)
