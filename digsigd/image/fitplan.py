@@ -18,7 +18,7 @@ from digsigd.hab import Block, FormatError, Ivt
 from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 from digsigd.image.errors import ImageError
 from digsigd.image.fit import Fit, FitImage
-from digsigd.image.loads import Load, check_name, choose, embedded, is_key, u_boots
+from digsigd.image.loads import Load, check_name, choose, embedded, is_key, read_over, u_boots
 from digsigd.image.plan import Buffer, Patch, Signing
 from digsigd.image.sketch import Sketch, aligned, first_used
 from digsigd.image.spl import CSF_SIZE, SMALLEST_ROOM
@@ -155,6 +155,12 @@ def _plan_external(sketch: Sketch, fit: Fit, wishes: FitWishes) -> FitPlan:
         sketch.notes.append(
             f"the FIT is signed for its configuration {chosen.configuration}: boards whose SPL chooses another one"
             " refuse it"
+        )
+    if (over := read_over(fit, chosen)) is not None:
+        late, early = over
+        sketch.notes.append(
+            f"{late.image.name} is loaded to {late.address:#x}, after {early.image.name} to {early.address:#x}: from SD"
+            " and eMMC, SPL reads whole blocks, and so over the start of that, which HAB refuses then"
         )
     last = max(image.end for image in images)
     return FitPlan(tuple(signings), last, True, fdt_ivt is not None, _atf(fit), chosen.loads)

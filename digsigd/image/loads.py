@@ -89,10 +89,32 @@ def _check_others(fit: Fit, chosen: Configuration, signed: Sequence[Load]) -> No
             )
 
 
+def _taken(fit: Fit, choice: Choice) -> Configuration:
+    return next(one for one in fit.configurations if choice.configuration in (None, one.name))
+
+
 def u_boots(fit: Fit, choice: Choice) -> tuple[Load, ...]:
     """What of it is U-Boot, as SPL sees it: what gets the device tree behind it."""
-    one = next(one for one in fit.configurations if choice.configuration in (None, one.name))
+    one = _taken(fit, choice)
     return tuple(_behind(list(_ordered(fit, one, _where(fit, one)))))
+
+
+def read_over(fit: Fit, choice: Choice) -> tuple[Load, Load] | None:
+    """An image, and one loaded before it, right behind in memory, that reading it from SD or eMMC writes over.
+
+    SPL reads whole blocks of the device to a line of the cache, and moves what it wanted to its place afterwards.
+    """
+    images = [load for name in _loaded_names(_taken(fit, choice)) for load in choice.loads if load.image.name == name]
+    trees = [load for load in choice.loads if load not in images]
+    main = u_boots(fit, choice)
+    order = [one for load in images for one in ((load, *trees) if load in main else (load,))]
+    for number, load in enumerate(order):
+        before = (load.image.offset - fit.offset) % _BLOCK
+        end = _aligned(load.address, _LINE) + _aligned(before + load.image.size, _BLOCK)
+        for other in order[:number]:
+            if load.end <= other.address < end:
+                return load, other
+    return None
 
 
 def embedded(fit: Fit) -> tuple[Load, ...]:
@@ -191,7 +213,6 @@ def _external(fit: Fit, configuration: Configuration) -> tuple[Load, ...]:
     if configuration.fdt:
         loads.append(_device_tree(fit, configuration, loads, where))
     _check_apart(loads, where)
-    _check_reads(configuration, loads, where)
     loads = [load for load in loads if not is_key(load.image)]
     _check_entry(fit, configuration, loads, where)
     return tuple(sorted(loads, key=lambda load: load.image.offset))
@@ -235,22 +256,6 @@ def _check_apart(loads: Sequence[Load], where: str) -> None:
                 f" {after.image.name} to {after.address:#x}: they overlap",
                 hint="Build the image again with other load addresses.",
             )
-
-
-def _check_reads(configuration: Configuration, loads: Sequence[Load], where: str) -> None:
-    """SPL reads whole blocks, to a line of the cache: what it loaded before, right behind there, is written over."""
-    *images, tree = loads if configuration.fdt else (*loads, None)
-    main = _behind([load for load in images if load is not None])
-    order = [one for load in images for one in ((load, tree) if load in main else (load,)) if one is not None]
-    for number, load in enumerate(order):
-        end = load.end + _LINE + 2 * _BLOCK
-        for other in order[:number]:
-            if load.end <= other.address < end:
-                raise ImageError(
-                    f"{where} loads {load.image.name} to {load.address:#x}, {load.image.size:#x} bytes, after"
-                    f" {other.image.name} to {other.address:#x}: SPL reads whole blocks of the device, and so over it",
-                    hint=f"Build the image again with {end - load.end:#x} bytes or more between the two in memory.",
-                )
 
 
 def _check_entry(fit: Fit, configuration: Configuration, loads: Sequence[Load], where: str) -> None:
@@ -307,8 +312,8 @@ def _behind(loads: Sequence[Load]) -> list[Load]:
     return [load for n, load in enumerate(loads) if load.image.os == "u-boot" or (n == 0 and load.image.os is None)]
 
 
-def _aligned(address: int) -> int:
-    return -(-address // 8) * 8
+def _aligned(address: int, to: int = 8) -> int:
+    return -(-address // to) * to
 
 
 def _device_tree(fit: Fit, configuration: Configuration, loads: list[Load], where: str) -> Load:
