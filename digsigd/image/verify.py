@@ -85,8 +85,7 @@ def _verified(data: Buffer, plan: Plan, given: _Given) -> Report:
     if plan.possible:
         for one in (found for found in csfs if found.accepted):
             blob = data[one.signing.csf_offset : one.signing.csf_offset + one.length]
-            asked = check_chips(one, blob, plan.possible)
-            checks += [asked] if asked not in checks else []
+            checks.append(check_chips(one, blob, plan.possible))
     bare = [span for span in spans if span.must and span.state == "open"]
     detail = ", ".join(f"{named(plan, span)} {span.offset:#x}+{span.length:#x}" for span in bare[:8])
     what, why = "all that the board runs is signed", f"not covered: {detail}" if bare else ""
