@@ -70,17 +70,17 @@ def download(
     first = max(header.start, header.ivt.base)
     if address % 4 or address + length > 1 << 32:
         raise ImageError(f"the address {address:#x} for the DCD is no 32-bit address on a multiple of 4")
-    if not _ROM_END <= address < _DRAM and address >> 24 != _OCRAM_7ULP:
-        why = "the chip's ROM" if address < _ROM_END else "memory which works only once the DCD has run"
-        raise ImageError(
-            f"the DCD cannot be written to {address:#x}: there is {why}",
-            hint="Give an address in the chip's own memory, and the same to uuu as -dcdaddr (i.MX 6: 0x910000).",
-        )
     if address < header.end and first < address + length:
         raise ImageError(
             f"a DCD of {length:#x} bytes at {address:#x} is where the image itself is loaded, {first:#x} to"
             f" {header.end:#x}: one memory cannot hold both when HAB checks them",
             hint="Give another address, and the same to uuu as -dcdaddr.",
+        )
+    if not _ROM_END <= address < _DRAM and address >> 24 != _OCRAM_7ULP:
+        why = "the chip's ROM" if address < _ROM_END else "memory which works only once the DCD has run"
+        raise ImageError(
+            f"the DCD cannot be written to {address:#x}: there is {why}",
+            hint="Give an address in the chip's own memory, and the same to uuu as -dcdaddr (i.MX 6: 0x910000).",
         )
     pointer = header.place + DCD_POINTER
     sketch.masks.append(Patch(pointer, struct.pack("<I", 0), "the pointer to the DCD is 0 in what the host sends"))
