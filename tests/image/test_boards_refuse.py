@@ -418,16 +418,20 @@ def test_what_the_rom_loads_in_front_of_the_spl_may_be_signed_with_it() -> None:
     assert "no place of this image in memory" in " ".join(failing(report))
 
 
-@pytest.mark.parametrize("data", [golden.spl("mm"), golden.spl("mq", hdmi=True)], ids=["SPL", "behind HDMI firmware"])
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [(golden.spl("mm"), "SPL"), (golden.spl("mq", hdmi=True), "SPL"), (OLD, "SPL"), (OLD, "FIT")],
+    ids=["SPL", "behind HDMI firmware", "with a FIT", "FIT"],
+)
 @pytest.mark.parametrize(("behind", "good"), [(-0x100, True), (-0x80, False), (0, False)])
-def test_what_the_file_has_behind_the_csf_may_be_signed_and_no_more(data: bytes, behind: int, good: bool) -> None:
-    """A signature over what is left of a block at the end of the file is one over other bytes than the board has."""
+def test_what_is_loaded_with_a_csf_may_be_signed_and_no_more(data: bytes, name: str, behind: int, good: bool) -> None:
+    """A signature over less than a block, at the end of the file, or over what is behind, is over other bytes."""
 
     def longer(part: Part) -> list[hab.Block]:
         end = part.csf_offset + part.csf_room
         return [*part.blocks, hab.Block(part.ivt.base + end + behind, end + behind, 0x100)]
 
-    whole = signed(data, makers={"SPL": Maker(blocks=longer)})
+    whole = signed(data, makers={name: Maker(blocks=longer)})
     assert len(whole) == len(data)
     assert holds(whole) is good
 

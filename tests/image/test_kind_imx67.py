@@ -10,10 +10,11 @@ import pytest
 
 from digsigd import hab
 from digsigd.image.plan import Signing
+from digsigd.image.report import Report
 from tests.image import golden
 from tests.image import golden_kinds as kinds
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, report_of, why_not, without
-from tests.image.signed import Maker, signed
+from tests.image.signed import Maker, failing, signed
 
 U_BOOT = kinds.imximage()
 CSF = kinds.csf_offset(U_BOOT)
@@ -149,6 +150,12 @@ def test_what_the_rom_loads_in_front_of_the_ivt_may_be_signed_too() -> None:
     """It is in memory by then, where the boot data say."""
     whole = Maker(blocks=lambda _: [hab.Block(BASE - 0x400, 0, 0x400 + CSF)])
     is_good(signed(kinds.nand_u_boot(), makers={"image": whole}))
+    moved = bytes(0x1000) + U_BOOT
+    for count, good in ((0x400, True), (0x404, False)):
+        front = Maker(blocks=lambda _, count=count: [hab.Block(BASE - count, 0x1000 - count, count + CSF)])  # type: ignore[misc]
+        report = report_of(signed(moved, makers={"image": front}))
+        assert isinstance(report, Report)
+        assert report.holds is good, failing(report)
 
 
 def test_an_spl_and_what_it_loads_have_a_csf_each() -> None:
