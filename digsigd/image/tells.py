@@ -87,7 +87,9 @@ def tree_of(data: Buffer) -> str | None:
             place = part.find(b"\0fsl,imx", place + 1)
             if place < 0:
                 break
-            text = part[place + 1 : part.find(b"\0", place + 1)]
+            end = part.find(b"\0", place + 1)
+            # One without an end may be the start of another's name.
+            text = part[place + 1 : max(0, end)]
             if text in _CHIPS:
                 found.add(text.decode())
     return found.pop() if len(found) == 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -419,21 +420,34 @@ def test_what_the_rom_loads_in_front_of_the_spl_may_be_signed_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "name"),
-    [(golden.spl("mm"), "SPL"), (golden.spl("mq", hdmi=True), "SPL"), (OLD, "SPL"), (OLD, "FIT")],
-    ids=["SPL", "behind HDMI firmware", "with a FIT", "FIT"],
+    "data",
+    [golden.spl("mm"), golden.spl("mq", hdmi=True), OLD],
+    ids=["SPL", "behind HDMI firmware", "with a FIT"],
 )
 @pytest.mark.parametrize(("behind", "good"), [(-0x100, True), (-0x80, False), (0, False)])
-def test_what_is_loaded_with_a_csf_may_be_signed_and_no_more(data: bytes, name: str, behind: int, good: bool) -> None:
-    """A signature over less than a block, at the end of the file, or over what is behind, is over other bytes."""
+def test_what_the_rom_loads_behind_the_csf_may_be_signed_and_no_more(data: bytes, behind: int, good: bool) -> None:
+    """A signature over less than a block, at the end of the file, or over the FIT, is over other bytes than it has."""
+    whole = signed(data, makers={"SPL": Maker(blocks=longer(behind))})
+    assert len(whole) == len(data)
+    assert holds(whole) is good
 
-    def longer(part: Part) -> list[hab.Block]:
+
+def longer(behind: int) -> Callable[[Part], list[hab.Block]]:
+    """The blocks of a part, and one of 0x100 bytes around the end of the room for its CSF."""
+
+    def blocks(part: Part) -> list[hab.Block]:
         end = part.csf_offset + part.csf_room
         return [*part.blocks, hab.Block(part.ivt.base + end + behind, end + behind, 0x100)]
 
-    whole = signed(data, makers={name: Maker(blocks=longer)})
-    assert len(whole) == len(data)
-    assert holds(whole) is good
+    return blocks
+
+
+def test_images_are_not_signed_where_the_file_has_them() -> None:
+    """SPL loads the tree and the room for its CSF; all behind that goes elsewhere."""
+    for behind, good in ((-0x100, True), (-0x80, False), (0, False)):
+        whole = signed(OLD, makers={"FIT": Maker(blocks=longer(behind))})
+        assert len(whole) == len(OLD)
+        assert holds(whole) is good
 
 
 def test_what_a_csf_asks_of_the_chip_is_judged_where_the_csf_holds() -> None:
