@@ -118,6 +118,12 @@ def test_configurations_that_load_the_same_need_no_word() -> None:
     assert not found.notes
 
 
+def test_naming_the_only_configuration_changes_nothing() -> None:
+    """No board has another one."""
+    data = golden.flash("mm", "nxp-new")
+    assert plan(data, configuration="config-1") == plan(data)
+
+
 def test_parts_that_overlap_are_refused() -> None:
     """Two images in the same bytes of the file."""
     fit = bytearray(golden.fit_ivt("mm"))
