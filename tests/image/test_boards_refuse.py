@@ -285,6 +285,16 @@ def test_a_kernel_starts_where_it_is_loaded() -> None:
     assert "nothing that is loaded and signed is there" in str(judged(early))
 
 
+def test_a_fit_with_a_kernel_may_have_configurations_without_one() -> None:
+    """Yocto's have one for each overlay, which bootm takes beside that of the kernel."""
+    kernel = golden.Part("kernel-1", golden.filler("linux", 0x10000), "kernel", 0x40480000, 0x40480000, os="linux")
+    overlay = golden.Part("fdt-2", golden.filler("dtbo", 0x100), "flat_dt")
+    configs = (golden.Config("conf-1", None, (), (), kernel="kernel-1"), golden.Config("conf-2", None, (), ("fdt-2",)))
+    for order in (configs, configs[::-1]):
+        data = golden.binman_fit(golden.mkimage((kernel, overlay), order, None), 0x48000000) + bytes(0x1FE0)
+        assert holds(signed(data)), failing(judged(signed(data)))
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_that_u_boot_refuses_fail_in_front_of_a_kernel(name: str) -> None:
     """It looks at every CSF that it has HAB check."""

@@ -118,6 +118,20 @@ def test_configurations_that_load_the_same_need_no_word() -> None:
     assert not found.notes
 
 
+@pytest.mark.parametrize("trees", [(1, 2), (1, 1, 2), (1, 2, 2), (2, 1, 1)])
+def test_the_first_configuration_that_loads_something_else_is_named(trees: tuple[int, ...]) -> None:
+    """With what it loads."""
+    parts, _ = golden.parts("mm", dtbs=2)
+    configs = tuple(
+        golden.Config(f"board-{number}", "uboot-1", ("atf-1", "tee-1"), (f"fdt-{tree}",))
+        for number, tree in enumerate(trees)
+    )
+    other = next(number for number, tree in enumerate(trees) if tree != trees[0])
+    says = refused(golden.with_fit_ivt(golden.mkimage(parts, configs, 0x5000)))
+    assert f"fdt-{trees[0]} and atf-1 and tee-1 with its configuration 'board-0'" in says
+    assert f"fdt-{trees[other]} and atf-1 and tee-1 with 'board-{other}'" in says
+
+
 def test_naming_the_only_configuration_changes_nothing() -> None:
     """No board has another one."""
     data = golden.flash("mm", "nxp-new")
