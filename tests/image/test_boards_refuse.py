@@ -327,6 +327,29 @@ def test_images_over_one_another_do_not_hold(external: int | None, layout: str, 
 
 
 @KEPT
+def test_a_device_tree_with_an_address_is_loaded_there(external: int | None, layout: str) -> None:
+    """And not behind U-Boot, where another image may be then."""
+    tee = replace(part("tee-1"), load=0x40200000 + 0x9AAC8, entry=0x40200000 + 0x9AAC8)
+    data = with_fit(fit_of(external, replace(part("fdt-1"), load=0x43000000), tee), layout)
+    assert holds(signed(data)), failing(judged(signed(data)))
+    over = with_fit(fit_of(external, replace(part("fdt-1"), load=0x920000)), layout)
+    assert "they overlap" in str(judged(over))
+
+
+def test_a_fit_with_embedded_data_needs_no_device_tree_that_spl_has_a_place_for() -> None:
+    """It is signed where it is, before SPL loads anything from it."""
+    found, (config,) = golden.parts("mm")
+    bare = golden.mkimage(found, (replace(config, fdt=()),), None)
+    for fit in (
+        bare,
+        fit_of(None, replace(part("uboot-1"), os="linux")),
+        fit_of(None, replace(part("atf-1"), os="u-boot")),
+    ):
+        data = with_fit(fit, "binman")
+        assert holds(signed(data)), failing(judged(signed(data)))
+
+
+@KEPT
 def test_images_right_behind_one_another_hold(external: int | None, layout: str) -> None:
     """No byte of one is where another is."""
     for load in (0x920000 + 0x9139, 0x920000 - 0x4D268):
