@@ -285,6 +285,28 @@ def test_a_kernel_starts_where_it_is_loaded() -> None:
     assert "nothing that is loaded and signed is there" in str(judged(early))
 
 
+def test_a_kernel_that_stays_where_it_is_has_no_load_address_that_counts() -> None:
+    """Bootm ignores it, and counts the entry point from where the kernel is."""
+    assert holds(signed(kernel_fit(kind="kernel_noload", load=0x40480000, entry=0)))
+    for changed in ({"load": None}, {"load": None, "entry": None}):
+        assert isinstance(judged(kernel_fit(**changed)), Report)
+
+
+def test_a_compressed_kernel_may_start_where_it_is_loaded() -> None:
+    """Its size is another one then."""
+    assert holds(signed(kernel_fit(compression="gzip")))
+
+
+def test_a_kernel_is_not_loaded_over_the_fit_that_it_is_in() -> None:
+    """Where HAB may look again; an empty image is loaded nowhere."""
+    assert "over the FIT's tree" in str(judged(kernel_fit(load=0x48000000, entry=0x48000000)))
+    kernel = golden.Part("kernel-1", golden.filler("linux", 0x10000), "kernel", 0x40480000, 0x40480000, os="linux")
+    empty = golden.Part("ramdisk-1", b"", "ramdisk", 0x48001000)
+    fit = golden.mkimage((kernel, empty), (golden.Config("conf-1", None, (), (), kernel="kernel-1"),), None)
+    data = golden.binman_fit(fit, 0x48000000) + bytes(0x1FE0)
+    assert holds(signed(data)), failing(judged(signed(data)))
+
+
 def test_a_fit_with_a_kernel_may_have_configurations_without_one() -> None:
     """Yocto's have one for each overlay, which bootm takes beside that of the kernel."""
     kernel = golden.Part("kernel-1", golden.filler("linux", 0x10000), "kernel", 0x40480000, 0x40480000, os="linux")
