@@ -244,6 +244,8 @@ def test_addresses_of_two_cells_are_read_as_u_boot_does(external: int | None, la
         assert holds(signed(data)), failing(judged(signed(data)))
     evil = two_cells(fit_of(external, replace(part("tee-1"), entry=0x41000000)), "atf-1", "entry", (0, 0x920000))
     assert "starts at 0x41000000, by the entry point of tee-1" in str(judged(with_fit(evil, layout)))
+    wide_evil = two_cells(fit, "atf-1", "entry", (0, 0x41000000))
+    assert "starts at 0x41000000, by the entry point of atf-1" in str(judged(with_fit(wide_evil, layout)))
     high = two_cells(fit, "atf-1", "load", (1, 0x920000))
     assert "HAB knows 32-bit addresses only" in str(judged(with_fit(high, layout)))
 
