@@ -6,10 +6,11 @@ A change that no test notices has to be explained in `reasons.toml`, else this f
 longer survives. What was killed is remembered in `.digsigd/mutants` until the function it is in changes: a run that was
 stopped goes on where it was.
 
-All tests of a group of modules are loaded and run once, to see which functions each of them calls. Then there is a
-process for each change, forked with everything loaded: it runs the tests that call the changed function, the quick ones
-first, and ends with the first that fails. mutmut does not change constants of modules, such as the digests that are
-accepted; cosmic-ray neither drops operands and statements, nor does it run several thousand changes in an hour.
+All tests of a group of modules are loaded and run once, to see which lines each of them goes through. Then there is a
+process for each change, forked with everything loaded: it runs tests that go through the changed lines, in turns those
+that go where few do and the quick ones, and ends with the first that fails. mutmut does not change constants of
+modules, such as the digests that are accepted; cosmic-ray neither drops operands and statements, nor does it run
+several thousand changes in an hour.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests.mutants", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--only", nargs="*", default=[], help="modules to change; a part of a path is enough; in this order"
+        "--only", nargs="*", default=[], help="modules to change, in this order; a part of a path is enough"
     )
     parser.add_argument("--seconds", type=float, default=6 * 3600, help="stop after so long, and say what is left")
     parser.add_argument("--list", action="store_true", help="show the changes and make none")

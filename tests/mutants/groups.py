@@ -44,5 +44,19 @@ GROUPS = (
         ("tests/hab", "tests/model"),
         ("tests/hab/test_blob_changed.py", "tests/hab/test_blob_openssl.py"),
     ),
-    Group(("digsigd/image/**/*.py",), ("tests/image", "tests/model")),
+    # Those that are left out look at much at once, longer than a test for one change may take.
+    Group(
+        ("digsigd/image/**/*.py",),
+        ("tests/image", "tests/model"),
+        (
+            "tests/image/test_ahab.py::test_srk_tables_of_hab_are_not_ahabs",
+            "tests/image/test_kind_fuzz.py::test_damaged_headers_are_planned_or_refused",
+            "tests/image/test_plan_fuzz.py::test_any_bytes_are_planned_or_refused",
+            "tests/image/test_plan_fuzz.py::test_damaged_images_are_planned_or_refused",
+            "tests/image/test_plan_fuzz.py::test_long_files_of_nothing_take_little_time",
+            "tests/image/test_verify_fuzz.py::test_changed_images_are_judged",
+            "tests/model/test_corpus.py::test_a_fit_behind_an_spl_meets_its_keys",
+            "tests/model/test_corpus.py::test_what_a_board_refuses_of_random_csfs_is_refused",
+        ),
+    ),
 )
