@@ -182,6 +182,21 @@ def test_an_entry_point_where_nothing_is_signed_does_not_hold(
         assert "nothing that is loaded and signed is there" in str(judged(data))
 
 
+def test_the_last_instruction_of_an_image_may_be_the_first_that_runs() -> None:
+    """One that begins a byte later is not all there."""
+    for entry, good in ((0x920000 + 0x9135, True), (0x920000 + 0x9136, False)):
+        says = judged(with_fit(fit_of(0x3000, replace(part("atf-1"), entry=entry))))
+        assert isinstance(says, Report) is good, says
+
+
+def test_what_is_compressed_starts_where_it_is_loaded() -> None:
+    """No other byte of it has a place that is known."""
+    for entry, good in ((0x920000, True), (0x920001, False), (0x920004, False), (0x91FFFC, False)):
+        packed = replace(part("atf-1"), entry=entry, compression="gzip")
+        says = judged(with_fit(fit_of(None, packed), "binman"))
+        assert isinstance(says, Report) is good, says
+
+
 @KEPT
 def test_the_firmware_s_own_entry_point_counts_first(external: int | None, layout: str) -> None:
     """That of others is not looked at then."""
