@@ -29,6 +29,7 @@ def part(name: str) -> golden.Part:
     ("name", "change", "says"),
     [
         ("uboot-1", {"compression": "gzip"}, "uboot-1, which is compressed (gzip)"),
+        ("fdt-1", {"compression": "gzip"}, "fdt-1, which is compressed (gzip)"),
         ("atf-1", {"load": None}, "atf-1, which has no load address"),
         ("atf-1", {"load": 0x40200000}, "to 0x40200000: they overlap"),
         ("tee-1", {"load": 0x40200000 + 0x9AAC8}, "they overlap"),
