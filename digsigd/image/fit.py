@@ -37,7 +37,7 @@ class FitImage:
     kept: str
     offset: int
     size: int
-    short_entry: int | None = None
+    short_entry: int | None
 
     @property
     def end(self) -> int:
@@ -58,7 +58,7 @@ class Configuration:
     kernel: str | None
     loadables: tuple[str, ...]
     fdt: tuple[str, ...]
-    fpga: bool = False
+    fpga: bool
 
 
 @dataclass(frozen=True, slots=True)
