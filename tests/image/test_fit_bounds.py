@@ -11,7 +11,7 @@ from digsigd.image.fit import Fit
 from tests.image.test_fdt_reader import node, prop, tree
 
 NAMES = ("data", "data-position", "data-size", "description", "type", "os", "compression", "load", "entry", "firmware",
-         "loadables", "kernel", "fdt", "fpga", "default", "ramdisk", "setup", "script", "standalone")  # fmt: skip
+         "loadables", "kernel", "fdt", "fpga", "default", "ramdisk", "setup", "script", "standalone", "data-offset")  # fmt: skip
 STRINGS = b"".join(name.encode() + b"\0" for name in NAMES)
 
 
@@ -95,6 +95,16 @@ def test_names_that_libfdt_takes_for_another_are_refused_wherever_they_stand() -
     for name in ("firmware", "kernel", "loadables", "fdt", "ramdisk", "setup", "fpga", "script", "standalone"):
         assert Fit.read(fit(images, [node(b"one", has(name, b"a\0"))])).configurations[0].fpga is (name == "fpga")
         assert "b@1: U-Boot takes the first of them for 'b'" in refused(fit(images, [node(b"one", has(name, b"b\0"))]))
+
+
+def test_data_offsets_count_from_the_next_multiple_of_4_behind_the_tree() -> None:
+    """Whatever size the tree has."""
+    image = node(b"a", has("data-offset", 8), has("data-size", 4))
+    parts = node(b"", node(b"images", image), node(b"configurations", CONFIGURATION))
+    for more in range(4):
+        data = tree(parts, STRINGS + bytes(more))
+        (found,) = Fit.read(data + bytes(16)).images
+        assert (found.kept, found.offset) == ("data-offset", -(-len(data) // 4) * 4 + 8)
 
 
 def test_the_default_configuration_has_to_be_there() -> None:
