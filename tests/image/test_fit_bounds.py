@@ -11,7 +11,8 @@ from digsigd.image.fit import Fit
 from tests.image.test_fdt_reader import node, prop, tree
 
 NAMES = ("data", "data-position", "data-size", "description", "type", "os", "compression", "load", "entry", "firmware",
-         "loadables", "kernel", "fdt", "fpga", "default", "ramdisk", "setup", "script", "standalone", "data-offset")  # fmt: skip
+         "loadables", "kernel", "fdt", "fpga", "default", "ramdisk", "setup", "script", "standalone",
+         "data-offset")  # fmt: skip
 STRINGS = b"".join(name.encode() + b"\0" for name in NAMES)
 
 
