@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding
 
 from digsigd import hab
+from digsigd.hab.der import elements
 from tests.hab.blobs import Signed
 from tests.hab.forge import (
     Named,
@@ -206,26 +205,26 @@ def without_sha256(der: bytes) -> bytes:
     return der.replace(bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105"))
 
 
-def test_certificates_are_of_version_3(tmp_path: Path) -> None:
+def test_certificates_are_of_version_3() -> None:
     """HABv4 API, 6.4: HAB_PCL_X509 is the format of X.509v3."""
-    der = version_1(tmp_path, IMG, SRK)
-    says = judged(install_srk(TABLE), SRK_CSFK, CSF, install(der, 0, 2), IMAGE)
+    says = judged(install_srk(TABLE), SRK_CSFK, CSF, install(version_1(IMG, SRK), 0, 2), IMAGE)
     assert says == "certificate: key 2 (IMG) is an X.509 certificate of version 1, not 3"
 
 
-def version_1(folder: Path, of: Named, issuer: Named) -> bytes:
-    """A certificate without extensions, by openssl: cryptography makes none."""
-    plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    for name, one in (("of", of), ("issuer", issuer)):
-        (folder / f"{name}.key").write_bytes(one.key.private_bytes(serialization.Encoding.PEM, *plain))
-        (folder / f"{name}.pem").write_bytes(one.certificate.public_bytes(serialization.Encoding.PEM))
-    request = ["openssl", "req", "-new", "-key", "of.key", "-subj", "/CN=IMG", "-out", "of.csr"]
-    sign = ["openssl", "x509", "-req", "-in", "of.csr", "-CA", "issuer.pem", "-CAkey", "issuer.key", "-set_serial", "8"]
-    empty = folder / "empty.cnf"
-    empty.write_text("[req]\ndistinguished_name=dn\n[dn]\n")
-    for command in ([*request, "-config", "empty.cnf"], [*sign, "-sha256", "-outform", "DER", "-out", "of.der"]):
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return (folder / "of.der").read_bytes()
+def version_1(of: Named, issuer: Named) -> bytes:
+    """The certificate without version and extensions, signed anew: cryptography and newer openssl make none."""
+    (whole,) = elements(of.der)
+    body, algorithm, _ = elements(whole.content)
+    parts = [part.whole for part in elements(body.content) if part.tag not in {0xA0, 0xA3}]
+    tbs = sequence(b"".join(parts))
+    signature = issuer.key.sign(tbs, padding.PKCS1v15(), hashes.SHA256())
+    bits = b"\x03\x82" + (len(signature) + 1).to_bytes(2, "big") + b"\0" + signature
+    return sequence(tbs + algorithm.whole + bits)
+
+
+def sequence(content: bytes) -> bytes:
+    """A SEQUENCE of 256 bytes and more."""
+    return b"\x30\x82" + len(content).to_bytes(2, "big") + content
 
 
 def test_an_extended_key_usage_is_noted() -> None:
