@@ -284,3 +284,32 @@ def test_a_dcd_outside_of_all_blocks_is_refused() -> None:
     for address in (LOAD - 0x100, LOAD + 0x1020, 0x910000):
         data, block = kernel(0x1000, 0x2000, dcd=address)
         assert "no block covers the DCD" in refused("ivt", data, [block])
+
+
+def test_two_commands_see_the_same_bytes_at_one_place() -> None:
+    """By where the file puts them: address and offset go together, and a sum of them says nothing."""
+    data, block = kernel(0x1000, 0x2000)
+    part = hab.Block(LOAD + 0x2000, 0x1800, 0x40)
+    same = hab.Block(LOAD + 0x2010, 0x1810, 0x40)
+    assert layout(data, [block], [part], [same]).ivts
+    for other in (hab.Block(LOAD + 0x2010, 0x1800, 0x40), hab.Block(LOAD + 0x2010, 0x17F0, 0x40)):
+        assert "one memory cannot hold both" in refused("blocks", data, [block], [part], [other])
+
+
+def test_of_several_ivts_the_dcd_of_one_may_be_downloaded() -> None:
+    """Each has a pointer of its own to one."""
+    dcds = [bytes([0xD2, 0, 0x10, 0x41]).ljust(0x10, fill) for fill in (b"\x01", b"\x02", b"\x03")]
+    start, size = 0x7E0FC0, 0x1020
+
+    def table(self_address: int, dcd: int) -> bytes:
+        words = (start + 0x40, 0, dcd, start + 0x20, self_address, start + size, 0)
+        return b"\xd1\0\x20\x41" + struct.pack("<7I", *words)
+
+    head = table(start, start + 0x80) + struct.pack("<3I", start, size + 0x2000, 0)
+    head = head.ljust(0x80, b"\0") + b"".join(dcds)
+    data = head.ljust(0x1000, b"\0") + table(start + 0x1000, start + 0x90)
+    whole = hab.Block(start, 0, size)
+    for place in (0x80, 0x90):
+        found = layout(data, [whole], [hab.Block(0x910000, place, 0x10)])
+        assert [one.offset for one in found.ivts] == [0, 0x1000]
+    assert "outside of that" in refused("blocks", data, [whole], [hab.Block(0x910000, 0xA0, 0x10)])

@@ -41,6 +41,7 @@ STRICTER = {
     r"is to be verified by key \d, which is none": "a CSF that relies on keys of one before it: cst makes none",
     r"Set of an engine by .* it is for SHA-256 alone": "the only digest that is accepted",
     r"with the unknown features": "of engines' features those that the manual names",
+    r"of OCOTP .* (needs the|takes no) unique id": "cst makes no other: User Guide, table 24",
     r"bytes that belong to no command|point at the same bytes|points into the commands": "cst's form",
     r"of version 0x.. in a CSF of version": "cst writes one version throughout",
     r"which has the FIT at": "an entry point that no tool writes",
