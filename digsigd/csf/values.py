@@ -182,7 +182,8 @@ def _uri(value: Value, tokens: tuple[Token, ...]) -> str:
     """A URI holds `=` and `,` as it likes, so it may be many tokens; they stand side by side."""
     (line, column), text = tokens[0].place, tokens[0].text
     for token in tokens[1:]:
-        if token.kind == "string" or tokens[0].kind == "string" or token.place != (line, column + len(text)):
+        # Behind a string there is a quotation mark more than its text has.
+        if token.kind == "string" or token.place != (line, column + len(text)):
             raise value.wrong("a URI has no spaces, and nothing behind it", token)
         text += token.text
     if len(text) > MAX_STRING:
