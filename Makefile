@@ -15,7 +15,7 @@ TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test check-tools lint types fuzz corpus mutants bench clean
+.PHONY: help demo demo-hsm serve test fresh check-tools lint types fuzz corpus mutants bench clean
 
 help:
 	@echo "make demo    sign a trial image through the daemon with a real cst, and verify it (about a minute)"
@@ -77,14 +77,14 @@ fuzz: $(DEV_STAMP)
 	@mkdir -p .digsigd/fuzz
 	cd .digsigd/fuzz && $(CURDIR)/$(VENV)/bin/python $(CURDIR)/tests/fuzz/fuzz_image.py -max_total_time=60 $(ARGS)
 
-corpus: $(DEV)
+corpus: $(DEV_STAMP)
 	@$(VENV)/bin/python -m tests.model.corpus $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
-mutants: $(DEV) check-tools
+mutants: $(DEV_STAMP) check-tools
 	@DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m tests.mutants \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS),--seconds $(SECONDS))
 
-bench: $(DEV) check-tools
+bench: $(DEV_STAMP) check-tools
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python etc/bench $(ARGS)
 
 clean:

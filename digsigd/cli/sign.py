@@ -199,6 +199,8 @@ class _Job:
         from digsigd.image.errors import ImageError
 
         options = self._options
+        for note in self._plan.notes:
+            self._tell(f"note: {shown(note)}")
         wanted = [(self._plan, options.output, None)]
         if self._download is not None:
             path = options.sdp_output or options.output.with_name(options.output.name + ".sdp")

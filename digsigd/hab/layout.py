@@ -89,7 +89,7 @@ def check_layout(commands: Sequence[Sequence[Block]], files: Sequence[File], *, 
     if judged and not rooms:
         raise VerificationError("blocks", str(judged[0][1]))
     _check_one_memory(every)
-    bounded = [room for room in rooms if room.size is not None]
+    bounded = [(room.size, room.bound) for room in rooms if room.size is not None]
     if not bounded or len(bounded) < len(rooms):
         return Layout(ivts, None)
     return Layout(ivts, *max(bounded))

@@ -25,6 +25,7 @@ _COMPUTED: dict[type[ast.operator], type[ast.operator]] = {
 _CALLED = {"any": "all", "all": "any", "min": "max", "max": "min"}
 _CLEANING = {"lower", "upper", "strip", "rstrip", "lstrip", "casefold", "removeprefix", "removesuffix"}
 _LONGEST = 90
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _NAMES_LEFT_ALONE = {"__all__", "__slots__", "_CHUNK"}
 
 
@@ -137,6 +138,8 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 def _left_alone(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign):
         return any(isinstance(one, ast.Name) and one.id in _NAMES_LEFT_ALONE for one in node.targets)
+    if isinstance(node, ast.AnnAssign):
+        return isinstance(node.annotation, ast.Name) and node.annotation.id == "TypeAlias"
     if isinstance(node, ast.If):
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     return isinstance(node, ast.Call) and _speaks(node)
