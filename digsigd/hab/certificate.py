@@ -26,7 +26,8 @@ _UNIQUE_IDS, _EXTENSIONS = {0x81, 0x82}, 0xA3
 _COMMON_NAME = bytes.fromhex("550403")
 _BASIC_CONSTRAINTS = bytes.fromhex("551d13")
 # Object identifiers, DER without tag and length: RFC 8017 (RSA, PKCS #1 v1.5), RFC 5758 and RFC 3279 (ECDSA).
-_SIGNATURES = {
+# What each is: the kind of signature, and its hash.
+SIGNATURES = {
     bytes.fromhex("2a864886f70d010105"): ("rsa", "sha1"),
     bytes.fromhex("2a864886f70d01010b"): ("rsa", "sha256"),
     bytes.fromhex("2a864886f70d01010c"): ("rsa", "sha384"),
@@ -174,7 +175,7 @@ def _algorithm(identifier: bytes) -> tuple[str, str]:
         raise FormatError("its signature algorithm is none")
     if [one.whole for one in parts[1:]] not in ([], [bytes([NULL, 0])]):
         return "", ""
-    return _SIGNATURES.get(parts[0].content, ("", ""))
+    return SIGNATURES.get(parts[0].content, ("", ""))
 
 
 def _key(info: bytes) -> PublicKey | None:

@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from digsigd.hab.certificate import Certificate
+from digsigd.hab.certificate import SIGNATURES, Certificate
 from digsigd.hab.der import CONTEXT_0, INTEGER, NULL, OCTET_STRING, OID, SEQUENCE, SET, Element, elements, integer, take
 from digsigd.hab.errors import FormatError
 from digsigd.hab.srk import PublicKey
@@ -32,16 +32,9 @@ _DIGEST_ALGORITHMS = {
     bytes.fromhex("608648016503040203"): "sha512",
 }
 # The kind of signature, and the hash it is bound to; None where the signer's digest algorithm says it.
-_SIGNATURE_ALGORITHMS = {
+_SIGNATURE_ALGORITHMS: dict[bytes, tuple[str, str | None]] = {
     bytes.fromhex("2a864886f70d010101"): ("rsa", None),
-    bytes.fromhex("2a864886f70d010105"): ("rsa", "sha1"),
-    bytes.fromhex("2a864886f70d01010b"): ("rsa", "sha256"),
-    bytes.fromhex("2a864886f70d01010c"): ("rsa", "sha384"),
-    bytes.fromhex("2a864886f70d01010d"): ("rsa", "sha512"),
-    bytes.fromhex("2a8648ce3d0401"): ("ecdsa", "sha1"),
-    bytes.fromhex("2a8648ce3d040302"): ("ecdsa", "sha256"),
-    bytes.fromhex("2a8648ce3d040303"): ("ecdsa", "sha384"),
-    bytes.fromhex("2a8648ce3d040304"): ("ecdsa", "sha512"),
+    **SIGNATURES,
 }
 
 
