@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="digsign",
-        description="Sign images for i.MX 8M boards (HAB4) by a signing host, and prove the result.",
+        description="Sign images for i.MX boards (HAB4) by a signing host, and prove the result.",
         epilog="digsign COMMAND --help explains a command.",
     )
     parser.add_argument("--version", nargs=0, action=_Once, help="show the version and exit")

@@ -84,8 +84,8 @@ def resolve(
     """Find every file that a checked description names.
 
     `artifacts` are the names of the uploaded files, in order, and their sizes; not all need be named. Of those with the
-    names in `repeated` there were several, and the first is there. `identity` gives
-    something equal for members of the tarball that are the same, as copies are; without it none are.
+    names in `repeated` there were several, and the first is there. `identity` gives something equal for members of the
+    tarball that are the same, as copies are; without it none are.
     With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball; the SRK table is a file always.
     Raises `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for a URI that is none.
     """
