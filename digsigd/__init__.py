@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from digsigd.settings import Settings, SettingsError, load
     from digsigd.signing.request import Signed, SigningRequest
 
-__all__ = ["DigsigError", "Settings", "SettingsError", "Signed", "SigningRequest", "SigningService", "load"]
+__all__ = ["DigsigError", "Error", "Settings", "SettingsError", "Signed", "SigningRequest", "SigningService", "load"]
 
 _WHERE = {
     "DigsigError": "digsigd.errors",
@@ -28,8 +28,30 @@ _WHERE = {
 }
 
 
+class Error(Exception):
+    """Base of every error that digsigd, its client and its pure parts raise on purpose.
+
+    `what` says what happened and where, `hint` what to do about it; either may be shown to whoever caused the error, so
+    neither holds a secret. It stands here because the pure parts and the client import nothing else in common.
+    """
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def diagnostics(self) -> str:
+        """Return what happened and what to do about it as text for people, the hint indented below."""
+        return "\n".join([str(self), *(f"  {line}" for line in self.hint.splitlines())])
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that were not imported yet among them."""
+    return sorted({*globals(), *_WHERE})

@@ -25,17 +25,17 @@ from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.settings import Settings, SettingsError, own_workdir, read_secret, workdir_of
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.job import MachineRules
-from digsigd.signing.line import Line
-from digsigd.signing.machine import Machines
-from digsigd.signing.prove import prove
+from digsigd.signing.machine_keys import MachineKeyReader
+from digsigd.signing.queue import Queue
 from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.selftest import prove
 from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.callers import Callers
-from digsigd.web.inquiry import Inquiries
+from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.request import RequestFactory, SigningSite
 from digsigd.web.resource import Endpoint
 from digsigd.web.upload import Uploads
@@ -91,7 +91,7 @@ class SigningService(Service):
         self.tools = CstTools(settings.cst.base, settings.cst.versions)
         self.workdir = workdir_of(settings)
         self._root = WorkRoot(self.workdir, own=self.workdir == own_workdir())
-        self._line = Line(settings.cst.max_running, settings.cst.max_waiting, clock=reactor)
+        self._queue = Queue(settings.cst.max_running, settings.cst.max_waiting, clock=reactor)
         self._runner = CstRunner(reactor, timeout=settings.cst.timeout, kill_after=settings.cst.kill_after)
         self._bounds = RunBounds(
             cpu_seconds=settings.cst.cpu_seconds, memory=settings.cst.memory, open_files=settings.cst.open_files
@@ -100,7 +100,7 @@ class SigningService(Service):
         self.signer = Signer(
             tools=self.tools,
             runner=self._runner,
-            line=self._line,
+            queue=self._queue,
             keys=self.keys,
             rules=lambda machine: rules.get(machine, general),
             bounds=self._bounds,
@@ -108,7 +108,7 @@ class SigningService(Service):
             in_digest_thread=in_threads_of(reactor, self._digest_pool),
             tokens=self.tokens,
         )
-        self.machines = Machines(
+        self.machines = MachineKeyReader(
             keys=self.keys,
             fuse_value=lambda machine: rules.get(machine, general).fuse_value,
             tokens=self.tokens,
@@ -117,7 +117,7 @@ class SigningService(Service):
             clock=reactor,
         )
         callers = _callers_of(settings)
-        self._inquiries = Inquiries(machines=self.machines, callers=callers, clock=reactor)
+        self._inquiries = MachineKeyRequests(machines=self.machines, callers=callers, clock=reactor)
         self._uploads = Uploads(
             bounds=settings.upload,
             callers=callers,
@@ -125,7 +125,7 @@ class SigningService(Service):
             clock=reactor,
             in_thread=self._in_thread,
         )
-        endpoint = Endpoint(sign=self.signer.sign, missing=self.missing, inquiries=self._inquiries)
+        endpoint = Endpoint(sign=self.signer.sign, missing=self.missing, machine_key_requests=self._inquiries)
         self.resource: IResource = endpoint.resource()
         self._site = SigningSite(self.resource, self._uploads)
         self._missing: Deferred[list[str]] | None = None
@@ -307,10 +307,10 @@ class SigningService(Service):
         self._inquiries.stop()
         grace = self.settings.daemon.shutdown_grace
         under_way = self._uploads.active + self._inquiries.active + len(self._direct)
-        if under_way or self._line.running:
+        if under_way or self._queue.running:
             self.log.info("{count} requests have {grace:g} s to finish", count=under_way, grace=grace, event="stopping")
             await self._drained(grace)
-        self._line.stop()
+        self._queue.stop()
         await self._runner.stop(0)
         self._uploads.end()
         self._inquiries.end()
@@ -323,7 +323,7 @@ class SigningService(Service):
 
     async def _drained(self, seconds: float) -> None:
         """Wait until no request is under way, but no longer than this."""
-        waiting = [self._uploads.drained(), self._inquiries.drained(), self._line.drained()]
+        waiting = [self._uploads.drained(), self._inquiries.drained(), self._queue.drained()]
         for over in self._direct.values():
             waiting.append(Deferred())
             over.chainDeferred(waiting[-1])

@@ -49,14 +49,14 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the file. Unknown keys are errors."""
 
 
-class Listen(_Section, frozen=True):
+class ListenSettings(_Section, frozen=True):
     """Where the daemon listens: a Twisted endpoint string."""
 
     endpoint: str = "tcp:9999:interface=127.0.0.1"
     allow_anonymous: bool = False
 
 
-class HttpStore(_Section, frozen=True):
+class HttpStoreSettings(_Section, frozen=True):
     """Credentials and certificates for a key store on http(s)."""
 
     token_file: Path | None = None
@@ -67,7 +67,7 @@ class HttpStore(_Section, frozen=True):
     key_file: Path | None = None
 
 
-class S3Store(_Section, frozen=True):
+class S3StoreSettings(_Section, frozen=True):
     """Where an S3-compatible key store is; its credentials come from botocore's chain."""
 
     endpoint_url: str | None = None
@@ -75,7 +75,7 @@ class S3Store(_Section, frozen=True):
     ca_file: Path | None = None
 
 
-class Keys(_Section, frozen=True):
+class KeysSettings(_Section, frozen=True):
     """Where key tarballs come from, and the bounds of fetching and keeping them."""
 
     uri: str | None = None
@@ -86,11 +86,11 @@ class Keys(_Section, frozen=True):
     idle_timeout: Seconds = 10.0
     timeout: Seconds = 30.0
     tries: Count = 3
-    http: HttpStore = HttpStore()
-    s3: S3Store = S3Store()
+    http: HttpStoreSettings = HttpStoreSettings()
+    s3: S3StoreSettings = S3StoreSettings()
 
 
-class Cst(_Section, frozen=True):
+class CstSettings(_Section, frozen=True):
     """Where cst is, and the bounds of one run and of how many run."""
 
     base: Path = Path("/opt/NXP")
@@ -104,7 +104,7 @@ class Cst(_Section, frozen=True):
     memory: Annotated[int, Meta(ge=32 << 20)] = 256 << 20
 
 
-class Upload(_Section, frozen=True):
+class UploadSettings(_Section, frozen=True):
     """The bounds of what a client may send."""
 
     max_artifact: Size = 1 << 30
@@ -113,7 +113,7 @@ class Upload(_Section, frozen=True):
     timeout: Seconds = 1800.0
 
 
-class Daemon(_Section, frozen=True):
+class DaemonSettings(_Section, frozen=True):
     """Where requests have their directories, and how the daemon ends."""
 
     workdir: Path | None = None
@@ -128,7 +128,7 @@ class TokenSettings(_Section, frozen=True):
     max_sessions: Count = 1
 
 
-class Pkcs11(_Section, frozen=True):
+class Pkcs11Settings(_Section, frozen=True):
     """How cst reaches tokens, and which there are."""
 
     module: Path | None = None
@@ -147,7 +147,7 @@ class PolicySettings(_Section, frozen=True):
     require_ivt: bool = True
 
 
-class Machine(_Section, frozen=True):
+class MachineSettings(_Section, frozen=True):
     """What is pinned and allowed for one machine; None and () leave the general setting."""
 
     keys_sha256: Sha256 | None = None
@@ -156,7 +156,7 @@ class Machine(_Section, frozen=True):
     require_ivt: bool | None = None
 
 
-class Caller(_Section, frozen=True):
+class CallerSettings(_Section, frozen=True):
     """Somebody who may sign: the file with the token, and for which machines and backends."""
 
     token_file: Path
@@ -167,15 +167,15 @@ class Caller(_Section, frozen=True):
 class Settings(_Section, frozen=True):
     """All settings of a daemon. `Settings()` has every default; `load` reads a file and the environment."""
 
-    listen: Listen = Listen()
-    keys: Keys = Keys()
-    cst: Cst = field(default_factory=Cst)
-    upload: Upload = Upload()
-    daemon: Daemon = Daemon()
+    listen: ListenSettings = ListenSettings()
+    keys: KeysSettings = KeysSettings()
+    cst: CstSettings = field(default_factory=CstSettings)
+    upload: UploadSettings = UploadSettings()
+    daemon: DaemonSettings = DaemonSettings()
     policy: PolicySettings = PolicySettings()
-    pkcs11: Pkcs11 = Pkcs11()
-    machines: dict[str, Machine] = field(default_factory=dict)
-    callers: dict[str, Caller] = field(default_factory=dict)
+    pkcs11: Pkcs11Settings = Pkcs11Settings()
+    machines: dict[str, MachineSettings] = field(default_factory=dict)
+    callers: dict[str, CallerSettings] = field(default_factory=dict)
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, listen: str | None = None) -> Settings:

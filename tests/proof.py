@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from digsigd import hab
-from digsigd.trial import TrialImage, TrialPki
+from digsigd.testing import TrialImage, TrialPki
 
 
 def proven(pki: TrialPki, image: TrialImage, blob: bytes) -> None:

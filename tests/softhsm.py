@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 
 _TIMEOUT = 30.0
 _SO_PIN = "98765432"

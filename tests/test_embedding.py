@@ -24,9 +24,9 @@ from twisted.web.server import Site
 
 from digsigd import DigsigError, Settings, SigningRequest, SigningService
 from digsigd.errors import Busy
-from digsigd.settings import Cst, Daemon, Keys, Listen
+from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, ListenSettings
 from digsigd.signing.marks import is_mark
-from digsigd.trial import TrialImage, TrialPki
+from digsigd.testing import TrialImage, TrialPki
 from tests.proof import proven
 
 reactor: Any = installed
@@ -59,14 +59,14 @@ class Rig:
         self.image = folder / "spl.bin"
         self.image.write_bytes(IMAGE.data)
         self.csf = self.pki.csf(IMAGE.blocks("spl.bin")).encode()
-        self.cst = Cst(base=cst_base, max_running=1, max_waiting=4)
+        self.cst = CstSettings(base=cst_base, max_running=1, max_waiting=4)
 
     def settings(self, **more: Any) -> Settings:
         made: dict[str, Any] = {
-            "listen": Listen(endpoint="tcp:0:interface=127.0.0.1"),
-            "keys": Keys(uri=(self.folder / "keys").as_uri()),
+            "listen": ListenSettings(endpoint="tcp:0:interface=127.0.0.1"),
+            "keys": KeysSettings(uri=(self.folder / "keys").as_uri()),
             "cst": self.cst,
-            "daemon": Daemon(workdir=self.work, shutdown_grace=5.0),
+            "daemon": DaemonSettings(workdir=self.work, shutdown_grace=5.0),
             **more,
         }
         return Settings(**made)
@@ -237,7 +237,7 @@ async def test_cancelling_ends_cst(rig: Rig) -> None:
     slow = rig.folder / "slow"
     slow.write_text(f'#!/bin/sh\ntouch "{rig.folder}/runs"\nexec sleep 1000\n')
     slow.chmod(0o755)
-    cst = Cst(base=rig.cst.base, versions={"slow": slow}, max_running=1)
+    cst = CstSettings(base=rig.cst.base, versions={"slow": slow}, max_running=1)
     service = SigningService(rig.settings(cst=cst), listen=False)
     service.startService()
     request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="slow", csf=rig.csf)
@@ -258,8 +258,8 @@ async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> N
     for grace in (30.0, 0.2):
         with socket.create_server(("127.0.0.1", 0)) as store:
             settings = rig.settings(
-                keys=Keys(uri=f"http://127.0.0.1:{store.getsockname()[1]}"),
-                daemon=Daemon(workdir=rig.work, shutdown_grace=grace),
+                keys=KeysSettings(uri=f"http://127.0.0.1:{store.getsockname()[1]}"),
+                daemon=DaemonSettings(workdir=rig.work, shutdown_grace=grace),
             )
             service = SigningService(settings, listen=False)
             service.startService()
@@ -302,7 +302,7 @@ async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: Rig) 
         f'#!/bin/sh\n"{real}" "$@" && printf x | dd of="{rig.image}" bs=1 seek=4000 conv=notrunc 2>/dev/null\n'
     )
     cst.chmod(0o755)
-    service = SigningService(rig.settings(cst=Cst(versions={"1": cst}, max_running=1)), listen=False)
+    service = SigningService(rig.settings(cst=CstSettings(versions={"1": cst}, max_running=1)), listen=False)
     service.startService()
     with pytest.raises(DigsigError, match="does not hold"):
         await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="1", csf=rig.csf))

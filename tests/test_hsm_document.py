@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.trial import TrialImage, TrialPki
+from digsigd.testing import TrialImage, TrialPki
 from tests.proof import proven
 from tests.softhsm import SoftHsm, provider
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import digsigd
 from digsigd import mapped
 from digsigd.mapped import Mapped
-from digsigd.trial import TrialImage, TrialPki
+from digsigd.testing import TrialImage, TrialPki
 from tests.image import golden
 
 ROOT = Path(digsigd.__file__).parent

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from digsigd import hab
-from digsigd.trial import TrialImage, TrialPki
+from digsigd.testing import TrialImage, TrialPki
 from tests.conftest import CST_VERSIONS
 from tests.softhsm import SoftHsm, label, provider
 

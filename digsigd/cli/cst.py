@@ -22,9 +22,9 @@ from digsigd.cli.main import guarded
 if TYPE_CHECKING:
     from digsigd.cli.cst_description import Job, NamedKey
     from digsigd.cli.cst_names import Compared
-    from digsigd.client.api import SignedBlob, SigningClient
-    from digsigd.client.machine import MachineKeys
-    from digsigd.client.settings import ClientSettings
+    from digsigd.client._internal.api import SignedBlob, SigningClient
+    from digsigd.client._internal.machine_keys import MachineKeys
+    from digsigd.client._internal.settings import ClientSettings
 
 HELP = """Sign as NXP's cst does, with the keys of a signing host: read the CSF description, upload the files that its
 blocks name, and write the CSF that comes back.
@@ -121,7 +121,7 @@ def _version(console: Console) -> int:
     """In the form of cst's own, with the version that the server is asked for."""
     from importlib.metadata import version
 
-    from digsigd.client.settings import ClientSettingsError, load
+    from digsigd.client._internal.settings import ClientSettingsError, load
 
     wanted = ""
     # Builds ask for the version where nothing is configured yet.
@@ -170,7 +170,7 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
 
 
 def _settings() -> ClientSettings:
-    from digsigd.client.settings import ClientSettingsError, load
+    from digsigd.client._internal.settings import ClientSettingsError, load
 
     try:
         settings = load(None, os.environ, server_needed=False)
@@ -195,7 +195,7 @@ def _signed(
     """What the server makes of it, and what of its keys lies here, as far as it tells of them. Raises `Trouble`."""
     from digsigd.cli.cst_names import Compared, compared
     from digsigd.cli.server import ask_server, newest_cst
-    from digsigd.client.errors import ClientError
+    from digsigd.client._internal.errors import ClientError
 
     machine = settings.machine or ""
 

@@ -12,7 +12,7 @@ from digsigd.cli.console import Trouble, shown
 from digsigd.cli.cst_description import Job, NamedKey
 from digsigd.cli.cst_names import digest_of
 from digsigd.cli.files import mapped
-from digsigd.hab.csf import SRK_TABLE, X509, InstallKey
+from digsigd.hab.csf_blob import SRK_TABLE, X509, InstallKey
 
 
 def prove(blob: bytes, job: Job) -> hab.Verified:

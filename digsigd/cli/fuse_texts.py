@@ -9,7 +9,7 @@ from digsigd.cli.console import Console, shown
 from digsigd.cli.fuse_words import command, ranges, reading
 
 if TYPE_CHECKING:
-    from digsigd.cli.inspect_fuses import FuseValue
+    from digsigd.cli.inspect.fuses import FuseValue
     from digsigd.image.chips import Chip, FuseBits, FuseWord
 
 WARNING = """\
@@ -52,7 +52,7 @@ def show(value: FuseValue, chip: Chip, source: str, again: str, console: Console
 
     Raises `NotConfirmedError` for a chip whose SRK fuses are not known for certain.
     """
-    from digsigd.cli.inspect_keys import key_kind, weaknesses
+    from digsigd.cli.inspect.keys import key_kind, weaknesses
 
     places, by_u_boot = chip.srk, chip.srk[0].bank is not None
     console.say(f"{shown(value.of)} of {shown(source)}")

@@ -14,10 +14,10 @@ from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.files import mapped
 from digsigd.cli.fuse_texts import as_values, place_values, show
 from digsigd.cli.soc import add_soc_argument
-from digsigd.client.settings import add_server_arguments
+from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
-    from digsigd.cli.inspect_fuses import FuseValue
+    from digsigd.cli.inspect.fuses import FuseValue
     from digsigd.image.chips import Chip, FuseWord
 
 # srktool's fuse files have 32 or 128 bytes.
@@ -96,7 +96,7 @@ def _places(chip: Chip) -> tuple[FuseWord, ...]:
 def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | None]:
     """The values in a file, and the chip: that which was said, or else that which the file is certainly for."""
     from digsigd.cli.fuse_words import NoFuseValueError
-    from digsigd.cli.inspect_fuses import OtherChipError, chip_of, fuse_values
+    from digsigd.cli.inspect.fuses import OtherChipError, chip_of, fuse_values
 
     try:
         with mapped(path) as data:
@@ -110,9 +110,9 @@ def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | Non
 
 def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[FuseValue], str]:
     """What the signing host has; its word for a fuse value is not taken, the tables are."""
-    from digsigd.cli.inspect_fuses import FuseValue
+    from digsigd.cli.inspect.fuses import FuseValue
     from digsigd.cli.server import ask_server
-    from digsigd.client.settings import ClientSettingsError, from_options
+    from digsigd.client._internal.settings import ClientSettingsError, from_options
     from digsigd.hab import FormatError, SrkTable
 
     try:
@@ -214,7 +214,7 @@ def _word(want: int, has: int, once: bool) -> str:
 
 def _other(text: str, chip: Chip | None) -> bytes:
     from digsigd.cli.fuse_words import NoFuseValueError, written_value
-    from digsigd.cli.inspect_fuses import fuse_file, fuse_values
+    from digsigd.cli.inspect.fuses import fuse_file, fuse_values
     from digsigd.image.chips import NotConfirmedError
 
     path = Path(text)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.server import ask_server
-from digsigd.client.settings import add_server_arguments
+from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
-    from digsigd.client.api import CertificateInfo, ClientError, MachineKeys, SigningClient
-    from digsigd.client.settings import ClientSettings
+    from digsigd.client._internal.api import CertificateInfo, ClientError, MachineKeys, SigningClient
+    from digsigd.client._internal.settings import ClientSettings
 
 HELP = """Ask a signing host whether it is there and can sign, and with --machine, what it has for that machine.
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Ask, and show what was found."""
-    from digsigd.client.settings import ClientSettingsError, from_options
+    from digsigd.client._internal.settings import ClientSettingsError, from_options
 
     try:
         settings = replace(from_options(options, os.environ), retries=0)
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 async def _ask(client: SigningClient, settings: ClientSettings) -> _Found:
-    from digsigd.client.api import ClientError
+    from digsigd.client._internal.api import ClientError
 
     await client.alive()
     found = _Found(await client.ready())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from digsigd.cli.console import Console, Trouble, shown
 
 if TYPE_CHECKING:
-    from digsigd.client.api import MachineKeys, SigningClient
-    from digsigd.client.settings import ClientSettings
+    from digsigd.client._internal.api import MachineKeys, SigningClient
+    from digsigd.client._internal.settings import ClientSettings
 
 T = TypeVar("T")
 # Smaller uploads are over before anybody has read a line.
@@ -60,8 +60,8 @@ def ask_server(
     settings: ClientSettings, ask: Callable[[SigningClient], Awaitable[T]], console: Console, *, quiet: bool = False
 ) -> T:
     """Run what asks the host, with a client made for it. Raises `Trouble` for what the host or the way to it says."""
-    from digsigd.client.api import ClientError, SigningClient
-    from digsigd.client.run import run
+    from digsigd.client._internal.api import ClientError, SigningClient
+    from digsigd.client._internal.run import run
 
     progress = Progress(console)
 

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.drawing import add_fit_fdt, address, file_name, fuse_value, planned, show_plan, show_report
 from digsigd.cli.files import mapped, replacing, write_atomically
+from digsigd.cli.reports import add_fit_fdt, address, file_name, fuse_value, planned, show_plan, show_report
 from digsigd.cli.server import ask_server, newest_cst
 from digsigd.cli.soc import add_soc_argument, check_keys
-from digsigd.client.settings import add_server_arguments
+from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
-    from digsigd.client.api import MachineKeys, SigningClient
-    from digsigd.client.names import KeyNames
-    from digsigd.client.settings import ClientSettings
-    from digsigd.image.plan import Buffer, Plan, Signing
+    from digsigd.client._internal.api import MachineKeys, SigningClient
+    from digsigd.client._internal.names import KeyNames
+    from digsigd.client._internal.settings import ClientSettings
+    from digsigd.image.model import Buffer, Plan, Signing
 
 HELP = """Sign an image: flash.bin of imx-mkimage or binman, u-boot.imx, an SPL, u-boot-ivt.img, barebox, an image for
 i.MX RT, a FIT, or a kernel as Image, zImage or uImage. docs/digsign.md has the command for each.
@@ -71,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Sign, and say what was done."""
-    from digsigd.client.errors import ClientSettingsError
-    from digsigd.client.settings import from_options
+    from digsigd.client._internal.errors import ClientSettingsError
+    from digsigd.client._internal.settings import from_options
 
     with mapped(options.image) as data:
         plan = _planned(data, options, options.image)
@@ -161,7 +161,7 @@ class _Job:
     def write_descriptions(self, folder: Path) -> int:
         """Write the CSF descriptions, for whoever signs by other means."""
         from digsigd import csf
-        from digsigd.client.describe import describe
+        from digsigd.client._internal.describe import describe
 
         names = ask_server(self._settings, self._names, self._console)
         try:
@@ -242,7 +242,7 @@ class _Job:
         return report.fuse_value.hex() if report.fuse_value else ""
 
     async def _sign(self, client: SigningClient, copies: Sequence[Path], plans: Sequence[Plan]) -> None:
-        from digsigd.client.images import Order, sign_in_place
+        from digsigd.client._internal.images import Order, sign_in_place
 
         names = await self._names(client)
         order = Order(
@@ -261,7 +261,7 @@ class _Job:
 
     async def _names(self, client: SigningClient) -> KeyNames:
         """The names of keys on the host: as configured, else as the host tells them."""
-        from digsigd.client.names import configured_names, key_names
+        from digsigd.client._internal.names import configured_names, key_names
 
         fast_auth = self._options.fast_auth
         names = configured_names(self._settings, fast_auth=fast_auth)
@@ -319,6 +319,6 @@ class _Job:
 
 def _has_ecdsa(table: bytes) -> bool:
     from digsigd import hab
-    from digsigd.image.chipfit import is_ecdsa
+    from digsigd.image.chip_support import is_ecdsa
 
     return any(is_ecdsa(record.key) for record in hab.SrkTable.parse(table).records)

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from digsigd.cli.console import Console, Trouble
-from digsigd.cli.drawing import add_fit_fdt, address, as_values, fuse_value, planned, show_report
 from digsigd.cli.files import mapped
+from digsigd.cli.reports import add_fit_fdt, address, as_values, fuse_value, planned, show_report
 from digsigd.cli.soc import add_soc_argument
 
 HELP = """Prove a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,

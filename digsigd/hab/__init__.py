@@ -1,6 +1,6 @@
 """HAB4's binary formats and their verification. Pure: bytes in, values out; no I/O, nothing of the rest of digsigd."""
 
-from digsigd.hab.csf import CsfBlob, blob_length
+from digsigd.hab.csf_blob import CsfBlob, blob_length
 from digsigd.hab.errors import FormatError, HabError, VerificationError
 from digsigd.hab.ivt import Block, File, Ivt, Read, digest_blocks, find_ivts
 from digsigd.hab.keystore import InstalledCertificate

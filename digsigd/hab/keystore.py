@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from digsigd.hab import certificate, csf, engines
+from digsigd.hab import certificate, csf_blob, engines
 from digsigd.hab.certificate import Certificate
 from digsigd.hab.cms import HASHES, verifies
-from digsigd.hab.csf import InstallKey
+from digsigd.hab.csf_blob import InstallKey
 from digsigd.hab.errors import FormatError, VerificationError
 from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable, why_not_hab
 
@@ -84,7 +84,7 @@ class KeyStore:
         """Install the key in a certificate."""
         is_csfk = command.target == CSFK_INDEX
         name = "the CSF key" if is_csfk else f"key {command.target}"
-        if is_csfk != (command.flags == csf.INSTALL_CSFK_FLAG) or (not is_csfk and command.flags):
+        if is_csfk != (command.flags == csf_blob.INSTALL_CSFK_FLAG) or (not is_csfk and command.flags):
             raise VerificationError("certificate", f"{name} is installed with the flags {command.flags:#x}")
         if not SRK_INDEX < command.target <= LAST_INDEX or command.hash_algorithm:
             raise VerificationError("certificate", f"{name} cannot be installed there")

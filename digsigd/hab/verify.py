@@ -13,10 +13,10 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.hashes import Hash
 
-from digsigd.hab import certificate, csf, engines
+from digsigd.hab import certificate, csf_blob, engines
 from digsigd.hab.certificate import Certificate
 from digsigd.hab.cms import HASHES, CmsSignature
-from digsigd.hab.csf import Authenticate, Command, CsfBlob, InstallKey, OtherCommand
+from digsigd.hab.csf_blob import Authenticate, Command, CsfBlob, InstallKey, OtherCommand
 from digsigd.hab.errors import FormatError, HabError, VerificationError
 from digsigd.hab.ivt import Block
 from digsigd.hab.keystore import CSFK_INDEX, SRK_INDEX, InstalledCertificate, KeyStore, load
@@ -69,7 +69,7 @@ def wanted(blob: bytes) -> tuple[DataDigest, ...]:
     return tuple(
         DataDigest(CmsSignature.parse(parsed.object_at(command)[4:]).digest_algorithm, command.blocks)
         for command in parsed.commands
-        if isinstance(command, Authenticate) and command.blocks and command.protocol != csf.AEAD
+        if isinstance(command, Authenticate) and command.blocks and command.protocol != csf_blob.AEAD
     )
 
 
@@ -161,23 +161,23 @@ class _Verification:
     ) -> int:
         """Take one command; the result is how many Authenticate Data it was, `done` how many went before it."""
         if isinstance(command, InstallKey):
-            if command.protocol == csf.SRK_TABLE:
+            if command.protocol == csf_blob.SRK_TABLE:
                 self._keys.install_srk(
                     command,
                     self._blob.object_at(command),
                     source_index=self._source_index,
                     fuse_value=self._fuse_value,
                 )
-            elif command.protocol == csf.BLOB and self._encrypted_ok:
+            elif command.protocol == csf_blob.BLOB and self._encrypted_ok:
                 self._install_secret_key(command)
             else:
-                if command.protocol != csf.X509:
+                if command.protocol != csf_blob.X509:
                     raise VerificationError("certificate", f"it installs a key by the protocol {command.protocol:#x}")
                 certificate_der = self._blob.object_at(command)[4:]
                 self._keys.install(command, certificate_der, csf_authenticated=self._csf_authenticated)
         elif isinstance(command, Authenticate) and not command.blocks:
             self._authenticate_csf(command)
-        elif isinstance(command, Authenticate) and command.protocol == csf.AEAD and self._encrypted_ok:
+        elif isinstance(command, Authenticate) and command.protocol == csf_blob.AEAD and self._encrypted_ok:
             self._decrypt_data(command)
         elif isinstance(command, Authenticate):
             if done == len(expected):
@@ -201,7 +201,7 @@ class _Verification:
         """The wrapped key of an encrypted image, somewhere in memory."""
         if not self._csf_authenticated:
             raise VerificationError("order", "a secret key is installed before the commands are authenticated")
-        if command.flags != csf.INSTALL_ABSOLUTE_FLAG or command.hash_algorithm:
+        if command.flags != csf_blob.INSTALL_ABSOLUTE_FLAG or command.hash_algorithm:
             raise VerificationError("secret-key", f"a secret key is installed with the flags {command.flags:#x}")
         if command.source not in _MASTER_KEYS or command.target not in _SECRET_KEYS:
             raise VerificationError(
@@ -261,7 +261,7 @@ class _Verification:
             self._keys.notes.append(remark)
 
     def _check_signature(self, command: Authenticate, index: int, digest: bytes, check: str, what: str) -> None:
-        if command.protocol != csf.CMS or command.flags:
+        if command.protocol != csf_blob.CMS or command.flags:
             raise VerificationError(
                 check, f"the signature over {what} is by the protocol {command.protocol:#x}, not CMS"
             )
@@ -295,23 +295,23 @@ class _Verification:
             raise VerificationError(check, f"the signature over {what} is not by key {index}")
 
     def _other(self, command: OtherCommand) -> None:
-        name = csf.NAMES[command.tag]
-        if command.tag in {csf.UNLOCK, csf.INIT}:
+        name = csf_blob.NAMES[command.tag]
+        if command.tag in {csf_blob.UNLOCK, csf_blob.INIT}:
             if not self._csf_authenticated:
                 raise VerificationError("order", f"{name} comes before the commands are authenticated")
-            known = engines.UNLOCKS if command.tag == csf.UNLOCK else engines.INITS
+            known = engines.UNLOCKS if command.tag == csf_blob.UNLOCK else engines.INITS
             engines.check_features(name, command.parameter, command.body, known)
-        elif command.tag == csf.SET and command.parameter == csf.SET_ENGINE:
+        elif command.tag == csf_blob.SET and command.parameter == csf_blob.SET_ENGINE:
             self._engine = engines.set_engine(command.body)
-        elif command.tag == csf.SET and command.parameter == csf.SET_MID:
+        elif command.tag == csf_blob.SET and command.parameter == csf_blob.SET_MID:
             self._keys.notes.append("U-Boot refuses images whose CSF holds Set MID")
-        elif command.tag == csf.SET:
+        elif command.tag == csf_blob.SET:
             raise VerificationError("command", f"Set of the unknown item {command.parameter:#x}")
-        elif command.tag == csf.NOP and command.body:
+        elif command.tag == csf_blob.NOP and command.body:
             raise VerificationError("command", f"a NOP of {4 + len(command.body)} bytes; it has 4")
-        elif command.tag == csf.WRITE_DATA and not self._csf_authenticated:
+        elif command.tag == csf_blob.WRITE_DATA and not self._csf_authenticated:
             raise VerificationError("order", f"{name} comes before the commands are authenticated")
-        elif command.tag in {csf.WRITE_DATA, csf.CHECK_DATA}:
+        elif command.tag in {csf_blob.WRITE_DATA, csf_blob.CHECK_DATA}:
             self._keys.notes.append(f"U-Boot refuses images whose CSF holds {name}")
 
 

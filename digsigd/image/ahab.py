@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from digsigd.image.plan import Buffer
+from digsigd.image.model import Buffer
 
 CHIPS = "i.MX 8QM, 8X, 8ULP, 9, RT118x"
 _HEADER = struct.Struct("<BHBIHBBHH")

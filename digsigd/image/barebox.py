@@ -11,14 +11,14 @@ from dataclasses import replace
 
 from digsigd.hab import Block
 from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
+from digsigd.image.chip_clues import chips_of
 from digsigd.image.errors import ImageError
+from digsigd.image.model import Buffer, Signing
 from digsigd.image.ocram import bounds_note
-from digsigd.image.plan import Buffer, Signing
+from digsigd.image.options import CHIPS_8M, CHIPS_32, Kind, Options, settle
+from digsigd.image.regions import RegionMap, first_used
 from digsigd.image.rom import SMALLEST_ROOM, Header, check, dcd_of, peek
 from digsigd.image.sdp import download
-from digsigd.image.sketch import Sketch, first_used
-from digsigd.image.tells import chips_of
-from digsigd.image.wanted import CHIPS_8M, CHIPS_32, Kind, Wanted, settle
 
 _MAGIC_AT, _MAGIC = 0x20, b"barebox\0"
 # The second word of the header is a branch to itself: of AArch64, or of ARM.
@@ -41,12 +41,12 @@ def is_barebox(data: Buffer) -> bool:
     return data[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] == _MAGIC
 
 
-def plan(sketch: Sketch, wanted: Wanted) -> Kind:
+def plan(regions: RegionMap, wanted: Options) -> Kind:
     """Plan an image of barebox. Raises `ImageError`."""
-    is_8m = sketch.data[4:8] == _AARCH64
-    headers = _with_csfs(sketch, _headers(sketch, _GAPS if is_8m else (0,), is_8m=is_8m))
+    is_8m = regions.data[4:8] == _AARCH64
+    headers = _with_csfs(regions, _headers(regions, _GAPS if is_8m else (0,), is_8m=is_8m))
     for header in headers:
-        check(sketch, header, _REBUILD)
+        check(regions, header, _REBUILD)
     if wanted.configuration is not None:
         raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
     if wanted.load_address is not None and wanted.load_address != headers[0].start:
@@ -54,23 +54,23 @@ def plan(sketch: Sketch, wanted: Wanted) -> Kind:
             f"the ROM loads this image to {headers[0].start:#x}, not to {wanted.load_address:#x}",
             hint="Leave out the load address: the image has one.",
         )
-    return _plan_8m(sketch, headers, wanted) if is_8m else _plan_one(sketch, headers[0], wanted)
+    return _plan_8m(regions, headers, wanted) if is_8m else _plan_one(regions, headers[0], wanted)
 
 
-def _headers(sketch: Sketch, gaps: tuple[int, ...], *, is_8m: bool) -> list[Header]:
+def _headers(regions: RegionMap, gaps: tuple[int, ...], *, is_8m: bool) -> list[Header]:
     """The IVT for SD and others, and the one for FlexSPI behind it."""
-    data = sketch.data
+    data = regions.data
     for gap in gaps:
         for at in _FIRST:
-            header = peek(sketch, gap + at) if looks_like_ivt(data[gap + at : gap + at + IVT_SIZE]) else None
+            header = peek(regions, gap + at) if looks_like_ivt(data[gap + at : gap + at + IVT_SIZE]) else None
             if header is None:
                 continue
             if header.plugin == _HDMI and gap < _HDMI_SIZE:
-                sketch.add(gap, _HDMI_SIZE, "HDMI or DisplayPort firmware, signed by NXP")
-                sketch.foreign.append((gap, _HDMI_SIZE))
-                return _headers(sketch, gaps=(gap + _HDMI_SIZE,), is_8m=is_8m)
+                regions.add(gap, _HDMI_SIZE, "HDMI or DisplayPort firmware, signed by NXP")
+                regions.foreign.append((gap, _HDMI_SIZE))
+                return _headers(regions, gaps=(gap + _HDMI_SIZE,), is_8m=is_8m)
             second = gap + _FLEXSPI
-            other = peek(sketch, second) if is_8m and looks_like_ivt(data[second : second + IVT_SIZE]) else None
+            other = peek(regions, second) if is_8m and looks_like_ivt(data[second : second + IVT_SIZE]) else None
             return [header] if other is None else [header, other]
     raise ImageError(
         "the file has barebox's header, and no IVT with boot data behind it",
@@ -78,14 +78,14 @@ def _headers(sketch: Sketch, gaps: tuple[int, ...], *, is_8m: bool) -> list[Head
     )
 
 
-def _with_csfs(sketch: Sketch, headers: list[Header]) -> list[Header]:
+def _with_csfs(regions: RegionMap, headers: list[Header]) -> list[Header]:
     """Those that have a CSF: without CONFIG_HABV4_QSPI, only the first one has (imx-image.c, hab_sign).
 
     The second one points behind that CSF then, where nobody has put another, and its boot data do not load it.
     """
     for other in headers[1:]:
         if headers[0].room >= SMALLEST_ROOM and (not other.ivt.csf or other.end <= other.ivt.csf):
-            sketch.notes.append(
+            regions.notes.append(
                 f"the IVT at {other.place:#x}, for FlexSPI, has no CSF: a closed board boots this image from SD and"
                 " eMMC, and refuses it from FlexSPI; for that, build barebox with CONFIG_HABV4_QSPI"
             )
@@ -93,23 +93,23 @@ def _with_csfs(sketch: Sketch, headers: list[Header]) -> list[Header]:
     return headers
 
 
-def _plan_one(sketch: Sketch, header: Header, wanted: Wanted) -> Kind:
-    dcd = dcd_of(sketch, header, _REBUILD)
-    told = chips_of(sketch.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
+def _plan_one(regions: RegionMap, header: Header, wanted: Options) -> Kind:
+    dcd = dcd_of(regions, header, _REBUILD)
+    told = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
     target = settle(wanted.chip, told or CHIPS_32, "the image by its DCD" if told else "the image")
     place, csf = header.place, header.csf_offset
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, place, csf - place)]
     if wanted.sdp is not None:
-        sent = download(sketch, header, dcd, wanted.sdp, target.chip)
+        sent = download(regions, header, dcd, wanted.sdp, target.chip)
         ivt, blocks = sent.ivt, [*blocks, sent.block]
     if note := bounds_note(target.chip, header):
-        sketch.notes.append(note)
+        regions.notes.append(note)
     signing = Signing("barebox", ivt, tuple(blocks), csf, min(header.room, _CSF_SIZE))
-    _draw(sketch, [header], (signing,), csf, dcd)
+    _draw(regions, [header], (signing,), csf, dcd)
     return Kind("barebox" + (" for serial download" if wanted.sdp is not None else ""), (signing,), target)
 
 
-def _plan_8m(sketch: Sketch, headers: list[Header], wanted: Wanted) -> Kind:
+def _plan_8m(regions: RegionMap, headers: list[Header], wanted: Options) -> Kind:
     if wanted.sdp is not None:
         raise ImageError("images of i.MX 8M have no DCD", hint="Leave out --sdp.")
     target = settle(wanted.chip, CHIPS_8M, "the image")
@@ -124,13 +124,13 @@ def _plan_8m(sketch: Sketch, headers: list[Header], wanted: Wanted) -> Kind:
     if others:
         room = others[0].csf_offset - first.csf_offset
         signings = [replace(one, csf_room=min(one.csf_room, room)) if one == first else one for one in signings]
-    _draw(sketch, headers, tuple(signings), end, None)
+    _draw(regions, headers, tuple(signings), end, None)
     behind = max(one.csf_offset + one.csf_room for one in signings)
-    rest = first_used(sketch.data, min(behind, len(sketch.data)), len(sketch.data))
+    rest = first_used(regions.data, min(behind, len(regions.data)), len(regions.data))
     if rest is not None:
-        sketch.add(rest, len(sketch.data) - rest, "barebox proper, checked by the first part itself")
-        sketch.foreign.append((rest, len(sketch.data) - rest))
-        sketch.notes.append(
+        regions.add(rest, len(regions.data) - rest, "barebox proper, checked by the first part itself")
+        regions.foreign.append((rest, len(regions.data) - rest))
+        regions.notes.append(
             f"from {rest:#x} on there is barebox proper, which HAB does not check: the signed first part holds its"
             " SHA-256 and compares. That cannot be seen here"
         )
@@ -138,28 +138,28 @@ def _plan_8m(sketch: Sketch, headers: list[Header], wanted: Wanted) -> Kind:
 
 
 def _draw(
-    sketch: Sketch, headers: list[Header], signings: tuple[Signing, ...], end: int, dcd: tuple[int, int] | None
+    regions: RegionMap, headers: list[Header], signings: tuple[Signing, ...], end: int, dcd: tuple[int, int] | None
 ) -> None:
     known = [(header.place, IVT_SIZE, "IVT") for header in headers]
     known += [(header.boot_data_offset, BOOT_DATA_SIZE, "boot data") for header in headers]
     known += [(*dcd, "DCD")] if dcd is not None else []
     first = min(header.place for header in headers)
     at, own = 0, first
-    for region in tuple(sketch.regions):
+    for region in tuple(regions.found):
         # Firmware for HDMI is between barebox's header and what is signed.
-        sketch.add(0, region.offset, _HEADER)
+        regions.add(0, region.offset, _HEADER)
         at, own = region.end, region.offset
     for start, length, name in sorted(known):
-        sketch.add(at, start - at, _HEADER if at < first else "image header")
-        sketch.add(start, length, name)
+        regions.add(at, start - at, _HEADER if at < first else "image header")
+        regions.add(start, length, name)
         at = start + length
-    sketch.add(at, end - at, "barebox")
-    sketch.must.append((first, end - first))
+    regions.add(at, end - at, "barebox")
+    regions.must.append((first, end - first))
     if own:
-        sketch.notes.append(
+        regions.notes.append(
             f"the first {own:#x} bytes are barebox's header"
             + (" with the configuration of the flash" if len(headers) > 1 else ", which the ROM does not use")
             + "; no signature covers them"
         )
     for signing in signings:
-        sketch.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")
+        regions.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")

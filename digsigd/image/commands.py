@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from digsigd import hab
-from digsigd.hab import csf
+from digsigd.hab import csf_blob
 
 # Engines and features of Unlock: HABv4 API Reference Manual, "Engine plugin tags" and "Unlock", as cst writes them.
 _CAAM = 0x1D
@@ -11,38 +11,38 @@ _ENGINES = {_CAAM: "CAAM", 0x1E: "SNVS", 0x21: "OCOTP", 0x0C: "SRTC"}
 _CAAM_FEATURES = {1: "MID", 2: "RNG", 4: "MFG"}
 
 
-def describe(parsed: hab.CsfBlob, command: csf.Command) -> tuple[str, str]:
+def describe(parsed: hab.CsfBlob, command: csf_blob.Command) -> tuple[str, str]:
     """A command's name as CSF descriptions have it, and what it does."""
-    if isinstance(command, csf.OtherCommand):
-        return csf.NAMES[command.tag], _engine(command)
-    if isinstance(command, csf.Authenticate):
+    if isinstance(command, csf_blob.OtherCommand):
+        return csf_blob.NAMES[command.tag], _engine(command)
+    if isinstance(command, csf_blob.Authenticate):
         if not command.blocks:
             return "Authenticate CSF", f"{parsed.header_length} bytes of commands"
         size = sum(length for _, length in command.blocks)
         blocks = "1 block" if len(command.blocks) == 1 else f"{len(command.blocks)} blocks"
-        if command.protocol == csf.AEAD:
+        if command.protocol == csf_blob.AEAD:
             return "Decrypt Data", f"{size} bytes in {blocks}: only a chip with the key can"
         return "Authenticate Data", f"{size} bytes in {blocks} by key {command.key}"
-    if command.protocol == csf.SRK_TABLE:
+    if command.protocol == csf_blob.SRK_TABLE:
         return "Install SRK", f"SRK {command.source + 1} of the table"
-    if command.protocol == csf.BLOB:
+    if command.protocol == csf_blob.BLOB:
         return "Install Secret Key", f"wrapped by one chip, in memory at {command.data_offset:#x}"
-    name = "Install CSFK" if command.flags == csf.INSTALL_CSFK_FLAG else f"Install Key {command.target}"
+    name = "Install CSFK" if command.flags == csf_blob.INSTALL_CSFK_FLAG else f"Install Key {command.target}"
     return name, hab.subject_of(parsed.object_at(command)[4:])
 
 
-def is_secret(command: csf.Command) -> bool:
+def is_secret(command: csf_blob.Command) -> bool:
     """Whether this is for encrypted images, so that only a chip with the key can tell what comes of it."""
-    return not isinstance(command, csf.OtherCommand) and command.protocol in {csf.BLOB, csf.AEAD}
+    return not isinstance(command, csf_blob.OtherCommand) and command.protocol in {csf_blob.BLOB, csf_blob.AEAD}
 
 
-def refused_by_u_boot(command: csf.Command) -> bool:
+def refused_by_u_boot(command: csf_blob.Command) -> bool:
     """Whether U-Boot refuses a CSF with this command before HAB sees it: hab.c, csf_is_valid."""
-    if not isinstance(command, csf.OtherCommand):
+    if not isinstance(command, csf_blob.OtherCommand):
         return False
-    if command.tag == csf.SET:
-        return command.parameter == csf.SET_MID
-    return command.tag in {csf.WRITE_DATA, csf.CHECK_DATA}
+    if command.tag == csf_blob.SET:
+        return command.parameter == csf_blob.SET_MID
+    return command.tag in {csf_blob.WRITE_DATA, csf_blob.CHECK_DATA}
 
 
 def keys_of(parsed: hab.CsfBlob) -> tuple[tuple[int, bytes], ...]:
@@ -50,16 +50,16 @@ def keys_of(parsed: hab.CsfBlob) -> tuple[tuple[int, bytes], ...]:
     return tuple(
         (
             command.target,
-            bytes([command.source]) if command.protocol == csf.SRK_TABLE else parsed.object_at(command)[4:],
+            bytes([command.source]) if command.protocol == csf_blob.SRK_TABLE else parsed.object_at(command)[4:],
         )
         for command in parsed.commands
-        if isinstance(command, csf.InstallKey) and command.protocol in {csf.SRK_TABLE, csf.X509}
+        if isinstance(command, csf_blob.InstallKey) and command.protocol in {csf_blob.SRK_TABLE, csf_blob.X509}
     )
 
 
-def _engine(command: csf.OtherCommand) -> str:
+def _engine(command: csf_blob.OtherCommand) -> str:
     """What an Unlock is for."""
-    if command.tag != csf.UNLOCK or len(command.body) < 4:
+    if command.tag != csf_blob.UNLOCK or len(command.body) < 4:
         return ""
     engine = _ENGINES.get(command.parameter, f"engine {command.parameter:#x}")
     bits = int.from_bytes(command.body[:4])

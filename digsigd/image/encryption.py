@@ -7,7 +7,7 @@ CSF that the ROM runs, and is put there on the board).
 
 from __future__ import annotations
 
-from digsigd.hab import csf
+from digsigd.hab import csf_blob
 
 KEY_ROOM = 0x60  # DEK_BLOB_MAX_SIZE of mkimage_imx8.c
 _BLOB_TAG = 0x81  # HAB_TAG_WRP
@@ -16,13 +16,13 @@ _SMALLEST_BLOB = 0x40
 
 def encrypted_by(commands: bytes) -> str | None:
     """The command at the start of a CSF that is there for encrypted boot only, None where there is none."""
-    end = min(int.from_bytes(commands[1:3], "big"), len(commands), csf.MAX_HEADER_LENGTH)
+    end = min(int.from_bytes(commands[1:3], "big"), len(commands), csf_blob.MAX_HEADER_LENGTH)
     place = 4
     while place + 4 <= end:
         tag, length = commands[place], int.from_bytes(commands[place + 1 : place + 3], "big")
-        if tag == csf.INSTALL_KEY and commands[place + 4 : place + 5] == bytes([csf.BLOB]):
+        if tag == csf_blob.INSTALL_KEY and commands[place + 4 : place + 5] == bytes([csf_blob.BLOB]):
             return "Install Secret Key"
-        if tag == csf.AUTHENTICATE and commands[place + 5 : place + 6] == bytes([csf.AEAD]):
+        if tag == csf_blob.AUTHENTICATE and commands[place + 5 : place + 6] == bytes([csf_blob.AEAD]):
             return "Decrypt Data"
         place += max(length, 4)
     return None

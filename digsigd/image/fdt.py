@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from digsigd.image.errors import ImageError
-from digsigd.image.plan import Buffer
+from digsigd.image.model import Buffer
 
 MAGIC = b"\xd0\x0d\xfe\xed"
 HEADER_SIZE = 40

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from digsigd.image.errors import ImageError
 from digsigd.image.fdt import Node, Tree
-from digsigd.image.plan import Buffer
+from digsigd.image.model import Buffer
 
 _MOST_IMAGES = 64
 _REBUILD = "Build the FIT again with mkimage."

@@ -10,17 +10,17 @@ from __future__ import annotations
 from digsigd.hab import Block
 from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE
 from digsigd.image import fdt, uimage
+from digsigd.image.chip_clues import chips_of, tree_of
 from digsigd.image.chips import Chip
 from digsigd.image.errors import ImageError
-from digsigd.image.fitplan import plan_fit
+from digsigd.image.fit_plan import plan_fit
+from digsigd.image.model import Signing
 from digsigd.image.ocram import bounds_note
-from digsigd.image.plan import Signing
+from digsigd.image.options import CHIPS_32, Kind, Options, settle
+from digsigd.image.regions import RegionMap, first_used
 from digsigd.image.rom import SMALLEST_ROOM, Header, check, dcd_of
 from digsigd.image.sdp import download
-from digsigd.image.sketch import Sketch, first_used
-from digsigd.image.strangers import stranger
-from digsigd.image.tells import chips_of, tree_of
-from digsigd.image.wanted import CHIPS_32, Kind, Wanted, settle
+from digsigd.image.unsupported import stranger
 
 _REBUILD = "Build the image again with room for a CSF (U-Boot: CONFIG_IMX_HAB; imximage: CSF 0x2060)."
 _CONFIGURATION_SIZE = 0x1000
@@ -29,21 +29,21 @@ _CONFIGURATION_AT = 0x400
 _M4_7ULP = ((0x04000000, 0x06000000), (0x1FFC0000, 0x20000000))
 
 
-def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
+def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kind:
     """Plan such an image. Raises `ImageError`."""
     _check_core(header, wanted.chip)
-    check(sketch, header, _REBUILD)
-    dcd = dcd_of(sketch, header, _REBUILD)
-    told = chips_of(sketch.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
+    check(regions, header, _REBUILD)
+    dcd = dcd_of(regions, header, _REBUILD)
+    told = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
     target = settle(wanted.chip, told or CHIPS_32, "the image by its DCD" if told else "the image")
-    _hint_of_tree(sketch, target.chip, told)
+    _hint_of_tree(regions, target.chip, told)
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, header.place, header.csf_offset - header.place)]
     if wanted.sdp is not None:
-        sent = download(sketch, header, dcd, wanted.sdp, target.chip)
+        sent = download(regions, header, dcd, wanted.sdp, target.chip)
         ivt, blocks = sent.ivt, [*blocks, sent.block]
-    place = first_used(sketch.data, min(len(sketch.data), header.csf_offset + header.room), len(sketch.data))
+    place = first_used(regions.data, min(len(regions.data), header.csf_offset + header.room), len(regions.data))
     # An SPL's room may be cut by what was put behind it.
-    second = _second(sketch, header)
+    second = _second(regions, header)
     end = header.csf_offset + header.room
     if second is not None and second < end:
         end, place = second, second
@@ -54,10 +54,10 @@ def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
             hint="Build the image with a larger CONFIG_SPL_PAD_TO.",
         )
     if ocram := bounds_note(target.chip, header):
-        sketch.notes.append(ocram)
+        regions.notes.append(ocram)
     name = "image" if place is None else "SPL"
     signing = Signing(name, ivt, tuple(blocks), header.csf_offset, end - header.csf_offset)
-    _draw(sketch, header, dcd, front, signing)
+    _draw(regions, header, dcd, front, signing)
     layout = "image with an IVT" + (f", {front}" if front else "") + (" for serial download" if wanted.sdp else "")
     if place is None:
         _check_alone(header, wanted)
@@ -67,7 +67,7 @@ def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
             f"behind the image there is something at {place:#x}, and over USB the ROM takes one image alone",
             hint="Use the SPL (or u-boot.imx) alone for serial download.",
         )
-    more, what = _behind(sketch, place, wanted)
+    more, what = _behind(regions, place, wanted)
     return Kind(f"SPL{f', {front}' if front else ''} and {what}", (signing, *more), target)
 
 
@@ -89,26 +89,26 @@ def _check_core(header: Header, chip: Chip | None) -> None:
         )
 
 
-def _second(sketch: Sketch, header: Header) -> int | None:
+def _second(regions: RegionMap, header: Header) -> int | None:
     """Where a second part stands within what the boot data keep for the CSF; None where there is none."""
-    data = sketch.data
+    data = regions.data
     for place in range(-(-header.csf_offset // 0x400) * 0x400, header.csf_offset + header.room, 0x400):
         if data[place : place + 4] in (fdt.MAGIC, uimage.MAGIC):
             return place
     return None
 
 
-def _behind(sketch: Sketch, place: int, wanted: Wanted) -> tuple[tuple[Signing, ...], str]:
-    start = sketch.data[place : place + 4]
+def _behind(regions: RegionMap, place: int, wanted: Options) -> tuple[tuple[Signing, ...], str]:
+    start = regions.data[place : place + 4]
     if start == fdt.MAGIC:
-        fit = plan_fit(sketch, place, wanted)
+        fit = plan_fit(regions, place, wanted)
         return fit.signings, "FIT with external data" if fit.external else "FIT with embedded data"
     if start == uimage.MAGIC:
-        return (uimage.plan_second(sketch, place, wanted),), "u-boot-ivt.img"
-    raise stranger(sketch.data, place)
+        return (uimage.plan_second(regions, place, wanted),), "u-boot-ivt.img"
+    raise stranger(regions.data, place)
 
 
-def _check_alone(header: Header, wanted: Wanted) -> None:
+def _check_alone(header: Header, wanted: Options) -> None:
     if wanted.load_address is not None and wanted.load_address != header.ivt.entry:
         raise ImageError(
             f"the ROM loads this image to {header.ivt.entry:#x} by its IVT at {header.place:#x}, not to"
@@ -119,37 +119,37 @@ def _check_alone(header: Header, wanted: Wanted) -> None:
         raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
 
 
-def _hint_of_tree(sketch: Sketch, chip: Chip | None, told: tuple[str, ...]) -> None:
+def _hint_of_tree(regions: RegionMap, chip: Chip | None, told: tuple[str, ...]) -> None:
     """A device tree inside names a chip: a hint, no more."""
-    tree = tree_of(sketch.data)
+    tree = tree_of(regions.data)
     if tree is None:
         return
     name = tree.removeprefix("fsl,")
     if chip is None:
-        sketch.notes.append(f"a device tree in the image is for {tree}: a hint, if U-Boot's tree is that of the board")
+        regions.notes.append(f"a device tree in the image is for {tree}: a hint, if U-Boot's tree is that of the board")
     elif name != chip.name and name not in told:
-        sketch.notes.append(f"a device tree in the image is for {tree}, and the image is signed for {chip.title}")
+        regions.notes.append(f"a device tree in the image is for {tree}, and the image is signed for {chip.title}")
 
 
-def _draw(sketch: Sketch, header: Header, dcd: tuple[int, int] | None, front: str, signing: Signing) -> None:
+def _draw(regions: RegionMap, header: Header, dcd: tuple[int, int] | None, front: str, signing: Signing) -> None:
     place, csf = header.place, header.csf_offset
     if front == "QSPI":
-        sketch.add(_CONFIGURATION_AT, _CONFIGURATION_SIZE - _CONFIGURATION_AT, "QSPI configuration, not signed")
+        regions.add(_CONFIGURATION_AT, _CONFIGURATION_SIZE - _CONFIGURATION_AT, "QSPI configuration, not signed")
     elif front == "FlexSPI":
-        sketch.add(0, _CONFIGURATION_SIZE, "FlexSPI configuration, not signed")
+        regions.add(0, _CONFIGURATION_SIZE, "FlexSPI configuration, not signed")
     elif front and front != "NAND":
-        sketch.add(0, place, f"{front} of the IVT, not signed")
-        sketch.notes.append(f"what is before the IVT at {place:#x} is not signed, and the ROM does not look at it")
+        regions.add(0, place, f"{front} of the IVT, not signed")
+        regions.notes.append(f"what is before the IVT at {place:#x} is not signed, and the ROM does not look at it")
     elif front == "NAND":
-        sketch.add(0, 0x10, "NAND marker, not signed")
+        regions.add(0, 0x10, "NAND marker, not signed")
     known = [(place, IVT_SIZE, "IVT"), (header.boot_data_offset, BOOT_DATA_SIZE, "boot data")]
     if dcd is not None:
         known.append((*dcd, "DCD"))
     at = place
     for start, length, name in sorted(known):
-        sketch.add(at, start - at, "image header")
-        sketch.add(start, length, name)
+        regions.add(at, start - at, "image header")
+        regions.add(start, length, name)
         at = start + length
-    sketch.add(at, csf - at, "code")
-    sketch.must.append((place, csf - place))
-    sketch.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")
+    regions.add(at, csf - at, "code")
+    regions.must.append((place, csf - place))
+    regions.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")

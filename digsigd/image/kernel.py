@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 
 from digsigd.image.errors import ImageError
+from digsigd.image.model import Buffer, Signing
 from digsigd.image.padded import plan_padded
-from digsigd.image.plan import Buffer, Signing
-from digsigd.image.sketch import Sketch
+from digsigd.image.regions import RegionMap
 
 HEADER_SIZE = 0x40
 _MAGIC = b"ARM\x64"
@@ -24,12 +24,12 @@ def is_kernel(data: Buffer) -> bool:
     return data[0x38:0x3C] == _MAGIC
 
 
-def plan_kernel(sketch: Sketch, load_address: int | None) -> Signing:
+def plan_kernel(regions: RegionMap, load_address: int | None) -> Signing:
     """Plan a kernel. Raises `ImageError`."""
-    _, size = struct.unpack("<2Q", sketch.data[0x08:0x18])
+    _, size = struct.unpack("<2Q", regions.data[0x08:0x18])
     if not HEADER_SIZE <= size <= _LARGEST:
         raise ImageError(
             f"the kernel's header has an image size of {size:#x} bytes at 0x10",
             hint="Kernels before 3.17 have none. Use an Image as the kernel's build makes it.",
         )
-    return plan_padded(sketch, "kernel", size, load_address, "NXP's boards: 0x40480000, older ones 0x40400000")
+    return plan_padded(regions, "kernel", size, load_address, "NXP's boards: 0x40480000, older ones 0x40400000")

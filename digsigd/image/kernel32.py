@@ -11,10 +11,10 @@ import struct
 
 from digsigd.image import uimage
 from digsigd.image.errors import ImageError
+from digsigd.image.options import CHIPS_8M, CHIPS_32, Kind, Options, settle
 from digsigd.image.padded import plan_padded
-from digsigd.image.sketch import Sketch
+from digsigd.image.regions import RegionMap
 from digsigd.image.uimage import UImage
-from digsigd.image.wanted import CHIPS_8M, CHIPS_32, Kind, Wanted, settle
 
 # Offsets 0x24, 0x28 and 0x2c: magic, start, end.
 _ZIMAGE = b"\x18\x28\x6f\x01"
@@ -23,47 +23,47 @@ _LEAST = 0x30
 _ADDRESSES = "i.MX 6Quad and DualLite: 0x12000000, others 0x80800000"
 
 
-def plan(sketch: Sketch, wanted: Wanted) -> Kind | None:
+def plan(regions: RegionMap, wanted: Options) -> Kind | None:
     """Plan such a kernel; None for what is none. Raises `ImageError`."""
-    data = sketch.data
+    data = regions.data
     if data[0x24:0x28] == _ZIMAGE:
-        return _plan(sketch, "zImage", _zimage_size(sketch), wanted, of_arm64=False)
+        return _plan(regions, "zImage", _zimage_size(regions), wanted, of_arm64=False)
     if data[:4] != uimage.MAGIC:
         return None
     found = UImage.read(data, 0)
     if found.kind == uimage.FIRMWARE_IVT:
-        signing = uimage.plan_second(sketch, 0, wanted)
+        signing = uimage.plan_second(regions, 0, wanted)
         return Kind("u-boot-ivt.img", (signing,), settle(wanted.chip, CHIPS_32, "u-boot-ivt.img"))
     if found.kind == uimage.FIRMWARE:
         raise ImageError(
             "this is U-Boot as a uImage without an IVT, which an SPL with HAB refuses",
             hint="Use u-boot-ivt.img, which U-Boot builds with CONFIG_IMX_HAB for boards with an SPL.",
         )
-    found.check_data(sketch, found.size)
-    return _plan(sketch, "uImage", uimage.HEADER_SIZE + found.size, wanted, of_arm64=found.arch == uimage.ARM64)
+    found.check_data(regions, found.size)
+    return _plan(regions, "uImage", uimage.HEADER_SIZE + found.size, wanted, of_arm64=found.arch == uimage.ARM64)
 
 
-def _zimage_size(sketch: Sketch) -> int:
-    start, end = struct.unpack("<2I", sketch.data[0x28:0x30])
+def _zimage_size(regions: RegionMap) -> int:
+    start, end = struct.unpack("<2I", regions.data[0x28:0x30])
     size = int(end - start)
-    if not _LEAST <= size <= len(sketch.data):
+    if not _LEAST <= size <= len(regions.data):
         raise ImageError(
-            f"the zImage has {start:#x} and {end:#x} for its start and end at 0x28, and the file {len(sketch.data):#x}"
+            f"the zImage has {start:#x} and {end:#x} for its start and end at 0x28, and the file {len(regions.data):#x}"
             " bytes",
             hint="The file was cut short. Use a zImage as the kernel's build makes it.",
         )
     return size
 
 
-def _plan(sketch: Sketch, name: str, size: int, wanted: Wanted, *, of_arm64: bool) -> Kind:
+def _plan(regions: RegionMap, name: str, size: int, wanted: Options, *, of_arm64: bool) -> Kind:
     if wanted.configuration is not None:
         raise ImageError(f"there is no FIT at 0x0, so there is no configuration {wanted.configuration!r}")
     if wanted.sdp is not None:
         raise ImageError(f"a {name} has no DCD, so serial download needs no file of its own", hint="Leave out --sdp.")
     # A kernel is built for chips of one architecture, and does not tell more.
     target = settle(wanted.chip, CHIPS_8M if of_arm64 else CHIPS_32, f"the {name}")
-    signing = plan_padded(sketch, name, size, wanted.load_address, _ADDRESSES)
-    sketch.notes.append(
+    signing = plan_padded(regions, name, size, wanted.load_address, _ADDRESSES)
+    regions.notes.append(
         f"U-Boot of NXP checks a {name} by itself where it starts it; with others it is checked by hab_auth_img"
         f" ADDRESS {signing.csf_offset + signing.csf_room:#x} {signing.ivt.offset:#x} before that. A device tree"
         " beside it is not signed by this"

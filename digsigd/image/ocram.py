@@ -8,8 +8,8 @@ silicon 1.2 tell INV_ADDRESS for a size of 0x11060 at 0x907000.
 from __future__ import annotations
 
 from digsigd.image.chips import Chip
+from digsigd.image.regions import aligned
 from digsigd.image.rom import Header
-from digsigd.image.sketch import aligned
 
 # (bytes, boot device): SD and eMMC read blocks, NAND reads pages.
 _UNITS = ((0x200, "SD"), (0x4800, "NAND"))

@@ -9,32 +9,32 @@ from __future__ import annotations
 from digsigd.hab import Block, Ivt
 from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 from digsigd.image.errors import ImageError
-from digsigd.image.fitplan import ivt_bytes, read_plain_ivt
-from digsigd.image.plan import Patch, Signing
-from digsigd.image.sketch import Sketch, aligned
+from digsigd.image.fit_plan import ivt_bytes, read_plain_ivt
+from digsigd.image.model import Patch, Signing
+from digsigd.image.regions import RegionMap, aligned
 from digsigd.image.spl import CSF_SIZE
 
 _ALIGN = 0x1000
 _LIMIT = 1 << 32
 
 
-def plan_padded(sketch: Sketch, name: str, size: int, load_address: int | None, addresses: str) -> Signing:
+def plan_padded(regions: RegionMap, name: str, size: int, load_address: int | None, addresses: str) -> Signing:
     """Plan an image of so many bytes; `addresses` says where it is loaded mostly. Raises `ImageError`."""
-    data, place = sketch.data, aligned(size, _ALIGN)
-    ivt = _ivt(sketch, name, size, place, load_address, addresses)
+    data, place = regions.data, aligned(size, _ALIGN)
+    ivt = _ivt(regions, name, size, place, load_address, addresses)
     base, csf = ivt.self_address - place, place + IVT_SIZE
     signing = Signing(name, ivt, (Block(base, 0, csf),), csf, CSF_SIZE - IVT_SIZE)
     used = min(len(data), place)
-    sketch.add(0, used, name)
-    sketch.add(used, place - used, f"padding to the {name}'s size")
-    sketch.add(place, IVT_SIZE, f"IVT of the {name}")
-    sketch.add_room(csf, signing.csf_room, f"room for the CSF of the {name}")
-    sketch.must.append((0, csf))
+    regions.add(0, used, name)
+    regions.add(used, place - used, f"padding to the {name}'s size")
+    regions.add(place, IVT_SIZE, f"IVT of the {name}")
+    regions.add_room(csf, signing.csf_room, f"room for the CSF of the {name}")
+    regions.must.append((0, csf))
     return signing
 
 
-def _ivt(sketch: Sketch, name: str, size: int, place: int, load_address: int | None, addresses: str) -> Ivt:
-    data = sketch.data
+def _ivt(regions: RegionMap, name: str, size: int, place: int, load_address: int | None, addresses: str) -> Ivt:
+    data = regions.data
     if len(data) > place:
         if not looks_like_ivt(data[place : place + IVT_SIZE]):
             raise ImageError(
@@ -65,6 +65,6 @@ def _ivt(sketch: Sketch, name: str, size: int, place: int, load_address: int | N
     ivt = Ivt(place, load_address, 0, 0, address, address + IVT_SIZE)
     if place > len(data):
         pad = f"the {name} is padded to the size in its header, for its IVT"
-        sketch.patches.append(Patch(len(data), bytes(place - len(data)), pad))
-    sketch.patches.append(Patch(place, ivt_bytes(ivt), f"the IVT, for the load address {load_address:#x}"))
+        regions.patches.append(Patch(len(data), bytes(place - len(data)), pad))
+    regions.patches.append(Patch(place, ivt_bytes(ivt), f"the IVT, for the load address {load_address:#x}"))
     return ivt

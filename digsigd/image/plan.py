@@ -1,109 +1,235 @@
-"""What is to be done with an image: which parts it has, what each CSF covers, and where it goes."""
+"""What an image is, and what has to be signed of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
 
-from digsigd.hab import Block, Ivt
-from digsigd.image.chips.model import Chip
+from digsigd import hab
+from digsigd.image import fdt, imx8m
+from digsigd.image.appended import Front, find_tag, with_tag
+from digsigd.image.chips import CHIPS, Chip
+from digsigd.image.detect import plan_kind
+from digsigd.image.encryption import KEY_ROOM, key_length
+from digsigd.image.errors import ImageError
+from digsigd.image.fit_hash import DDR_FIRMWARE_SIZE, check_hash
+from digsigd.image.fit_plan import FitOptions, FitPlan, plan_fit
+from digsigd.image.kernel import is_kernel, plan_kernel
+from digsigd.image.model import Buffer, Plan, Signing
+from digsigd.image.options import Options, Target, settle
+from digsigd.image.regions import RegionMap, first_used
+from digsigd.image.spl import Spl, find_spl
+from digsigd.image.unsupported import refuse_ahab, stranger
 
-
-class Buffer(Protocol):
-    """Bytes, or a mapped file: whatever gives bytes when sliced."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A part of the file, named as people name it: `length` bytes at `offset`."""
-
-    offset: int
-    length: int
-    name: str
-
-    @property
-    def end(self) -> int:
-        """The file offset just behind it."""
-        return self.offset + self.length
+# The largest kernel, with what is signed beside it. Files are mapped.
+LARGEST = 512 << 20
+_SMALLEST = 0x40
+_BLOCK = 0x200
+_GZIP = b"\x1f\x8b\x08"
+_DAMAGED = "The file is damaged, or made by a tool that is not known. Build the image again."
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """Bytes to be written at `offset` before anything is signed (behind the end: the file grows), and why."""
+def plan(
+    data: Buffer,
+    *,
+    load_address: int | None = None,
+    configuration: str | None = None,
+    fdt_signature: bool = False,
+    chip: Chip | None = None,
+    sdp: int | None = None,
+) -> Plan:
+    """How this image is signed. Raises `ImageError` where that is not known for certain.
 
-    offset: int
-    data: bytes
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What is written last, behind all of the image: `data`. In the file as it is now, the image ends at `offset`."""
-
-    offset: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Signing:
-    """One CSF: `blocks` are signed, and the blob goes to `csf_offset`, where `csf_room` bytes are kept for it.
-
-    `unlock` says that its description unlocks CAAM's MID, as the SPL's has to: mx8m_secure_boot.txt, 1.4.1. `optional`
-    says that only some boards look at it, and the image does not tell which. `least` is what a signature has to cover
-    where other tools leave padding out; without it, all of `blocks`.
+    `load_address` is where U-Boot or SPL loads an image that does not say so itself; `configuration` is that of a FIT
+    whose configurations load different images. `fdt_signature` says that SPL insists on the signature of the FIT's tree
+    with its CSF (CONFIG_IMX_SPL_FIT_FDT_SIGNATURE); others compare its hash, and do not look at that signature.
+    `chip` is what the boards have, where known: it must not contradict the image. With `sdp`, the address where a host
+    writes the DCD, the plan is of the file for serial download.
     """
-
-    name: str
-    ivt: Ivt
-    blocks: tuple[Block, ...]
-    csf_offset: int
-    csf_room: int
-    unlock: bool = False
-    optional: bool = False
-    least: tuple[Block, ...] = ()
-
-    @property
-    def by_rom(self) -> bool:
-        """Whether the boot ROM checks it; else SPL or U-Boot does, and its IVT has no boot data."""
-        return self.ivt.boot_data != 0
+    try:
+        return _plan(data, Options(load_address, configuration, fdt_signature, chip=chip, sdp=sdp))
+    except ImageError as error:
+        if error.hint:
+            raise
+        raise ImageError(error.what, hint=_DAMAGED) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How an image of `size` bytes is signed.
+def _plan(data: Buffer, options: Options) -> Plan:
+    if not _SMALLEST <= len(data) <= LARGEST:
+        raise ImageError(f"the file has {len(data):#x} bytes; images have {_SMALLEST:#x} to {LARGEST:#x}")
+    tag = find_tag(data)
+    regions = RegionMap(data if tag is None else Front(data, tag.offset))
+    kind = plan_kind(regions, options)
+    if kind is None:
+        found = _for_8m(regions, _plan_image(regions, options), options)
+    else:
+        found = _targeted(_finished(regions, kind.layout, None, kind.signings), kind.target)
+    return found if tag is None else with_tag(found, tag, len(data))
 
-    `layout` names it for people, `soc` is one of "mm", "mn", "mp", "mq" or None where the image does not tell.
-    `signings` are in the order in which they have to be made: one may cover the CSF of another before it. `regions`
-    are in the order of the file and do not overlap; `must` is what of the file has to be under a signature for the
-    board to run nothing else, which `verify` insists on: (offset, length) pairs. `foreign` is what runs as well, and
-    nobody can check but the board: NXP's firmware, barebox proper. `replaced` tells of CSFs that are there already.
-    `encrypted` names what only boards with the right key can read; such an image can be verified in part, and not
-    signed. `tail` is None where nothing is to be written behind the image.
 
-    `masks` are bytes that are others when the image is in memory, as it is signed: a host changes them on the way.
-    `chip` is what descriptions are for: None for any i.MX 8M, or where `ask` says why it has to be asked for. `boards`
-    names all that are signed for like that. `possible` are all chips that the image can be for, none where that is not
-    known.
+def _for_8m(regions: RegionMap, plan: Plan, options: Options) -> Plan:
+    """See that a plan of what is for i.MX 8M mostly is for this chip. FITs of 32 bits are for others."""
+    if options.sdp is not None:
+        raise ImageError(f"the {plan.layout} has no DCD", hint="Leave out --sdp.")
+    told = tuple(one.name for one in CHIPS if one.family == "i.MX 8M" and plan.soc in (None, one.short))
+    if regions.data[:4] == fdt.MAGIC and plan.soc is None:
+        images = fdt.Tree.read(regions.data, 0).root.nodes["images"].nodes.values()
+        told = told if any(node.text("arch") == "arm64" for node in images) else ()
+    target = settle(options.chip, told, f"the {plan.layout}")
+    if options.chip is None and not target.ask:
+        target = Target(None, possible=_by_entry(plan, target.possible))
+    return _targeted(plan, target)
+
+
+def _by_entry(plan: Plan, possible: tuple[Chip, ...]) -> tuple[Chip, ...]:
+    """Those of the chips that have their SPL where this image has it; all of them where it is elsewhere."""
+    entries = [signing.ivt.entry for signing in plan.signings if signing.by_rom]
+    found = tuple(chip for chip in possible if any(load.entry in entries for load in chip.spl))
+    return found or possible
+
+
+def _targeted(plan: Plan, target: Target) -> Plan:
+    return replace(plan, chip=target.chip, boards=target.title, ask=target.ask, possible=target.possible)
+
+
+def _plan_image(regions: RegionMap, options: FitOptions) -> Plan:
+    data = regions.data
+    refuse_ahab(data)
+    spl = find_spl(regions)
+    if spl is not None:
+        return _boot_image(regions, spl, options)
+    if data[:4] == fdt.MAGIC:
+        fit = plan_fit(regions, 0, options)
+        return _finished(regions, _fit_name(fit), imx8m.find(atf=fit.atf), fit.signings)
+    _no_fit("at 0x0", options)
+    if is_kernel(data):
+        return _finished(regions, "arm64 kernel", None, (plan_kernel(regions, options.load_address),))
+    raise stranger(data, 0)
+
+
+def _no_fit(where: str, options: FitOptions) -> None:
+    """Raise where something was asked for that only FITs have."""
+    if options.configuration is not None:
+        raise ImageError(f"there is no FIT {where}, so there is no configuration {options.configuration!r}")
+    if options.fdt_signature:
+        raise ImageError(
+            f"there is no FIT {where}, so there is no signature of its tree", hint="Leave out `--fit-fdt required`."
+        )
+
+
+def _boot_image(regions: RegionMap, spl: Spl, options: FitOptions) -> Plan:
+    """What the ROM loads, and the FIT behind it, if there is one."""
+    load_address = options.load_address
+    data = regions.data
+    key = key_length(data[spl.end : spl.end + KEY_ROOM])
+    if key:
+        regions.add(spl.end, key, "key for encrypted boot")
+        regions.encrypted.append(f"at {spl.end:#x} there is a key for encrypted boot, which one chip has wrapped")
+    place = first_used(data, spl.end + key, len(data))
+    front = f", {spl.front}" if spl.front else ""
+    signing = spl.signing("SPL" if spl.is_8m else "image", unlock=spl.is_8m)
+    if place is None:
+        if load_address is not None and load_address != spl.entry:
+            raise ImageError(
+                f"the ROM loads this image to {spl.entry:#x} by its IVT at {spl.ivt.offset:#x}, not to"
+                f" {load_address:#x}",
+                hint="Leave out the load address: the image has one.",
+            )
+        _no_fit("in this image", options)
+        if spl.second is not None:
+            raise ImageError(
+                f"the SPL's IVT at {spl.ivt.offset:#x} has the second loader at {spl.second:#x}, and there is nothing"
+                f" behind the SPL in the {len(data):#x} bytes of the file",
+                hint="The file was cut short. Build the image again with imx-mkimage.",
+            )
+        _draw_spl(regions, spl, signing, None)
+        soc = imx8m.find(spl=spl.entry, hdmi=spl.front == "HDMI")
+        return _finished(regions, ("SPL" if spl.is_8m else "image with an IVT") + front, soc, (signing,))
+    if data[place : place + 4] != fdt.MAGIC:
+        raise stranger(data, place)
+    if spl.second is not None and spl.second != place:
+        raise ImageError(
+            f"the SPL's IVT at {spl.ivt.offset:#x} has the second loader at {spl.second:#x}, and there is a FIT at"
+            f" {place:#x}",
+            hint="Build the image again with imx-mkimage.",
+        )
+    fit = plan_fit(regions, place, replace(options, spl=spl.is_8m))
+    _check_over_spl(spl, fit)
+    _add_archive(regions, fit.end)
+    hash_at = check_hash(regions, spl, place, fit, required=not options.fdt_signature)
+    _draw_spl(regions, spl, signing, hash_at)
+    soc = imx8m.find(spl=spl.entry, atf=fit.atf, hdmi=spl.front == "HDMI")
+    other = imx8m.find(spl=spl.entry, atf=fit.atf)
+    if spl.front == "HDMI" and other not in (None, "mq"):
+        raise ImageError(
+            f"there is HDMI or DisplayPort firmware in front, which only i.MX 8M Quad has, and the SPL at"
+            f" {spl.ivt.offset:#x} with its ATF is for another chip",
+            hint="Build the image again, for one chip.",
+        )
+    return _finished(regions, f"SPL{front} and {_fit_name(fit)}", soc, (signing, *fit.signings))
+
+
+def _add_archive(regions: RegionMap, end: int) -> None:
+    """CompuLab's builds keep their configuration behind the image, as a packed archive (cst-tools, imx8/hab/Makefile).
+
+    SPL reads no further than the FIT goes.
     """
+    place = first_used(regions.data, end, len(regions.data))
+    if place is not None and place % _BLOCK == 0 and regions.data[place : place + 3] == _GZIP:
+        regions.add(place, len(regions.data) - place, "archive behind the image, not read by boards")
+        regions.notes.append(
+            f"at {place:#x}, behind the image, there is a packed archive: no board reads it, so it is not signed"
+        )
 
-    layout: str
-    soc: str | None
-    size: int
-    regions: tuple[Region, ...]
-    signings: tuple[Signing, ...]
-    patches: tuple[Patch, ...] = ()
-    notes: tuple[str, ...] = ()
-    must: tuple[tuple[int, int], ...] = ()
-    replaced: tuple[str, ...] = ()
-    foreign: tuple[tuple[int, int], ...] = ()
-    encrypted: tuple[str, ...] = ()
-    tail: Tail | None = None
-    masks: tuple[Patch, ...] = ()
-    chip: Chip | None = None
-    boards: str = ""
-    ask: str = ""
-    possible: tuple[Chip, ...] = ()
+
+def _check_over_spl(spl: Spl, fit: FitPlan) -> None:
+    """SPL runs while it loads. What was its DDR firmware is used by then, and others may be there."""
+    start, end = spl.ivt.self_address, max(spl.entry + 4, spl.ivt.csf - DDR_FIRMWARE_SIZE)
+    for load in fit.loads:
+        if load.address < end and start < load.end:
+            raise ImageError(
+                f"{load.image.name} is loaded to {load.address:#x}, {load.image.size:#x} bytes, over the SPL that loads"
+                f" it, which is at {start:#x} to {end:#x}",
+                hint="Build the image again: the addresses of the FIT's images and of the SPL do not fit each other.",
+            )
+
+
+def _draw_spl(regions: RegionMap, spl: Spl, signing: Signing, hash_at: int | None) -> None:
+    start = spl.ivt.offset + 0x20
+    if hash_at is None:
+        regions.add(start, spl.csf_offset - start, "SPL with DDR firmware" if spl.is_8m else "image")
+    regions.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")
+
+
+def _fit_name(fit: FitPlan) -> str:
+    if not fit.external:
+        return "FIT with embedded data"
+    return "FIT with external data" + (" and signed tree" if fit.fdt_signed else "")
+
+
+def _finished(regions: RegionMap, layout: str, soc: str | None, signings: tuple[Signing, ...]) -> Plan:
+    covered = [(block.offset, block.end) for signing in signings for block in signing.blocks]
+    size, drawn = regions.finish(covered)
+    for signing in signings:
+        # As the signing host does: what it would refuse is no plan.
+        try:
+            hab.check_layout(
+                [signing.blocks], [hab.File(size, lambda start, length: regions.read(start, length, size))]
+            )
+        except hab.HabError as error:
+            raise ImageError(
+                f"the {signing.name} cannot be signed as it is: {error}", hint="Build the image again."
+            ) from None
+    return Plan(
+        layout,
+        soc,
+        size,
+        drawn,
+        signings,
+        patches=tuple(regions.patches),
+        notes=tuple(regions.notes),
+        must=tuple(sorted(regions.must)),
+        replaced=tuple(regions.signed),
+        foreign=tuple(regions.foreign),
+        encrypted=tuple(regions.encrypted),
+        masks=tuple(regions.masks),
+    )

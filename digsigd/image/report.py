@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from digsigd import hab
-from digsigd.image.plan import Plan, Signing
+from digsigd.image.model import Plan, Signing
 
 # What a check that fails means for closed boards: HAB or what it started refuses the image; they run bytes that no
 # signature covers; it is not known for certain.

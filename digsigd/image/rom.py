@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from digsigd.hab import FormatError, Ivt
 from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE
 from digsigd.image.errors import ImageError
-from digsigd.image.plan import Patch
-from digsigd.image.sketch import Sketch
+from digsigd.image.model import Patch
+from digsigd.image.regions import RegionMap
 
 # The IVT's offsets on boot devices, which the boot data's start counts: imximage.h, FLASH_OFFSET_*.
 IVT_OFFSETS = (0, 0x100, 0x400, 0x1000)
@@ -71,7 +71,7 @@ class Header:
         return min(self.end - self.ivt.csf, LARGEST_ROOM)
 
 
-def peek(data: Sketch, place: int) -> Header | None:
+def peek(data: RegionMap, place: int) -> Header | None:
     """IVT and boot data there, as they are; None where they are not in the file. Nothing is checked."""
     head = data.data[place : place + IVT_SIZE]
     try:
@@ -84,7 +84,7 @@ def peek(data: Sketch, place: int) -> Header | None:
     return Header(ivt, *struct.unpack("<3I", data.data[boot_data : boot_data + BOOT_DATA_SIZE]))
 
 
-def check(sketch: Sketch, header: Header, rebuild: str) -> None:
+def check(regions: RegionMap, header: Header, rebuild: str) -> None:
     """See that a ROM would start this image, with a CSF in it. Raises `ImageError`; `rebuild` is how it is made."""
     ivt, where = header.ivt, f"the IVT at {header.place:#x}"
     behind = ivt.self_address + IVT_SIZE <= ivt.boot_data
@@ -97,10 +97,10 @@ def check(sketch: Sketch, header: Header, rebuild: str) -> None:
     if not ivt.csf:
         raise ImageError(
             f"{where} has no pointer to a CSF, and nothing says how much of the image is signed",
-            hint=rebuild + _by_digi(sketch, header),
+            hint=rebuild + _by_digi(regions, header),
         )
     second, reserved = (
-        int.from_bytes(sketch.data[header.place + word : header.place + word + 4], "little") for word in (8, 28)
+        int.from_bytes(regions.data[header.place + word : header.place + word + 4], "little") for word in (8, 28)
     )
     if not ivt.self_address + IVT_SIZE <= ivt.entry < ivt.csf or second or reserved or ivt.csf % 4:
         raise ImageError(
@@ -119,12 +119,12 @@ def check(sketch: Sketch, header: Header, rebuild: str) -> None:
             hint=rebuild,
         )
     _check_room(header, rebuild)
-    _check_end(sketch, header, rebuild)
+    _check_end(regions, header, rebuild)
 
 
-def _by_digi(sketch: Sketch, header: Header) -> str:
+def _by_digi(regions: RegionMap, header: Header) -> str:
     """What Digi's signing script writes into an image that ends where its boot data do, and was made without a CSF."""
-    size = len(sketch.data) - header.place
+    size = len(regions.data) - header.place
     if header.end != header.ivt.self_address + size or size % 4:
         return ""
     return (
@@ -159,9 +159,9 @@ def _check_room(header: Header, rebuild: str) -> None:
     )
 
 
-def _check_end(sketch: Sketch, header: Header, rebuild: str) -> None:
+def _check_end(regions: RegionMap, header: Header, rebuild: str) -> None:
     """The file may end before its CSF: mkimage's for QSPI and NOR do, by less than a page, and so did older ones."""
-    size, csf = len(sketch.data), header.csf_offset
+    size, csf = len(regions.data), header.csf_offset
     if size >= csf:
         return
     entry = header.ivt.offset_of(header.ivt.entry)
@@ -170,21 +170,21 @@ def _check_end(sketch: Sketch, header: Header, rebuild: str) -> None:
             f"the IVT at {header.place:#x} has its CSF at {csf:#x} in the file, which has only {size:#x} bytes",
             hint="The file was cut short. " + rebuild,
         )
-    sketch.patches.append(Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is behind the file"))
+    regions.patches.append(Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is behind the file"))
 
 
-def dcd_of(sketch: Sketch, header: Header, rebuild: str) -> tuple[int, int] | None:
+def dcd_of(regions: RegionMap, header: Header, rebuild: str) -> tuple[int, int] | None:
     """File offset and length of the DCD, None where there is none. Raises `ImageError` for one that the ROM refuses."""
     ivt = header.ivt
     if not ivt.dcd:
         return None
     place = ivt.offset_of(ivt.dcd)
     inside = ivt.self_address + IVT_SIZE <= ivt.dcd <= ivt.csf - 4
-    tag, length = struct.unpack(">BH", sketch.data[place : place + 3]) if inside else (0, 0)
+    tag, length = struct.unpack(">BH", regions.data[place : place + 3]) if inside else (0, 0)
     if not inside or tag != DCD_TAG or not 4 <= length <= LARGEST_DCD or ivt.dcd + length > ivt.csf:
         raise ImageError(
             f"the IVT at {ivt.offset:#x} has its DCD at {ivt.dcd:#x}"
-            + (f", where {sketch.data[place : place + 4].hex(' ')} stands" if inside else ", not in the image"),
+            + (f", where {regions.data[place : place + 4].hex(' ')} stands" if inside else ", not in the image"),
             hint=f"A DCD begins with d2 and has 4 to {LARGEST_DCD} bytes. " + rebuild,
         )
     start = ivt.boot_data

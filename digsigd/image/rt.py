@@ -11,13 +11,13 @@ import struct
 
 from digsigd.hab import Block
 from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE
+from digsigd.image.chip_clues import chips_of
 from digsigd.image.chips import CHIPS, Chip
 from digsigd.image.errors import ImageError
-from digsigd.image.plan import Buffer, Signing
+from digsigd.image.model import Buffer, Signing
+from digsigd.image.options import Kind, Options, settle
+from digsigd.image.regions import RegionMap, aligned, first_used
 from digsigd.image.rom import Header, check, dcd_of
-from digsigd.image.sketch import Sketch, aligned, first_used
-from digsigd.image.tells import chips_of
-from digsigd.image.wanted import Kind, Wanted, settle
 
 _REBUILD = "Build the image again as a signed one (SPSDK and elftosb: flags = 0x08)."
 # Flash for execution in place; memory on the chips: ITCM, DTCM and OCRAM.
@@ -46,9 +46,9 @@ def is_rt(header: Header, front: str, chip: Chip | None) -> bool:
     return inside and (front == "FlexSPI" or header.ivt.entry % 2 == 1 or header.start >= 0x20000000)
 
 
-def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
+def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kind:
     """Plan such an image. Raises `ImageError`."""
-    data, ivt = sketch.data, header.ivt
+    data, ivt = regions.data, header.ivt
     if wanted.configuration is not None:
         raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
     if wanted.load_address is not None and wanted.load_address != header.start:
@@ -67,8 +67,8 @@ def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
             + (f", and {wanted.chip.title} was asked for" if wanted.chip is not None else ""),
             hint="See which image this is, and what --soc says.",
         )
-    check(sketch, header, _REBUILD)
-    dcd = dcd_of(sketch, header, _REBUILD)
+    check(regions, header, _REBUILD)
+    dcd = dcd_of(regions, header, _REBUILD)
     by_dcd = chips_of(data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
     target = settle(wanted.chip, by_dcd or _told(header), "the image by its DCD" if by_dcd else "the image")
     xmcd = None if dcd is not None else _xmcd(data, header)
@@ -80,7 +80,7 @@ def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
         raise ImageError(
             f"the IVT at {header.place:#x} has its boot data at {ivt.boot_data:#x}, not right behind it", hint=_REBUILD
         )
-    app, end = _application(sketch, header, last)
+    app, end = _application(regions, header, last)
     least = [*pieces, (app, end - app, "application")]
     blocks = [_block(header, start, length) for start, length, _ in _filled(header, pieces, app)]
     blocks.append(_block(header, app, header.csf_offset - app))
@@ -88,8 +88,8 @@ def plan(sketch: Sketch, header: Header, front: str, wanted: Wanted) -> Kind:
         "image", ivt, tuple(blocks), header.csf_offset, min(header.room, 0x2000),
         least=tuple(_block(header, start, length) for start, length, _ in least),
     )  # fmt: skip
-    _draw(sketch, front, least, signing)
-    _check_reset(sketch, header, app)
+    _draw(regions, front, least, signing)
+    _check_reset(regions, header, app)
     name = "image for i.MX RT" + (", executed in place" if header.start in _FLASH else "")
     return Kind(name + (f", {front}" if front else ""), (signing,), target)
 
@@ -113,9 +113,9 @@ def _xmcd(data: Buffer, header: Header) -> tuple[int, int] | None:
     return place, size
 
 
-def _application(sketch: Sketch, header: Header, behind: int) -> tuple[int, int]:
+def _application(regions: RegionMap, header: Header, behind: int) -> tuple[int, int]:
     """Where the application begins and where the last of it is: between, nothing but padding may be left out."""
-    data, csf = sketch.data, min(header.csf_offset, len(sketch.data))
+    data, csf = regions.data, min(header.csf_offset, len(regions.data))
     used = first_used(data, behind, csf)
     entry = header.ivt.offset_of(header.ivt.entry)
     if used is None:
@@ -132,12 +132,12 @@ def _application(sketch: Sketch, header: Header, behind: int) -> tuple[int, int]
     return app, max(end, entry + 4)
 
 
-def _check_reset(sketch: Sketch, header: Header, app: int) -> None:
+def _check_reset(regions: RegionMap, header: Header, app: int) -> None:
     """An even entry point is that of a table of vectors, whose second word is where the core starts."""
-    if header.ivt.entry % 2 or sketch.encrypted:
+    if header.ivt.entry % 2 or regions.encrypted:
         return
     table = header.ivt.offset_of(header.ivt.entry)
-    (reset,) = struct.unpack("<I", sketch.data[table + 4 : table + 8].ljust(4, b"\0"))
+    (reset,) = struct.unpack("<I", regions.data[table + 4 : table + 8].ljust(4, b"\0"))
     place = header.ivt.offset_of(reset - 1)
     if not reset % 2 or not app <= place <= header.csf_offset - 2:
         raise ImageError(
@@ -170,18 +170,18 @@ def _block(header: Header, offset: int, length: int) -> Block:
     return Block(header.ivt.base + offset, offset, length)
 
 
-def _draw(sketch: Sketch, front: str, least: list[tuple[int, int, str]], signing: Signing) -> None:
+def _draw(regions: RegionMap, front: str, least: list[tuple[int, int, str]], signing: Signing) -> None:
     if front:
-        sketch.add(0, _CONFIGURATION_SIZE, f"{front} configuration, not signed")
+        regions.add(0, _CONFIGURATION_SIZE, f"{front} configuration, not signed")
     for start, length, name in least:
-        sketch.add(start, length, name)
-        sketch.must.append((start, length))
-    sketch.add_room(signing.csf_offset, signing.csf_room, "room for the CSF of the image")
+        regions.add(start, length, name)
+        regions.must.append((start, length))
+    regions.add_room(signing.csf_offset, signing.csf_room, "room for the CSF of the image")
     app = least[-1][0]
     ends = max(start + length for start, length, _ in least[:-1])
     first = max(ends, signing.blocks[0].end)
     if app > first:
-        sketch.notes.append(
+        regions.notes.append(
             f"from {first:#x} to {app:#x}, between IVT and application, is padding that no signature covers, as NXP's"
             " tools leave it; it is empty, and the ROM uses none of it"
         )

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from digsigd.hab import Block, Ivt
 from digsigd.image.chips import Chip
 from digsigd.image.errors import ImageError
-from digsigd.image.plan import Buffer, Patch, Plan
+from digsigd.image.model import Buffer, Patch, Plan
+from digsigd.image.regions import RegionMap
 from digsigd.image.rom import DCD_POINTER, Header
-from digsigd.image.sketch import Sketch
 
 # Memory beside the chip begins there on i.MX 6Quad to Solo, and higher on others; the 7ULP's own is among it. All have
 # their ROM from 0 on, and no memory for a good while then.
@@ -57,7 +57,7 @@ class Download:
 
 
 def download(
-    sketch: Sketch, header: Header, dcd: tuple[int, int] | None, address: int, chip: Chip | None = None
+    regions: RegionMap, header: Header, dcd: tuple[int, int] | None, address: int, chip: Chip | None = None
 ) -> Download:
     """Plan the file for serial download. Raises `ImageError`."""
     if dcd is None:
@@ -83,14 +83,16 @@ def download(
             hint="Give an address in the chip's own memory, and the same to uuu as -dcdaddr (i.MX 6: 0x910000).",
         )
     pointer = header.place + DCD_POINTER
-    sketch.masks.append(Patch(pointer, struct.pack("<I", 0), "the pointer to the DCD is 0 in what the host sends"))
-    sketch.notes.append(
+    regions.masks.append(Patch(pointer, struct.pack("<I", 0), "the pointer to the DCD is 0 in what the host sends"))
+    regions.notes.append(
         f"{_NOTE}, -dcdaddr {address:#x}, and to clear the pointer (-cleardcd); from flash, a closed board refuses"
         " this file"
     )
     if chip is not None and chip.dcd and address not in chip.dcd:
         usual = " or ".join(f"{one:#x}" for one in chip.dcd)
-        sketch.notes.append(f"the usual address for the DCD of {chip.title} is {usual}, and {address:#x} was asked for")
+        regions.notes.append(
+            f"the usual address for the DCD of {chip.title} is {usual}, and {address:#x} was asked for"
+        )
     return Download(replace(header.ivt, dcd=0), Block(address, place, length))
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from digsigd.hab import Block, FormatError, Ivt
 from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
-from digsigd.image import socs
+from digsigd.image import imx8m
 from digsigd.image.errors import ImageError
-from digsigd.image.plan import Buffer, Signing
+from digsigd.image.model import Buffer, Signing
+from digsigd.image.regions import RegionMap, first_used, last_used
 from digsigd.image.rom import LARGEST_DCD
-from digsigd.image.sketch import Sketch, first_used, last_used
 
 # CSF_SIZE of mkimage_imx8.c and imx8mimage.c. imx-mkimage has the ROM load 0x60 bytes more, for a DEK blob behind it.
 CSF_SIZE = 0x2000
@@ -73,14 +73,14 @@ class Spl:
         return Signing(name, self.ivt, (block,), self.csf_offset, self.room, unlock)
 
 
-def find_spl(sketch: Sketch) -> Spl | None:
+def find_spl(regions: RegionMap) -> Spl | None:
     """What the ROM loads from this file; None where it does not look like one. Raises `ImageError`."""
-    data = sketch.data
+    data = regions.data
     if looks_like_ivt(data[:IVT_SIZE]):
-        return _read_behind_hdmi(sketch, 0) if _flag(data, 0) == _HDMI else _read(sketch, 0, "")
+        return _read_behind_hdmi(regions, 0) if _flag(data, 0) == _HDMI else _read(regions, 0, "")
     for place, tag_place, tag, name in _CONFIGURED:
         if data[tag_place : tag_place + len(tag)] == tag:
-            sketch.add(place, _CONFIGURED_SIZE - place, f"{name} configuration")
+            regions.add(place, _CONFIGURED_SIZE - place, f"{name} configuration")
             found = data[_CONFIGURED_SIZE : _CONFIGURED_SIZE + IVT_SIZE]
             if not looks_like_ivt(found):
                 raise ImageError(
@@ -88,9 +88,9 @@ def find_spl(sketch: Sketch) -> Spl | None:
                     f" ROM looks for it: {found[:4].hex(' ')}",
                     hint=_REBUILD,
                 )
-            return _read(sketch, _CONFIGURED_SIZE, name)
+            return _read(regions, _CONFIGURED_SIZE, name)
     if looks_like_ivt(data[0x400 : 0x400 + IVT_SIZE]) and first_used(data, 0, 0x400) is None:
-        return _read_behind_hdmi(sketch, 0x400) if _flag(data, 0x400) == _HDMI else _read(sketch, 0x400, "")
+        return _read_behind_hdmi(regions, 0x400) if _flag(data, 0x400) == _HDMI else _read(regions, 0x400, "")
     return None
 
 
@@ -103,24 +103,24 @@ def _flag(data: Buffer, place: int) -> int | None:
     return int(struct.unpack("<I", data[found + 8 : found + 12])[0])
 
 
-def _read_behind_hdmi(sketch: Sketch, first: int) -> Spl:
+def _read_behind_hdmi(regions: RegionMap, first: int) -> Spl:
     """The image behind HDMI or DisplayPort firmware, whose own IVT is at `first`."""
-    data = sketch.data
+    data = regions.data
     for place in range(first + _HDMI_STEP, min(first + _LONGEST_HDMI, len(data)), _HDMI_STEP):
         if looks_like_ivt(data[place : place + IVT_SIZE]) and _flag(data, place) != _HDMI:
-            sketch.add(0, place, "HDMI or DisplayPort firmware, signed by NXP")
+            regions.add(0, place, "HDMI or DisplayPort firmware, signed by NXP")
             end = last_used(data, place)
-            sketch.foreign.append((first, end - first))
-            sketch.notes.append(
+            regions.foreign.append((first, end - first))
+            regions.notes.append(
                 f"the HDMI or DisplayPort firmware at {first:#x} to {end:#x} runs as well, under a signature of NXP's"
                 " that nobody can check here"
             )
             if not _has_csf(data, first, place):
-                sketch.notes.append(
+                regions.notes.append(
                     f"no IVT of the firmware at {first:#x} has a CSF in it: it is not as NXP signs it, and a closed"
                     " board does not run such"
                 )
-            return _read(sketch, place, "HDMI")
+            return _read(regions, place, "HDMI")
     raise ImageError(
         f"there is HDMI or DisplayPort firmware at {first:#x}, which NXP has signed and nobody else can, and no IVT of"
         " an SPL behind it",
@@ -140,9 +140,9 @@ def _has_csf(data: Buffer, first: int, end: int) -> bool:
     return False
 
 
-def _read(sketch: Sketch, place: int, front: str) -> Spl:
+def _read(regions: RegionMap, place: int, front: str) -> Spl:
     """Read IVT and boot data, and check all that they say."""
-    data = sketch.data
+    data = regions.data
     where = f"the IVT at {place:#x}"
     head = data[place : place + IVT_SIZE]
     try:
@@ -175,10 +175,10 @@ def _read(sketch: Sketch, place: int, front: str) -> Spl:
         place + second if second else None,
         csf_offset,
         room,
-        head[3] == _VERSION_8M or any(ivt.entry in soc.spl for soc in socs.SOCS),
+        head[3] == _VERSION_8M or any(ivt.entry in soc.spl for soc in imx8m.SOCS),
     )
-    sketch.add(place, IVT_SIZE, "IVT")
-    sketch.must.append((place, csf_offset - place))
+    regions.add(place, IVT_SIZE, "IVT")
+    regions.must.append((place, csf_offset - place))
     return spl
 
 

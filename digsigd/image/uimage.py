@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from digsigd.hab import Block
 from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 from digsigd.image.errors import ImageError
-from digsigd.image.fitplan import read_plain_ivt
-from digsigd.image.plan import Buffer, Signing
-from digsigd.image.sketch import Sketch, aligned
-from digsigd.image.wanted import Wanted
+from digsigd.image.fit_plan import read_plain_ivt
+from digsigd.image.model import Buffer, Signing
+from digsigd.image.options import Options
+from digsigd.image.regions import RegionMap, aligned
 
 MAGIC = b"\x27\x05\x19\x56"
 HEADER_SIZE = 0x40
@@ -57,9 +57,9 @@ class UImage:
             )
         return cls(offset, size, load, entry, data_crc, arch, kind)
 
-    def check_data(self, sketch: Sketch, length: int) -> None:
+    def check_data(self, regions: RegionMap, length: int) -> None:
         """See that there are so many bytes, and tell of a CRC that is not theirs. Raises `ImageError`."""
-        data, start = sketch.data, self.offset + HEADER_SIZE
+        data, start = regions.data, self.offset + HEADER_SIZE
         if start + length > len(data):
             raise ImageError(
                 f"the uImage at {self.offset:#x} has {length:#x} bytes of data by its header, and the file ends at"
@@ -70,7 +70,7 @@ class UImage:
         for place in range(start, start + length, _CHUNK):
             crc = zlib.crc32(data[place : min(place + _CHUNK, start + length)], crc)
         if crc != self.data_crc:
-            sketch.notes.append(
+            regions.notes.append(
                 f"the data of the uImage at {self.offset:#x} have the CRC {crc:#x}, and its header says"
                 f" {self.data_crc:#x}: bootm refuses it, and SPL where it compares them; HAB does not"
             )
@@ -79,9 +79,9 @@ class UImage:
 _AGAIN = "The file was cut or changed after mkimage had made it. Build it again."
 
 
-def plan_second(sketch: Sketch, offset: int, wanted: Wanted) -> Signing:
+def plan_second(regions: RegionMap, offset: int, wanted: Options) -> Signing:
     """Plan U-Boot as an SPL of i.MX 6 and 7 loads it. Raises `ImageError`."""
-    data, found = sketch.data, UImage.read(sketch.data, offset)
+    data, found = regions.data, UImage.read(regions.data, offset)
     if found.kind != FIRMWARE_IVT:
         raise ImageError(
             f"at {offset:#x} there is a uImage of type {found.kind} without an IVT: an SPL with HAB would find none and"
@@ -97,7 +97,7 @@ def plan_second(sketch: Sketch, offset: int, wanted: Wanted) -> Signing:
             hint="The file was cut short, or U-Boot has another CONFIG_CSF_SIZE, which mkimage does not count. "
             + _AGAIN,
         )
-    found.check_data(sketch, place + IVT_SIZE - offset - HEADER_SIZE)
+    found.check_data(regions, place + IVT_SIZE - offset - HEADER_SIZE)
     ivt = read_plain_ivt(data, place)
     base = found.load - HEADER_SIZE
     if ivt.self_address != base + place - offset or ivt.entry != found.load:
@@ -115,11 +115,11 @@ def plan_second(sketch: Sketch, offset: int, wanted: Wanted) -> Signing:
         raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
     csf = place + IVT_SIZE
     signing = Signing("U-Boot", ivt, (Block(base, offset, csf - offset),), csf, _ROOM)
-    sketch.add(offset, HEADER_SIZE, "uImage header")
-    sketch.add(offset + HEADER_SIZE, place - offset - HEADER_SIZE, "U-Boot")
-    sketch.add(place, IVT_SIZE, "IVT of the U-Boot")
-    sketch.add_room(csf, _ROOM, "room for the CSF of the U-Boot")
-    sketch.must.append((offset, csf - offset))
+    regions.add(offset, HEADER_SIZE, "uImage header")
+    regions.add(offset + HEADER_SIZE, place - offset - HEADER_SIZE, "U-Boot")
+    regions.add(place, IVT_SIZE, "IVT of the U-Boot")
+    regions.add_room(csf, _ROOM, "room for the CSF of the U-Boot")
+    regions.must.append((offset, csf - offset))
     return signing
 
 

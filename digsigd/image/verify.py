@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from digsigd import hab
-from digsigd.hab import csf
+from digsigd.hab import csf_blob
 from digsigd.hab.keystore import CSFK_INDEX, SRK_INDEX
-from digsigd.image.chipfit import check_chips
+from digsigd.image.chip_support import check_chips
 from digsigd.image.commands import describe, is_secret, keys_of, refused_by_u_boot
-from digsigd.image.plan import Buffer, Plan, Signing
+from digsigd.image.model import Buffer, Plan, Signing
 from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of, union
 from digsigd.image.sdp import Overlaid, with_pointer
 
@@ -240,14 +240,16 @@ class _Judge:
 
 def _secret(parsed: hab.CsfBlob) -> list[tuple[int, int]]:
     """What is decrypted: (address, length)."""
-    commands = [one for one in parsed.commands if isinstance(one, csf.Authenticate) and one.protocol == csf.AEAD]
+    commands = [
+        one for one in parsed.commands if isinstance(one, csf_blob.Authenticate) and one.protocol == csf_blob.AEAD
+    ]
     return [part for one in commands for part in one.blocks]
 
 
 def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
     """The SRK table in a blob, and the index of the SRK that it takes."""
     for command in parsed.commands:
-        if isinstance(command, csf.InstallKey) and command.protocol == csf.SRK_TABLE:
+        if isinstance(command, csf_blob.InstallKey) and command.protocol == csf_blob.SRK_TABLE:
             table = parsed.object_at(command)
             hab.SrkTable.parse(table)
             return table, command.source

@@ -11,7 +11,7 @@ from digsigd.errors import KeyStoreFailed
 from digsigd.keys.http import COMMON, fetched, no_keys, unless_known
 from digsigd.keys.source import TARBALL, Fetched, InThread, checked
 from digsigd.keys.transfer import Answer, Transfer
-from digsigd.settings import S3Store, SettingsError
+from digsigd.settings import S3StoreSettings, SettingsError
 
 # Amazon S3 REST API, "Error responses": <Code> names the error.
 _CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
@@ -60,7 +60,13 @@ class S3Source:
     """`s3://bucket/prefix`."""
 
     def __init__(
-        self, bucket: str, prefix: str, settings: S3Store, transfer: Transfer, signature: Signature, in_thread: InThread
+        self,
+        bucket: str,
+        prefix: str,
+        settings: S3StoreSettings,
+        transfer: Transfer,
+        signature: Signature,
+        in_thread: InThread,
     ) -> None:
         self._uri = f"s3://{bucket}/{prefix}".rstrip("/")
         self._transfer = transfer

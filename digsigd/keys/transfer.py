@@ -23,7 +23,7 @@ from digsigd.errors import DigsigError, KeyStoreFailed, KeyStoreTimeout
 from digsigd.keys.body import BadCoding, Body, Hangup, TooLong, file_in
 from digsigd.keys.connection import HEAD_BYTES, STAND_IN, Endpoints, HeadTooLong, PlainAgent
 from digsigd.keys.source import InThread
-from digsigd.settings import Keys
+from digsigd.settings import KeysSettings
 
 T = TypeVar("T")
 # Statuses that may be another a moment later: RFC 9110, 15.5.9 and 15.6; RFC 6585, 4.
@@ -84,7 +84,7 @@ class Transfer:
 
     def __init__(
         self,
-        settings: Keys,
+        settings: KeysSettings,
         *,
         reactor: Any,
         in_thread: InThread,

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from digsigd.keys.file import FileSource
 from digsigd.keys.source import InThread, KeySource
-from digsigd.settings import Keys, SettingsError, read_secret
+from digsigd.settings import KeysSettings, SettingsError, read_secret
 
 if TYPE_CHECKING:
     from digsigd.keys.transfer import Transfer
@@ -19,7 +19,7 @@ _EXPECTED = "expected file:///folder, https://host/path, http://host/path or s3:
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-def key_source(settings: Keys, *, reactor: Any, in_thread: InThread) -> KeySource:
+def key_source(settings: KeysSettings, *, reactor: Any, in_thread: InThread) -> KeySource:
     """The key store of `keys.uri`. Raises `SettingsError` where it or what goes with it cannot be right."""
     if not settings.uri:
         raise _wrong("is not set; " + _EXPECTED)
@@ -46,7 +46,7 @@ def _wrong(text: str) -> SettingsError:
     return SettingsError(f"keys.uri (DIGSIGSERVER_KEYFILE_URI) {text}")
 
 
-def _file(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
+def _file(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
     path = unquote(parts.path)
     if parts.netloc not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
         raise _wrong(f"{settings.uri!r} names no folder of this host; expected file:///folder")
@@ -59,7 +59,7 @@ def _file(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread)
     )
 
 
-def _http(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
+def _http(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
     from digsigd.keys.http import HttpSource, basic
 
     if not parts.hostname:
@@ -75,7 +75,7 @@ def _http(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread)
     return HttpSource(parts.geturl(), transfer, authorization=authorization)
 
 
-def _s3(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
+def _s3(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
     from digsigd.keys.s3 import S3Source, Signature
 
     if not _BUCKET.fullmatch(parts.netloc):
@@ -94,7 +94,7 @@ def _s3(settings: Keys, parts: SplitResult, reactor: Any, in_thread: InThread) -
 
 
 def _transfer(
-    settings: Keys,
+    settings: KeysSettings,
     reactor: Any,
     in_thread: InThread,
     ca_file: Path | None,

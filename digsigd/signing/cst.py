@@ -152,11 +152,11 @@ class CstRunner:
         limits: Limits,
         environment: Mapping[str, str] | None = None,
         timeout: float | None = None,
-        place: AbstractAsyncContextManager[object] | None = None,
+        slot: AbstractAsyncContextManager[object] | None = None,
     ) -> CstRun:
         """Run `executable`, an absolute path, in the directory `cwd`; `timeout` replaces that of all runs.
 
-        It runs within `place`, if there is one to wait for, and all is made ready for it before. Raises CstFailed if it
+        It runs within `slot`, if there is one to wait for, and all is made ready for it before. Raises CstFailed if it
         cannot be started, CstTimeout after its deadline, Busy after `stop`. Cancelling stops it as the deadline does.
         However this ends, the process and its group are gone by then.
         """
@@ -201,7 +201,7 @@ class CstRunner:
         finally:
             os.close(null)
         try:
-            async with nullcontext() if place is None else place:
+            async with nullcontext() if slot is None else slot:
                 began = self._clock.seconds()
                 process.go()
                 await process.over

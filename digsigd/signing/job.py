@@ -16,13 +16,13 @@ from digsigd.csf.model import InstallCsfk, InstallKey, InstallNocak
 from digsigd.csf.resolve import FileNeeded, artifact_file
 from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
 from digsigd.hab.certificate import Certificate, load, load_file
-from digsigd.hab.csf import X509
+from digsigd.hab.csf_blob import X509
 from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
-from digsigd.signing.fit import KeyPair, Tables, check_fit, check_keys
+from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_keys
 from digsigd.signing.pkcs11 import Access, Token, Way, forms_of, without_chatter, write_access
-from digsigd.signing.reasons import reason_of
+from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir
 
@@ -277,7 +277,7 @@ class Job:
         found = [
             parsed.object_at(one)[4:]
             for one in parsed.commands
-            if isinstance(one, hab.csf.InstallKey) and one.protocol == X509
+            if isinstance(one, hab.csf_blob.InstallKey) and one.protocol == X509
         ] or [one[4:] for one in parsed.loose]
         named = [one.file for one in self._description.commands if isinstance(one, _INSTALLS)]
         certificates: dict[str, Certificate] = {}

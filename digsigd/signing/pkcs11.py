@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from digsigd.csf import KeyUri
 from digsigd.errors import Busy, Refused, TokenFailed
 from digsigd.mapped import Mapped
-from digsigd.signing.line import Line
+from digsigd.signing.queue import Queue
 from digsigd.signing.workdir import Workdir
 
 Way: TypeAlias = Literal["engine", "provider"]
@@ -82,7 +82,7 @@ class Access:
 
 
 class Token:
-    """One token: its PIN, the machines it is for (None: all), and the callers in line for it.
+    """One token: its PIN, the machines it is for (None: all), and the callers who wait for it.
 
     `failed` says why it is not tried again until an operator reloads; empty while it may be.
     """
@@ -97,8 +97,8 @@ class Token:
         self._pin = pin
         self._machines = machines
         self._clock = clock
-        # Those who wait are bounded by the line for cst and by the uploads there may be.
-        self._line = Line(max_sessions, 1 << 16, clock=clock)
+        # Those who wait are bounded by the queue for cst and by the uploads there may be.
+        self._queue = Queue(max_sessions, 1 << 16, clock=clock)
         self._proven = self._trying = False
         # In order of arrival.
         self._waiters: dict[Deferred[None], None] = {}
@@ -110,7 +110,7 @@ class Token:
     def describe(self) -> str:
         """For whom it is, and for how many at once."""
         machines = "all machines" if self._machines is None else f"machines {', '.join(self._machines)}"
-        return f"{machines}, {self._line.places} at a time"
+        return f"{machines}, {self._queue.slots} at a time"
 
     def reload(self, pin: str) -> None:
         """Try again, with this PIN."""
@@ -123,10 +123,10 @@ class Token:
         Until the PIN has worked once, only one at a time has a turn. Raises `Busy` where none comes within `timeout`
         seconds, `TokenFailed` where the PIN is not to be tried again.
         """
-        turn = Deferred.fromCoroutine(self._line.enter())
+        turn = Deferred.fromCoroutine(self._queue.enter())
         turn.addTimeout(timeout, self._clock)
         try:
-            place = await turn
+            slot = await turn
         except LateError:
             raise Busy(f"token {self.name!r} had no room within {timeout:g} s") from None
         try:
@@ -139,7 +139,7 @@ class Token:
                 if alone:
                     self._tried()
         finally:
-            place.leave()
+            slot.leave()
 
     async def _whether_alone(self) -> bool:
         """Wait until somebody else has tried the PIN. Whoever is to try it itself is alone, and calls `_tried`."""

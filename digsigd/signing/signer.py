@@ -13,8 +13,8 @@ from digsigd.errors import Refused
 from digsigd.keys import KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.job import BLOB, DESCRIPTION, MAX_BLOB, Job, MachineRules, csf_errors
-from digsigd.signing.line import Line
 from digsigd.signing.pkcs11 import MAX_TRACE, Tokens
+from digsigd.signing.queue import Queue
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTool, CstTools
@@ -55,7 +55,7 @@ class Signer:
         *,
         tools: CstTools,
         runner: CstRunner,
-        line: Line,
+        queue: Queue,
         keys: KeyStore,
         rules: Callable[[str], MachineRules],
         bounds: RunBounds,
@@ -65,7 +65,7 @@ class Signer:
     ) -> None:
         self._tools = tools
         self._runner = runner
-        self._line = line
+        self._queue = queue
         self._keys = keys
         self._rules = rules
         self._bounds = bounds
@@ -86,7 +86,7 @@ class Signer:
             )
         tool = self._tools.find(request.cst_version)
         way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
-        self._line.check_room()
+        self._queue.check_room()
         rules = self._rules(request.machine)
         if len(request.csf) < LONG_TEXT:
             description = read_description(request.csf, rules.policy)
@@ -99,7 +99,7 @@ class Signer:
             origin=keys.origin, seconds=keys.seconds,
         )  # fmt: skip
         job = Job(request, rules, keys, description, workdir)
-        # Before a place is taken: whoever has one uses it for cst alone, and a wrong request need not wait for one.
+        # Before a slot is taken: whoever has one uses it for cst alone, and a wrong request need not wait for one.
         token = self._tokens.find(job.token, request.machine) if way is not None else None
         await self._in_thread(job.prepare)
         early = self._in_digest_thread(job.digests) if request.size >= LARGE else None
@@ -107,7 +107,7 @@ class Signer:
             if token is None or way is None:
                 run = await self._run(job, tool)
             else:
-                # The token's own line comes first: whoever waits for it takes no place from others.
+                # The token's own queue comes first: whoever waits for it takes no slot from others.
                 async with token.session(self._tokens.login_timeout) as pin:
                     await self._in_thread(job.unlock, way, self._tokens.access, pin)
                     run = await self._run(job, tool, "-b", "pkcs11", more_file=MAX_TRACE)
@@ -143,7 +143,7 @@ class Signer:
             cwd=str(job.workdir.path),
             limits=replace(limits, file_size=limits.file_size + more_file),
             environment=job.environment,
-            place=self._line.place(),
+            slot=self._queue.slot(),
         )
 
 

@@ -18,7 +18,7 @@ from digsigd.errors import DigsigError, shutting_down
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir
 from digsigd.web.answers import HttpError, common_headers, new_request_id, not_routed, render, text_of, wants_json
-from digsigd.web.inquiry import Inquiries
+from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.request import UploadRequest, log_answered
 from digsigd.web.upload import Upload
 
@@ -35,10 +35,10 @@ class Endpoint:
     app = Klein()
     log = Logger()
 
-    def __init__(self, *, sign: Sign, missing: Missing, inquiries: Inquiries) -> None:
+    def __init__(self, *, sign: Sign, missing: Missing, machine_key_requests: MachineKeyRequests) -> None:
         self._sign = sign
         self._missing = missing
-        self._inquiries = inquiries
+        self._inquiries = machine_key_requests
 
     def resource(self) -> KleinResource:
         """A resource to serve at the root of a site or below any path."""

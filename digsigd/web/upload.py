@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
-from digsigd.settings import Upload as Bounds
+from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.request import Artifact, SigningRequest, artifact_file
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot

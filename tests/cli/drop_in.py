@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from digsigd import csf, hab
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.rig import MACHINE, Daemon
 
 DEADLINE = 120.0

@@ -9,8 +9,8 @@ import pytest
 
 from digsigd.cli.main import main
 from digsigd.hab import SrkTable
-from digsigd.trial import TrialPki
-from digsigd.trial.pki import KeyKind
+from digsigd.testing import TrialPki
+from digsigd.testing.pki import KeyKind
 
 
 @dataclass(frozen=True)

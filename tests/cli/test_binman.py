@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from digsigd import hab
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from digsigd.image.verify import verify
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.cli.drop_in import Build, Done, proven
 from tests.daemon.rig import MACHINE, Daemon
 from tests.image import golden
@@ -123,7 +123,7 @@ def image_of(build: Build, done: Done) -> bytes:
 def blob_at(data: bytes, ivt: hab.Ivt) -> bytes:
     """The CSF that an IVT points at, as long as it says, as the boot ROM reads it."""
     start = ivt.offset_of(ivt.csf)
-    return data[start : start + hab.csf.blob_length(data[start : start + 0x2000])]
+    return data[start : start + hab.csf_blob.blob_length(data[start : start + 0x2000])]
 
 
 def holds(build: Build, data: bytes, ivt_offset: int, block: hab.Block) -> None:
@@ -144,7 +144,7 @@ def test_an_spl(build_of: MakeBuild, kind: str) -> None:
     size = struct.unpack_from("<I", data, 24)[0] - (SPL_ADDRESS - 0x40)
     holds(build, data, 0, hab.Block(SPL_ADDRESS - 0x40, 0, size))
     commands = hab.CsfBlob.parse(blob_at(data, hab.Ivt.parse(data[:0x20]))).commands
-    assert any(isinstance(one, hab.csf.OtherCommand) and one.tag == hab.csf.UNLOCK for one in commands)
+    assert any(isinstance(one, hab.csf_blob.OtherCommand) and one.tag == hab.csf_blob.UNLOCK for one in commands)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from digsigd import hab
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.cli.conftest import Run
 from tests.cli.drop_in import Build, Done, commands_of, proven
 from tests.daemon.rig import IMAGE, MACHINE, Daemon

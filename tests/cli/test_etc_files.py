@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.rig import MACHINE, Daemon
 from tests.hab.blobs import Signing
 from tests.image import golden

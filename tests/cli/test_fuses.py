@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from digsigd import hab
 from digsigd.cli.fuse_words import NoFuseValueError, written_value
-from digsigd.cli.inspect_fuses import FuseValue, fuse_values
+from digsigd.cli.inspect.fuses import FuseValue, fuse_values
 from digsigd.image.chips import find
 from digsigd.pki import pack
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.cli.running import Digsign
 from tests.daemon.rig import MACHINE, Daemon
 from tests.hab.blobs import IMAGE, Signing

@@ -12,7 +12,7 @@ import pytest
 
 from digsigd.cli.fuse_words import NoFuseValueError, written_value
 from digsigd.image.chips import CHIPS, Chip, Unconfirmed, find
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from tests.cli.running import Digsign
 from tests.hab.blobs import Signing
 from tests.image import golden

@@ -25,13 +25,13 @@ from hypothesis import strategies as st
 
 from digsigd import hab
 from digsigd.cli.inspect import inspect
-from digsigd.cli.inspect_csf import signing_time
-from digsigd.cli.inspect_tree import Part
-from digsigd.hab.csf import Authenticate, InstallKey
-from digsigd.image.layouts import plan
+from digsigd.cli.inspect.csf_blob import signing_time
+from digsigd.cli.inspect.facts import Part
+from digsigd.hab.csf_blob import Authenticate, InstallKey
+from digsigd.image.plan import plan
 from digsigd.pki import pack
-from digsigd.trial import TrialImage, TrialPki
-from digsigd.trial.pki import KeyKind
+from digsigd.testing import TrialImage, TrialPki
+from digsigd.testing.pki import KeyKind
 from tests.cli.inspecting import Inspect, damage, notes, parts
 from tests.cli.running import Digsign
 from tests.conftest import CST_VERSIONS
@@ -606,7 +606,7 @@ def test_damaged_files_are_told_and_raise_nothing(
 ) -> None:
     """Whatever is changed in real ones."""
     from digsigd.cli.console import Console
-    from digsigd.cli.inspect_tree import show
+    from digsigd.cli.inspect.facts import show
 
     whole = bytearray(samples[data.draw(st.sampled_from(SAMPLES))])
     for _ in range(data.draw(st.integers(1, 4))):

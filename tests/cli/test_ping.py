@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.cli.conftest import Run
 from tests.client.servers import TlsDaemon
 from tests.daemon.rig import MACHINE, Daemon

@@ -19,11 +19,11 @@ import httpx
 import pytest
 
 from digsigd import hab
-from digsigd.hab import csf
+from digsigd.hab import csf_blob
 from digsigd.image.errors import ImageError
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from digsigd.image.verify import verify
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.cli.conftest import Run
 from tests.daemon.rig import MACHINE, Daemon
 from tests.image import golden
@@ -244,7 +244,7 @@ def test_more_blocks_than_caam_takes_at_once_are_signed(
     (signing, _) = plan(signed).signings
     room = signed[signing.csf_offset : signing.csf_offset + signing.csf_room]
     commands = hab.CsfBlob.parse(room[: hab.blob_length(room)]).commands
-    assert [len(one.blocks) for one in commands if isinstance(one, csf.Authenticate)] == [0, 8, 3]
+    assert [len(one.blocks) for one in commands if isinstance(one, csf_blob.Authenticate)] == [0, 8, 3]
 
 
 @pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from digsigd import hab
-from digsigd.hab import csf
+from digsigd.hab import csf_blob
 from digsigd.image.chips import find
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from digsigd.image.verify import verify
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.cli.conftest import Run
 from tests.daemon.rig import MACHINE, Daemon
 from tests.image import golden
@@ -88,7 +88,7 @@ def daemon(cst_base: Path, pki: TrialPki, tmp_path_factory: pytest.TempPathFacto
     daemon.stop()
 
 
-def commands(data: bytes, offset: int) -> tuple[csf.Command, ...]:
+def commands(data: bytes, offset: int) -> tuple[csf_blob.Command, ...]:
     """Those of the CSF there."""
     return hab.CsfBlob.parse(data[offset : offset + hab.blob_length(data[offset:])]).commands
 
@@ -119,7 +119,7 @@ def test_every_kind_is_signed(
     assert before == after
     assert len(made.signings) == count
     for one in made.signings:
-        found = [command for command in commands(signed, one.csf_offset) if isinstance(command, csf.Authenticate)]
+        found = [command for command in commands(signed, one.csf_offset) if isinstance(command, csf_blob.Authenticate)]
         assert {command.engine for command in found} == {engine}
     for known in (chip, None):
         repeated = plan(signed, chip=known)
@@ -154,7 +154,7 @@ def test_serial_download_gets_a_file_of_its_own(digsign: Run, daemon: Daemon, pk
     flash, download = ((tmp_path / name).read_bytes() for name in ("out.imx", "out.imx.sdp"))
     csf_at = kinds.csf_offset(image)
     assert flash[:csf_at] == download[:csf_at] == image[:csf_at]
-    signed = [one for one in commands(download, csf_at) if isinstance(one, csf.Authenticate) and one.blocks]
+    signed = [one for one in commands(download, csf_at) if isinstance(one, csf_blob.Authenticate) and one.blocks]
     assert [one.blocks for one in signed] == [((0x877FF400, csf_at), (0x910000, len(kinds.dcd("ul"))))]
     for name, options, code in (
         ("out.imx", (), 0),

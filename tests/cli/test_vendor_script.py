@@ -12,9 +12,9 @@ from typing import Literal
 
 import pytest
 
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from digsigd.image.verify import verify
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.cli.drop_in import Build, Done, install
 from tests.daemon.rig import MACHINE, Daemon
 from tests.image import golden

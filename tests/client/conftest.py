@@ -10,10 +10,10 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from digsigd.client import tries
-from digsigd.client.api import SigningClient
-from digsigd.client.settings import ClientSettings
-from digsigd.trial import TrialPki
+from digsigd.client._internal import tries
+from digsigd.client._internal.api import SigningClient
+from digsigd.client._internal.settings import ClientSettings
+from digsigd.testing import TrialPki
 from tests.client.servers import RawServer, Says
 from tests.daemon.rig import IMAGE, MACHINE, Daemon
 

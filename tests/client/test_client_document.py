@@ -16,9 +16,9 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from digsigd.cli import ping
-from digsigd.client import api, tries
-from digsigd.client.settings import ENVIRONMENT, ClientSettings, add_server_arguments
-from digsigd.trial import TrialPki
+from digsigd.client._internal import api, tries
+from digsigd.client._internal.settings import ENVIRONMENT, ClientSettings, add_server_arguments
+from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient
 from tests.client.test_client_signing import check
 from tests.daemon.rig import MACHINE, Daemon

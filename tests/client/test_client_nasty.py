@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from digsigd.client import api
-from digsigd.client.api import ClientError, ServerFailed, ServerRefused, ServerUnreachable
+from digsigd.client._internal import api
+from digsigd.client._internal.api import ClientError, ServerFailed, ServerRefused, ServerUnreachable
 from digsigd.keys.connection import HEAD_BYTES
 from tests.client.conftest import MakeClient, Serve
 from tests.client.servers import (

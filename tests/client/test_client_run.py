@@ -16,7 +16,7 @@ import sys
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from digsigd.client.run import run
+from digsigd.client._internal.run import run
 
 def tell(text):
     print(text, flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.client.settings import (
+from digsigd.client._internal.settings import (
     ENVIRONMENT,
     ClientSettings,
     ClientSettingsError,
@@ -301,7 +301,7 @@ def test_a_home_that_may_not_be_read_is_none(put: Put) -> None:
 
 def test_importing_the_client_installs_no_reactor() -> None:
     """That is for whoever calls it."""
-    code = "import sys, digsigd.client.api, digsigd.client.run; print('twisted.internet.reactor' in sys.modules)"
+    code = "import sys, digsigd.client._internal.api; print('twisted.internet.reactor' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -309,7 +309,7 @@ def test_importing_the_client_installs_no_reactor() -> None:
 def test_the_settings_are_light() -> None:
     """The command line is built from them: no Twisted, no treq, no cryptography."""
     code = (
-        "import sys, argparse\nfrom digsigd.client.settings import add_server_arguments\n"
+        "import sys, argparse\nfrom digsigd.client._internal.settings import add_server_arguments\n"
         "add_server_arguments(argparse.ArgumentParser())\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )

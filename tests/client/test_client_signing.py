@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from digsigd.client.api import ClientError, ServerRefused, SigningClient
-from digsigd.client.names import KeyNames, key_names
-from digsigd.trial import TrialPki
+from digsigd.client._internal.api import ClientError, ServerRefused, SigningClient
+from digsigd.client._internal.names import KeyNames, key_names
+from digsigd.testing import TrialPki
 from tests.client.conftest import TOKEN, MakeClient
 from tests.client.servers import turned, until
 from tests.daemon.rig import IMAGE, MACHINE, Daemon

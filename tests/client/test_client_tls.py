@@ -13,8 +13,8 @@ from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.ssl import Certificate, PrivateCertificate
 from twisted.protocols.portforward import ProxyFactory
 
-from digsigd.client.api import ClientSettingsError, ServerRefused, ServerUnreachable
-from digsigd.trial import TrialPki
+from digsigd.client._internal.api import ClientSettingsError, ServerRefused, ServerUnreachable
+from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient, Serve
 from tests.client.servers import TlsDaemon, answer, reactor, turned
 from tests.client.test_client_signing import check

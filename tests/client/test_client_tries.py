@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from digsigd.client.api import ClientError, ServerFailed, ServerUnreachable
+from digsigd.client._internal.api import ClientError, ServerFailed, ServerUnreachable
 from tests.client.conftest import MakeClient, Serve
 from tests.client.servers import answer, problem, then_close, turned, until
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.conftest import CST_VERSIONS
 from tests.csf.signing import Signer
 

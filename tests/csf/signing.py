@@ -11,7 +11,7 @@ from typing import Any
 
 from digsigd import csf, hab
 from digsigd.csf import model
-from digsigd.hab import csf as blobs
+from digsigd.hab import csf_blob as blobs
 
 _TIMEOUT = 20.0
 # HABv4 API Reference Manual: HAB_ENG_*, HAB_CAAM_UNLOCK_*, HAB_SNVS_UNLOCK_*, HAB_OCOTP_UNLOCK_*, HAB_ALG_*.

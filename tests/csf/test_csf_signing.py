@@ -7,7 +7,7 @@ import pytest
 from digsigd import csf
 from digsigd.csf import engines as csf_engines
 from digsigd.hab import engines as hab_engines
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.csf.signing import ENGINES, Artifact, Signer, commands, meaning
 from tests.csf.test_csf_policy import ACCEPTED, CAAM_MID, UID
 from tests.csf.texts import BASE, BLOCK, changed

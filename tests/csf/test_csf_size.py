@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from digsigd import csf
 from digsigd.csf.size import MAX_BYTES, csf_size
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.csf.signing import Artifact, Signer
 from tests.csf.test_csf_policy import ACCEPTED, KEY, UID
 from tests.csf.texts import BASE, FAST, changed, lines

@@ -13,7 +13,7 @@ from digsigd import csf, hab
 from digsigd.csf import grammar, lexer, model, parser, size
 from digsigd.csf.engines import MOST_BLOCKS
 from digsigd.hab import layout
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from digsigd.web import form
 from tests.csf.signing import Artifact, Signer, commands, meaning, plan
 from tests.csf.texts import BASE, BLOCK, changed

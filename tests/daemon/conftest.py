@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.rig import MACHINE, Daemon
 
 TOKEN = "a-token-of-the-release-team"

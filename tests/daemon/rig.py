@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from digsigd.signing.marks import is_mark
-from digsigd.trial import TrialImage, TrialPki
+from digsigd.testing import TrialImage, TrialPki
 
 MACHINE = "imx8mm-evk"
 DEADLINE = 60.0

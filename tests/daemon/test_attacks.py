@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.rig import IMAGE, MACHINE, Daemon
 
 VERSIONS = ("3.4.1", "4.0.1")

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.conftest import CST_VERSIONS
 from tests.daemon.rig import DEADLINE, Daemon
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from digsigd.trial import TrialImage, TrialPki
+from digsigd.testing import TrialImage, TrialPki
 from tests.daemon.conftest import Start
 from tests.daemon.rig import IMAGE, MACHINE, Daemon
 from tests.proof import proven

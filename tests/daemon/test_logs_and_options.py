@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.conftest import TOKEN, Start
 from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
 from tests.daemon.test_attacks import ATTACKS, attacked

@@ -35,9 +35,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from digsigd import Settings, SigningService, hab
-from digsigd.settings import Cst, Keys, Listen
-from digsigd.settings import Daemon as DaemonSettings
-from digsigd.trial import TrialPki
+from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, ListenSettings
+from digsigd.testing import TrialPki
 from tests.daemon.conftest import TOKEN, Start
 from tests.daemon.rig import DEADLINE, MACHINE, Daemon
 
@@ -548,9 +547,9 @@ async def test_below_a_path_of_somebodys_site(tmp_path: Path, cst_base: Path, pk
     (keys / MACHINE / "imxsign/imx-cst-keys.tar.gz").write_bytes(pki.tarball())
     work.mkdir()
     settings = Settings(
-        listen=Listen(endpoint="tcp:0:interface=127.0.0.1"),
-        keys=Keys(uri=keys.as_uri()),
-        cst=Cst(base=cst_base),
+        listen=ListenSettings(endpoint="tcp:0:interface=127.0.0.1"),
+        keys=KeysSettings(uri=keys.as_uri()),
+        cst=CstSettings(base=cst_base),
         daemon=DaemonSettings(workdir=work),
     )
     service = SigningService(settings, listen=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.rig import MACHINE, Daemon
 
 DEADLINE = 60

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from digsigd import hab
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
 
 DTB = b"\xd0\x0d\xfe\xed" + bytes(0x7FC)

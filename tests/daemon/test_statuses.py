@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.conftest import TOKEN, Start
 from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
 

@@ -18,7 +18,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent, HTTPConnectionPool
 
-from digsigd.trial import TrialImage, TrialPki
+from digsigd.testing import TrialImage, TrialPki
 from tests.daemon.conftest import TOKEN, Start
 from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
 from tests.daemon.test_life import body_of, connected

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from digsigd.hab.der import INTEGER, SEQUENCE, elements
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.daemon.rig import IMAGE, MACHINE, Daemon
 from tests.proof import proven
 

@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["digsigd.image", "digsigd.hab"]):
     from digsigd.image.errors import ImageError
     from digsigd.image.fdt import Tree
     from digsigd.image.fit import Fit
-    from digsigd.image.layouts import plan
+    from digsigd.image.plan import plan
 
 from tests.image import damage, golden
 from tests.image.test_plan_layouts import check

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from digsigd import hab
-from digsigd.trial import TrialImage, TrialPki
-from digsigd.trial.pki import KeyKind
+from digsigd.testing import TrialImage, TrialPki
+from digsigd.testing.pki import KeyKind
 
 KINDS: tuple[KeyKind, ...] = ("rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521")
 # Kinds whose keys are quick to make have as many SRKs as a table holds. Tables of one or two RSA keys have odd sizes,

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from digsigd import hab
-from digsigd.hab.csf import Authenticate, CsfBlob, InstallKey
-from digsigd.trial.pki import KeyKind
+from digsigd.hab.csf_blob import Authenticate, CsfBlob, InstallKey
+from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
 from tests.hab.blobs import Signed, Signing, changed_at
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from digsigd import hab
-from digsigd.trial import TrialPki
-from digsigd.trial.pki import KeyKind
+from digsigd.testing import TrialPki
+from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
 from tests.hab.blobs import IMAGE, KINDS, WHOLE, Signing, strips, written
 

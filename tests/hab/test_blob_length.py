@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from digsigd import hab
-from digsigd.hab.csf import CsfBlob
+from digsigd.hab.csf_blob import CsfBlob
 from tests.hab.forge import authenticate, forge, install_srk, padded, secret_key
 from tests.hab.test_blob_format import NOP, blob, install, part
 from tests.hab.test_blob_format import authenticate as command

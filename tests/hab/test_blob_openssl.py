@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.trial.pki import KeyKind
+from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
 from tests.hab.blobs import IMAGE, KINDS, Signed, Signing, changed_at, strips
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from digsigd import hab
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.conftest import CST_VERSIONS
 from tests.hab.blobs import ARTIFACT, IMAGE, WHOLE, Signed, Signing, changed_at, strips, with_image
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from digsigd import hab
 from digsigd.hab import certificate
 from digsigd.hab.cms import CmsSignature
-from digsigd.hab.csf import Authenticate, CsfBlob
-from digsigd.trial.pki import KeyKind
+from digsigd.hab.csf_blob import Authenticate, CsfBlob
+from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
 from tests.hab.blobs import KINDS, Signing, changed_at
 from tests.hab.forge import SIGNER, Named, certificate_of, cms

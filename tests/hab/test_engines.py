@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from digsigd import hab
-from digsigd.hab import csf, engines
+from digsigd.hab import csf_blob, engines
 from tests.conftest import CST_VERSIONS
 from tests.csf.signing import ENGINES
 from tests.hab.blobs import Signing
@@ -27,8 +27,8 @@ def test_engines_are_called_as_in_descriptions(signing: Signing, version: str) -
     """By whichever number cst writes for the name."""
     more = "".join(f"[Set Engine]\nEngine = {name}\nHash Algorithm = sha256\n" for name in HASHING)
     blob = signing.sign(signing.pki("p256"), version, edit=lambda text: text + more).blob
-    found = [one for one in hab.CsfBlob.parse(blob).commands if isinstance(one, csf.OtherCommand)]
-    bodies = [one.body for one in found if one.tag == csf.SET]
+    found = [one for one in hab.CsfBlob.parse(blob).commands if isinstance(one, csf_blob.OtherCommand)]
+    bodies = [one.body for one in found if one.tag == csf_blob.SET]
     assert [engines.name(body[2]) for body in bodies] == list(HASHING)
     assert all("-> CSFK, IMG ->" in with_command(other(0xB1, 3, body)) for body in bodies)
 

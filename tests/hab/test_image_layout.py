@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from digsigd import hab
 from digsigd.hab.ivt import looks_like_ivt
-from digsigd.trial import TrialImage
+from digsigd.testing import TrialImage
 
 IMAGE = TrialImage.of_size(0x4000)
 WHOLE = hab.Block(IMAGE.address, 0, IMAGE.signed_size)

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from digsigd import hab
-from digsigd.trial import TrialPki
-from digsigd.trial.pki import KeyKind
+from digsigd.testing import TrialPki
+from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
 from tests.hab.blobs import KINDS, SRKS, Signing, changed_at, judged
 from tests.hab.forge import certificate_of

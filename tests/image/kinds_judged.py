@@ -9,8 +9,8 @@ import pytest
 from digsigd import hab
 from digsigd.image.chips import Chip, find
 from digsigd.image.errors import ImageError
-from digsigd.image.layouts import plan
-from digsigd.image.plan import Plan
+from digsigd.image.model import Plan
+from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from digsigd.image.verify import verify
 from tests.image.signed import KEYS, failing

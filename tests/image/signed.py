@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from digsigd import hab
 from digsigd.image.errors import ImageError
-from digsigd.image.layouts import plan
-from digsigd.image.plan import Plan
-from digsigd.image.plan import Signing as Part
+from digsigd.image.model import Plan
+from digsigd.image.model import Signing as Part
+from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from digsigd.image.verify import verify
 from tests.hab.forge import Named, Piece, authenticate, cms, forge, install, install_srk, named, other

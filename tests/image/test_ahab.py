@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from digsigd import hab
 from digsigd.image import ahab
 from digsigd.image.errors import ImageError
-from digsigd.image.layouts import plan
-from digsigd.trial.pki import KeyKind
+from digsigd.image.plan import plan
+from digsigd.testing.pki import KeyKind
 from tests.hab.blobs import Signing
 from tests.image import golden
 

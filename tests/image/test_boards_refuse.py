@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from digsigd import hab
-from digsigd.image.layouts import plan
-from digsigd.image.plan import Signing as Part
+from digsigd.image.model import Signing as Part
+from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from tests.hab.forge import forge, install, install_srk, named, other
 from tests.image import golden

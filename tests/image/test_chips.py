@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from digsigd.image import socs
+from digsigd.image import imx8m
 from digsigd.image.chips import (
     CHIPS,
     AmbiguousChipError,
@@ -98,7 +98,7 @@ def test_device_tree_names_its_chip() -> None:
 
 def test_chips_of_plans_are_those_of_the_table() -> None:
     """What a plan calls its chip finds that chip, with the same title and places for its SPL."""
-    for soc in socs.SOCS:
+    for soc in imx8m.SOCS:
         chip = find(soc.name)
         assert chip.short == soc.name
         assert chip.title == soc.title

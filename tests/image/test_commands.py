@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from digsigd import hab
-from digsigd.hab import csf
+from digsigd.hab import csf_blob
 from digsigd.image.commands import describe, is_secret, keys_of, refused_by_u_boot
 from tests.hab.forge import Piece, authenticate, cms, decrypt, forge, install, install_srk, other, secret_key
 from tests.image.signed import KEYS, OTHER_KEYS
@@ -83,8 +83,8 @@ def test_what_only_the_chip_can_tell_is_that_of_encrypted_images() -> None:
     [
         (other(0xCC, 4, bytes(8)), True),
         (other(0xCF, 4, bytes(12)), True),
-        (other(0xB1, csf.SET_MID, bytes(4)), True),
-        (other(0xB1, csf.SET_ENGINE, bytes(4)), False),
+        (other(0xB1, csf_blob.SET_MID, bytes(4)), True),
+        (other(0xB1, csf_blob.SET_ENGINE, bytes(4)), False),
         (other(0xB2, 0x1D, bytes(4)), False),
         (other(0xC0, 0, b""), False),
         (install(KEYS.img.der, 0, 3), False),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 
 from digsigd import hab
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from tests.hab.forge import decrypt, secret_key
 from tests.image import golden

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from digsigd import hab
-from digsigd.image.layouts import plan
-from digsigd.image.plan import Signing
+from digsigd.image.model import Signing
+from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from tests.image import golden
 from tests.image.signed import Maker, failing, holds, judged, signed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from tests.image import golden
 from tests.image.test_plan_errors import refused
 

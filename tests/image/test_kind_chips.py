@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 
 from digsigd import csf
-from digsigd.client.describe import describe
-from digsigd.client.names import KeyNames
+from digsigd.client._internal.describe import describe
+from digsigd.client._internal.names import KeyNames
 from digsigd.csf import model
 from digsigd.hab import Block
+from digsigd.image.chip_clues import chips_of
 from digsigd.image.chips import NotConfirmedError, find
-from digsigd.image.tells import chips_of
 from tests.hab.forge import authenticate, cms, forge, install, install_srk
 from tests.image import golden
 from tests.image import golden_kinds as kinds

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from digsigd.image.chips import CHIPS, Chip
 from digsigd.image.errors import ImageError
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from tests.image import golden_kinds as kinds
 
 SEEDS = (

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from digsigd import hab
-from digsigd.image.plan import Signing
+from digsigd.image.model import Signing
 from digsigd.image.report import Report
 from tests.image import golden
 from tests.image import golden_kinds as kinds

@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from digsigd import hab
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from tests.image import golden
 from tests.image import golden_kinds as kinds
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, report_of, why_not

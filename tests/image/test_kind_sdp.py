@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from digsigd.image.plan import Patch
+from digsigd.image.model import Patch
 from digsigd.image.sdp import Overlaid
 from tests.image import golden_kinds as kinds
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, why_not

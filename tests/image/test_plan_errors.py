@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from digsigd.image.errors import ImageError
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from tests.image import golden
 
 FIT = 0x57C00

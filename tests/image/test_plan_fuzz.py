@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from digsigd.image.errors import ImageError
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from tests.image import damage
 from tests.image.test_plan_layouts import check
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from digsigd import hab
-from digsigd.image.layouts import plan
-from digsigd.image.plan import Plan, Signing
+from digsigd.image.model import Plan, Signing
+from digsigd.image.plan import plan
 from tests.image import golden
 
 KERNEL = 0x40480000

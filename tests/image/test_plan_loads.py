@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from tests.image import golden
 from tests.image.test_plan_errors import refused
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from digsigd import hab
-from digsigd.image.plan import Plan, Region, Signing
+from digsigd.image.model import Plan, Region, Signing
 from digsigd.image.report import Check, CsfReport, Report, Span, named, spans_of, union
 
 IVT = hab.Ivt.parse(b"\xd1\0\x20\x40" + bytes(28))

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from digsigd import hab
-from digsigd.image import socs
+from digsigd.image import imx8m
+from digsigd.image.chip_clues import chips_of, tree_of
 from digsigd.image.chips import CHIPS, find
 from digsigd.image.ocram import bounds_note
+from digsigd.image.options import CHIPS_8M, CHIPS_32, settle
 from digsigd.image.rom import Header
-from digsigd.image.tells import chips_of, tree_of
-from digsigd.image.wanted import CHIPS_8M, CHIPS_32, settle
 
 IVT = hab.Ivt.parse(b"\xd1\0\x20\x40" + bytes(28))
 
@@ -37,7 +37,7 @@ IVT = hab.Ivt.parse(b"\xd1\0\x20\x40" + bytes(28))
 )
 def test_a_chip_is_told_by_what_only_it_has(seen: dict[str, int], name: str | None) -> None:
     """All that was seen has to fit it."""
-    assert socs.find(**seen) == name  # type: ignore[arg-type]
+    assert imx8m.find(**seen) == name  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from tests.image import golden
 from tests.image.signed import holds, judged, signed

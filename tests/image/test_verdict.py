@@ -6,7 +6,7 @@ import pytest
 
 from digsigd import hab
 from digsigd.image.chips import find
-from digsigd.image.layouts import plan
+from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from digsigd.image.verify import verify
 from tests.image import golden

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from digsigd import hab
-from digsigd.image.plan import Patch, Plan, Region
-from digsigd.image.plan import Signing as Part
+from digsigd.image.model import Patch, Plan, Region
+from digsigd.image.model import Signing as Part
 from digsigd.image.verify import CsfReport, Report, verify
-from digsigd.trial.pki import KeyKind
+from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
 from tests.hab.blobs import IMAGE, WHOLE, Signing
 

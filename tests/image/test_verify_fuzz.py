@@ -7,8 +7,8 @@ import functools
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from digsigd.image.layouts import plan
-from digsigd.image.plan import Plan
+from digsigd.image.model import Plan
+from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from tests.image import golden
 from tests.image.signed import judged, signed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.keys.webserver import Rig
 
 

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from digsigd.errors import BadTarball, KeyStoreFailed, KeyStoreTimeout, NoKeys
 from digsigd.keys import KeyStore
 from digsigd.keys.file import FileSource
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 
 MACHINE = "imx8mm-evk"
 

@@ -13,8 +13,8 @@ from twisted.web.server import NOT_DONE_YET
 
 from digsigd.errors import KeyStoreFailed, KeyStoreTimeout, NoKeys
 from digsigd.keys import key_source
-from digsigd.settings import HttpStore, Keys, S3Store, SettingsError
-from digsigd.trial import TrialPki
+from digsigd.settings import HttpStoreSettings, KeysSettings, S3StoreSettings, SettingsError
+from digsigd.testing import TrialPki
 from tests.keys.certificates import Authority
 from tests.keys.webserver import MACHINE, PATH, Rig, Server, at_once, pause, reactor
 
@@ -189,7 +189,7 @@ async def test_credentials_go_to_the_store_alone(rig: Rig, pki: TrialPki) -> Non
     """A redirect within the store carries them on; one elsewhere does not, and not even back again."""
     server, other = await rig.server(), await rig.server()
     token = rig.file("token", TOKEN + "\n")
-    store = rig.store(server, http=HttpStore(token_file=token))
+    store = rig.store(server, http=HttpStoreSettings(token_file=token))
     assert (await store.get(MACHINE)).tarball.members == pki.files
     assert server.header("authorization") == f"Bearer {TOKEN}"
 
@@ -202,18 +202,18 @@ async def test_credentials_go_to_the_store_alone(rig: Rig, pki: TrialPki) -> Non
         return answer
 
     server.answer = lambda request: to("/moved")(request) if b"store" in request.uri else server.plain(request)
-    fresh = rig.store(server, http=HttpStore(token_file=token))
+    fresh = rig.store(server, http=HttpStoreSettings(token_file=token))
     assert (await fresh.get(MACHINE)).tarball.members == pki.files
     assert server.seen[-1].uri == b"/moved"
     assert server.header("authorization") == f"Bearer {TOKEN}"
 
     server.answer = to(other.root + "/elsewhere")
-    assert (await rig.store(server, http=HttpStore(token_file=token)).get(MACHINE)).tarball.members == pki.files
+    assert (await rig.store(server, http=HttpStoreSettings(token_file=token)).get(MACHINE)).tarball.members == pki.files
     assert other.header("authorization") is None
 
     server.answer = lambda r: to(other.root + "/x")(r) if b"store" in r.uri else server.plain(r)
     other.answer = to(server.root + "/back")
-    assert (await rig.store(server, http=HttpStore(token_file=token)).get(MACHINE)).tarball.members == pki.files
+    assert (await rig.store(server, http=HttpStoreSettings(token_file=token)).get(MACHINE)).tarball.members == pki.files
     assert server.seen[-1].uri == b"/back"
     assert server.header("authorization") is None
 
@@ -230,7 +230,7 @@ async def test_a_user_and_a_password_from_a_file(rig: Rig) -> None:
     """RFC 7617's own example."""
     server = await rig.server()
     password = rig.file("password", "open sesame\n")
-    await rig.store(server, http=HttpStore(user="Aladdin", password_file=password)).get(MACHINE)
+    await rig.store(server, http=HttpStoreSettings(user="Aladdin", password_file=password)).get(MACHINE)
     assert server.header("authorization") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
 
 
@@ -243,11 +243,11 @@ async def test_tls_with_our_own_authority_and_certificate(rig: Rig, pki: TrialPk
     ca_file = rig.file("ca.pem", b"# a comment\n" + authority.pem + Authority().pem)
     ours, our_key = authority.issue("this signing host")
     files: dict[str, Any] = {"certificate_file": rig.file("ours.pem", ours), "key_file": rig.file("ours.key", our_key)}
-    keys = await rig.store(server, http=HttpStore(ca_file=ca_file, **files)).get(MACHINE)
+    keys = await rig.store(server, http=HttpStoreSettings(ca_file=ca_file, **files)).get(MACHINE)
     assert keys.tarball.members == pki.files
     assert server.seen[0].peer_name == "this signing host"
     together = rig.file("both.pem", ours + our_key)
-    await rig.store(server, http=HttpStore(ca_file=ca_file, certificate_file=together)).get(MACHINE)
+    await rig.store(server, http=HttpStoreSettings(ca_file=ca_file, certificate_file=together)).get(MACHINE)
     stranger, stranger_key = Authority().issue("stranger")
     wrong: dict[str, Any] = {
         "certificate_file": rig.file("w.pem", stranger),
@@ -255,10 +255,10 @@ async def test_tls_with_our_own_authority_and_certificate(rig: Rig, pki: TrialPk
     }
     seen = len(server.seen)
     for http in (
-        HttpStore(ca_file=ca_file),
-        HttpStore(**files),
-        HttpStore(ca_file=ca_file, **wrong),
-        HttpStore(ca_file=rig.file("other.pem", Authority().pem), **files),
+        HttpStoreSettings(ca_file=ca_file),
+        HttpStoreSettings(**files),
+        HttpStoreSettings(ca_file=ca_file, **wrong),
+        HttpStoreSettings(ca_file=rig.file("other.pem", Authority().pem), **files),
     ):
         with pytest.raises(KeyStoreFailed):
             await rig.store(server, http=http, tries=1).get(MACHINE)
@@ -274,7 +274,9 @@ async def test_our_certificate_and_tls_itself_stay_with_the_store(rig: Rig, pki:
     plain_tls = await rig.server(asking.options())
     unsafe = await rig.server()
     ours, our_key = authority.issue("this signing host")
-    http = HttpStore(ca_file=rig.file("ca.pem", authority.pem), certificate_file=rig.file("o.pem", ours + our_key))
+    http = HttpStoreSettings(
+        ca_file=rig.file("ca.pem", authority.pem), certificate_file=rig.file("o.pem", ours + our_key)
+    )
 
     def to(place: str) -> Callable[[Any], bytes]:
         return lambda request: request.setResponseCode(307) or request.setHeader("location", place) or b""
@@ -343,7 +345,7 @@ async def test_whoever_stops_waiting_stops_the_fetch(rig: Rig) -> None:
 def test_addresses_that_cannot_be_are_told(uri: str | None, words: str) -> None:
     """With the key, the variable, and what was expected; never with a password."""
     with pytest.raises(SettingsError, match=words) as caught:
-        key_source(Keys(uri=uri), reactor=reactor, in_thread=at_once)
+        key_source(KeysSettings(uri=uri), reactor=reactor, in_thread=at_once)
     assert "DIGSIGSERVER_KEYFILE_URI" in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -352,7 +354,9 @@ def test_addresses_that_cannot_be_are_told(uri: str | None, words: str) -> None:
 def test_an_address_of_s3_that_cannot_be_is_told(url: str) -> None:
     """Likewise."""
     with pytest.raises(SettingsError, match=r"keys\.s3\.endpoint_url") as caught:
-        key_source(Keys(uri="s3://bucket", s3=S3Store(endpoint_url=url)), reactor=reactor, in_thread=at_once)
+        key_source(
+            KeysSettings(uri="s3://bucket", s3=S3StoreSettings(endpoint_url=url)), reactor=reactor, in_thread=at_once
+        )
     assert "secret" not in str(caught.value)
 
 
@@ -363,14 +367,14 @@ def test_files_that_cannot_be_are_told(tmp_path: Path) -> None:
     (tmp_path / "junk").write_text("hush junk")
     missing = tmp_path / "missing"
     for http, key in (
-        (HttpStore(token_file=missing), "keys.http.token_file"),
-        (HttpStore(token_file=tmp_path / "empty"), "keys.http.token_file"),
-        (HttpStore(user="u", password_file=tmp_path / "two"), "keys.http.password_file"),
-        (HttpStore(ca_file=tmp_path / "junk"), "keys.http.ca_file"),
-        (HttpStore(ca_file=missing), "keys.http.ca_file"),
-        (HttpStore(certificate_file=tmp_path / "junk"), "keys.http.certificate_file"),
-        (HttpStore(certificate_file=tmp_path / "junk", key_file=missing), "keys.http.key_file"),
+        (HttpStoreSettings(token_file=missing), "keys.http.token_file"),
+        (HttpStoreSettings(token_file=tmp_path / "empty"), "keys.http.token_file"),
+        (HttpStoreSettings(user="u", password_file=tmp_path / "two"), "keys.http.password_file"),
+        (HttpStoreSettings(ca_file=tmp_path / "junk"), "keys.http.ca_file"),
+        (HttpStoreSettings(ca_file=missing), "keys.http.ca_file"),
+        (HttpStoreSettings(certificate_file=tmp_path / "junk"), "keys.http.certificate_file"),
+        (HttpStoreSettings(certificate_file=tmp_path / "junk", key_file=missing), "keys.http.key_file"),
     ):
         with pytest.raises(SettingsError, match=key) as caught:
-            key_source(Keys(uri="https://host/", http=http), reactor=reactor, in_thread=at_once)
+            key_source(KeysSettings(uri="https://host/", http=http), reactor=reactor, in_thread=at_once)
         assert "hush" not in str(caught.value)

@@ -14,7 +14,7 @@ from twisted.web.server import NOT_DONE_YET
 from digsigd.errors import BadTarball, KeyStoreFailed, NoKeys
 from digsigd.keys import KeyStore
 from digsigd.keys.connection import HEAD_BYTES
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 from tests.keys.certificates import Authority
 from tests.keys.webserver import MACHINE, Rig, Server
 

@@ -15,8 +15,8 @@ import pytest
 from twisted.web.http import datetimeToString
 
 from digsigd.keys import KeyStore, key_source
-from digsigd.settings import Keys
-from digsigd.trial import TrialPki
+from digsigd.settings import KeysSettings
+from digsigd.testing import TrialPki
 from tests.keys.webserver import MACHINE, Rig, at_once, reactor
 
 
@@ -88,7 +88,7 @@ async def test_a_replaced_file_is_seen_at_once(files: tuple[str, Path], pki: Tri
     """Within the same second, or by an older one whose time was kept: nobody signs with the keys that were there."""
     url, path = files
     other = TrialPki.make("p256", srks=1)
-    source = key_source(Keys(uri=url), reactor=reactor, in_thread=at_once)
+    source = key_source(KeysSettings(uri=url), reactor=reactor, in_thread=at_once)
     store = KeyStore(source, keep=300, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
     path.write_bytes(pki.tarball())
     new = path.with_name("new")

@@ -17,8 +17,8 @@ from twisted.internet.defer import Deferred
 
 from digsigd.errors import KeyStoreFailed, NoKeys
 from digsigd.keys import KeyStore, key_source
-from digsigd.settings import Keys, S3Store, SettingsError
-from digsigd.trial import TrialPki
+from digsigd.settings import KeysSettings, S3StoreSettings, SettingsError
+from digsigd.testing import TrialPki
 
 reactor: Any = installed
 BUCKET = "boot-keys"
@@ -144,7 +144,9 @@ class Access:
         self._patch.delenv("AWS_SECRET_ACCESS_KEY")
 
     def keys(self, uri: str = f"s3://{BUCKET}/release%20keys") -> KeyStore:
-        settings = Keys(uri=uri, tries=1, s3=S3Store(endpoint_url=self._store.url, region="eu-central-1"))
+        settings = KeysSettings(
+            uri=uri, tries=1, s3=S3StoreSettings(endpoint_url=self._store.url, region="eu-central-1")
+        )
         source = key_source(settings, reactor=reactor, in_thread=at_once)
         made = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
         self._made.append(made)
@@ -223,7 +225,7 @@ async def test_no_credentials_are_told(access: Access) -> None:
 )
 def test_amazons_own_addresses(bucket: str, expected: str) -> None:
     """The bucket is in the host's name unless a certificate would not cover it (S3 User Guide, virtual hosting)."""
-    settings = Keys(uri=f"s3://{bucket}/a/b/", s3=S3Store(region="eu-central-1"))
+    settings = KeysSettings(uri=f"s3://{bucket}/a/b/", s3=S3StoreSettings(region="eu-central-1"))
     source = key_source(settings, reactor=reactor, in_thread=at_once)
     assert source._base == expected  # type: ignore[attr-defined]
 
@@ -232,5 +234,5 @@ def test_botocore_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPat
     """With what is to be installed; whose the name on a package index is nobody knows."""
     monkeypatch.setitem(sys.modules, "botocore.session", None)
     with pytest.raises(SettingsError, match=r"its extra s3 .*README") as caught:
-        key_source(Keys(uri="s3://boot-keys"), reactor=reactor, in_thread=at_once)
+        key_source(KeysSettings(uri="s3://boot-keys"), reactor=reactor, in_thread=at_once)
     assert "pip install" not in str(caught.value)

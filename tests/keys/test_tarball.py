@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from digsigd.errors import BadTarball
 from digsigd.keys import read_tarball
-from digsigd.trial import TrialPki
+from digsigd.testing import TrialPki
 
 ROOM = 1 << 20
 

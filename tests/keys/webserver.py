@@ -14,7 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from digsigd.keys import KeyStore, key_source
-from digsigd.settings import HttpStore, Keys
+from digsigd.settings import HttpStoreSettings, KeysSettings
 from tests.keys.certificates import Authority
 
 reactor: Any = installed
@@ -82,7 +82,7 @@ class Rig:
         return server
 
     def store(self, server: Server, *, path: str = "/store", **more: Any) -> KeyStore:
-        settings = Keys(uri=server.root + path, **{"tries": 3, "timeout": 10.0, "idle_timeout": 5.0, **more})
+        settings = KeysSettings(uri=server.root + path, **{"tries": 3, "timeout": 10.0, "idle_timeout": 5.0, **more})
         source = key_source(settings, reactor=reactor, in_thread=at_once)
         store = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
         self._stores.append(store)
@@ -93,8 +93,8 @@ class Rig:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def trusting(self, authority: Authority) -> HttpStore:
-        return HttpStore(ca_file=self.file("authority.pem", authority.pem))
+    def trusting(self, authority: Authority) -> HttpStoreSettings:
+        return HttpStoreSettings(ca_file=self.file("authority.pem", authority.pem))
 
     async def stop(self) -> None:
         for store in self._stores:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import libfdt
 
-from digsigd.image import layouts
+from digsigd.image import plan as planner
 from digsigd.image.errors import ImageError
 from digsigd.image.verify import verify
 from tests.model import shapes, trees
@@ -342,7 +342,7 @@ def board(fit: Fit, file: bytes, after: Rom | None = None) -> tuple[str | None, 
 def daemon(file: bytes, fuses: bytes) -> str | None:
     """Why `digsign verify` does not say that it holds."""
     try:
-        plan = layouts.plan(file)
+        plan = planner.plan(file)
     except ImageError as error:
         return f"image: {error}"
     report = verify(file, plan, fuse_value=fuses)

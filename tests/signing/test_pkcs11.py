@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from digsigd.csf import KeyUri
 from digsigd.errors import Busy, Refused, TokenFailed
-from digsigd.settings import Cst, Pkcs11, Settings, SettingsError, TokenSettings
+from digsigd.settings import CstSettings, Pkcs11Settings, Settings, SettingsError, TokenSettings
 from digsigd.signing.pkcs11 import TRACE, Access, Token, Tokens, Way, way_of, without_chatter
 from digsigd.tokens import pins_of, tokens_of
 
@@ -247,7 +247,7 @@ def test_who_gives_up_is_in_nobodys_way(clock: Clock) -> None:
 
 def settings(tmp_path: Path, **tokens: TokenSettings) -> Settings:
     (tmp_path / "pin").write_text("1234-5678\n")
-    return Settings(cst=Cst(base=tmp_path), pkcs11=Pkcs11(tokens=tokens))
+    return Settings(cst=CstSettings(base=tmp_path), pkcs11=Pkcs11Settings(tokens=tokens))
 
 
 def test_pins_come_from_files_or_the_environment(tmp_path: Path) -> None:
@@ -276,7 +276,9 @@ def test_pins_that_cannot_be_used_are_mistakes(tmp_path: Path, pin: str) -> None
 def test_modules_get_their_own_variables_alone(tmp_path: Path, clock: Clock) -> None:
     """From the daemon's environment, or the configuration, which goes first."""
     environ = {"SOFTHSM2_CONF": "/a", "YUBIHSM_PKCS11_CONF": "/b", "AWS_SECRET_ACCESS_KEY": "c"}
-    chosen = Settings(cst=Cst(base=tmp_path), pkcs11=Pkcs11(environment={"SOFTHSM2_CONF": "/mine", "MORE": "d"}))
+    chosen = Settings(
+        cst=CstSettings(base=tmp_path), pkcs11=Pkcs11Settings(environment={"SOFTHSM2_CONF": "/mine", "MORE": "d"})
+    )
     access = tokens_of(chosen, environ, clock=clock).access
     assert access.environment == {"SOFTHSM2_CONF": "/mine", "YUBIHSM_PKCS11_CONF": "/b", "MORE": "d"}
     assert access.provider is None

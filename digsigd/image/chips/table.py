@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from digsigd.image import socs
+from digsigd.image import imx8m
 from digsigd.image.chips.model import Chip, Crypto, Engine, FuseBits, FuseWord, Hab, Loads, Unconfirmed
 
 
@@ -146,7 +146,7 @@ def _chips_8m() -> Iterator[Chip]:
         ("mn", "nano", new, Unconfirmed("NXP's documents name the i.MX 8M Plus only"), _REVOKE_8M_NEW),
         ("mp", "plus", new, True, _REVOKE_8M_NEW),
     ):
-        soc = next(soc for soc in socs.SOCS if soc.name == short)
+        soc = next(soc for soc in imx8m.SOCS if soc.name == short)
         yield Chip(
             f"imx8{short}", soc.title, "i.MX 8M", "CAAM", "CAAM", hab, _SRK_7, _CLOSE_7, _LOCK_7, revoke,
             names=(f"imx8m{more}",), short=short, csf_version=(4, 3), ecdsa_cell=ecdsa,

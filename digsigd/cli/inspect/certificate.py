@@ -1,0 +1,175 @@
+"""A certificate as far as anybody can read it: by a strict reader of X.509, or else by what HAB4 looks at.
+
+NXP's own certificates (in HDMI firmware) and those of its older scripts have names or serial numbers that strict
+readers refuse. Boot ROMs and cst take them, so they are not damaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from digsigd.cli.inspect.facts import Fact, Hex, Part
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from digsigd.hab import SrkTable
+    from digsigd.hab.certificate import Certificate
+
+_LONGEST_NAME = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is shown of a certificate. `issuer` and `signed_with` are empty where only HAB4's reader can read it."""
+
+    subject: str
+    issuer: str
+    kind: str
+    serial: int
+    ca: bool
+    signed_with: str
+    not_before: datetime
+    not_after: datetime
+    strict: x509.Certificate | None
+    own: Certificate | None
+
+    def place(self, table: SrkTable | None) -> tuple[int | None, int | None]:
+        """The SRK that it is, and the one that signed it, from 1."""
+        from digsigd.hab.chain import is_srk, signing_srk
+
+        if table is None:
+            return None, None
+        if self.strict is not None:
+            return is_srk(self.strict, table), signing_srk(self.strict, table)
+        return _is_srk(self.own, table), _signing_srk(self.own, table)
+
+    def outdated(self, who: str) -> list[str]:
+        """What its dates give to say."""
+        now = datetime.now(UTC)
+        if self.not_after < now:
+            return [f"{who} expired on {self.not_after:%Y-%m-%d}; the boot ROM does not look at that"]
+        if self.not_before > now:
+            return [f"{who} is not valid before {self.not_before:%Y-%m-%d}"]
+        return []
+
+
+def read_certificate(der: bytes) -> Seen:
+    """Read a certificate in DER. Raises `FormatError` where neither reader can."""
+    from digsigd.hab.certificate import load
+    from digsigd.hab.errors import FormatError
+
+    own: Certificate | None = None
+    problem = None
+    try:
+        own = load(der)
+    except FormatError as error:
+        problem = error
+    if (strict := _strict(der)) is not None:
+        return _of_strict(strict, own)
+    if own is None:
+        raise problem or FormatError("no certificate")
+    kind = "another kind of key" if own.public_key is None else _key_kind(own.public_key)
+    return Seen(own.name, "", kind, own.serial, own.is_ca, own.algorithm, own.not_before, own.not_after, None, own)
+
+
+def _strict(der: bytes) -> x509.Certificate | None:
+    from cryptography import x509
+
+    from digsigd.hab.chain import UNREADABLE
+
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.public_key()
+        # Some fields are only read when they are asked for.
+        certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018
+        certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string()
+        certificate.signature_hash_algorithm  # noqa: B018
+    except UNREADABLE:
+        return None
+    return certificate
+
+
+def _of_strict(certificate: x509.Certificate, own: Certificate | None) -> Seen:
+    algorithm = certificate.signature_hash_algorithm
+    return Seen(
+        certificate.subject.rfc4514_string()[:_LONGEST_NAME],
+        certificate.issuer.rfc4514_string()[:_LONGEST_NAME],
+        _key_kind(certificate.public_key()),
+        certificate.serial_number,
+        _is_ca(certificate),
+        algorithm.name if algorithm else "no hash",
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        certificate,
+        own,
+    )
+
+
+def _key_kind(key: object) -> str:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    from digsigd.cli.inspect.keys import key_kind
+
+    if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        return key_kind(key)
+    return type(key).__name__.strip("_").removesuffix("PublicKey")
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    """Whether its basic constraints say so."""
+    from cryptography import x509
+
+    from digsigd.hab.chain import UNREADABLE
+
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, *UNREADABLE):
+        return False
+
+
+def _is_srk(certificate: Certificate | None, table: SrkTable) -> int | None:
+    key = certificate.public_key if certificate is not None else None
+    return next((number for number, one in enumerate(table.records, 1) if key is not None and one.key == key), None)
+
+
+def _signing_srk(certificate: Certificate | None, table: SrkTable) -> int | None:
+    from digsigd.hab.chain import ACCEPTED
+    from digsigd.hab.cms import HASHES, verifies
+    from digsigd.hab.srk import why_not_hab
+
+    if certificate is None or certificate.algorithm not in ACCEPTED:
+        return None
+    for number, record in enumerate(table.records, 1):
+        if record.key is not None and record.ca and not why_not_hab(record.key):
+            algorithm = HASHES[certificate.algorithm]
+            if verifies(record.key, certificate.signature, certificate.tbs, algorithm, certificate.kind):
+                return number
+    return None
+
+
+def describe_certificate(data: bytes, title: str = "certificate") -> Part:
+    """A certificate in DER."""
+    from digsigd.hab.errors import FormatError
+
+    part = Part("certificate", title)
+    try:
+        one = read_certificate(data)
+    except FormatError as error:
+        part.damage.append(f"a certificate that cannot be read: {str(error)[:200]}")
+        return part
+    facts: dict[str, Fact] = {
+        "subject": one.subject,
+        "issuer": one.issuer or None,
+        "serial": Hex(one.serial),
+        "key": one.kind,
+        "ca": one.ca,
+        "signed_with": one.signed_with or None,
+        "not_before": one.not_before,
+        "not_after": one.not_after,
+    }
+    part.facts = facts
+    part.notes += one.outdated("it")
+    return part

@@ -1,0 +1,66 @@
+"""A CSF description: what cst would be told, command by command."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from digsigd.cli.inspect.facts import Fact, Hex, Part, Table
+
+if TYPE_CHECKING:
+    from digsigd.csf import Description
+
+# The first word that is no comment; cst takes a byte order mark before it.
+_START = re.compile(rb"(?:\xef\xbb\xbf)?(?:[ \t\r\n]|#[^\n]*\n)*\[[ \t]*header[ \t]*\]", re.IGNORECASE)
+# As much as a signing host takes by default.
+LARGEST = 1 << 20
+
+
+def is_description(start: bytes) -> bool:
+    """Whether a text begins as a description does."""
+    return _START.match(start) is not None
+
+
+def describe_description(data: bytes) -> Part:
+    """The commands, up to the first that cannot be read."""
+    from digsigd import csf
+    from digsigd.csf.model import AuthenticateData
+
+    part = Part("csf-description", f"CSF description, {len(data)} bytes")
+    try:
+        description = csf.parse(data)
+    except csf.CsfError as error:
+        part.damage.append(str(error))
+        description = _before(data, error.line)
+    rows: list[tuple[Fact, ...]] = []
+    blocks: list[tuple[Fact, ...]] = []
+    for command in description.commands:
+        lines = csf.write(csf.Description((command,))).decode().splitlines()
+        arguments = [line for line in lines[1:] if not line.startswith("Blocks")]
+        if isinstance(command, AuthenticateData):
+            arguments.append(f"{len(command.blocks)} block{'s' if len(command.blocks) > 1 else ''}")
+            for one in command.blocks:
+                blocks.append((command.place[0], Hex(one.address), Hex(one.offset), Hex(one.length), one.file))
+        rows.append((command.place[0], lines[0].strip("[]"), "; ".join(arguments)))
+    part.tables = [
+        Table("commands", ("line", "command", "arguments"), rows),
+        Table("blocks", ("line", "address", "offset", "length", "file"), blocks),
+    ]
+    if not part.damage:
+        try:
+            csf.check(description, csf.Policy())
+        except csf.CsfError as error:
+            part.notes.append(f"a signing host refuses it unless its operator allows more: {error}")
+    return part
+
+
+def _before(data: bytes, line: int | None) -> Description:
+    """The commands before the one with this line, the first that is wrong; none where that does not help."""
+    from digsigd import csf
+
+    lines = data.split(b"\n", line or 1)[: line or 1]
+    start = max((number for number, text in enumerate(lines) if text.lstrip().startswith(b"[")), default=0)
+    try:
+        return csf.parse(b"\n".join(lines[:start]))
+    except csf.CsfError:
+        return csf.Description(())

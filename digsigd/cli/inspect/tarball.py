@@ -1,0 +1,185 @@
+"""What is in a key tarball: kinds of files, tables, certificates and their SRKs. Never a key, never a pass phrase."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from digsigd.cli.inspect.certificate import Seen, read_certificate
+from digsigd.cli.inspect.facts import Fact, Hex, Part, Table
+from digsigd.cli.inspect.keys import (
+    CERTIFICATES,
+    LARGEST_PEM,
+    MOST_LISTED,
+    certificate_in,
+    describe_table,
+    pem_objects,
+    secret_kind,
+)
+
+if TYPE_CHECKING:
+    from digsigd.hab import SrkTable
+
+# What a tarball may unpack to. Real ones have some 100 KiB.
+MOST_UNPACKED = 16 << 20
+# A machine has one, and perhaps some of older years.
+_MOST_TABLES = 16
+
+
+def describe_tarball(data: bytes) -> Part:
+    """A key tarball: what its members are, which SRKs the certificates belong to. A damaged one as far as it goes."""
+    from digsigd.errors import BadTarball
+    from digsigd.keys.tarball import read_tarball
+
+    part = Part("key-tarball", f"tarball, {len(data)} bytes")
+    try:
+        tarball = read_tarball(data, max_bytes=MOST_UNPACKED)
+        members: Mapping[str, bytes] = tarball.members
+        part.facts = {"sha256": tarball.sha256, "members": len(members)}
+    except BadTarball as error:
+        part.damage.append(error.for_client())
+        members = _whole_members(data)
+        part.facts = {"members_before_the_damage": len(members)}
+    _describe_members(part, members)
+    return part
+
+
+def _whole_members(data: bytes) -> dict[str, bytes]:
+    """The files before what is damaged."""
+    from digsigd.errors import BadTarball
+    from digsigd.keys.tar import entries
+
+    tar = data[:MOST_UNPACKED]
+    if data[:2] == b"\x1f\x8b":
+        # Small steps: what comes before a damaged byte is still given.
+        stream, tar = zlib.decompressobj(wbits=31), b""
+        try:
+            for start in range(0, len(data), 64):
+                tar += stream.decompress(data[start : start + 64], MOST_UNPACKED - len(tar) + 1)
+                if len(tar) > MOST_UNPACKED or stream.eof:
+                    break
+        except zlib.error:
+            pass
+    members: dict[str, bytes] = {}
+    try:
+        for entry in entries(tar):
+            if entry.info.isreg() and len(members) < MOST_LISTED:
+                members.setdefault(entry.name, tar[entry.start : entry.end])
+    except BadTarball:
+        pass
+    return members
+
+
+def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
+    from digsigd.image.ahab import srk_table
+
+    tables, certificates = tables_in(members), _certificates(members)
+    kinds = {name: _kind(name, data) for name, data in sorted(members.items())}
+    kinds.update(dict.fromkeys(certificates, "certificate"))
+    kinds.update(dict.fromkeys(tables, "SRK table"))
+    keys = [name for name, kind in kinds.items() if "private key" in kind]
+    rows = [(name, kind, len(members[name])) for name, kind in kinds.items() if kind != "certificate"]
+    values = {name: one.fuse_value.hex() for name, one in tables.items()}
+    for name, kind in kinds.items():
+        if kind == "fuse file":
+            value = members[name].hex()
+            if value not in values.values():
+                part.notes.append(f"{name} has the fuse value of no SRK table in it")
+            values[name] = value
+    part.tables = [
+        Table("files beside certificates", ("name", "kind", "bytes"), rows[:MOST_LISTED]),
+        Table("fuse values", ("of", "kind", "fuse value"), [(name, kinds[name], one) for name, one in values.items()]),
+        _chained(certificates, tables),
+    ]
+    if len(rows) > MOST_LISTED:
+        part.notes.append(f"{len(rows) - MOST_LISTED} more files are not listed")
+    for name in kinds:
+        if srk_table(members[name]) is not None and name not in tables:
+            part.notes.append(f"{name} is an SRK table of AHAB, of no use for HAB")
+        elif name.endswith("_table.bin") and name not in tables:
+            part.damage += [f"{name}: {error}" for error in describe_table(members[name]).damage]
+        elif name.endswith(("_crt.pem", "_crt.der")) and name not in certificates:
+            part.damage.append(f"{name} is no certificate that can be read")
+    for name, certificate in certificates.items():
+        part.notes += certificate.outdated(name)
+        if not _base(name).startswith("CA") and not any(_base(key) == _base(name) for key in keys):
+            part.notes.append(f"there is no private key for {name}")
+    part.notes += [f"{name} is the CA's: no signing host needs it" for name in keys if _base(name).startswith("CA")]
+    if any(kind.endswith("in the clear") for kind in kinds.values()):
+        part.notes.append("private keys are in the clear")
+    if not tables:
+        part.notes.append("there is no SRK table in it: a signing host can do nothing with it")
+
+
+def _base(name: str) -> str:
+    """What a key's name and its certificate's have in common: cst makes the one of the other."""
+    return re.sub(r"_(key|crt)(\.\w+)$", r"\2", name.rpartition("/")[2])
+
+
+def tables_in(members: Mapping[str, bytes]) -> dict[str, SrkTable]:
+    """The SRK tables among these files."""
+    from digsigd.hab import FormatError, SrkTable
+
+    found: dict[str, SrkTable] = {}
+    for name, data in sorted(members.items()):
+        if data[:1] == b"\xd7" and len(data) < 1 << 16 and len(found) < _MOST_TABLES:
+            try:
+                found[name] = SrkTable.parse(data)
+            except FormatError:
+                continue
+    return found
+
+
+def _certificates(members: Mapping[str, bytes]) -> dict[str, Seen]:
+    from digsigd.hab.errors import FormatError
+
+    found: dict[str, Seen] = {}
+    for name, data in sorted(members.items()):
+        if len(data) > LARGEST_PEM or len(found) == MOST_LISTED:
+            continue
+        # (openssl writes text before it.)
+        text = next((text for label, _, text in pem_objects(data, 4) if label in CERTIFICATES), None)
+        der = certificate_in(text) if text is not None else data if data[:1] == b"\x30" else None
+        try:
+            if der is not None:
+                found[name] = read_certificate(der)
+        except FormatError:
+            continue
+    return found
+
+
+def _chained(certificates: Mapping[str, Seen], tables: Mapping[str, SrkTable]) -> Table:
+    rows: list[tuple[Fact, ...]] = [
+        (name, one.subject, one.kind, Hex(one.serial), one.not_after, _place(one, tables))
+        for name, one in certificates.items()
+    ]
+    return Table("certificates", ("name", "subject", "key", "serial", "not after", "in the chain"), rows)
+
+
+def _place(certificate: Seen, tables: Mapping[str, SrkTable]) -> str:
+    for name, table in tables.items():
+        which = f" of {name}" if len(tables) > 1 else ""
+        itself, signer = certificate.place(table)
+        if itself:
+            return f"SRK {itself}{which}"
+        if signer:
+            return f"below SRK {signer}{which}"
+    return "below no SRK"
+
+
+def _kind(name: str, data: bytes) -> str:
+    base = name.rpartition("/")[2]
+    if found := pem_objects(data, 1):
+        label, _, text = found[0]
+        return secret_kind(label, text)
+    if base == "key_pass.txt":
+        return "pass phrase"
+    if base.endswith("_key.der") and data[:1] == b"\x30":
+        # PKCS #8: an EncryptedPrivateKeyInfo begins with a SEQUENCE, a PrivateKeyInfo with its version.
+        inner = data[2 + (data[1] & 0x7F if data[1] & 0x80 else 0) :][:1] if len(data) > 1 else b""
+        return "private key, encrypted" if inner == b"\x30" else "private key, in the clear"
+    if len(data) == 32 and base.endswith(".bin"):
+        return "fuse file"
+    return "other"

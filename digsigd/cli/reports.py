@@ -1,0 +1,281 @@
+"""Plans and reports of images as people read them: tables, and a map of what is signed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digsigd.cli.console import Console, Trouble, shown
+
+if TYPE_CHECKING:
+    from digsigd.image.chips import Chip
+    from digsigd.image.model import Buffer, Plan, Signing
+    from digsigd.image.verify import Check, Report
+
+SOCS = {"mm": "i.MX 8M Mini", "mn": "i.MX 8M Nano", "mp": "i.MX 8M Plus", "mq": "i.MX 8M Quad"}
+_COLUMNS, _ROWS = 64, 8
+# For terminals that have them, and for those that do not.
+_MARKS = {"signed": "█", "csf": "▒", "wrong": "✗", "foreign": "◊", "secret": "?", "open": "·"}
+_ASCII = {"signed": "#", "csf": "=", "wrong": "!", "foreign": "o", "secret": "?", "open": "."}
+_COLOURS = {"signed": "good", "csf": "note", "wrong": "bad", "foreign": "note", "secret": "note", "open": "dim"}
+_LEGEND = {
+    "signed": "signed",
+    "csf": "CSF",
+    "wrong": "used and not signed",
+    "foreign": "runs, not checked here",
+    "secret": "encrypted",
+    "open": "unused, not signed",
+}
+
+_MEANINGS = {
+    "refused": "a closed board would not boot this image",
+    "unsigned": "a board boots this image and runs bytes that no signature covers",
+    "unknown": "what the chip takes is not known for certain",
+}
+
+
+def address(text: str) -> int:
+    """An address of the command line."""
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, as 0x40480000 is one") from None
+    if not 0 <= value < 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text} is no address of 32 bits")
+    return value
+
+
+def fuse_value(text: str) -> bytes:
+    """A fuse value of the command line: 64 hexadecimal digits, in the order of the fuse file."""
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no fuse value: 64 hexadecimal digits, as `digsign fuses` shows")
+    return value
+
+
+def file_name(part: str) -> str:
+    """The name of a part of an image as that of a file."""
+    return re.sub(r"[^a-z0-9]+", "_", part.lower()).strip("_")
+
+
+def add_fit_fdt(parser: argparse.ArgumentParser) -> None:
+    """The option that says what SPL asks for."""
+    parser.add_argument(
+        "--fit-fdt",
+        choices=("auto", "required"),
+        default="auto",
+        help="required: for an SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE, which insists on the FIT-FDT signature;"
+        " others do not look at it (default: auto, sign it where there is room, and do without)",
+    )
+
+
+def planned(
+    data: Buffer,
+    path: Path,
+    load_address: int | None,
+    configuration: str | None,
+    *,
+    fit_fdt: str = "auto",
+    soc: Chip | None = None,
+    sdp: int | None = None,
+) -> Plan:
+    """What is to be done with an image. Raises `Trouble`."""
+    from digsigd.image.errors import ImageError
+    from digsigd.image.plan import plan
+
+    try:
+        return plan(
+            data,
+            load_address=load_address,
+            configuration=configuration,
+            fdt_signature=fit_fdt == "required",
+            chip=soc,
+            sdp=sdp,
+        )
+    except ImageError as error:
+        raise Trouble(f"{path}: {shown(error.what)}", hint=shown(error.hint)) from None
+
+
+def show_plan(plan: Plan, path: Path, console: Console) -> None:
+    """What an image is, and what of it would be signed."""
+    console.say(f"{shown(str(path))}: {shown(plan.layout)}{_chip_of(plan)}, {plan.size} bytes")
+    console.say()
+    console.table(
+        ("offset", "length", "part"),
+        [(f"{one.offset:#x}", f"{one.length:#x}", shown(one.name)) for one in plan.regions],
+        indent="  ",
+    )
+    for number, signing in enumerate(plan.signings, 1):
+        console.say()
+        console.say(
+            f"{number}. {signing.name}: IVT at {signing.ivt.offset:#x}, CSF at {signing.csf_offset:#x}, room for"
+            f" {signing.csf_room:#x} bytes{_unlocked(plan, signing)}"
+        )
+        console.table(
+            ("address", "offset", "length", "covers"),
+            [
+                (f"{one.address:#x}", f"{one.offset:#x}", f"{one.length:#x}", covered(plan, one.offset, one.end))
+                for one in signing.blocks
+            ],
+            indent="   ",
+        )
+    for patch in plan.patches:
+        console.say(f"   written first: {shown(patch.why)}, {len(patch.data)} bytes at {patch.offset:#x}")
+    if plan.tail is not None:
+        console.say(f"   written last: the tag for UUU, {len(plan.tail.data)} bytes behind the image")
+    if plan.ask:
+        console.say(f"   note: --soc is needed to sign it: {shown(plan.ask)}")
+    for note in (*plan.notes, *plan.replaced):
+        console.say(f"   note: {shown(note)}")
+
+
+def _unlocked(plan: Plan, signing: Signing) -> str:
+    """What the CSF of a part leaves unlocked, if that is known."""
+    from digsigd.client._internal.describe import unlocks
+    from digsigd.image.errors import ImageError
+
+    if plan.chip is None and plan.ask:
+        return ""
+    try:
+        found = unlocks(signing, plan.chip)
+    except ImageError:
+        return ""
+    return "".join(f", unlocks {engine} {', '.join(features)}" for engine, features in found)
+
+
+def _chip_of(plan: Plan) -> str:
+    """Which chip it is for, if that is known."""
+    if plan.boards and not plan.soc:
+        return f", {plan.boards}"
+    return f", {SOCS[plan.soc]}" if plan.soc else ""
+
+
+def covered(plan: Plan, start: int, end: int) -> str:
+    """The names of the parts that lie in a stretch of the file."""
+    names = [shown(one.name) for one in plan.regions if one.offset < end and one.end > start]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def show_report(report: Report, path: Path, console: Console) -> None:
+    """What holds and what does not, with a map."""
+    plan = report.plan
+    console.say(f"{shown(str(path))}: {shown(plan.layout)}{_chip_of(plan)}, {plan.size} bytes")
+    for one in report.csfs:
+        console.say()
+        console.say(f"CSF of {one.signing.name}")
+        _show_checks(() if one.excuse and not one.length else one.checks, console)
+        if one.blocks:
+            console.table(
+                ("signed", "offset", "length", "part"),
+                [
+                    (f"{b.address:#x}", f"{b.offset:#x}", f"{b.length:#x}", covered(plan, b.offset, b.end))
+                    for b in one.blocks
+                ],
+                indent="    ",
+            )
+        if one.excuse:
+            console.say(f"    note: {shown(one.excuse)}")
+        for note in one.proven.notes if one.proven else ():
+            console.say(f"    note: {shown(note)}")
+    console.say()
+    console.say("The image")
+    _show_checks(report.checks, console)
+    console.say()
+    for line in map_of(report, console):
+        console.say(line)
+    for note in plan.notes:
+        console.say(f"note: {shown(note)}")
+    console.say()
+    if report.holds:
+        known = f" for boards with the fuse value {report.fuse_value.hex()}" if report.fuse_value else ""
+        what = "Everything that can be checked here holds" if plan.foreign else "Everything holds"
+        console.say(console.coloured(f"{what}{known}.", "good"))
+    elif not report.fails:
+        text = "Nothing that can be checked here fails, and that is not all: only a board can check what is encrypted."
+        console.say(console.coloured(text, "note"))
+    else:
+        console.say(console.coloured(f"It does not hold: {_MEANINGS[report.meaning or 'refused']}.", "bad"))
+
+
+def _show_checks(checks: tuple[Check, ...], console: Console) -> None:
+    words = {True: ("holds", "good"), False: ("FAILS", "bad"), None: ("-", "dim")}
+    width = max((len(check.what) for check in checks), default=0)
+    for check in checks:
+        word, colour = words[check.holds]
+        line = f"  {console.coloured(word.ljust(5), colour)}  {check.what.ljust(width)}  {shown(check.detail)}"
+        console.say(line.rstrip())
+
+
+def map_of(report: Report, console: Console) -> Iterator[str]:
+    """The file as rows of cells, each for as many bytes; a cell shows the worst of what is in it."""
+    size = max(report.plan.size, 1)
+    cell = max(-(-size // (_COLUMNS * _ROWS)), 1)
+    marks = _MARKS
+    try:
+        "".join(_MARKS.values()).encode(getattr(console.out, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        marks = _ASCII
+    worst = ["open"] * -(-size // cell)
+    rank = {"open": 0, "signed": 1, "csf": 2, "foreign": 3, "secret": 4, "wrong": 5}
+    for span in report.spans:
+        state = "wrong" if span.must and span.state == "open" else span.state
+        for number in range(span.offset // cell, -(-(span.offset + span.length) // cell)):
+            if number < len(worst) and rank[state] > rank[worst[number]]:
+                worst[number] = state
+    width = len(f"{size:#x}")
+    for start in range(0, len(worst), _COLUMNS):
+        cells = "".join(console.coloured(marks[one], _COLOURS[one]) for one in worst[start : start + _COLUMNS])
+        yield f"  {start * cell:#{width}x}  {cells}"
+    always = ("signed", "csf", "wrong", "open")
+    legend = "  ".join(f"{marks[one]} {text}" for one, text in _LEGEND.items() if one in always or one in worst)
+    yield f"  {legend}   ({cell:#x} bytes each)"
+
+
+def as_values(report: Report) -> dict[str, Any]:
+    """The report for machines."""
+    plan = report.plan
+    return {
+        "holds": report.holds,
+        "fails": report.fails,
+        "meaning": report.meaning,
+        "layout": plan.layout,
+        "soc": plan.soc,
+        "boards": plan.boards or None,
+        "size": plan.size,
+        "fuse_value": report.fuse_value.hex() if report.fuse_value else None,
+        "checks": [_check(check) for check in report.checks],
+        "regions": [{"offset": one.offset, "length": one.length, "name": one.name} for one in plan.regions],
+        "csfs": [
+            {
+                "name": one.signing.name,
+                "holds": one.holds,
+                "excuse": one.excuse,
+                "offset": one.signing.csf_offset,
+                "length": one.length,
+                "room": one.signing.csf_room,
+                "ivt": one.signing.ivt.offset,
+                "srk": one.proven.srk if one.proven else None,
+                "certificates": [c.subject for c in one.proven.certificates] if one.proven else [],
+                "checks": [_check(check) for check in one.checks],
+                "blocks": [{"address": b.address, "offset": b.offset, "length": b.length} for b in one.blocks],
+                "notes": list(one.proven.notes) if one.proven else [],
+            }
+            for one in report.csfs
+        ],
+        "spans": [
+            {"offset": one.offset, "length": one.length, "state": one.state, "must": one.must} for one in report.spans
+        ],
+        "unchecked": [{"offset": offset, "length": length} for offset, length in plan.foreign],
+        "encrypted": list(plan.encrypted),
+        "notes": list(plan.notes),
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {"what": check.what, "holds": check.holds, "detail": check.detail}

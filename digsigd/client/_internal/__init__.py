@@ -1,0 +1,1 @@
+"""How `digsigd.client` does it; not for other programs, and free to change."""

@@ -1,0 +1,93 @@
+"""Which of a machine's keys sign: their names, as CSF descriptions have them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from digsigd.client._internal.errors import ClientError
+from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys
+from digsigd.client._internal.settings import ClientSettings
+
+
+@dataclass(frozen=True, slots=True)
+class KeyNames:
+    """The names of an SRK table and of certificates: of CSF and IMG keys, or for fast authentication of the SRK."""
+
+    table: str
+    csf_certificate: str | None = None
+    image_certificate: str | None = None
+    srk_certificate: str | None = None
+
+
+def configured_names(settings: ClientSettings, *, fast_auth: bool) -> KeyNames | None:
+    """The names as the settings have them, None where they have none.
+
+    Raises `ClientError` where they have some, and not all that are needed.
+    """
+    needed = {"srk_table": settings.srk_table}
+    if fast_auth:
+        needed["srk_certificate"] = settings.srk_certificate
+    else:
+        needed["csf_certificate"] = settings.csf_certificate
+        needed["image_certificate"] = settings.image_certificate
+    missing = [name for name, value in needed.items() if value is None]
+    if len(missing) == len(needed):
+        return None
+    if missing or settings.srk_table is None:
+        given = [name for name in needed if name not in missing]
+        raise ClientError(
+            f"the configuration has {_listed(given)} and not {_listed(missing)}",
+            hint="name all of them, or none: then the signing host is asked",
+        )
+    if fast_auth:
+        return KeyNames(settings.srk_table, srk_certificate=settings.srk_certificate)
+    return KeyNames(settings.srk_table, settings.csf_certificate, settings.image_certificate)
+
+
+def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
+    """The names for SRK number `srk`, from 1, of those that the host tells.
+
+    A certificate's use is in its file's name alone, CSF... or IMG...: NXP's scripts call them so (CST User Guide,
+    "Generating HAB4 Keys and Certificates"). Raises `ClientError` unless there is exactly one of each.
+    """
+    table = _only([one.name for one in keys.srk_tables], "SRK table", "srk_table", keys)
+    of_srk = [one for one in keys.certificates if one.srk == srk]
+    if fast_auth:
+        found = [one.name for one in of_srk if one.is_srk]
+        return KeyNames(table, srk_certificate=_only(found, f"certificate of SRK {srk}", "srk_certificate", keys))
+
+    def named(role: str, key: str) -> str:
+        found = [one.name for one in of_srk if not one.is_srk and _role(one) == role]
+        return _only(found, f"{role} certificate below SRK {srk}", key, keys)
+
+    return KeyNames(table, named("CSF", "csf_certificate"), named("IMG", "image_certificate"))
+
+
+def _role(certificate: CertificateInfo) -> str:
+    return re.split(r"[/\\]", certificate.name)[-1][:3].upper()
+
+
+def _only(found: list[str], what: str, key: str, keys: MachineKeys) -> str:
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ClientError(
+            f"machine {keys.machine!r} has more than one {what}: {', '.join(found)}",
+            hint=f"set {key} and the other names in digsign.toml, see docs/client.md",
+        )
+    there = ", ".join(f"{one.name}{_below(one)}" for one in keys.certificates) or "no certificates"
+    raise ClientError(
+        f"machine {keys.machine!r} has no {what}; it has {there}",
+        hint=f"choose another SRK with --srk, or set {key} and the other names in digsign.toml",
+    )
+
+
+def _below(certificate: CertificateInfo) -> str:
+    if certificate.srk is None:
+        return ""
+    return f" (SRK {certificate.srk})" if certificate.is_srk else f" (below SRK {certificate.srk})"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(names)

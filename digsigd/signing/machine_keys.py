@@ -1,0 +1,206 @@
+"""What anybody who may sign for a machine may know of its keys: SRK tables, fuse values, certificates.
+
+Nothing here is a secret, and no file that is one is even named: of a tarball's members only those are told that parse
+as what they are called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from digsigd import hab
+from digsigd.csf.members import CERTIFICATE, Members
+from digsigd.errors import BadTarball
+from digsigd.hab.certificate import Certificate, load_file
+from digsigd.hab.chain import is_srk, signing_srk
+from digsigd.keys import KeyStore, KeyTarball
+from digsigd.signing.pkcs11 import Tokens
+from digsigd.signing.threads import InThread
+from digsigd.signing.tools import CstTools
+
+# A machine has one table and nine certificates, at most some more of older years: what is beyond these is not told.
+MAX_TABLES = 8
+MAX_CERTIFICATES = 64
+# A certificate of a key of 4096 bits has 2 KiB, and an SRK table tells its size in 16 bits.
+MAX_MEMBER = (64 << 10) - 1
+# The facts of so many tarballs are kept. They are some 10 KiB each, and take up to 100 ms of a processor to find.
+_KEPT = 16
+# So long, in seconds, a listing of the versions of cst is good.
+_VERSIONS_FOR = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTable:
+    """An SRK table, and the name of its file in the tarball."""
+
+    name: str
+    table: hab.SrkTable
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCertificate:
+    """A certificate, by the name of its file in the tarball.
+
+    `sha256` is over its DER. `srk` counts from 1: the record of the first table whose key signed the certificate, or is
+    it (`is_srk`); None where there is none.
+    """
+
+    name: str
+    sha256: bytes
+    subject: str
+    srk: int | None
+    is_srk: bool
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MachineKeys:
+    """What is public of a tarball, in the order of names; `sha256` is the tarball's own, in hex."""
+
+    sha256: str
+    tables: tuple[NamedTable, ...] = field(repr=False)
+    certificates: tuple[NamedCertificate, ...] = field(repr=False)
+
+    @property
+    def fuse_values(self) -> tuple[str, ...]:
+        """Those of the tables, in hex, each once."""
+        return tuple(dict.fromkeys(one.table.fuse_value.hex() for one in self.tables))
+
+
+def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None) -> MachineKeys:
+    """What is public of a machine's tarball. With a pinned fuse value, only tables of that value are told.
+
+    It blocks, for milliseconds as a rule. Raises `BadTarball` where there is no SRK table, or none of the pinned value.
+    """
+    tables: list[NamedTable] = []
+    others: list[str] = []
+    seen: set[bytes] = set()
+    for one in _tables(tarball):
+        if one.table.data in seen:
+            continue
+        seen.add(one.table.data)
+        if fuse_value is None or one.table.fuse_value == fuse_value:
+            tables.append(one)
+        elif (value := one.table.fuse_value.hex()) not in others and len(others) < MAX_TABLES:
+            others.append(value)
+        if len(tables) == MAX_TABLES:
+            break
+    if fuse_value is not None and others and not tables:
+        # What signing says as well.
+        raise BadTarball(
+            f"the SRK table in the key tarball has the fuse value {' or '.join(others)}, machine {machine!r} has"
+            f" {fuse_value.hex()}",
+            hint="signing with it would make images that its boards refuse; check the tarball and the pinned value",
+        )
+    if not tables:
+        raise BadTarball("the key tarball has no SRK table that can be read")
+    certificates = []
+    for name, certificate in _certificates(tarball):
+        own = is_srk(certificate, tables[0].table)
+        certificates.append(
+            NamedCertificate(
+                name,
+                hashlib.sha256(certificate.der).digest(),
+                certificate.name,
+                signing_srk(certificate, tables[0].table) if own is None else own,
+                own is not None,
+                certificate.not_after,
+            )
+        )
+    return MachineKeys(tarball.sha256, tuple(tables), tuple(certificates))
+
+
+def _tables(tarball: KeyTarball) -> Iterator[NamedTable]:
+    for name, data in sorted(tarball.members.items()):
+        if name.endswith(".bin") and len(data) <= MAX_MEMBER:
+            try:
+                yield NamedTable(name, hab.SrkTable.parse(data))
+            except hab.HabError:
+                continue  # a fuse file, for example
+
+
+def _certificates(tarball: KeyTarball) -> Iterator[tuple[str, Certificate]]:
+    """Each certificate once, under the name of the file that is best to sign with: as PEM, and with its key there.
+
+    NXP's scripts make each as PEM and as DER, and cst 3.4.1 opens no DER key that is not encrypted.
+    """
+    members = Members(tarball.members)
+    names = [one for one in tarball.members if CERTIFICATE.fullmatch(one)]
+    best: dict[bytes, tuple[str, Certificate]] = {}
+    seen: set[bytes] = set()
+    for name in sorted(names, key=lambda one: (members.rank(one)[0], one.endswith(".der"), one)):
+        data = tarball.members[name]
+        if len(data) <= MAX_MEMBER and data not in seen and len(best) < MAX_CERTIFICATES:
+            seen.add(data)
+            try:
+                certificate = load_file(data)
+            except hab.HabError:
+                continue
+            best.setdefault(certificate.der, (name, certificate))
+    yield from sorted(best.values(), key=lambda one: one[0])
+
+
+class MachineKeyReader:
+    """The public facts of machines, each from the key store as it is at that moment."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        keys: KeyStore,
+        fuse_value: Callable[[str], bytes | None],
+        tokens: Tokens,
+        tools: CstTools,
+        in_thread: InThread,
+        clock: IReactorTime,
+    ) -> None:
+        """`fuse_value` gives what is pinned for a machine."""
+        self._keys = keys
+        self._fuse_value = fuse_value
+        self._tokens = tokens
+        self._tools = tools
+        self._in_thread = in_thread
+        self._clock = clock
+        # In order of making, the oldest first. What follows from a tarball and a pinned value never changes.
+        self._facts: dict[tuple[str, str, bytes | None], MachineKeys] = {}
+        self._versions: tuple[str, ...] = ()
+        self._versions_until = float("-inf")
+
+    async def facts(self, machine: str, request_id: str = "") -> MachineKeys:
+        """What is public of a machine's keys.
+
+        Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`.
+        """
+        keys = await self._keys.get(machine)
+        self.log.info(
+            "keys of {machine} {how} from {origin} in {seconds:.3f} s",
+            request_id=request_id, event="keys", machine=machine, how=keys.how, origin=keys.origin,
+            seconds=keys.seconds,
+        )  # fmt: skip
+        pinned = self._fuse_value(machine)
+        key = (keys.tarball.sha256, machine, pinned)
+        facts = self._facts.get(key)
+        if facts is None:
+            facts = self._facts[key] = await self._in_thread(read_facts, keys.tarball, machine, pinned)
+            while len(self._facts) > _KEPT:
+                del self._facts[next(iter(self._facts))]
+        return facts
+
+    async def versions(self) -> tuple[str, ...]:
+        """The versions of cst that this host has now, or had a few seconds ago."""
+        if self._clock.seconds() >= self._versions_until:
+            tools = await self._in_thread(self._tools.available)
+            self._versions = tuple(tool.version for tool in tools)
+            self._versions_until = self._clock.seconds() + _VERSIONS_FOR
+        return self._versions
+
+    def backends(self, machine: str) -> tuple[str, ...]:
+        """By which backends a machine's images can be signed."""
+        return ("ssl", "pkcs11") if self._tokens.any_for(machine) else ("ssl",)

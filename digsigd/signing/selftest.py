@@ -1,0 +1,68 @@
+"""Whether a cst signs at all: some builds start, and crash or err only when they sign."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from digsigd import hab
+from digsigd.csf.resolve import artifact_file
+from digsigd.errors import DigsigError
+from digsigd.signing.cst import CstRunner, describe
+from digsigd.signing.job import BLOB, DESCRIPTION
+from digsigd.signing.signer import RunBounds
+from digsigd.signing.threads import InThread
+from digsigd.signing.tools import CstTool
+from digsigd.signing.workdir import Workdir
+from digsigd.testing import TrialImage, TrialPki
+
+_IMAGE = 0x4000
+_ARTIFACT = artifact_file(0)
+_TIMEOUT = 20.0
+
+
+async def prove(
+    tool: CstTool, runner: CstRunner, workdir: Workdir, in_thread: InThread, bounds: RunBounds
+) -> str | None:
+    """Sign a trial image with throw-away keys in `workdir`, and verify it; why that failed, or None."""
+    image = TrialImage.of_size(_IMAGE)
+    try:
+        pki = await in_thread(_prepare, workdir, image)
+        run = await runner.run(
+            tool.executable,
+            ["-i", DESCRIPTION, "-o", BLOB],
+            cwd=str(workdir.path),
+            limits=bounds.limits(_IMAGE),
+            timeout=_TIMEOUT,
+        )
+        if run.signal is not None or run.exit_code != 0:
+            return f"{tool.executable} {describe(run)} when it signed a trial image"
+        await in_thread(_verify, workdir, image, pki)
+    except hab.HabError as error:
+        return f"{tool.executable} made a wrong signature of a trial image: {error}"
+    except OSError:
+        return f"{tool.executable} wrote no CSF blob of a trial image"
+    except DigsigError as error:
+        return str(error)
+    return None
+
+
+def _prepare(workdir: Workdir, image: TrialImage) -> TrialPki:
+    pki = TrialPki.make("p256", srks=1, encrypted=False)
+    for name, content in pki.files.items():
+        workdir.write(name, content)
+    workdir.write(_ARTIFACT, image.data)
+    workdir.write(DESCRIPTION, pki.csf(image.blocks(_ARTIFACT)).encode())
+    return pki
+
+
+def _verify(workdir: Workdir, image: TrialImage, pki: TrialPki) -> None:
+    block = hab.Block(image.address, 0, image.signed_size)
+    hab.verify(
+        (workdir.path / BLOB).read_bytes(),
+        srk_table=pki.srk_table,
+        expected_blocks=[[block]],
+        source_index=0,
+        digests=[hab.digest_blocks("sha256", [block], [hab.File.of(image.data)])],
+        fuse_value=pki.fuse_value,
+        now=datetime.now(UTC),
+    )

@@ -1,0 +1,6 @@
+"""Throw-away HAB4 keys and i.MX8M images, for demonstrations, tests and benchmarks. Never for a real board."""
+
+from digsigd.testing.image import TrialImage
+from digsigd.testing.pki import TrialPki
+
+__all__ = ["TrialImage", "TrialPki"]

@@ -1,0 +1,113 @@
+"""Questions about a machine's keys: who may ask, how many at once, and the answer as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from digsigd.errors import BadRequest, shutting_down
+from digsigd.signing.machine_keys import MachineKeyReader, MachineKeys
+from digsigd.signing.queue import Queue
+from digsigd.web.callers import Callers
+from digsigd.web.form import why_not_machine
+
+# So many are answered at once, and so many wait for it: whoever asks in a loop neither floods the key store nor takes
+# the threads from those who sign.
+_AT_ONCE, _WAITING = 4, 128
+
+
+class MachineKeyRequests:
+    """Answers `GET /machines/{machine}`, to those who may sign for the machine."""
+
+    log = Logger()
+
+    def __init__(self, *, machines: MachineKeyReader, callers: Callers, clock: IReactorTime) -> None:
+        self._machines = machines
+        self._callers = callers
+        self._queue = Queue(_AT_ONCE, _WAITING, clock=clock)
+        self._asking: set[Deferred[bytes]] = set()
+        self._stopped = False
+
+    @property
+    def active(self) -> int:
+        """How many are being answered, or wait for it."""
+        return self._queue.running + self._queue.waiting
+
+    async def answer(self, machine: str, authorization: str, request_id: str, address: str) -> bytes:
+        """The body of an answer: JSON. Raises the errors of `digsigd.errors`.
+
+        `machine` is a client's text as it came, `authorization` the header; `address` is for the log.
+        """
+        # In the order of signing: room, caller, form, right.
+        if self._stopped:
+            raise shutting_down()
+        self._queue.check_room()
+        caller = self._callers.identify(authorization)
+        if words := why_not_machine(machine):
+            raise BadRequest(f"a machine's name must be {words}")
+        caller.check_machine(machine)
+        self.log.info(
+            "keys of {machine} asked for by {caller} at {address}",
+            request_id=request_id, event="machine", machine=machine, caller=caller.name, address=address,
+        )  # fmt: skip
+        async with self._queue.slot():
+            asking = Deferred.fromCoroutine(self._ask(machine, caller.backends, request_id))
+            self._asking.add(asking)
+            try:
+                return await asking
+            finally:
+                self._asking.discard(asking)
+
+    def stop(self) -> None:
+        """Send new ones away; those that are there go on."""
+        self._stopped = True
+
+    def end(self) -> None:
+        """End those that are still there."""
+        self._queue.stop()
+        for asking in list(self._asking):
+            asking.cancel()
+
+    def drained(self) -> Deferred[None]:
+        """Fires when there are none."""
+        return self._queue.drained()
+
+    async def _ask(self, machine: str, allowed: Sequence[str] | None, request_id: str) -> bytes:
+        facts = await self._machines.facts(machine, request_id)
+        versions = await self._machines.versions()
+        backends = [one for one in self._machines.backends(machine) if allowed is None or one in allowed]
+        return _as_json(machine, facts, versions, backends)
+
+
+def _as_json(machine: str, facts: MachineKeys, versions: Sequence[str], backends: Sequence[str]) -> bytes:
+    answer = {
+        "machine": machine,
+        "tarball_sha256": facts.sha256,
+        "srk_tables": [
+            {
+                "name": one.name,
+                "fuse_value": one.table.fuse_value.hex(),
+                "data": base64.b64encode(one.table.data).decode(),
+            }
+            for one in facts.tables
+        ],
+        "certificates": [
+            {
+                "name": one.name,
+                "sha256": one.sha256.hex(),
+                "subject": one.subject,
+                "srk": one.srk,
+                "is_srk": one.is_srk,
+                "not_after": one.not_after.isoformat().replace("+00:00", "Z"),
+            }
+            for one in facts.certificates
+        ],
+        "versions": list(versions),
+        "backends": list(backends),
+    }
+    return json.dumps(answer).encode() + b"\n"
