@@ -29,6 +29,14 @@ help:
 	@echo "make mutants break the code in small ways: does a test notice? ONLY=digsigd/hab/der.py SECONDS=n"
 	@echo "make bench   the daemon against bare cst runs"
 	@echo "make clean   remove .venv and .digsigd"
+	@echo "make docs    the documentation as a site, in .digsigd/site; warnings are errors"
+	@echo "make changelog      what the next release will say of changelog.d"
+	@echo "make constraints    resolve etc/constraints.txt anew: the newest dependencies, with hashes"
+	@echo "make sbom    the packages that digsigd runs with, as CycloneDX"
+	@echo "make release-check  build sdist and wheel, install them in a bare environment, and use them"
+	@echo "make test-lowest    the tests with the oldest dependencies of pyproject.toml"
+	@echo "make test-pythons   the tests with each of $(PYTHONS), as far as they can be had"
+	@echo "make hooks   lint, types and names of fragments before each git commit"
 
 $(RUN_STAMP): pyproject.toml etc/make-venv
 	@etc/make-venv $(PYTHON) $(VENV)
@@ -89,3 +97,56 @@ bench: $(DEV_STAMP) check-tools
 
 clean:
 	rm -rf --one-file-system $(VENV) .digsigd
+
+# Documentation, releases and dependencies. Their tools are groups of pyproject.toml.
+PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
+DOCS_STAMP := $(VENV)/.docs-stamp
+RELEASE_STAMP := $(VENV)/.release-stamp
+PYTHONS ?= 3.11 3.12 3.13
+# What `make test-lowest` and `make test-pythons` run where ARGS says nothing else: all but what asks only for tools.
+SOME_TESTS := tests/csf tests/hab tests/image tests/keys tests/signing tests/web tests/client tests/daemon
+
+.PHONY: docs changelog constraints sbom release-check test-lowest test-pythons hooks
+
+$(DOCS_STAMP): $(RUN_STAMP)
+	@$(PIP) install --group docs
+	@touch $@
+
+$(RELEASE_STAMP): $(RUN_STAMP)
+	@$(PIP) install --group release
+	@touch $@
+
+docs: $(DOCS_STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet --config-file etc/docs/mkdocs.yml
+	@echo "see .digsigd/site/index.html; to search in it: $(PYTHON) -m http.server --directory .digsigd/site"
+
+changelog: $(RELEASE_STAMP)
+	@$(VENV)/bin/towncrier build --draft --version "$$($(VENV)/bin/python -m hatchling version)"
+
+constraints: $(RELEASE_STAMP)
+	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra s3 --generate-hashes \
+	  --no-annotate --custom-compile-command 'make constraints' pyproject.toml --output-file etc/constraints.txt
+
+sbom: $(RELEASE_STAMP)
+	@rm -rf .digsigd/sbom
+	@$(PYTHON) -m venv --without-pip .digsigd/sbom/venv
+	@$(PIP) --python .digsigd/sbom/venv/bin/python install --require-hashes -r etc/constraints.txt
+	@$(PIP) --python .digsigd/sbom/venv/bin/python install --no-deps .
+	@etc/sbom $(CURDIR)/$(VENV)/bin .digsigd/sbom/venv .digsigd/sbom/digsigd.cdx.json
+
+release-check: $(RELEASE_STAMP)
+	@etc/need curl
+	@etc/release-check $(PYTHON) $(VENV)
+
+test-lowest: $(RELEASE_STAMP) check-tools
+	@DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) etc/test-with $(VENV)/bin/uv --lowest $(PYTHON) -- \
+	  $(or $(ARGS),$(SOME_TESTS))
+
+test-pythons: $(RELEASE_STAMP) check-tools
+	@for version in $(PYTHONS); do \
+	  DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) etc/test-with $(VENV)/bin/uv $$version -- $(or $(ARGS),$(SOME_TESTS)) \
+	  || exit 1; \
+	done
+
+hooks: $(DEV_STAMP) $(RELEASE_STAMP)
+	@$(VENV)/bin/pre-commit install

@@ -16,7 +16,7 @@ from digsigd.signing.tools import _VERSION
 from digsigd.web import answers, form
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "changelog.d/README.md"]
 
 
 def api() -> Any:

@@ -1,0 +1,46 @@
+"""For mkdocs: the files at the top of the repository and in etc/ are part of the site, and links to them work there."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[2]
+# Where files of the repository stand in the site. All else in docs/ keeps its name.
+PLACES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "LICENSE": "LICENSE.txt",
+    "etc/digsigd.toml": "etc/digsigd.toml",
+    "etc/digsigd.service": "etc/digsigd.service",
+    "etc/yocto/README.md": "etc/yocto/README.md",
+}
+_LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Add the files of `PLACES`."""
+    for source, place in PLACES.items():
+        files.append(File.generated(config, place, content=(ROOT / source).read_text()))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Make links between files of the repository links between pages."""
+    place = page.file.src_uri
+    source = next((source for source, at in PLACES.items() if at == place), f"docs/{place}")
+
+    def moved(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link[1]))
+        if not (ROOT / target).exists():
+            return link[0]  # mkdocs warns of it
+        at = PLACES.get(target, target.removeprefix("docs/"))
+        return f"]({posixpath.relpath(at, posixpath.dirname(place) or '.')}{link[2] or ''})"
+
+    return _LINK.sub(moved, markdown)
