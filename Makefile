@@ -116,8 +116,9 @@ $(RELEASE_STAMP): $(RUN_STAMP)
 	@$(PIP) install --group release
 	@touch $@
 
+# Not --quiet: mkdocs counts only the warnings that it shows.
 docs: $(DOCS_STAMP)
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet --config-file etc/docs/mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --config-file etc/docs/mkdocs.yml
 	@echo "see .digsigd/site/index.html; to search in it: $(PYTHON) -m http.server --directory .digsigd/site"
 
 changelog: $(RELEASE_STAMP)

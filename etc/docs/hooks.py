@@ -10,13 +10,14 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
-# Where files of the repository stand in the site. All else in docs/ keeps its name.
+# Where files of the repository stand in the site. Files in docs/ keep their names; a link to any other is a warning.
 PLACES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "LICENSE": "LICENSE.txt",
+    "changelog.d/README.md": "changelog.d/README.md",
     "etc/digsigd.toml": "etc/digsigd.toml",
     "etc/digsigd.service": "etc/digsigd.service",
     "etc/yocto/README.md": "etc/yocto/README.md",
