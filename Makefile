@@ -122,7 +122,7 @@ docs: $(DOCS_STAMP)
 	@echo "see .digsigd/site/index.html; to search in it: $(PYTHON) -m http.server --directory .digsigd/site"
 
 changelog: $(RELEASE_STAMP)
-	@$(VENV)/bin/towncrier build --draft --version "$$($(VENV)/bin/python -m hatchling version)"
+	@$(VENV)/bin/towncrier build --draft --version next
 
 constraints: $(RELEASE_STAMP)
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra s3 --generate-hashes \
