@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum, auto
+from enum import Enum
 
 from OpenSSL.SSL import Error as TlsError
 from service_identity import VerificationError
@@ -24,63 +24,44 @@ from digsigd.http.deadline import StoodStill
 
 
 class Cause(Enum):
-    """What went wrong. Those from `NO_HOST` on may pass."""
+    """What went wrong: by the exceptions that say so, or by texts of OpenSSL. The first that fits counts.
 
-    WRONG_NAME = auto()  # the server's certificate is for another name
-    UNTRUSTED = auto()
-    NO_TLS = auto()
-    CERTIFICATE_WANTED = auto()  # the server wants one, or another one
-    OTHER_TLS = auto()
-    HEAD_TOO_LONG = auto()
-    BODY_TOO_LONG = auto()
-    NO_HTTP = auto()
-    NO_HOST = auto()
-    REFUSED = auto()
-    CONNECTING_TOO_LONG = auto()
-    NOT_CONNECTED = auto()
-    STOOD_STILL = auto()
-    CLOSED = auto()
-    UNKNOWN = auto()
+    OpenSSL's are the third of the texts of an error, and the alerts of RFC 8446, 6.2.
+    """
+
+    WRONG_NAME = (VerificationError,)
+    UNTRUSTED = ("certificate verify failed",)
+    NO_TLS = (
+        *("wrong version number", "packet length too long", "record layer failure"),
+        *("http request", "unknown protocol"),
+    )
+    CERTIFICATE_WANTED = (
+        *("certificate required", "handshake failure", "bad certificate", "unknown ca"),
+        *("certificate unknown", "certificate expired", "unsupported certificate"),
+    )
+    OTHER_TLS = (TlsError,)
+    HEAD_TOO_LONG = (HeadTooLong,)
+    BODY_TOO_LONG = (TooLong,)
+    NO_HTTP = (ParseError, ValueError, KeyError)
+    # Those from here on may pass.
+    NO_HOST = (DNSLookupError,)
+    REFUSED = (Refused,)
+    CONNECTING_TOO_LONG = (ConnectTimeout, TCPTimedOutError)
+    NOT_CONNECTED = (ConnectError,)
+    STOOD_STILL = (StoodStill, LateError)
+    CLOSED = (ConnectionClosed,)
+    UNKNOWN = (BaseException,)
 
     @property
     def passing(self) -> bool:
         """Whether another try may get an answer."""
-        return self.value >= Cause.NO_HOST.value
+        causes = list(Cause)
+        return causes.index(self) >= causes.index(Cause.NO_HOST)
 
-
-# The first that matches counts.
-_TYPES: tuple[tuple[Cause, tuple[type[BaseException], ...]], ...] = (
-    (Cause.WRONG_NAME, (VerificationError,)),
-    (Cause.HEAD_TOO_LONG, (HeadTooLong,)),
-    (Cause.BODY_TOO_LONG, (TooLong,)),
-    (Cause.NO_HTTP, (ParseError, ValueError, KeyError)),
-    (Cause.NO_HOST, (DNSLookupError,)),
-    (Cause.REFUSED, (Refused,)),
-    (Cause.CONNECTING_TOO_LONG, (ConnectTimeout, TCPTimedOutError)),
-    (Cause.NOT_CONNECTED, (ConnectError,)),
-    (Cause.STOOD_STILL, (StoodStill, LateError)),
-    (Cause.CLOSED, (ConnectionClosed,)),
-)
-# What OpenSSL calls what: the third of the texts of an error, and alerts of RFC 8446, 6.2.
-_TLS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
-    (Cause.UNTRUSTED, ("certificate verify failed",)),
-    (
-        Cause.NO_TLS,
-        ("wrong version number", "packet length too long", "record layer failure", "http request", "unknown protocol"),
-    ),
-    (
-        Cause.CERTIFICATE_WANTED,
-        (
-            "certificate required",
-            "handshake failure",
-            "bad certificate",
-            "unknown ca",
-            "certificate unknown",
-            "certificate expired",
-            "unsupported certificate",
-        ),
-    ),
-)
+    def fits(self, error: BaseException, told: str) -> bool:
+        """Return whether an error, of which the library says `told`, is of this kind."""
+        of_tls = isinstance(error, TlsError)
+        return any(of_tls and one in told if isinstance(one, str) else isinstance(error, one) for one in self.value)
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
@@ -111,7 +92,7 @@ def cause_of(error: BaseException) -> tuple[Cause, str]:
 
 
 def _named(error: BaseException) -> tuple[Cause, str]:
+    told = str(error)
     if isinstance(error, TlsError):
         told = ", ".join(str(text) for part in error.args if isinstance(part, list) for *_, text in part)
-        return next((cause for cause, texts in _TLS if any(text in told for text in texts)), Cause.OTHER_TLS), told
-    return next((cause for cause, types in _TYPES if isinstance(error, types)), Cause.UNKNOWN), str(error)
+    return next(cause for cause in Cause if cause.fits(error, told)), told

@@ -27,6 +27,9 @@ class Owner(Protocol):
     def connected(self, connection: Connection) -> None:
         """Hear that there is a connection."""
 
+    def sent(self) -> None:
+        """Hear that a piece of the request's body is on its way."""
+
     def answered(self) -> None:
         """Hear that the headers of an answer with a body are there."""
 
@@ -92,9 +95,11 @@ class Connection(ProtocolWrapper):
         if not self._muted:
             self._count_anew()
             super().write(data)
+            if self.factory.owner is not None:
+                self.factory.owner.sent()
 
     def writeSequence(self, data: Any) -> None:
-        """Send, unless muted."""
+        """Send, unless muted. Twisted writes a request's headers with it."""
         if not self._muted:
             self._count_anew()
             super().writeSequence(data)

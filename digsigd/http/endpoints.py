@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from OpenSSL.crypto import Error
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import PrivateCertificate, optionsForClientTLS
+from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from digsigd.http.reactor import Reactor
+
+CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @implementer(IAgentEndpointFactory)
@@ -37,3 +41,14 @@ class Endpoints:
             more = {} if self._trust_root is None else {"trustRoot": self._trust_root}
             endpoint = wrapClientTLS(optionsForClientTLS(host, clientCertificate=self._certificate, **more), endpoint)
         return endpoint
+
+
+def trust_root_of(pem: bytes) -> Any:
+    """Return the authorities of a file in PEM for `Endpoints`. Raises `ValueError`, which says what the file has."""
+    pems = CERTIFICATE.findall(pem)
+    if not pems:
+        raise ValueError("has no certificate in PEM")
+    try:
+        return trustRootFromCertificates([Certificate.loadPEM(one) for one in pems])
+    except (Error, ValueError):
+        raise ValueError("has a damaged certificate") from None

@@ -130,18 +130,18 @@ class OwnExchange(Exchange):
         pool = HTTPConnectionPool(reactor, persistent=False)
         super().__init__(bounded_agent(endpoints, reactor, pool, self), reactor=reactor, bounds=bounds)
 
-    def went_on(self) -> None:
-        """Note that some of the upload is on its way. How long a server may think about all of it is not bounded."""
-        if self._upload is not None and self._upload.over:
-            self._timer.stop()
-        else:
-            self._timer.went_on()
-
     def connected(self, connection: Connection) -> None:
         """See `Owner`."""
         self._connection = connection
         if self._over:
             connection.abort()
+
+    def sent(self) -> None:
+        """See `Owner`. How long a server may think about the whole of an upload is not bounded here."""
+        if self._upload is not None and self._upload.over:
+            self._timer.stop()
+        else:
+            self._timer.went_on()
 
     def answered(self) -> None:
         """See `Owner`. What has not been sent of the upload by then will never be."""

@@ -6,7 +6,6 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, Generic, TypeVar
 
@@ -36,32 +35,21 @@ class Again(Exception, Generic[E]):
         self.pause: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pauses:
-    """`first` is before the second try, in seconds; before each further one twice as much, up to `longest`."""
-
-    first: float
-    longest: float
-
-    def after(self, number: int) -> float:
-        """Return how long to wait after a try of this number, from 1: spread by half to both sides."""
-        pause: float = min(self.first * 2.0 ** min(number - 1, 16), self.longest)
-        return pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-
-
 async def with_tries(
     attempt: Callable[[int], Awaitable[T]],
     *,
     tries: int,
-    pauses: Pauses,
+    first_pause: float,
+    longest_pause: float = 60.0,
     clock: IReactorTime,
     on_retry: Callable[[Again[Any]], object],
     end: float = math.inf,
 ) -> T:
     """Return what `attempt` gives, which is called with the number of the try, from 1.
 
-    Where it raises `Again`, it is tried again: `on_retry` is told before the pause. Raises the last try's `Again` after
-    `tries` of them, or where the pause would last until `end`, in seconds of the clock.
+    Where it raises `Again`, it is tried again: `on_retry` is told before the pause. The first pause is `first_pause`
+    seconds, each further one twice as long up to `longest_pause`, all spread by half to both sides. Raises the last
+    try's `Again` after `tries` of them, or where the pause would last until `end`, in seconds of the clock.
     """
     for number in count(1):
         try:
@@ -70,7 +58,8 @@ async def with_tries(
             again.tries = number
             if number >= tries:
                 raise
-            pause = again.pause = max(pauses.after(number), again.after)
+            pause = min(first_pause * 2.0 ** min(number - 1, 16), longest_pause)
+            pause = again.pause = max(pause * random.uniform(0.5, 1.5), again.after)  # noqa: S311 - no secret
             if clock.seconds() + pause >= end:
                 raise
             on_retry(again)

@@ -25,7 +25,7 @@ from digsigd.http.deadline import StoodStill, within
 from digsigd.http.endpoints import Endpoints
 from digsigd.http.exchange import Bounds, Exchange
 from digsigd.http.reactor import Reactor
-from digsigd.http.retry import PASSING, Again, Pauses, with_tries
+from digsigd.http.retry import PASSING, Again, with_tries
 from digsigd.keys.source import InThread
 from digsigd.settings import KeysSettings
 
@@ -33,8 +33,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
 # What is read of an answer that is no tarball: enough for the name of an error.
 _ERROR_BYTES = 16 << 10
-# Between tries, in seconds. `timeout` ends them long before they get as long as they may.
-_PAUSES = Pauses(first=0.2, longest=60.0)
 # RFC 3986, 3.2, of what a host of http can be. All parsers of addresses read this the same way.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -74,13 +72,13 @@ class Transfer:
         in_thread: InThread,
         trust_root: Any = None,
         certificate: PrivateCertificate | None = None,
-        pauses: Pauses = _PAUSES,
+        first_pause: float = 0.2,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._in_thread = in_thread
         self._trust_root = trust_root
-        self._pauses = pauses
+        self._first_pause = first_pause
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 4
         self._pool.cachedConnectionTimeout = 30
@@ -110,7 +108,11 @@ class Transfer:
             return await self._with_redirects(url, await headers_for(url), credentials, method)
 
         trying = with_tries(
-            attempt, tries=self._settings.tries, pauses=self._pauses, clock=self._reactor, on_retry=self._on_retry
+            attempt,
+            tries=self._settings.tries,
+            first_pause=self._first_pause,
+            clock=self._reactor,
+            on_retry=self._on_retry,
         )
         try:
             return await within(self._settings.timeout, Deferred.fromCoroutine(trying), self._reactor)

@@ -178,7 +178,6 @@ def test_an_upload_that_stands_still_is_given_up() -> None:
     for _ in range(2):
         case.clock.advance(59.9)
         upload.send(1)
-        case.exchange.went_on()
     assert case.results == []
     case.clock.advance(60)
     assert str(case.error) == "the upload stood still for 60 s"
@@ -190,7 +189,6 @@ def test_a_server_may_think_about_a_whole_upload_for_long() -> None:
     upload = Letters(3)
     case = Case(upload=upload)
     upload.send(3)
-    case.exchange.went_on()
     case.clock.advance(1e6)
     assert case.results == []
     case.wire.says(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na")
@@ -233,7 +231,6 @@ def test_cancelling_ends_it_at_once(when: str) -> None:
     case = Case(upload=upload, wait=when == "connecting")
     if when != "connecting":
         upload.send(5 if when == "sending" else 10)
-        case.exchange.went_on()
     if when == "reading":
         case.wire.says(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na")
     case.asking.cancel()

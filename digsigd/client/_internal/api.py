@@ -34,7 +34,7 @@ from digsigd.http.deadline import within
 from digsigd.http.endpoints import Endpoints
 from digsigd.http.exchange import Bounds, OwnExchange
 from digsigd.http.reactor import Reactor
-from digsigd.http.retry import Again, Pauses, retry_after, with_tries
+from digsigd.http.retry import Again, retry_after, with_tries
 
 __all__ = [
     "CertificateInfo",
@@ -124,18 +124,11 @@ class SigningClient:
         fields = {"machine": machine, "soctype": soc_type, "cstversion": cst_version, "backend": backend}
 
         async def attempt(request_id: str) -> SignedBlob:
-            exchange = self._exchange(_BLOB_BYTES)
-
-            def progress(sent: int, total: int) -> None:
-                exchange.went_on()
-                if self._progress is not None:
-                    self._progress(sent, total)
-
             files = [(artifact, artifact_name), *((path, name) for name, path in more.items())]
-            form = Form(fields, csf, files, reactor=self._reactor, progress=progress)
+            form = Form(fields, csf, files, reactor=self._reactor, progress=self._progress)
             accept = "application/octet-stream, application/problem+json"
             headers = self._headers(request_id, accept, form.content_type)
-            answer = await self._answer(exchange, "POST", "/sign/imx", headers, form)
+            answer = await self._answer("POST", "/sign/imx", headers, form, max_bytes=_BLOB_BYTES)
             if answer.status != 200:
                 raise self._failed(answer, request_id)
             return SignedBlob(read_blob(answer), answer.request_id or request_id)
@@ -171,8 +164,7 @@ class SigningClient:
         """An answer of status 200, or of another that is as good."""
 
         async def attempt(request_id: str) -> Answer:
-            exchange = self._exchange(_JSON_BYTES)
-            answer = await self._answer(exchange, "GET", path, self._headers(request_id, _JSON), None)
+            answer = await self._answer("GET", path, self._headers(request_id, _JSON), max_bytes=_JSON_BYTES)
             if answer.status not in {200, also} or (answer.status != 200 and not answer.is_json):
                 raise self._failed(answer, request_id)
             return answer
@@ -181,21 +173,30 @@ class SigningClient:
 
     async def _call(self, attempt: Callable[[str], Awaitable[T]]) -> T:
         """What the first good attempt gives, each with an id of its own."""
-        base, timeout = secrets.token_hex(8), self._settings.timeout
+        base, timeout, retries = secrets.token_hex(8), self._settings.timeout, self._settings.retries
         last = ""
 
-        async def numbered(number: int) -> T:
+        def tell(again: Again[ClientError]) -> None:
             nonlocal last
-            try:
-                return await attempt(base if number == 1 else f"{base}-{number}")
-            except Again as again:
-                last = f"; before that: {again.error.what}"
-                raise
+            last = f"; before that: {again.error.what}"
+            if self._on_retry is not None:
+                self._on_retry(f"{again.error.what}; next try in {again.pause:.0f} s ({again.tries} of {retries})")
 
-        call = within(timeout, Deferred.fromCoroutine(self._tried(numbered)), self._reactor)
+        trying = with_tries(
+            lambda number: attempt(base if number == 1 else f"{base}-{number}"),
+            tries=retries + 1,
+            first_pause=self._timeouts.first_pause,
+            longest_pause=self._timeouts.longest_pause,
+            clock=self._reactor,
+            on_retry=tell,
+            end=self._reactor.seconds() + timeout,
+        )
+        call = within(timeout, Deferred.fromCoroutine(trying), self._reactor)
         self._calls.add(call)
         try:
             return await call
+        except Again as again:
+            raise counted(again) from None
         except LateError:
             raise ServerUnreachable(
                 f"{self._base} has not answered within {timeout:g} s{last}",
@@ -205,36 +206,15 @@ class SigningClient:
         finally:
             self._calls.discard(call)
 
-    async def _tried(self, attempt: Callable[[int], Awaitable[T]]) -> T:
-        retries, timeouts = self._settings.retries, self._timeouts
-
-        def tell(again: Again[ClientError]) -> None:
-            if self._on_retry is not None:
-                self._on_retry(f"{again.error.what}; next try in {again.pause:.0f} s ({again.tries} of {retries})")
-
-        try:
-            return await with_tries(
-                attempt,
-                tries=retries + 1,
-                pauses=Pauses(timeouts.first_pause, timeouts.longest_pause),
-                clock=self._reactor,
-                on_retry=tell,
-                end=self._reactor.seconds() + self._settings.timeout,
-            )
-        except Again as again:
-            raise counted(again) from None
-
-    def _exchange(self, max_bytes: int) -> OwnExchange:
-        idle = self._timeouts.idle
-        bounds = Bounds(body=max_bytes, other_body=_REASON_BYTES, head=idle, idle=idle)
-        return OwnExchange(self._endpoints, reactor=self._reactor, bounds=bounds)
-
     async def _answer(
-        self, exchange: OwnExchange, method: str, path: str, headers: Headers, form: Form | None
+        self, method: str, path: str, headers: Headers, form: Form | None = None, *, max_bytes: int
     ) -> Answer:
-        url = self._base + path
+        url, idle = self._base + path, self._timeouts.idle
+        bounds = Bounds(body=max_bytes, other_body=_REASON_BYTES, head=idle, idle=idle)
         try:
-            response = await exchange.ask(method, url, headers, form)
+            response = await OwnExchange(self._endpoints, reactor=self._reactor, bounds=bounds).ask(
+                method, url, headers, form
+            )
         except (CancelledError, ClientError):
             raise
         except Exception as error:  # noqa: BLE001 - every layer below has errors of its own
