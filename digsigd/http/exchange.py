@@ -19,9 +19,6 @@ from digsigd.http.connection import Connection
 from digsigd.http.deadline import IdleTimer, StoodStill, Waiting
 from digsigd.http.reactor import Reactor
 
-# Answers with no body: RFC 9110, 6.4.1.
-_BARE = frozenset({204, 304})
-
 
 class IUpload(IBodyProducer):
     """A body of a request that can end before all of it is sent."""
@@ -95,16 +92,14 @@ class Exchange:
             reactor=reactor,
         )
         self._timer.stop()
-        body = b""
-        if method != "HEAD" and response.code not in _BARE:
-            good = response.code == 200
-            body = await body_of(
-                response,
-                max_bytes=self._bounds.body if good else self._bounds.other_body,
-                idle=self._bounds.idle,
-                clock=self._reactor,
-                only_begin=not good,
-            )
+        good = response.code == 200
+        body = await body_of(
+            response,
+            max_bytes=self._bounds.body if good else self._bounds.other_body,
+            idle=self._bounds.idle,
+            clock=self._reactor,
+            only_begin=not good,
+        )
         return Response(response.code, response.headers, body, plain.codings)
 
     def _late(self) -> None:

@@ -75,7 +75,7 @@ def retry_after(headers: Headers, *, longest: float) -> float:
     text = _only(headers, "retry-after")
     seconds = 0.0
     if text.isdigit():
-        seconds = float(text[:9])
+        seconds = float(text)
     elif text:
         try:
             then = stringToDatetime(text)

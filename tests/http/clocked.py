@@ -50,6 +50,7 @@ class Wire(StringTransport):
     """A connection to nobody. `written` is what was sent; `says` is for the server."""
 
     lost = False
+    closed_by_server = False
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(lenient=True)
@@ -67,11 +68,13 @@ class Wire(StringTransport):
         self._close(ConnectionDone())
 
     def abortConnection(self) -> None:
+        assert not self.lost, "it is not there any more"
         self.disconnected = True
         self._close(ConnectionAborted())
 
     def closes(self) -> None:
         """The server closes."""
+        self.closed_by_server = True
         self._lose(ConnectionDone())
 
     def _close(self, why: Exception) -> None:

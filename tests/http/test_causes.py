@@ -38,6 +38,7 @@ def wrapped(*errors: BaseException) -> BaseException:
         (HeadTooLong(), Cause.HEAD_TOO_LONG),
         (TooLong(), Cause.BODY_TOO_LONG),
         (ValueError(), Cause.NO_HTTP),
+        (ValueError("certificate verify failed"), Cause.NO_HTTP),
         (error.DNSLookupError(), Cause.NO_HOST),
         (error.ConnectionRefusedError(), Cause.REFUSED),
         (error.TimeoutError(), Cause.CONNECTING_TOO_LONG),

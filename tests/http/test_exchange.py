@@ -96,7 +96,8 @@ class Case:
         return error
 
     def check_nothing_is_left(self) -> None:
-        """The connections are closed, and nothing is to happen later."""
+        """The connections are closed, whatever was not sent, and nothing is to happen later."""
+        assert all(wire.disconnected or wire.closed_by_server for wire in self.wires.made)
         self.clock.advance(0)
         assert all(wire.lost for wire in self.wires.made)
         assert self.clock.getDelayedCalls() == []
@@ -149,6 +150,20 @@ def test_a_body_of_200_that_is_too_long_is_not_read() -> None:
     case.wire.says(b"a")
     assert isinstance(case.error, TooLong)
     case.check_nothing_is_left()
+
+
+def test_a_body_may_be_far_longer_than_headers() -> None:
+    """It is not counted with them."""
+    clock: Any = Clock()
+    wires = Wires(clock)
+    bounds = Bounds(body=10 * HEAD_BYTES, other_body=0, head=1, idle=1)
+    asking = OwnExchange(wires, reactor=clock, bounds=bounds).ask("GET", URL, Headers())
+    results: list[Any] = []
+    asking.addBoth(results.append)
+    wires.made[0].says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % bounds.body)
+    for _ in range(10):
+        wires.made[0].says(bytes(HEAD_BYTES))
+    assert len(results[0].body) == bounds.body
 
 
 def test_only_the_beginning_of_another_body_is_read() -> None:
@@ -295,7 +310,7 @@ def test_connections_that_are_kept_are_used_again() -> None:
         results: list[Any] = []
         asking.addBoth(results.append)
         assert isinstance(results[0], Response), results
-    assert not wire.lost
+        assert not wire.disconnecting
 
 
 def test_a_kept_connection_is_closed_where_its_request_is_cancelled() -> None:
