@@ -40,7 +40,7 @@ async def with_tries(
     *,
     tries: int,
     first_pause: float,
-    longest_pause: float = 60.0,
+    longest_pause: float = math.inf,
     clock: IReactorTime,
     on_retry: Callable[[Again[Any]], object],
     end: float = math.inf,

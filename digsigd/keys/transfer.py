@@ -49,7 +49,7 @@ class Answer:
     url: str
 
     def header(self, name: str) -> str | None:
-        """The value of a header that is there once and not empty. Raises `KeyStoreFailed` where it is no text."""
+        """Return the value of a header that is there once and not empty. Raises `KeyStoreFailed` for what is no text."""
         values = self.headers.getRawHeaders(name.encode(), [])
         if len(values) != 1:
             return None
@@ -60,7 +60,10 @@ class Answer:
 
 
 class Transfer:
-    """Fetches from one origin, and without credentials from wherever that redirects to."""
+    """Fetches from one origin, and without credentials from wherever that redirects to.
+
+    `first_pause` is how many seconds it waits before the second try, about twice as long before each further one.
+    """
 
     log = Logger()
 
@@ -174,19 +177,19 @@ class Transfer:
 
 
 def shown(url: str) -> str:
-    """An address for operators: without what may be a secret, as in presigned ones."""
+    """Return an address for operators: without what may be a secret, as in presigned ones."""
     parts = urlsplit(url)
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return f"{address}?..." if parts.query else address
 
 
 def nonsense(url: str, what: str) -> KeyStoreFailed:
-    """The error of an answer that makes no sense."""
+    """Return the error of an answer that makes no sense."""
     return KeyStoreFailed("the key store sent nonsense", detail=f"{shown(url)}: {what}")
 
 
 def _redirected(here: str, location: str) -> str:
-    """The address that a redirect leads to: RFC 9110, 10.2.2. Raises `KeyStoreFailed` where no keys may come from."""
+    """Return where a redirect leads: RFC 9110, 10.2.2. Raises `KeyStoreFailed` where no keys may come from there."""
     try:
         there = escaped(urljoin(here, location))
         parts = urlsplit(there)
@@ -204,7 +207,7 @@ def _redirected(here: str, location: str) -> str:
 
 
 def _origin(url: str) -> tuple[str, str, int]:
-    """RFC 6454, section 4."""
+    """Return the origin of an address: RFC 6454, section 4."""
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 

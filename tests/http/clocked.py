@@ -62,7 +62,8 @@ class Wire(StringTransport):
         return bytes(self.value())
 
     def says(self, data: bytes) -> None:
-        self.protocol.dataReceived(data)
+        if not self.disconnecting:
+            self.protocol.dataReceived(data)
 
     def loseConnection(self) -> None:
         self._close(ConnectionDone())

@@ -71,8 +71,8 @@ class SigningClient:
     """Asks the signing host of `settings`; several calls at once are several connections.
 
     `progress` hears how many bytes of how many of an upload are on their way, from the start again with each try,
-    `on_retry` why a request is tried again and when. Raises `ClientSettingsError` where there is no server in the
-    settings, or a certificate cannot be used.
+    `on_retry` why a request is tried again and when. `timeouts` is for tests: how long it waits for what. Raises
+    `ClientSettingsError` where there is no server in the settings, or a certificate cannot be used.
 
     All calls raise `ClientError`, and end within `settings.timeout` seconds with all their tries. Cancelling one closes
     its connection.
