@@ -81,10 +81,11 @@ def test_imports_run_downward_only() -> None:
         "csf": {"csf"},
         "hab": {"hab"},
         "testing": {"testing", "hab", "pki"},
-        "keys": {"keys", "errors", "settings"},
+        "http": {"http"},
+        "keys": {"keys", "http", "errors", "settings"},
         "signing": {"signing", "keys", "csf", "hab", "testing", "errors", "mapped"},
         "image": {"image", "hab"},
-        "client": {"client", "image", "csf", "hab", "keys"},
+        "client": {"client", "http", "image", "csf", "hab"},
         "cli": {"cli", "client", "image", "csf", "hab", "keys", "pki", "errors", "mapped"},
         "web": {"web", "signing", "errors", "settings", "log"},
     }

@@ -16,8 +16,10 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from digsigd.cli import ping
-from digsigd.client._internal import api, tries
+from digsigd.client._internal import api
 from digsigd.client._internal.settings import ENVIRONMENT, ClientSettings, add_server_arguments
+from digsigd.client._internal.tries import PASSING_PROBLEMS, Timeouts
+from digsigd.http.retry import PASSING
 from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient
 from tests.client.test_client_signing import check
@@ -75,13 +77,14 @@ def test_every_setting_is_in_the_table() -> None:
 
 def test_the_numbers_are_those() -> None:
     """Of the text on tries and bounds."""
-    assert (tries._FIRST_PAUSE, tries._LONGEST_PAUSE, tries._LONGEST_WISH) == (1, 60, 600)
-    assert (api._CONNECT, api._IDLE, api._BLOB_BYTES) == (10, 60, 64 << 10)
+    times = Timeouts()
+    assert (times.first_pause, times.longest_pause, times.longest_wish) == (1, 60, 600)
+    assert (times.connect, times.idle, api._BLOB_BYTES) == (10, 60, 64 << 10)
     assert set(re.findall(r"\b[45]\d\d\b", TEXT.split("## Trying again")[1].split("##")[0])) == {
-        *map(str, tries._PASSING),
+        *map(str, PASSING),
         "500",
     }
-    for problem in tries._PASSING_PROBLEMS:
+    for problem in PASSING_PROBLEMS:
         assert f"`{problem}`" in TEXT
     assert "exit code" in TEXT
     assert ping.HELP

@@ -9,15 +9,15 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IDelayedCall
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from digsigd.client._internal.errors import ClientError
+from digsigd.http.exchange import IUpload
 
 # Read and written at once. Twisted's transports ask to pause above 64 KiB.
 _PIECE = 64 << 10
@@ -41,7 +41,7 @@ class _Piece:
     behind: bytes
 
 
-@implementer(IBodyProducer)
+@implementer(IUpload)
 class Form:
     """A form of text fields, a CSF description and artifacts, in this order, as the body of one request.
 
@@ -56,7 +56,7 @@ class Form:
         csf: bytes,
         artifacts: Sequence[tuple[Path, str]],
         *,
-        reactor: Any,
+        reactor: IReactorTime,
         progress: Progress | None = None,
     ) -> None:
         boundary = f"digsign-{secrets.token_hex(16)}"
