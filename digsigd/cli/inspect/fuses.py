@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from digsigd import Error
 from digsigd.cli.fuse_words import NoFuseValueError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def fuse_file(data: bytes) -> bytes | None:
     return None
 
 
-class OtherChipError(Exception):
+class OtherChipError(Error):
     """The image is for another chip: why."""
 
 
