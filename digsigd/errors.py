@@ -26,15 +26,15 @@ class DigsigError(Error):
         self.detail = detail
 
     def for_client(self) -> str:
-        """Return what happened and what to do next, in one line."""
+        """What happened and what to do next, in one line."""
         return f"{self.what}: {self.hint}" if self.hint else self.what
 
     def for_operator(self) -> str:
-        """Return what happened, what only the operator may read of it, and what to do next, in one line."""
+        """Return all that is known of it in one line, for logs and terminals of this host."""
         return " | ".join(part for part in (self.what, self.detail, self.hint) if part)
 
     def __str__(self) -> str:
-        return " | ".join(part for part in (self.what, self.hint, self.detail) if part)
+        return self.for_operator()
 
 
 class BadRequest(DigsigError):
