@@ -118,7 +118,7 @@ def check_features(command: str, engine: int, body: bytes, known: dict[int, dict
         raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it takes 4")
     if bits & ~sum(known[engine].values()):
         raise VerificationError("command", f"{command} of {name(engine)} with the unknown features {bits:#x}")
-    if engine == OCOTP and uid == OF_ONE_CHIP.isdisjoint(features(engine, bits)):
+    if uid == OF_ONE_CHIP.isdisjoint(features(engine, bits)):
         what = "takes no unique id" if uid else "needs the unique id of a chip"
         raise VerificationError("command", f"{command} of OCOTP {bits:#x} {what}")
 

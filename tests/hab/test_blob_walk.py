@@ -33,6 +33,7 @@ def the_damaged(data: bytes) -> tuple[Command, OtherCommand]:
 def test_a_good_blob_has_the_same_commands_for_both(data: bytes) -> None:
     """Strictly or not, they are those that the whole blob has."""
     assert tuple(walk(data)) == tuple(leniently(data)) == CsfBlob.parse(data).commands
+    assert all(one.whole and not one.damage for one in walk(data) if isinstance(one, OtherCommand))
 
 
 def test_objects_do_not_matter_for_the_commands() -> None:
@@ -59,6 +60,13 @@ def test_a_command_that_hab_does_not_have_is_damage_and_the_next_follows(bad: by
     with pytest.raises(hab.FormatError) as caught:
         list(walk(data))
     assert (caught.value.what, caught.value.offset) == (damage, 8)
+
+
+@pytest.mark.parametrize("body", [b"", b"ab", bytes(12)])
+def test_a_command_that_hab_does_not_have_may_be_the_last(body: bytes) -> None:
+    """It is whole if it ends with the commands, and if it is nothing but a header."""
+    bad = struct.pack(">BHB", 0xD1, 4 + len(body), 7) + body
+    assert the_damaged(blob(NOP + bad))[1] == OtherCommand(8, 0xD1, 7, body, "an unknown command 0xd1", whole=True)
 
 
 @pytest.mark.parametrize("length", range(4))
