@@ -31,8 +31,8 @@ _WHERE = {
 class Error(Exception):
     """Base of every error that digsigd, its client and its pure parts raise on purpose.
 
-    `what` says what happened and where, `hint` what to do about it; either may be shown to whoever caused the error, so
-    neither holds a secret. It stands here because the pure parts and the client import nothing else in common.
+    `what` says what happened, `hint` what to do about it; either may be shown to whoever caused the error, so neither
+    holds a secret. It stands here because the pure parts and the client import nothing else in common.
     """
 
     def __init__(self, what: str, *, hint: str = "") -> None:
@@ -40,9 +40,24 @@ class Error(Exception):
         self.what = what
         self.hint = hint
 
+    def summary(self) -> str:
+        """Return what happened and where (a line, an offset, a request) in one sentence, without the hint."""
+        return self.what
+
     def diagnostics(self) -> str:
-        """Return what happened and what to do about it as text for people, the hint indented below."""
-        return "\n".join([str(self), *(f"  {line}" for line in self.hint.splitlines())])
+        """Return text for people: what happened and where, and what to do about it indented below.
+
+        Control characters are escaped, so that text from a file or a server cannot draw on a terminal.
+        """
+        lines = [self.summary(), *(f"  {line}" for line in self.hint.splitlines())]
+        return "\n".join(_printable(line) for line in lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def __getattr__(name: str) -> Any:

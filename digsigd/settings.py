@@ -20,6 +20,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, field
 
+from digsigd import Error
+
 Seconds = Annotated[float, Meta(gt=0)]
 Size = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(gt=0)]
@@ -41,8 +43,12 @@ _TYPES = {
 }
 
 
-class SettingsError(Exception):
-    """A mistake in the configuration. The text names the file or variable, the key, and what was expected."""
+class SettingsError(Error):
+    """Mistakes in the configuration, each on a line that names the file or variable, the key, and what was expected."""
+
+    def diagnostics(self) -> str:
+        """Return the mistakes, a line each, and what to do about them indented below."""
+        return "\n".join([*self.what.splitlines(), *(f"  {line}" for line in self.hint.splitlines())])
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

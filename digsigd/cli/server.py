@@ -59,8 +59,8 @@ class Progress:
 def ask_server(
     settings: ClientSettings, ask: Callable[[SigningClient], Awaitable[T]], console: Console, *, quiet: bool = False
 ) -> T:
-    """Run what asks the host, with a client made for it. Raises `Trouble` for what the host or the way to it says."""
-    from digsigd.client._internal.api import ClientError, SigningClient
+    """Run what asks the host, with a client made for it. Raises `ClientError` where no answer came, or an error."""
+    from digsigd.client._internal.api import SigningClient
     from digsigd.client._internal.run import run
 
     progress = Progress(console)
@@ -80,9 +80,6 @@ def ask_server(
 
     try:
         return run(session)
-    except ClientError as error:
-        told = shown(error.what) + (f" (request {shown(error.request_id)})" if error.request_id else "")
-        raise Trouble(told, hint=shown(error.hint)) from None
     finally:
         progress.clear()
         sys.stderr.flush()

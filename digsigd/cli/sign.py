@@ -71,7 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Sign, and say what was done."""
-    from digsigd.client._internal.errors import ClientSettingsError
     from digsigd.client._internal.settings import from_options
 
     with mapped(options.image) as data:
@@ -93,10 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.sdp_output is not None and (download is None or options.sdp_output == options.output):
         raise Trouble("--sdp-output is a file of its own, and goes with --sdp", code=2)
     _check_chip(plan, options, console)
-    try:
-        settings = from_options(options, os.environ)
-    except ClientSettingsError as error:
-        raise Trouble(error.what, hint=error.hint, code=2) from None
+    settings = from_options(options, os.environ)
     job = _Job(options, settings, plan, download, console)
     if options.csf_only is not None:
         return job.write_descriptions(options.csf_only)
@@ -117,21 +113,16 @@ def _planned(data: Buffer, options: argparse.Namespace, path: Path, *, sdp: int 
 
 def _check_chip(plan: Plan, options: argparse.Namespace, console: Console) -> None:
     """See that it is known for which chip descriptions are, and what they say for it. Raises `Trouble`."""
-    from digsigd.image.errors import ImageError
-
     if plan.chip is None and plan.ask:
         hints = "; ".join(note for note in plan.notes if "a hint" in note)
         raise Trouble(
             f"{shown(str(options.image))}: {plan.ask}",
             hint="say --soc CHIP, such as imx6ul or imx6ull" + (f"; {shown(hints)}" if hints else ""),
         )
-    try:
-        if plan.chip is not None:
-            plan.chip.engine  # noqa: B018 - raises where it is not known for certain
-            if options.fast_auth and options.soc is None and not plan.chip.nocak:
-                console.tell(f"note: older silicon of {plan.boards} (HAB before 4.1.2) takes no fast authentication")
-    except ImageError as error:
-        raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+    if plan.chip is not None:
+        plan.chip.engine  # noqa: B018 - raises where it is not known for certain
+        if options.fast_auth and options.soc is None and not plan.chip.nocak:
+            console.tell(f"note: older silicon of {plan.boards} (HAB before 4.1.2) takes no fast authentication")
 
 
 class _Job:
@@ -196,8 +187,6 @@ class _Job:
 
     def sign(self) -> int:
         """Sign copies, verify them, and put them where they belong."""
-        from digsigd.image.errors import ImageError
-
         options = self._options
         for note in self._plan.notes:
             self._tell(f"note: {shown(note)}")
@@ -208,10 +197,7 @@ class _Job:
         with ExitStack() as stack:
             copies = [stack.enter_context(replacing(path, like=options.image)) for _, path, _ in wanted]
             plans = [plan for plan, _, _ in wanted]
-            try:
-                ask_server(self._settings, lambda client: self._sign(client, copies, plans), self._console)
-            except ImageError as error:
-                raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+            ask_server(self._settings, lambda client: self._sign(client, copies, plans), self._console)
             for copy, (_, path, sdp) in zip(copies, wanted, strict=True):
                 fuses = self._verified(copy, path, sdp=sdp)
         if not options.quiet:

@@ -16,7 +16,6 @@ from digsigd.csf.model import InstallCsfk, InstallKey, InstallNocak
 from digsigd.csf.resolve import FileNeeded, artifact_file
 from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
 from digsigd.hab.certificate import Certificate, load, load_file
-from digsigd.hab.csf_blob import X509
 from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
@@ -274,14 +273,9 @@ class Job:
             parsed = hab.CsfBlob.parse(blob)
         except hab.HabError:
             return {}
-        found = [
-            parsed.object_at(one)[4:]
-            for one in parsed.commands
-            if isinstance(one, hab.csf_blob.InstallKey) and one.protocol == X509
-        ] or [one[4:] for one in parsed.loose]
         named = [one.file for one in self._description.commands if isinstance(one, _INSTALLS)]
         certificates: dict[str, Certificate] = {}
-        for name, der in zip(named, found, strict=False):
+        for name, der in zip(named, parsed.certificates(), strict=False):
             with suppress(hab.HabError):
                 certificates[name] = load(der)
         return certificates
