@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from digsigd.text import one_line
+
 
 class Trouble(Exception):
     """A command cannot go on: what, and what to do next. It ends with `code`."""
@@ -61,4 +63,4 @@ class Console:
 
 def shown(text: str) -> str:
     """Text of a file or a server as one line without control characters, so that it cannot draw on the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return one_line(text)
