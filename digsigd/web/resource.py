@@ -37,7 +37,7 @@ class Endpoint:
     def __init__(self, *, sign: Sign, missing: Missing, machine_key_requests: MachineKeyRequests) -> None:
         self._sign = sign
         self._missing = missing
-        self._inquiries = machine_key_requests
+        self._machine_key_requests = machine_key_requests
 
     def resource(self) -> KleinResource:
         """A resource to serve at the root of a site or below any path."""
@@ -76,7 +76,7 @@ class Endpoint:
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)  # type: ignore[attr-defined]
         try:
-            body = await self._inquiries.answer(
+            body = await self._machine_key_requests.answer(
                 machine, text_of(request.requestHeaders, b"authorization"), request_id, _address_of(request)
             )
         except (CancelledError, DigsigError):

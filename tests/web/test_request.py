@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +13,47 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from klein.resource import KleinResource
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.iweb import INonQueuedRequestFactory, IRequest
 from twisted.web.pages import notFound
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from digsigd.errors import Refused
+from digsigd.errors import DigsigError, Refused
 from digsigd.settings import UploadSettings
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir, WorkRoot
 from digsigd.web.callers import Callers
 from digsigd.web.request import LINGER_SECONDS, RequestFactory, SigningSite, UploadRequest
 from digsigd.web.resource import Endpoint
-from digsigd.web.upload import Uploads
+from digsigd.web.upload import Sign, Uploads
 from digsigd.web.upload_state import LINGER_BYTES
 
 TYPE = "multipart/form-data; boundary=b"
 
 
 class InThread:
-    """Calls at once, in the test's own thread."""
+    """Calls in the test's own thread: at once, or once what `waits_for` holds has fired."""
+
+    def __init__(self) -> None:
+        self.waits_for: Deferred[None] = succeed(None)
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
-        return maybeDeferred(function, *args, **kwargs)
+        return self.waits_for.addCallback(lambda _: function(*args, **kwargs))
 
 
 class Host:
     """A signing host without sockets. `signing` is what the signer waits for; it has written into its directory."""
 
-    def __init__(self, folder: Path, **bounds: Any) -> None:
+    def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.root = WorkRoot(folder)
         self.root.open()
@@ -54,12 +61,19 @@ class Host:
         self.asked: list[SigningRequest] = []
         # For each cancelled signing, whether its directory was there until then.
         self.cancelled: list[bool] = []
-        bounds = {"idle_timeout": 10.0, "timeout": 60.0, "max_artifact": 1000, **bounds}
+        self.in_thread = InThread()
         self.uploads = Uploads(
-            bounds=UploadSettings(**bounds), callers=Callers({}), root=self.root, clock=self.clock, in_thread=InThread()
+            bounds=UploadSettings(idle_timeout=10.0, timeout=60.0, max_artifact=1000),
+            callers=Callers({}),
+            root=self.root,
+            clock=self.clock,
+            in_thread=self.in_thread,
         )
+        self.serve(self.sign)
+
+    def serve(self, sign: Sign) -> None:
         unused: Any = None
-        self.resource = Endpoint(sign=self.sign, missing=unused, machine_key_requests=unused).resource()
+        self.resource = Endpoint(sign=sign, missing=unused, machine_key_requests=unused).resource()
         self.site = SigningSite(self.resource, self.uploads)
         self.site.reactor = self.clock
 
@@ -132,6 +146,20 @@ GOOD = form()
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
+
+
+@pytest.fixture
+def events() -> Iterator[list[str]]:
+    """The names of what is logged meanwhile."""
+    found: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        found.append(event.get("event", ""))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
 
 
 def test_what_was_sent_is_what_the_signer_gets(host: Host) -> None:
@@ -232,7 +260,44 @@ def test_what_is_wrong_with_the_whole_form_is_answered_at_its_end(host: Host, ch
     assert not client.closed
 
 
-def test_a_client_that_goes_away_while_its_image_is_signed(host: Host) -> None:
+def test_who_waits_to_be_told_to_go_on_is_not_told_so_when_refused(host: Host) -> None:
+    """The answer comes in the place of 100 Continue."""
+    client = host.connect()
+    client.send(head(1 << 30, "Expect: 100-continue"))
+    assert client.statuses == [413]
+    assert b"100" not in client.transport.value().partition(b"\r\n")[0]
+    assert b"Continue" not in client.transport.value()
+
+
+def test_no_clock_waits_for_a_piece_of_a_lost_connection(host: Host) -> None:
+    """Also where the piece had not been looked at yet."""
+    client = host.connect()
+    client.protocol.dataReceived(head(100) + b"--b")
+    assert len(host.clock.getDelayedCalls()) > 2
+    client.lose()
+    assert host.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"machine": "a/b"}], ids=["signed", "refused"])
+def test_no_answer_leaves_before_the_directory_is_gone(host: Host, fields: dict[str, str]) -> None:
+    """Neither a blob nor an error."""
+    body = form(**fields)
+    # The artifact comes first, so that there is a directory.
+    start, middle, artifact = body.partition(b'--b\r\nContent-Disposition: form-data; name="artifact"')
+    body = middle + artifact.removesuffix(b"--b--\r\n") + start + b"--b--\r\n"
+    host.in_thread.waits_for = Deferred()
+    client = host.connect()
+    client.send(head(len(body)) + body)
+    if not fields:
+        host.signing[0].callback(Signed(b"blob"))
+    assert len(host.directories()) == 1
+    assert client.statuses == []
+    host.in_thread.waits_for.callback(None)
+    assert host.directories() == []
+    assert client.statuses == [400 if fields else 200]
+
+
+def test_a_client_that_goes_away_while_its_image_is_signed(host: Host, events: list[str]) -> None:
     """Signing is cancelled, and the directory is there until that has worked."""
     client = host.connect()
     client.send(head(len(GOOD)) + GOOD)
@@ -241,6 +306,51 @@ def test_a_client_that_goes_away_while_its_image_is_signed(host: Host) -> None:
     assert host.directories() == []
     assert host.uploads.active == 0
     assert client.statuses == []
+    assert events.count("gone") == 1
+    assert "answered" not in events
+
+
+def test_a_blob_that_nobody_waits_for_is_not_answered_with(host: Host, events: list[str]) -> None:
+    """A signer that was done before it could be cancelled."""
+
+    async def sign(request: SigningRequest, workdir: Workdir) -> Signed:
+        with contextlib.suppress(CancelledError):
+            return await host_sign(request, workdir)
+        return Signed(b"blob")
+
+    host_sign = host.sign
+    host.serve(sign)
+    client = host.connect()
+    client.send(head(len(GOOD)) + GOOD)
+    client.lose()
+    assert host.cancelled == [True]
+    assert events.count("gone") == 1
+    assert "answered" not in events
+
+
+def test_what_comes_to_the_endpoint_too_late_is_not_signed(host: Host) -> None:
+    """A site may ask somebody else first, for example who the client is; meanwhile the client may have gone."""
+
+    class Slow(Resource):
+        isLeaf = True
+
+        def render(self, request: Any) -> Any:
+            waiting.append(request)
+            return NOT_DONE_YET
+
+    waiting: list[UploadRequest] = []
+    host.site = SigningSite(Slow(), host.uploads)
+    client = host.connect()
+    client.send(head(len(GOOD)) + GOOD)
+    client.lose()
+    assert host.directories() == []
+    upload = waiting[0].upload
+    assert upload is not None
+    failed: list[Failure] = []
+    Deferred.fromCoroutine(upload.sign(host.sign)).addErrback(failed.append)
+    assert failed[0].check(DigsigError)
+    assert host.asked == []
+    assert host.directories() == []
 
 
 def test_a_directory_is_not_removed_from_under_a_signer_that_ends_slowly(host: Host) -> None:
@@ -254,10 +364,7 @@ def test_a_directory_is_not_removed_from_under_a_signer_that_ends_slowly(host: H
             await slow
 
     host_sign = host.sign
-    host.site = SigningSite(
-        Endpoint(sign=sign, missing=None, machine_key_requests=None).resource(),  # type: ignore[arg-type]
-        host.uploads,
-    )
+    host.serve(sign)
     client = host.connect()
     client.send(head(len(GOOD)) + GOOD)
     client.lose()
