@@ -12,7 +12,7 @@ import yaml
 from openapi_spec_validator import validate
 
 from digsigd.errors import DigsigError
-from digsigd.signing.tools import _VERSION
+from digsigd.names import VERSION
 from digsigd.web import answers, form
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +58,7 @@ def test_every_path_and_form_is_described() -> None:
     assert (
         fields["properties"]["cstversion"]["pattern"]
         == f"^{form._FIELDS['cstversion'][0].pattern}$"
-        == f"^{_VERSION.pattern}$"
+        == f"^{VERSION.pattern}$"
     )
     assert set(fields["properties"]) == {*form._FIELDS, "csf", "artifact"}
 
@@ -82,12 +82,12 @@ def test_imports_run_downward_only() -> None:
         "hab": {"hab"},
         "testing": {"testing", "hab", "pki"},
         "http": {"http"},
-        "keys": {"keys", "http", "errors", "settings"},
-        "signing": {"signing", "keys", "csf", "hab", "testing", "errors", "mapped"},
+        "keys": {"keys", "http", "errors", "names", "settings"},
+        "signing": {"signing", "keys", "csf", "hab", "testing", "errors", "mapped", "names"},
         "image": {"image", "hab"},
-        "client": {"client", "http", "image", "csf", "hab"},
-        "cli": {"cli", "client", "image", "csf", "hab", "keys", "pki", "errors", "mapped"},
-        "web": {"web", "signing", "errors", "settings", "log"},
+        "client": {"client", "http", "image", "csf", "hab", "names", "text"},
+        "cli": {"cli", "client", "image", "csf", "hab", "keys", "pki", "errors", "mapped", "text"},
+        "web": {"web", "signing", "csf", "errors", "names", "settings", "text"},
     }
     for part, may in allowed.items():
         for path in (ROOT / "digsigd" / part).rglob("*.py"):

@@ -240,7 +240,7 @@ async def test_cancelling_ends_cst(rig: Rig) -> None:
     cst = CstSettings(base=rig.cst.base, versions={"slow": slow}, max_running=1)
     service = SigningService(rig.settings(cst=cst), listen=False)
     service.startService()
-    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="slow", csf=rig.csf)
+    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="slow", description=rig.csf)
     signing = Deferred.fromCoroutine(service.sign(request))
     while not (rig.folder / "runs").exists():
         await turned()
@@ -248,8 +248,10 @@ async def test_cancelling_ends_cst(rig: Rig) -> None:
     with pytest.raises(CancelledError):
         await signing
     assert [path for path in rig.work.glob("*/*") if not is_mark(path.name)] == []
-    signed = await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="4.0.1", csf=rig.csf))
-    rig.verify(signed.csf)
+    signed = await service.sign(
+        SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="4.0.1", description=rig.csf)
+    )
+    rig.verify(signed.blob)
     await service.stopService()
 
 
@@ -263,7 +265,7 @@ async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> N
             )
             service = SigningService(settings, listen=False)
             service.startService()
-            request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
+            request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=rig.csf)
             signing = Deferred.fromCoroutine(service.sign(request))
             connection, _ = await deferToThread(store.accept)
             stopping = service.stopService()
@@ -273,7 +275,7 @@ async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> N
                 tarball = rig.tarball.read_bytes()
                 head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(tarball)}\r\nConnection: close\r\n\r\n"
                 connection.sendall(head.encode() + tarball)
-                rig.verify((await signing).csf)
+                rig.verify((await signing).blob)
             else:
                 with pytest.raises(Busy):
                     await signing
@@ -287,7 +289,7 @@ async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> N
 
 async def test_an_image_that_is_gone_is_told(rig: Rig, service: SigningService) -> None:
     """As any other error, with the path for the log alone."""
-    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
+    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=rig.csf)
     rig.image.unlink()
     with pytest.raises(DigsigError, match="the artifact cannot be read") as caught:
         await service.sign(request)
@@ -305,7 +307,7 @@ async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: Rig) 
     service = SigningService(rig.settings(cst=CstSettings(versions={"1": cst}, max_running=1)), listen=False)
     service.startService()
     with pytest.raises(DigsigError, match="does not hold"):
-        await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="1", csf=rig.csf))
+        await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="1", description=rig.csf))
     await service.stopService()
 
 
@@ -314,7 +316,9 @@ async def test_an_expired_certificate_is_noted_and_signed(rig: Rig, service: Sig
     pki = TrialPki.make("p256", srks=1, valid_days=-10)
     rig.tarball.write_bytes(pki.tarball())
     csf = pki.csf(IMAGE.blocks("spl.bin")).encode()
-    signed = await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=csf))
+    signed = await service.sign(
+        SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=csf)
+    )
     assert any("expired" in note for note in signed.notes)
 
 

@@ -11,7 +11,8 @@ import pytest
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from digsigd.log import LineObserver, observer, one_line
+from digsigd.log import LineObserver, observer
+from digsigd.text import one_line
 
 
 def logged(form: Literal["text", "json"], text: str, level: LogLevel = LogLevel.info, **fields: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from digsigd import Error
 from digsigd.client._internal.errors import ClientSettingsError
+from digsigd.text import one_line
 
 
 class Trouble(Error):
@@ -65,4 +66,4 @@ class Console:
 
 def shown(text: str) -> str:
     """Text of a file or a server as one line without control characters, so that it cannot draw on the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return one_line(text)

@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from typing import IO
 
 from digsigd import csf, hab
+from digsigd.csf import cst_files
+from digsigd.csf.cst_files import BLOB, DESCRIPTION
 from digsigd.csf.members import CERTIFICATE
 from digsigd.csf.model import InstallCsfk, InstallKey, InstallNocak
-from digsigd.csf.resolve import FileNeeded, artifact_file
+from digsigd.csf.resolve import FileNeeded
 from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
 from digsigd.hab.certificate import Certificate, load, load_file
 from digsigd.hab.srk import TAG_TABLE
@@ -25,8 +27,6 @@ from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir
 
-DESCRIPTION = "description.csf"
-BLOB = "csf.bin"
 # A blob holds a table, two certificates and some signatures: tens of kB. Whatever is larger is none.
 MAX_BLOB = 1 << 20
 _INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
@@ -78,7 +78,7 @@ class Job:
                 identity=self._identity,
             )
         # Files that no block names are of no interest, to cst neither.
-        self._artifacts = {artifact_file(number): request.artifacts[number] for number in self._plan.artifacts}
+        self._artifacts = {cst_files.artifact(number): request.artifacts[number] for number in self._plan.artifacts}
         number_of = {name: number for number, name in enumerate(self._artifacts)}
         self._blocks = [
             [hab.Block(one.address, one.offset, one.length, number_of[one.file]) for one in blocks]

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from digsigd.client._internal.errors import ClientError
+from digsigd.csf.members import base_of
 from digsigd.http.exchange import IUpload
 
 # Read and written at once. Twisted's transports ask to pause above 64 KiB.
@@ -202,7 +203,7 @@ def _part(boundary: str, name: str, value: bytes, more: str = "", kind: str = ""
 
 def _checked(name: str) -> str:
     """The last part of a file name, if it can stand in a form as it is: the description's Blocks name it too."""
-    base = re.split(r"[/\\]", name)[-1]
+    base = base_of(name)
     if not base or _ESCAPED.search(base) or not base.isprintable() or len(base.encode()) > 255:
         raise ClientError(
             f"{base[:255]!r} cannot be the name of an artifact",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from digsigd.client._internal.errors import ClientError
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys
 from digsigd.client._internal.settings import ClientSettings
+from digsigd.csf.members import base_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
 
 
 def _role(certificate: CertificateInfo) -> str:
-    return re.split(r"[/\\]", certificate.name)[-1][:3].upper()
+    return base_of(certificate.name)[:3].upper()
 
 
 def _only(found: list[str], what: str, key: str, keys: MachineKeys) -> str:

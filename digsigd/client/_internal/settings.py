@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from digsigd.client._internal.errors import ClientSettingsError as ClientSettingsError
+from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
 
 FILE = "digsign.toml"
 # Which environment variable sets what.
@@ -45,8 +46,6 @@ _OPTIONS = {
     "client_key": "--client-key",
 }
 # docs/api.md.
-_MACHINE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 # RFC 3986, 3.2, of what a host of http can be.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LONGEST = 7 * 24 * 3600.0
@@ -247,10 +246,10 @@ def wrong_with(name: str, value: Any) -> str:
         return "expected text in quotes"
     if name == "server":
         return _wrong_address(value)
-    if name == "machine" and not _MACHINE.fullmatch(value):
-        return f"{value!r} is no machine name: 1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot"
-    if name == "cst" and not _VERSION.fullmatch(value):
-        return f"{value!r} is no version: 1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit"
+    if name == "machine" and not MACHINE.fullmatch(value):
+        return f"{value!r} is no machine name: {MACHINE_FORM}"
+    if name == "cst" and not VERSION.fullmatch(value):
+        return f"{value!r} is no version: {VERSION_FORM}"
     if name == "backend" and value not in {"ssl", "pkcs11"}:
         return f"{value!r} is neither ssl nor pkcs11"
     if not value.isprintable():
