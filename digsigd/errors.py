@@ -29,8 +29,12 @@ class DigsigError(Exception):
         """What happened and what to do next, in one line."""
         return f"{self.what}: {self.hint}" if self.hint else self.what
 
+    def for_operator(self) -> str:
+        """Return all that is known of it in one line, for logs and terminals of this host."""
+        return " | ".join(part for part in (self.what, self.detail, self.hint) if part)
+
     def __str__(self) -> str:
-        return " | ".join(part for part in (self.what, self.hint, self.detail) if part)
+        return self.for_operator()
 
 
 class BadRequest(DigsigError):
