@@ -63,6 +63,10 @@ class MachineKeyRequests:
             finally:
                 self._asking.discard(asking)
 
+    def start(self) -> None:
+        """Take new ones, as from the beginning on."""
+        self._stopped = False
+
     def stop(self) -> None:
         """Send new ones away; those that are there go on."""
         self._stopped = True

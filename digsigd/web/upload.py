@@ -76,6 +76,10 @@ class Uploads:
         if len(self._active) > self.bounds.max_at_once:
             raise Busy("this signing host has as many requests as it can take")
 
+    def start(self) -> None:
+        """Take new ones, as from the beginning on."""
+        self._stopped = False
+
     def stop(self) -> None:
         """Send new ones away; those that are there go on."""
         self._stopped = True
