@@ -84,7 +84,7 @@ def test_imports_run_downward_only() -> None:
         "keys": {"keys", "errors", "settings"},
         "signing": {"signing", "keys", "csf", "hab", "testing", "errors", "mapped"},
         "image": {"image", "hab"},
-        "client": {"client", "image", "csf", "hab", "keys"},
+        "client": {"client", "image", "csf", "hab", "keys", "mapped"},
         "cli": {"cli", "client", "image", "csf", "hab", "keys", "pki", "errors", "mapped"},
         "web": {"web", "signing", "errors", "settings", "log"},
     }
