@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
     from digsigd.client._internal.run import run
     from digsigd.client._internal.settings import ClientSettings, load
+    from digsigd.image.errors import ImageError
     from digsigd.image.report import Report
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ClientError",
     "ClientSettings",
     "ClientSettingsError",
+    "ImageError",
     "KeyNames",
     "MachineKeys",
     "Progress",
@@ -57,6 +59,7 @@ _WHERE = {
     "ClientError": "digsigd.client._internal.errors",
     "ClientSettings": "digsigd.client._internal.settings",
     "ClientSettingsError": "digsigd.client._internal.errors",
+    "ImageError": "digsigd.image.errors",
     "KeyNames": "digsigd.client._internal.image_signing.key_names",
     "MachineKeys": "digsigd.client._internal.machine_keys",
     "Progress": "digsigd.client._internal.form",

@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from digsigd.client import (
     ClientError,
     ClientSettingsError,
+    ImageError,
     KeyNames,
     ServerRefused,
     SignedPart,
@@ -29,7 +30,6 @@ from digsigd.client._internal.image_signing import sign
 from digsigd.client._internal.threads import in_thread
 from digsigd.hab import HabError
 from digsigd.image.chips import AmbiguousChipError, ChipError
-from digsigd.image.errors import ImageError
 from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient, Serve
 from tests.client.servers import turned, until

@@ -18,6 +18,7 @@ from digsigd.client import (
     ClientError,
     ClientSettings,
     ClientSettingsError,
+    ImageError,
     KeyNames,
     MachineKeys,
     Progress,
@@ -78,6 +79,8 @@ async def sign(reactor: Any) -> Report:
         )
     except VerificationFailed as error:
         return error.report
+    except ImageError as error:
+        raise SystemExit(f"{error.what}: {error.hint}") from None
     finally:
         await client.close()
 
