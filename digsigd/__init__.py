@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from digsigd.settings import Settings, SettingsError, load
     from digsigd.signing.request import Signed, SigningRequest
 
+    __version__: str
+
 __all__ = ["DigsigError", "Error", "Settings", "SettingsError", "Signed", "SigningRequest", "SigningService", "load"]
 
 _WHERE = {
@@ -60,13 +62,19 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used; `__version__` is that of the installed distribution."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("digsigd")
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_WHERE[name]), name)
 
 
 def __dir__() -> list[str]:
     """Return the public names, those that were not imported yet among them."""
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *_WHERE, "__version__"})

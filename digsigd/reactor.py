@@ -18,6 +18,8 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 
+from digsigd.http.reactor import Reactor as HttpReactor
+
 # Core and threads for the service's life, processes for cst, TCP and names for ports and key stores, time for both.
 _NEEDED = (
     IReactorCore,
@@ -29,14 +31,7 @@ _NEEDED = (
 )
 
 
-class SigningReactor(
-    IReactorCore,
-    IReactorTime,
-    IReactorThreads,
-    IReactorProcess,
-    IReactorTCP,
-    IReactorPluggableNameResolver,
-):
+class SigningReactor(HttpReactor, IReactorCore, IReactorThreads, IReactorProcess):
     """All that the parts of a service use of a reactor, as one type. No object provides it by name."""
 
 

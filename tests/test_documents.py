@@ -85,7 +85,7 @@ def test_imports_run_downward_only() -> None:
         "keys": {"keys", "http", "errors", "names", "settings"},
         "signing": {"signing", "keys", "csf", "hab", "testing", "errors", "mapped", "names"},
         "image": {"image", "hab"},
-        "client": {"client", "http", "image", "csf", "hab", "names", "text"},
+        "client": {"client", "http", "image", "csf", "hab", "mapped", "names", "text"},
         "cli": {"cli", "client", "image", "csf", "hab", "keys", "pki", "errors", "mapped", "text"},
         "web": {"web", "signing", "csf", "errors", "names", "settings", "text"},
     }

@@ -49,7 +49,7 @@ def taken() -> Iterator[socket.socket]:
 
 
 def request_of(rig: ServiceSetup) -> SigningRequest:
-    return SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
+    return SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=rig.csf)
 
 
 def port_of(service: SigningService) -> int:
@@ -88,7 +88,7 @@ async def test_a_service_that_was_stopped_starts_again(rig: ServiceSetup) -> Non
         service.startService()
         await signed_by(rig, service)
         signed = await service.sign(request_of(rig))
-        rig.verify(signed.csf)
+        rig.verify(signed.blob)
         await service.stopService()
         assert (service.address, service.running) == (None, 0)
         assert list(rig.work.iterdir()) == []
@@ -147,7 +147,7 @@ async def test_a_work_directory_that_was_missing_is_taken_once_it_is_there(rig: 
     assert not service.running
     (rig.folder / "later").mkdir()
     service.startService()
-    rig.verify((await service.sign(request_of(rig))).csf)
+    rig.verify((await service.sign(request_of(rig))).blob)
     await service.stopService()
 
 

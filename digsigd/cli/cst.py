@@ -225,7 +225,7 @@ def _signed(
         first, *more = job.files
         signed = await client.sign(
             machine=machine,
-            csf=job.sent(found.names),
+            description=job.sent(found.names),
             artifact=first.path,
             artifact_name=first.name,
             more={one.name: one.path for one in more},

@@ -86,8 +86,11 @@ def ask_server(
 
 
 def newest_cst(keys: MachineKeys | None) -> str:
-    """The newest cst that the host has."""
-    versions = keys.versions if keys is not None else ()
-    if not versions:
-        raise Trouble("which version of cst?", hint="say --cst 3.4.1, or set DIGSIGN_CST", code=2)
-    return max(versions, key=lambda text: [int(part) if part.isdigit() else -1 for part in text.split(".")])
+    """Return the newest cst that the host has. Raise `Trouble`."""
+    from digsigd.client._internal.errors import ClientSettingsError
+    from digsigd.client._internal.machine_keys import newest_cst
+
+    try:
+        return newest_cst(keys)
+    except ClientSettingsError as error:
+        raise Trouble(error.what, hint=error.hint, code=2) from None

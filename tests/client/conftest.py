@@ -114,7 +114,7 @@ def order(image: Path, pki: TrialPki) -> dict[str, Any]:
     """What `sign` takes to sign the image."""
     return {
         "machine": MACHINE,
-        "csf": pki.csf(IMAGE.blocks("spl.bin")).encode(),
+        "description": pki.csf(IMAGE.blocks("spl.bin")).encode(),
         "artifact": image,
         "artifact_name": "spl.bin",
         "cst_version": "3.4.1",

@@ -103,11 +103,21 @@ class SigningClient:
         )
         self._calls: set[Deferred[Any]] = set()
 
+    @property
+    def settings(self) -> ClientSettings:
+        """Return the settings that it was made with."""
+        return self._settings
+
+    @property
+    def reactor(self) -> Any:
+        """Return the reactor that it runs on."""
+        return self._reactor
+
     async def sign(
         self,
         *,
         machine: str,
-        csf: bytes,
+        description: bytes,
         artifact: Path,
         artifact_name: str,
         cst_version: str,
@@ -115,17 +125,17 @@ class SigningClient:
         soc_type: str = "mx8m",
         more: Mapping[str, Path] = MappingProxyType({}),
     ) -> SignedBlob:
-        """Have `artifact` signed as the description `csf` says, whose Blocks name it `artifact_name`.
+        """Have `artifact` signed as the CSF `description` says, whose Blocks name it `artifact_name`.
 
         Where they name other files as well, `more` has these, by their names. Files are read while they are sent, and
-        must not change. The host has verified the blob; `digsigd.hab.verify`
-        does the same for those who do not trust it.
+        must not change. The host has verified the blob; `digsigd.hab.verify` does the same for those who do not trust
+        it. `sign_image` signs a whole image, and needs no description.
         """
         fields = {"machine": machine, "soctype": soc_type, "cstversion": cst_version, "backend": backend}
 
         async def attempt(request_id: str) -> SignedBlob:
             files = [(artifact, artifact_name), *((path, name) for name, path in more.items())]
-            form = Form(fields, csf, files, reactor=self._reactor, progress=self._progress)
+            form = Form(fields, description, files, reactor=self._reactor, progress=self._progress)
             accept = "application/octet-stream, application/problem+json"
             headers = self._headers(request_id, accept, form.content_type)
             answer = await self._answer("POST", "/sign/imx", headers, form, max_bytes=_BLOB_BYTES)

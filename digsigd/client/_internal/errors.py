@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from digsigd import Error
+
+if TYPE_CHECKING:
+    from digsigd.image.report import Report
 
 
 class ClientError(Error):
@@ -50,3 +55,11 @@ class ServerFailed(ClientError):
 
 class ClientSettingsError(ClientError):
     """A mistake in the configuration. `what` names the file, variable or option, and what was expected."""
+
+
+class VerificationFailed(ClientError):
+    """What the host signed does not hold, so it was not written. `report` has every check of it."""
+
+    def __init__(self, what: str, *, hint: str = "", report: Report) -> None:
+        super().__init__(what, hint=hint)
+        self.report = report
