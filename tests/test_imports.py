@@ -13,7 +13,7 @@ SERVER = {"errors", "keys", "service", "settings", "signing", "web", "tap", "log
 CLIENT = [
     "digsigd.client",
     "digsigd.client._internal.api",
-    "digsigd.client._internal.images",
+    "digsigd.client._internal.image_signing",
     "digsigd.client._internal.run",
 ]
 

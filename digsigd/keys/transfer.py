@@ -49,7 +49,7 @@ class Answer:
     url: str
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header that is there once and not empty. Raises `KeyStoreFailed` if it is not text."""
+        """Return the value of a header that is there once and not empty. Raises `KeyStoreFailed` if it is no text."""
         values = self.headers.getRawHeaders(name.encode(), [])
         if len(values) != 1:
             return None
