@@ -202,6 +202,18 @@ async def test_who_stops_it_twice_waits_for_the_same_end(rig: ServiceSetup, take
     await turned()
 
 
+async def test_a_service_that_stops_signs_nothing_new(rig: ServiceSetup) -> None:
+    """From the moment on that it is told to, while its port is still being closed."""
+    service = SigningService(rig.settings())
+    service.startService()
+    stopping = service.stopService()
+    assert not stopping.called
+    with pytest.raises(Busy):
+        await service.sign(request_of(rig))
+    await stopping
+    await turned()
+
+
 async def test_a_start_reads_tokens_anew(rig: ServiceSetup) -> None:
     """One that has gone wrong meanwhile fails that start, and the next that is right works."""
     token = rig.folder / "token"
