@@ -28,9 +28,9 @@ def firmware() -> bytes:
     return (bytes(0x400) + head).ljust(HDMI, b"\x17")
 
 
-def regions(data: bytes, **options: object) -> list[tuple[int, str]]:
+def regions(data: bytes, soc: str | None = None) -> list[tuple[int, str]]:
     """Where each begins; they follow each other, and `planned` sees to that."""
-    return [(one.offset, one.name) for one in planned(data, **options).regions]
+    return [(one.offset, one.name) for one in planned(data, soc).regions]
 
 
 def test_all_of_an_image_is_something() -> None:
@@ -38,7 +38,7 @@ def test_all_of_an_image_is_something() -> None:
     assert regions(SIX) == [
         (0, FRONT), (0x400, "IVT"), (0x420, "boot data"), (0x42C, "DCD"), (0x454, "barebox"), (0x5C000, ROOM),
     ]  # fmt: skip
-    assert regions(kinds.barebox(dcd_of=None), soc="imx6q") == [
+    assert regions(kinds.barebox(dcd_of=None), "imx6q") == [
         (0, FRONT), (0x400, "IVT"), (0x420, "boot data"), (0x42C, "barebox"), (0x5C000, ROOM),
     ]  # fmt: skip
     assert regions(EIGHT) == [
