@@ -159,3 +159,27 @@ def test_a_dcd_begins_with_its_tag() -> None:
     """Another one is none."""
     for tag in (b"\xd1", b"\xd3", b"\0"):
         assert "that is none, and HAB refuses it" in str(tried(with_dcd(0x100, 4, tag)))
+
+
+def test_the_configuration_of_the_flash_is_drawn_where_it_is() -> None:
+    """At the start or 0x400 behind it, up to the IVT."""
+    for place, tag_at, tag, name in (
+        (0, 0, b"FCFB", "FlexSPI"), (0x400, 0x400, b"FCFB", "FlexSPI"),
+        (0x400, 0x5FC, struct.pack("<I", 0xC0FFEE01), "QSPI"), (0x400, 0x5FC, struct.pack(">I", 0xC0FFEE01), "QSPI"),
+    ):  # fmt: skip
+        spl, regions = found(at(bytes(0x1000), tag_at, tag) + SPL)
+        assert (spl.front, spl.ivt.offset) == (name, 0x1000)
+        first = regions.found[0]
+        assert (first.offset, first.end, first.name) == (place, 0x1000, f"{name} configuration")
+        assert f"{name} configuration at {place:#x}, but no IVT at 0x1000" in str(tried(at(bytes(0x2000), tag_at, tag)))
+
+
+def test_the_rom_loads_0x400_bytes_of_a_csf() -> None:
+    """Or it has no room for one."""
+    start = struct.unpack_from("<I", SPL, 0x20)[0]
+    for room in (0x3FE, 0x3FF, 0x400, 0x401):
+        result = tried(at(SPL, 0x24, CSF - start + room))
+        if room < 0x400:
+            assert "it would not be loaded whole" in str(result)
+        else:
+            assert found(at(SPL, 0x24, CSF - start + room))[0].room == room
