@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from digsigd.settings import Settings, SettingsError, load
     from digsigd.signing.request import Signed, SigningRequest
 
+    __version__: str
+
 __all__ = ["DigsigError", "Error", "Settings", "SettingsError", "Signed", "SigningRequest", "SigningService", "load"]
 
 _WHERE = {
@@ -31,8 +33,8 @@ _WHERE = {
 class Error(Exception):
     """Base of every error that digsigd, its client and its pure parts raise on purpose.
 
-    `what` says what happened and where, `hint` what to do about it; either may be shown to whoever caused the error, so
-    neither holds a secret. It stands here because the pure parts and the client import nothing else in common.
+    `what` says what happened, `hint` what to do about it; either may be shown to whoever caused the error, so neither
+    holds a secret. It stands here because the pure parts and the client import nothing else in common.
     """
 
     def __init__(self, what: str, *, hint: str = "") -> None:
@@ -40,18 +42,39 @@ class Error(Exception):
         self.what = what
         self.hint = hint
 
+    def summary(self) -> str:
+        """Return what happened and where (a line, an offset, a request) in one sentence, without the hint."""
+        return self.what
+
     def diagnostics(self) -> str:
-        """Return what happened and what to do about it as text for people, the hint indented below."""
-        return "\n".join([str(self), *(f"  {line}" for line in self.hint.splitlines())])
+        """Return text for people: what happened and where, and what to do about it indented below.
+
+        Control characters are escaped, so that text from a file or a server cannot draw on a terminal.
+        """
+        lines = [self.summary(), *(f"  {line}" for line in self.hint.splitlines())]
+        return "\n".join(_printable(line) for line in lines)
+
+    def __str__(self) -> str:
+        return self.summary()
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used; `__version__` is that of the installed distribution."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("digsigd")
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_WHERE[name]), name)
 
 
 def __dir__() -> list[str]:
     """Return the public names, those that were not imported yet among them."""
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *_WHERE, "__version__"})

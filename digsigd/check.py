@@ -2,67 +2,95 @@
 
 from __future__ import annotations
 
-from typing import IO, Any
+import secrets
+from typing import IO
 
-from twisted.internet.defer import Deferred
-
+from digsigd._parts import Parts
 from digsigd.errors import DigsigError
-from digsigd.service import SigningService
+from digsigd.reactor import Reactor, reactor_of
 from digsigd.settings import Settings, SettingsError
+from digsigd.signing.selftest import prove
+from digsigd.signing.tools import CstTool
 
 
-def check(reactor: Any, settings: Settings, config: str | None, out: IO[str]) -> Deferred[None]:
-    """Print a line for each thing checked; ends the process with 1 if anything is missing."""
-    return Deferred.fromCoroutine(_check(reactor, settings, config, out))
-
-
-async def _check(reactor: Any, settings: Settings, config: str | None, out: IO[str]) -> None:
-    failed = 0
-
-    def say(topic: str, text: str, *, wrong: bool = False) -> None:
-        nonlocal failed
-        failed += wrong
-        print(f"{'FAILED' if wrong else 'ok':7}{topic:15}{text}", file=out, flush=True)
-
-    def say_error(topic: str, error: DigsigError) -> None:
-        say(topic, " | ".join(part for part in (error.what, error.detail, error.hint) if part), wrong=True)
-
-    say("configuration", config or "defaults and environment")
+async def check(reactor: Reactor, settings: Settings, config: str | None, out: IO[str]) -> None:
+    """Print a line for each thing checked. Raises `SystemExit` with 1 if anything is missing."""
+    report = _Report(out)
+    report.say("configuration", config or "defaults and environment")
     try:
-        service = SigningService(settings, reactor=reactor, listen=False)
+        parts = Parts(settings, reactor=reactor_of(reactor))
     except SettingsError as error:
-        say("configuration", str(error), wrong=True)
+        report.fail("configuration", str(error))
         raise SystemExit(1) from None
     who = f"callers: {', '.join(settings.callers)}" if settings.callers else "nobody has to say who they are"
-    say("listens on", f"{settings.listen.endpoint} ({who})")
+    report.say("listens on", f"{settings.listen.endpoint} ({who})")
     try:
-        service.startService()
+        parts.start()
     except DigsigError as error:
-        say_error("workdir", error)
+        report.fail("workdir", error.for_operator())
         raise SystemExit(1) from None
     try:
-        say("workdir", f"{service.workdir}")
-        if service.left_alone:
-            say("workdir", f"left alone, remove it yourself if it is nobody's: {service.left_alone}")
-        try:
-            await service.keys.check()
-            say("key store", str(service.source))
-        except DigsigError as error:
-            say_error("key store", error)
-        tools = service.tools.available()
-        if not tools:
-            say("cst", f"no version below {settings.cst.base}: `etc/get-cst --base DIR` gets one", wrong=True)
-        for tool in tools:
-            problem = await service.prove(tool)
-            say(f"cst {tool.version}", problem or f"{tool.executable} signs", wrong=problem is not None)
-        for name, text, usable in service.tokens.describe():
-            say(f"token {name}", text, wrong=not usable)
-        for machine in settings.machines:
-            try:
-                say(f"{machine}", await service.describe_keys(machine))
-            except DigsigError as error:
-                say_error(machine, error)
+        await _check_parts(parts, settings, report)
     finally:
-        await service.stopService()
-    if failed:
+        await parts.stop(0)
+    if report.failed:
         raise SystemExit(1)
+
+
+async def _check_parts(parts: Parts, settings: Settings, report: _Report) -> None:
+    report.say("workdir", f"{parts.workdir}")
+    if parts.root.left_alone:
+        report.say("workdir", f"left alone, remove it yourself if it is nobody's: {parts.root.left_alone}")
+    try:
+        await parts.keys.check()
+        report.say("key store", str(parts.source))
+    except DigsigError as error:
+        report.fail("key store", error.for_operator())
+    tools = parts.tools.available()
+    if not tools:
+        report.fail("cst", f"no version below {settings.cst.base}: `etc/get-cst --base DIR` gets one")
+    for tool in tools:
+        if problem := await _problem_of(parts, tool):
+            report.fail(f"cst {tool.version}", problem)
+        else:
+            report.say(f"cst {tool.version}", f"{tool.executable} signs")
+    for name, text, usable in parts.tokens.describe():
+        (report.say if usable else report.fail)(f"token {name}", text)
+    for machine in settings.machines:
+        try:
+            report.say(machine, await _keys_of(parts, machine))
+        except DigsigError as error:
+            report.fail(machine, error.for_operator())
+
+
+async def _problem_of(parts: Parts, tool: CstTool) -> str | None:
+    """Return why a cst cannot sign on this host, None if it has just signed a trial image."""
+    workdir = parts.root.new(f"p{secrets.token_hex(8)}")
+    try:
+        return await prove(tool, parts.runner, workdir, parts.in_thread, parts.bounds)
+    finally:
+        await parts.in_thread(workdir.remove)
+
+
+async def _keys_of(parts: Parts, machine: str) -> str:
+    """Return what a machine's tarball holds, in words. Raises the errors of `digsigd.errors`."""
+    facts = await parts.machines.facts(machine)
+    fuses = ", ".join(facts.fuse_values)
+    return f"{len(facts.certificates)} certificates, fuse value {fuses}, sha256 {facts.sha256}"
+
+
+class _Report:
+    """Lines for people, and whether any of them is about a failure."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self.failed = False
+        self._out = out
+
+    def say(self, topic: str, text: str) -> None:
+        """Print a line about what is right."""
+        print(f"{'ok':7}{topic:15}{text}", file=self._out, flush=True)
+
+    def fail(self, topic: str, text: str) -> None:
+        """Print a line about what is wrong."""
+        self.failed = True
+        print(f"{'FAILED':7}{topic:15}{text}", file=self._out, flush=True)

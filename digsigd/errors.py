@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from digsigd import Error
 
-class DigsigError(Exception):
+
+class DigsigError(Error):
     """A request that cannot be answered with a signature.
 
     `what` says what happened and `hint` what to do next: both are read by the client, so they hold no secret, no
@@ -20,17 +22,19 @@ class DigsigError(Exception):
     problem: ClassVar[str] = "internal-error"
 
     def __init__(self, what: str, *, hint: str = "", detail: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        super().__init__(what, hint=hint)
         self.detail = detail
 
     def for_client(self) -> str:
         """What happened and what to do next, in one line."""
         return f"{self.what}: {self.hint}" if self.hint else self.what
 
+    def for_operator(self) -> str:
+        """Return all that is known of it in one line, for logs and terminals of this host."""
+        return " | ".join(part for part in (self.what, self.detail, self.hint) if part)
+
     def __str__(self) -> str:
-        return " | ".join(part for part in (self.what, self.hint, self.detail) if part)
+        return self.for_operator()
 
 
 class BadRequest(DigsigError):

@@ -17,6 +17,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from digsigd.text import one_line
+
 Format: TypeAlias = Literal["text", "json"]
 FORMATS: tuple[Format, ...] = ("text", "json")
 
@@ -77,13 +79,6 @@ def _when(event: LogEvent) -> str:
 def _level(event: LogEvent) -> str:
     level = event.get("log_level")
     return str(level.name) if level is not None else "info"
-
-
-def one_line(text: str) -> str:
-    """The text with line ends and control characters escaped, so that nobody can write a line of their own."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _trace(event: LogEvent) -> str:

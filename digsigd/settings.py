@@ -20,6 +20,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, field
 
+from digsigd import Error
+from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
+
 Seconds = Annotated[float, Meta(gt=0)]
 Size = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(gt=0)]
@@ -41,8 +44,12 @@ _TYPES = {
 }
 
 
-class SettingsError(Exception):
-    """A mistake in the configuration. The text names the file or variable, the key, and what was expected."""
+class SettingsError(Error):
+    """Mistakes in the configuration, each on a line that names the file or variable, the key, and what was expected."""
+
+    def diagnostics(self) -> str:
+        """Return the mistakes, a line each, and what to do about them indented below."""
+        return "\n".join([*self.what.splitlines(), *(f"  {line}" for line in self.hint.splitlines())])
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -328,13 +335,11 @@ def _check(settings: Settings, origin: str) -> None:
     if http.key_file and not http.certificate_file:
         raise wrong("keys.http.key_file", "needs certificate_file")
     for name in settings.machines:
-        if not re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}", name):
-            raise wrong(f"machines.{name}", "is no machine name: 1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot")
+        if not MACHINE.fullmatch(name):
+            raise wrong(f"machines.{name}", f"is no machine name: {MACHINE_FORM}")
     for version in settings.cst.versions:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}", version):
-            raise wrong(
-                f"cst.versions.{version}", "is no version: 1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit"
-            )
+        if not VERSION.fullmatch(version):
+            raise wrong(f"cst.versions.{version}", f"is no version: {VERSION_FORM}")
     for name in settings.callers:
         if not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", name):
             raise wrong(f"callers.{name}", "is no caller's name: 1-64 of A-Z a-z 0-9 . _ + @ -")

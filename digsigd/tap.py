@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorCore
-from twisted.logger import ILogObserver
 from twisted.python import usage
-from twisted.python.components import Componentized
 
-from digsigd.errors import DigsigError
 from digsigd.log import FORMATS, LineObserver, observer
+from digsigd.reactor import Reactor, reactor_of
 from digsigd.settings import Settings, SettingsError, load
 
 
@@ -54,7 +49,7 @@ class Options(usage.Options):
             raise SystemExit(f"twistd digsigd: {error}") from None
 
     def postOptions(self) -> None:
-        """Read the configuration, so that mistakes end the start before anything listens."""
+        """Read the configuration, so that mistakes end the start before anything listens. Raises `UsageError`."""
         form = self["log-format"]
         if form not in FORMATS:
             raise usage.UsageError(f"--log-format is text or json, not {form!r}")
@@ -63,16 +58,36 @@ class Options(usage.Options):
             self.settings = load(Path(config) if config else None, listen=self["listen"])
         except SettingsError as error:
             raise usage.UsageError(str(error)) from None
-        if self["check"]:
-            from twisted.internet.task import react
+        if self["check"] and self.parent is not None:
+            # A check may run beside the daemon that twistd's pidfile is of.
+            self.parent["pidfile"] = ""
 
-            from digsigd.check import check
 
-            react(check, (self.settings, config, sys.stdout))
+def makeService(options: Options, reactor: Reactor | None = None) -> IService:
+    """Compose the daemon from its settings, to run on the given reactor or the installed one.
+
+    With `--check` it runs the check instead and raises `SystemExit`. That is not a service that stops the reactor: a
+    process that twistd has begun to serve in writes its log where the check prints, is in the background by then, and
+    ends with exit code 0 or a signal, whatever its services found. Raises `SystemExit` with one line for settings that
+    cannot be.
+    """
+    # Only now: they import Klein and treq, and those the reactor, which twistd's own options choose.
+    from twisted.internet.task import react
+
+    from digsigd.check import check
+    from digsigd.daemon import Daemon
+
+    if options["check"]:
+        react(check, (options.settings, options["config"], sys.stdout), reactor_of(reactor))
+    try:
+        return Daemon(options.settings, reactor=reactor, observer=partial(_observer_of, options))
+    except SettingsError as error:
+        # twistd reads a UsageError only while it parses options.
+        raise SystemExit(f"digsigd: {error}") from None
 
 
 def _observer_of(options: Options) -> LineObserver | None:
-    """What writes the log, unless twistd's own options say otherwise (--logger goes first by itself)."""
+    """Return what writes the log, unless twistd's own options say otherwise (--logger goes first by itself)."""
     twistd: Any = getattr(options, "parent", None) or {}
     if twistd.get("syslog"):
         return None
@@ -80,70 +95,3 @@ def _observer_of(options: Options) -> LineObserver | None:
     if logfile is None and not twistd.get("nodaemon"):
         logfile = "twistd.log"  # what twistd itself would write to
     return observer(options["log-format"], logfile)
-
-
-def makeService(options: Options, reactor: IReactorCore | None = None) -> IService:
-    """Compose the daemon from its settings."""
-    from digsigd.service import SigningService
-
-    class Daemon(SigningService):
-        """A service whose failure to start ends the process with one line instead of a traceback."""
-
-        def startService(self) -> None:
-            try:
-                super().startService()
-            except DigsigError as error:
-                told = (error.what, error.detail, error.hint)
-                raise SystemExit(f"digsigd: {' | '.join(part for part in told if part)}") from None
-            except (SettingsError, CannotListenError) as error:
-                raise SystemExit(f"digsigd: {error}") from None
-            # Twisted has no handler for it, and by itself it would end the process.
-            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
-            self._reactor.callWhenRunning(self._stop_once)
-
-        def _stop_once(self) -> None:
-            """Have the first signal to stop act, and the others be told so: Twisted takes them for a fault."""
-            stopping = False
-
-            def handler(before: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
-                def handle(number: int, frame: FrameType | None) -> None:
-                    nonlocal stopping
-                    if stopping:
-                        self._reactor.callFromThread(self._stops_already, signal.Signals(number).name)
-                    else:
-                        stopping = True
-                        before(number, frame)
-
-                return handle
-
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before = signal.getsignal(number)
-                if callable(before):
-                    signal.signal(number, handler(before))
-
-        def _stops_already(self, name: str) -> None:
-            self.log.info("received {name}, already shutting down (SIGKILL ends it now)", name=name, event="stopping")
-
-        def _reload(self) -> None:
-            try:
-                self.reload()
-            except SettingsError as error:
-                self.log.error("not reloaded: {error}", error=str(error), event="reloaded")
-
-        def setServiceParent(self, parent: Any) -> None:
-            """Tell the application, if this is its service, how to log."""
-            if isinstance(parent, Componentized) and parent.getComponent(ILogObserver, None) is None:
-                lines = _observer_of(options)
-                if lines is not None:
-                    parent.setComponent(ILogObserver, lines)
-            super().setServiceParent(parent)
-
-    if reactor is None:
-        from twisted.internet import reactor as installed
-
-        reactor = installed
-    try:
-        return Daemon(options.settings, reactor=reactor)
-    except SettingsError as error:
-        # twistd reads a UsageError only while it parses options.
-        raise SystemExit(f"digsigd: {error}") from None

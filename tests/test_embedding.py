@@ -22,18 +22,16 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
-from digsigd import DigsigError, Settings, SigningRequest, SigningService
+from digsigd import DigsigError, SigningRequest, SigningService
 from digsigd.errors import Busy
-from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, ListenSettings
+from digsigd.settings import CstSettings, DaemonSettings, KeysSettings
 from digsigd.signing.marks import is_mark
-from digsigd.testing import TrialImage, TrialPki
-from tests.proof import proven
+from digsigd.testing import TrialPki
+from tests.embedded import IMAGE, MACHINE, ServiceSetup
 
 reactor: Any = installed
 DOCUMENT = Path(__file__).parent.parent / "docs/embedding.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-MACHINE = "imx8mm-evk"
-IMAGE = TrialImage.of_size(0x4000)
 
 
 def example(name: str) -> Callable[..., Any]:
@@ -45,54 +43,13 @@ def example(name: str) -> Callable[..., Any]:
     return function
 
 
-class Rig:
-    """A key store, an image with its description, and settings for both."""
-
-    def __init__(self, folder: Path, cst_base: Path) -> None:
-        self.folder = folder
-        self.pki = TrialPki.make("p256", srks=1)
-        self.tarball = folder / f"keys/{MACHINE}/imxsign/imx-cst-keys.tar.gz"
-        self.tarball.parent.mkdir(parents=True)
-        self.tarball.write_bytes(self.pki.tarball())
-        self.work = folder / "work"
-        self.work.mkdir()
-        self.image = folder / "spl.bin"
-        self.image.write_bytes(IMAGE.data)
-        self.csf = self.pki.csf(IMAGE.blocks("spl.bin")).encode()
-        self.cst = CstSettings(base=cst_base, max_running=1, max_waiting=4)
-
-    def settings(self, **more: Any) -> Settings:
-        made: dict[str, Any] = {
-            "listen": ListenSettings(endpoint="tcp:0:interface=127.0.0.1"),
-            "keys": KeysSettings(uri=(self.folder / "keys").as_uri()),
-            "cst": self.cst,
-            "daemon": DaemonSettings(workdir=self.work, shutdown_grace=5.0),
-            **more,
-        }
-        return Settings(**made)
-
-    def verify(self, blob: bytes) -> None:
-        proven(self.pki, IMAGE, blob)
-
-    async def post(self, url: str) -> tuple[int, bytes]:
-        """Post the image as treq does."""
-        client = treq.client.HTTPClient(Agent(reactor))
-        with self.image.open("rb") as image:
-            answer = await client.post(
-                url,
-                data={"machine": MACHINE, "cstversion": "3.4.1"},
-                files={"csf": ("a.csf", "text/plain", self.csf), "artifact": ("spl.bin", image)},  # type: ignore[arg-type]
-            )
-            return answer.code, await answer.content()
-
-
 @pytest.fixture
-def rig(tmp_path: Path, cst_base: Path) -> Rig:
-    return Rig(tmp_path, cst_base)
+def rig(tmp_path: Path, cst_base: Path) -> ServiceSetup:
+    return ServiceSetup(tmp_path, cst_base)
 
 
 @pytest_twisted.async_yield_fixture
-async def service(rig: Rig) -> AsyncIterator[SigningService]:
+async def service(rig: ServiceSetup) -> AsyncIterator[SigningService]:
     service = SigningService(rig.settings(), listen=False)
     service.startService()
     yield service
@@ -100,7 +57,7 @@ async def service(rig: Rig) -> AsyncIterator[SigningService]:
     assert list(rig.work.iterdir()) == []
 
 
-async def test_a_service_in_somebodys_multi_service(rig: Rig) -> None:
+async def test_a_service_in_somebodys_multi_service(rig: ServiceSetup) -> None:
     """Started and stopped with it, from a configuration file."""
     config = rig.folder / "digsigd.toml"
     config.write_text(
@@ -118,7 +75,7 @@ async def test_a_service_in_somebodys_multi_service(rig: Rig) -> None:
     assert list(rig.work.iterdir()) == []
 
 
-async def test_a_resource_under_somebodys_site(rig: Rig) -> None:
+async def test_a_resource_under_somebodys_site(rig: ServiceSetup) -> None:
     """Below any path, next to resources that know nothing of it and get their forms as ever."""
     service, site = example("make_site")(rig.settings())
 
@@ -145,7 +102,7 @@ async def test_a_resource_under_somebodys_site(rig: Rig) -> None:
     await turned()
 
 
-async def test_siblings_keep_what_is_theirs(rig: Rig) -> None:
+async def test_siblings_keep_what_is_theirs(rig: ServiceSetup) -> None:
     """Also below paths that end as ours does; below the mount, answers are as they are at the root."""
     service, site = example("make_site")(rig.settings())
     got: list[bytes] = []
@@ -174,7 +131,7 @@ async def test_siblings_keep_what_is_theirs(rig: Rig) -> None:
     await turned()
 
 
-async def test_a_site_with_http_2_serves_its_siblings_by_it(rig: Rig) -> None:
+async def test_a_site_with_http_2_serves_its_siblings_by_it(rig: ServiceSetup) -> None:
     """Signing is for HTTP/1.1, and says so."""
     service, site = example("make_site")(rig.settings())
 
@@ -213,7 +170,7 @@ async def test_a_site_with_http_2_serves_its_siblings_by_it(rig: Rig) -> None:
     await turned()
 
 
-async def test_a_site_that_does_not_stream_is_told_so(rig: Rig, service: SigningService) -> None:
+async def test_a_site_that_does_not_stream_is_told_so(rig: ServiceSetup, service: SigningService) -> None:
     """Instead of signing from memory, or failing without a word."""
     port = reactor.listenTCP(0, Site(service.resource), interface="127.0.0.1")
     client = treq.client.HTTPClient(Agent(reactor))
@@ -224,7 +181,7 @@ async def test_a_site_that_does_not_stream_is_told_so(rig: Rig, service: Signing
     await turned()
 
 
-async def test_signing_without_http(rig: Rig, service: SigningService) -> None:
+async def test_signing_without_http(rig: ServiceSetup, service: SigningService) -> None:
     """The blob is verified, and an error is a text for people."""
     sign = example("sign")
     rig.verify(await sign(service, rig.image, rig.csf))
@@ -232,7 +189,7 @@ async def test_signing_without_http(rig: Rig, service: SigningService) -> None:
         await sign(service, rig.image, rig.csf.replace(b"[Unlock]", b"[Write Data]"))
 
 
-async def test_cancelling_ends_cst(rig: Rig) -> None:
+async def test_cancelling_ends_cst(rig: ServiceSetup) -> None:
     """And leaves nothing."""
     slow = rig.folder / "slow"
     slow.write_text(f'#!/bin/sh\ntouch "{rig.folder}/runs"\nexec sleep 1000\n')
@@ -240,7 +197,7 @@ async def test_cancelling_ends_cst(rig: Rig) -> None:
     cst = CstSettings(base=rig.cst.base, versions={"slow": slow}, max_running=1)
     service = SigningService(rig.settings(cst=cst), listen=False)
     service.startService()
-    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="slow", csf=rig.csf)
+    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="slow", description=rig.csf)
     signing = Deferred.fromCoroutine(service.sign(request))
     while not (rig.folder / "runs").exists():
         await turned()
@@ -248,12 +205,14 @@ async def test_cancelling_ends_cst(rig: Rig) -> None:
     with pytest.raises(CancelledError):
         await signing
     assert [path for path in rig.work.glob("*/*") if not is_mark(path.name)] == []
-    signed = await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="4.0.1", csf=rig.csf))
-    rig.verify(signed.csf)
+    signed = await service.sign(
+        SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="4.0.1", description=rig.csf)
+    )
+    rig.verify(signed.blob)
     await service.stopService()
 
 
-async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> None:
+async def test_stopping_waits_for_what_was_asked_for_without_http(rig: ServiceSetup) -> None:
     """It is signed within the grace, and ended after it; nobody waits for ever."""
     for grace in (30.0, 0.2):
         with socket.create_server(("127.0.0.1", 0)) as store:
@@ -263,7 +222,7 @@ async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> N
             )
             service = SigningService(settings, listen=False)
             service.startService()
-            request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
+            request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=rig.csf)
             signing = Deferred.fromCoroutine(service.sign(request))
             connection, _ = await deferToThread(store.accept)
             stopping = service.stopService()
@@ -273,28 +232,26 @@ async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> N
                 tarball = rig.tarball.read_bytes()
                 head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(tarball)}\r\nConnection: close\r\n\r\n"
                 connection.sendall(head.encode() + tarball)
-                rig.verify((await signing).csf)
+                rig.verify((await signing).blob)
             else:
                 with pytest.raises(Busy):
                     await signing
             await stopping
             connection.close()
             assert list(rig.work.iterdir()) == []
-            with pytest.raises(RuntimeError, match="starts once"):
-                service.startService()
     await turned()
 
 
-async def test_an_image_that_is_gone_is_told(rig: Rig, service: SigningService) -> None:
+async def test_an_image_that_is_gone_is_told(rig: ServiceSetup, service: SigningService) -> None:
     """As any other error, with the path for the log alone."""
-    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
+    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=rig.csf)
     rig.image.unlink()
     with pytest.raises(DigsigError, match="the artifact cannot be read") as caught:
         await service.sign(request)
     assert str(rig.folder) not in caught.value.for_client()
 
 
-async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: Rig) -> None:
+async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: ServiceSetup) -> None:
     """What cst saw is not what was verified."""
     cst = rig.folder / "cst"
     real = rig.cst.base / "cst-3.4.1/linux64/bin/cst"
@@ -305,20 +262,22 @@ async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: Rig) 
     service = SigningService(rig.settings(cst=CstSettings(versions={"1": cst}, max_running=1)), listen=False)
     service.startService()
     with pytest.raises(DigsigError, match="does not hold"):
-        await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="1", csf=rig.csf))
+        await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="1", description=rig.csf))
     await service.stopService()
 
 
-async def test_an_expired_certificate_is_noted_and_signed(rig: Rig, service: SigningService) -> None:
+async def test_an_expired_certificate_is_noted_and_signed(rig: ServiceSetup, service: SigningService) -> None:
     """The boot ROM knows no time."""
     pki = TrialPki.make("p256", srks=1, valid_days=-10)
     rig.tarball.write_bytes(pki.tarball())
     csf = pki.csf(IMAGE.blocks("spl.bin")).encode()
-    signed = await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=csf))
+    signed = await service.sign(
+        SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=csf)
+    )
     assert any("expired" in note for note in signed.notes)
 
 
-def test_the_parts_by_themselves(rig: Rig) -> None:
+def test_the_parts_by_themselves(rig: ServiceSetup) -> None:
     """Fuse words and names, without any daemon."""
     words = example("fuse_words")(rig.pki.srk_table)
     assert len(words) == 8

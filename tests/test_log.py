@@ -11,7 +11,9 @@ import pytest
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from digsigd.log import LineObserver, observer, one_line
+from digsigd.errors import DigsigError
+from digsigd.log import LineObserver, observer
+from digsigd.text import one_line
 
 
 def logged(form: Literal["text", "json"], text: str, level: LogLevel = LogLevel.info, **fields: Any) -> str:
@@ -103,3 +105,11 @@ def test_a_log_file_is_added_to(tmp_path: Path) -> None:
 def test_printable_text_is_left_as_it_is() -> None:
     """Of any alphabet."""
     assert one_line("größe 大") == "größe 大"
+
+
+def test_an_error_is_told_to_operators_in_one_way() -> None:
+    """What happened, the detail that clients do not see, what to do; what is not there leaves no gap."""
+    error = DigsigError("no keys", hint="put them there", detail="/keys/a")
+    assert error.for_operator() == str(error) == "no keys | /keys/a | put them there"
+    assert DigsigError("no keys", hint="put them there").for_operator() == "no keys | put them there"
+    assert "/keys" not in error.for_client()

@@ -8,14 +8,16 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from digsigd import Error
+from digsigd.client._internal.errors import ClientSettingsError
+from digsigd.text import one_line
 
-class Trouble(Exception):
+
+class Trouble(Error):
     """A command cannot go on: what, and what to do next. It ends with `code`."""
 
     def __init__(self, what: str, *, hint: str = "", code: int = 1) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        super().__init__(what, hint=hint)
         self.code = code
 
 
@@ -51,14 +53,17 @@ class Console:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             self.say(indent + (self.coloured(line, "dim") if row is heads else line))
 
-    def trouble(self, error: Trouble) -> int:
-        """Say what went wrong; the result is the exit code."""
-        print(f"digsign: {shown(error.what)}", file=self.err)
-        for line in error.hint.splitlines():
-            print(f"  {shown(line)}", file=self.err)
-        return error.code
+    def trouble(self, error: Error) -> int:
+        """Say what went wrong and what to do about it. Return the exit code.
+
+        That is what a `Trouble` says, 2 for a mistake in the configuration, 1 for any other error.
+        """
+        print(f"digsign: {error.diagnostics()}", file=self.err)
+        if isinstance(error, Trouble):
+            return error.code
+        return 2 if isinstance(error, ClientSettingsError) else 1
 
 
 def shown(text: str) -> str:
     """Text of a file or a server as one line without control characters, so that it cannot draw on the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return one_line(text)

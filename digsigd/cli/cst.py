@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from digsigd import Error
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.files import write_atomically
 from digsigd.cli.main import guarded
@@ -108,11 +109,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         return 0
     try:
         _sign(options, console)
-    except Trouble as error:
-        # Scripts read what cst prints and look for the word; what the trouble is follows on standard error.
+    except Error as error:
+        # Scripts read what cst prints and look for the word. cst has one exit code for all that goes wrong.
         console.say("Error: the CSF was not processed, and nothing was written")
-        error.code = 1
-        raise
+        console.trouble(error)
+        return 1
     console.say(f"CSF Processed successfully and signed data available in {shown(options.output)}")
     return 0
 
@@ -170,12 +171,9 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
 
 
 def _settings() -> ClientSettings:
-    from digsigd.client._internal.settings import ClientSettingsError, load
+    from digsigd.client._internal.settings import load
 
-    try:
-        settings = load(None, os.environ, server_needed=False)
-    except ClientSettingsError as error:
-        raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+    settings = load(None, os.environ, server_needed=False)
     if not settings.server:
         raise Trouble("which signing host?", hint="set DIGSIGN_SERVER, or server in digsign.toml")
     if settings.machine is None:
@@ -227,7 +225,7 @@ def _signed(
         first, *more = job.files
         signed = await client.sign(
             machine=machine,
-            csf=job.sent(found.names),
+            description=job.sent(found.names),
             artifact=first.path,
             artifact_name=first.name,
             more={one.name: one.path for one in more},

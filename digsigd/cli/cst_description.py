@@ -84,9 +84,7 @@ def read_job(path: str | None) -> Job:
     try:
         return _job(text)
     except csf.CsfError as error:
-        place = f"line {error.line}: " if error.column is None else f"line {error.line}, column {error.column}: "
-        where = f"{shown(path or 'standard input')}: {place if error.line is not None else ''}"
-        raise Trouble(where + error.what, hint=error.hint) from None
+        raise Trouble(f"{shown(path or 'standard input')}: {error.summary()}", hint=error.hint) from None
 
 
 def _read(path: str | None) -> bytes:

@@ -12,7 +12,6 @@ from digsigd.cli.console import Trouble, shown
 from digsigd.cli.cst_description import Job, NamedKey
 from digsigd.cli.cst_names import digest_of
 from digsigd.cli.files import mapped
-from digsigd.hab.csf_blob import SRK_TABLE, X509, InstallKey
 
 
 def prove(blob: bytes, job: Job) -> hab.Verified:
@@ -22,21 +21,13 @@ def prove(blob: bytes, job: Job) -> hab.Verified:
     that is for somebody else.
     """
     try:
-        parsed = hab.CsfBlob.parse(blob)
-        table = next(
-            (
-                parsed.object_at(one)
-                for one in parsed.commands
-                if isinstance(one, InstallKey) and one.protocol == SRK_TABLE
-            ),
-            b"",
-        )
+        table = hab.CsfBlob.parse(blob).srk_table()
         with ExitStack() as stack:
             files = [hab.File.of(stack.enter_context(mapped(one.path))) for one in job.files]
             digests = [hab.digest_blocks("sha256", blocks, files) for blocks in job.blocks]
         return hab.verify(
             blob,
-            srk_table=table,
+            srk_table=table.data if table is not None else b"",
             expected_blocks=job.blocks,
             source_index=job.source_index,
             digests=digests,
@@ -53,10 +44,6 @@ def prove(blob: bytes, job: Job) -> hab.Verified:
 def strangers(blob: bytes, local: Mapping[NamedKey, bytes]) -> list[NamedKey]:
     """Which of the tables and certificates that lie here are not those in a blob that holds."""
     parsed = hab.CsfBlob.parse(blob)
-    tables, certificates = set(), {hashlib.sha256(one[4:]).digest() for one in parsed.loose}
-    for command in parsed.commands:
-        if isinstance(command, InstallKey) and command.protocol == SRK_TABLE:
-            tables.add(parsed.object_at(command))
-        elif isinstance(command, InstallKey) and command.protocol == X509:
-            certificates.add(hashlib.sha256(parsed.object_at(command)[4:]).digest())
-    return [key for key, data in local.items() if (digest_of(data) or data) not in certificates | tables]
+    table = parsed.srk_table()
+    used = {hashlib.sha256(one).digest() for one in parsed.certificates()} | {table.data if table is not None else b""}
+    return [key for key, data in local.items() if (digest_of(data) or data) not in used]

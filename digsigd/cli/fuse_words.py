@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from digsigd import Error
+
 if TYPE_CHECKING:
     from digsigd.image.chips import Chip, FuseWord
 
@@ -27,7 +29,7 @@ _BLHOST = re.compile(_ASKED.pattern + "|" + _ANSWER.pattern)
 _PORT = "-u 0x15A2,0x0073"
 
 
-class NoFuseValueError(Exception):
+class NoFuseValueError(Error):
     """There is none in it: why."""
 
 

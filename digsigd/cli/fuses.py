@@ -18,7 +18,7 @@ from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
     from digsigd.cli.inspect.fuses import FuseValue
-    from digsigd.image.chips import Chip, FuseWord
+    from digsigd.image.chips import Chip
 
 # srktool's fuse files have 32 or 128 bytes.
 _LARGEST_FUSES = 128
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return _compare(value, chip, options, again, console)
     if chip is None:
         raise _which_chip()
-    places = _places(chip)
+    places = chip.srk
     if options.json:
         console.say(json.dumps(as_values(value, chip, places, again), indent=2))
     else:
@@ -82,15 +82,6 @@ def _which_chip() -> Trouble:
         hint="say --soc with one of: " + ", ".join(chip.name for chip in CHIPS),
         code=2,
     )
-
-
-def _places(chip: Chip) -> tuple[FuseWord, ...]:
-    from digsigd.image.chips import NotConfirmedError
-
-    try:
-        return chip.srk
-    except NotConfirmedError as error:
-        raise Trouble(error.what, hint=error.hint) from None
 
 
 def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | None]:
@@ -112,13 +103,10 @@ def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[Fus
     """What the signing host has; its word for a fuse value is not taken, the tables are."""
     from digsigd.cli.inspect.fuses import FuseValue
     from digsigd.cli.server import ask_server
-    from digsigd.client._internal.settings import ClientSettingsError, from_options
+    from digsigd.client._internal.settings import from_options
     from digsigd.hab import FormatError, SrkTable
 
-    try:
-        settings = from_options(options, os.environ)
-    except ClientSettingsError as error:
-        raise Trouble(error.what, hint=error.hint, code=2) from None
+    settings = from_options(options, os.environ)
     machine = settings.machine
     if machine is None:
         raise Trouble("whose fuses?", hint="say a FILE, or --machine M", code=2)
@@ -215,7 +203,6 @@ def _word(want: int, has: int, once: bool) -> str:
 def _other(text: str, chip: Chip | None) -> bytes:
     from digsigd.cli.fuse_words import NoFuseValueError, written_value
     from digsigd.cli.inspect.fuses import fuse_file, fuse_values
-    from digsigd.image.chips import NotConfirmedError
 
     path = Path(text)
     try:
@@ -228,8 +215,6 @@ def _other(text: str, chip: Chip | None) -> bytes:
             values = fuse_values(data)
     except NoFuseValueError as error:
         raise Trouble(f"--compare {shown(text)}: {shown(str(error))}") from None
-    except NotConfirmedError as error:
-        raise Trouble(error.what, hint=error.hint) from None
     if len({one.value for one in values}) > 1:
         raise Trouble(f"--compare {shown(text)}: it has several SRK tables: {_listed(values)}")
     return values[0].value

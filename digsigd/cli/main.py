@@ -1,7 +1,7 @@
 """`digsign`: the commands, and what is common to them.
 
 Each command is a module with `HELP` (its arguments explained), `add_arguments(parser)` and `run(options, console)`,
-which gives the exit code or raises `Trouble`. It is imported when it is used, and imports what is heavy (Twisted,
+which gives the exit code or raises `digsigd.Error`. It is imported when it is used, and imports what is heavy (Twisted,
 cryptography) inside `run`: `digsign --help` is there at once.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from digsigd import Error
 from digsigd.cli.console import Console, Trouble
 
 COMMANDS = {
@@ -63,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(run: Any) -> int:
-    """Run with a console; trouble, Ctrl-C and a reader that went away end in an exit code, not in a traceback."""
+    """Run with a console, and return the exit code.
+
+    Errors of ours, Ctrl-C and a reader that went away end in a code of their own, not in a traceback. This is the one
+    place that shows errors.
+    """
     console = Console()
     for number in (signal.SIGTERM, signal.SIGHUP):
         # What is half-written is taken away on the way out; nohup stays what it is.
@@ -72,7 +77,7 @@ def guarded(run: Any) -> int:
     try:
         code: int = run(console)
         console.out.flush()
-    except Trouble as error:
+    except Error as error:
         return console.trouble(error)
     except KeyboardInterrupt:
         console.tell("digsign: interrupted")

@@ -38,12 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Ask, and show what was found."""
-    from digsigd.client._internal.settings import ClientSettingsError, from_options
+    from digsigd.client._internal.settings import from_options
 
-    try:
-        settings = replace(from_options(options, os.environ), retries=0)
-    except ClientSettingsError as error:
-        raise Trouble(error.what, hint=error.hint, code=2) from None
+    settings = replace(from_options(options, os.environ), retries=0)
     found = ask_server(settings, lambda client: _ask(client, settings), console, quiet=True)
     console.say(f"server   {shown(settings.server)}")
     console.say(f"ready    {console.coloured('no', 'bad') if found.missing else console.coloured('yes', 'good')}")
@@ -103,17 +100,14 @@ def _part(certificate: CertificateInfo) -> str:
 
 
 def _judge(found: _Found, settings: ClientSettings) -> None:
-    """Raise `Trouble` unless all that was asked for is there."""
-    if found.error is not None:
-        error = found.error
-        request = f" (request {shown(error.request_id)})" if error.request_id else ""
-        hint = error.hint
+    """Raise `Trouble`, or what the host said, unless all that was asked for is there."""
+    if (error := found.error) is not None:
         if error.status == 404 and error.problem != "no-keys":
-            hint = (
+            error.hint = (
                 "this server does not tell of machines: it may be older, or of another kind\n"
                 "it may sign all the same, with the names of keys in digsign.toml: see docs/client.md"
             )
-        raise Trouble(f"{error.what}{request}", hint=hint)
+        raise error
     if found.missing:
         raise Trouble("the signing host is not ready", hint="what it lacks is said above; its operator has to act")
     if found.keys is None:

@@ -137,7 +137,7 @@ def show_plan(plan: Plan, path: Path, console: Console) -> None:
 
 def _unlocked(plan: Plan, signing: Signing) -> str:
     """What the CSF of a part leaves unlocked, if that is known."""
-    from digsigd.client._internal.describe import unlocks
+    from digsigd.client._internal.image_signing.description import unlocks
     from digsigd.image.errors import ImageError
 
     if plan.chip is None and plan.ask:

@@ -59,8 +59,8 @@ class Progress:
 def ask_server(
     settings: ClientSettings, ask: Callable[[SigningClient], Awaitable[T]], console: Console, *, quiet: bool = False
 ) -> T:
-    """Run what asks the host, with a client made for it. Raises `Trouble` for what the host or the way to it says."""
-    from digsigd.client._internal.api import ClientError, SigningClient
+    """Run what asks the host, with a client made for it. Raises `ClientError` where no answer came, or an error."""
+    from digsigd.client._internal.api import SigningClient
     from digsigd.client._internal.run import run
 
     progress = Progress(console)
@@ -80,17 +80,17 @@ def ask_server(
 
     try:
         return run(session)
-    except ClientError as error:
-        told = shown(error.what) + (f" (request {shown(error.request_id)})" if error.request_id else "")
-        raise Trouble(told, hint=shown(error.hint)) from None
     finally:
         progress.clear()
         sys.stderr.flush()
 
 
 def newest_cst(keys: MachineKeys | None) -> str:
-    """The newest cst that the host has."""
-    versions = keys.versions if keys is not None else ()
-    if not versions:
-        raise Trouble("which version of cst?", hint="say --cst 3.4.1, or set DIGSIGN_CST", code=2)
-    return max(versions, key=lambda text: [int(part) if part.isdigit() else -1 for part in text.split(".")])
+    """Return the newest cst that the host has. Raise `Trouble`."""
+    from digsigd.client._internal.errors import ClientSettingsError
+    from digsigd.client._internal.machine_keys import newest_cst
+
+    try:
+        return newest_cst(keys)
+    except ClientSettingsError as error:
+        raise Trouble(error.what, hint=error.hint, code=2) from None

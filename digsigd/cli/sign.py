@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.files import mapped, replacing, write_atomically
 from digsigd.cli.reports import add_fit_fdt, address, file_name, fuse_value, planned, show_plan, show_report
-from digsigd.cli.server import ask_server, newest_cst
-from digsigd.cli.soc import add_soc_argument, check_keys
+from digsigd.cli.server import ask_server
+from digsigd.cli.soc import add_soc_argument
 from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
-    from digsigd.client._internal.api import MachineKeys, SigningClient
-    from digsigd.client._internal.names import KeyNames
-    from digsigd.client._internal.settings import ClientSettings
-    from digsigd.image.model import Buffer, Plan, Signing
+    from digsigd.client import ClientSettings, KeyNames, Report, SignedPart, SigningClient
+    from digsigd.image.model import Buffer, Plan
 
 HELP = """Sign an image: flash.bin of imx-mkimage or binman, u-boot.imx, an SPL, u-boot-ivt.img, barebox, an image for
 i.MX RT, a FIT, or a kernel as Image, zImage or uImage. docs/digsign.md has the command for each.
@@ -71,12 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Sign, and say what was done."""
-    from digsigd.client._internal.errors import ClientSettingsError
-    from digsigd.client._internal.settings import from_options
-
     with mapped(options.image) as data:
-        plan = _planned(data, options, options.image)
-        download = _planned(data, options, options.image, sdp=options.sdp) if options.sdp is not None else None
+        plan = _planned(data, options)
+        download = _planned(data, options, sdp=options.sdp) if options.sdp is not None else None
     if plan.encrypted:
         raise Trouble(
             f"{shown(str(options.image))} is encrypted: {shown(plan.encrypted[0])}",
@@ -92,21 +87,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise Trouble("-o OUT is missing", hint="it says where the signed image goes; it may be IMAGE itself", code=2)
     if options.sdp_output is not None and (download is None or options.sdp_output == options.output):
         raise Trouble("--sdp-output is a file of its own, and goes with --sdp", code=2)
-    _check_chip(plan, options, console)
-    try:
-        settings = from_options(options, os.environ)
-    except ClientSettingsError as error:
-        raise Trouble(error.what, hint=error.hint, code=2) from None
-    job = _Job(options, settings, plan, download, console)
+    _check(plan, options, console)
+    settings = _settings(options)
     if options.csf_only is not None:
-        return job.write_descriptions(options.csf_only)
-    return job.sign()
+        return _write_descriptions(options, settings, plan, download, console)
+    return _sign(options, settings, plan, download, console)
 
 
-def _planned(data: Buffer, options: argparse.Namespace, path: Path, *, sdp: int | None = None) -> Plan:
+def _planned(data: Buffer, options: argparse.Namespace, *, sdp: int | None = None) -> Plan:
     return planned(
         data,
-        path,
+        options.image,
         options.load_address,
         options.configuration,
         fit_fdt=options.fit_fdt,
@@ -115,210 +106,164 @@ def _planned(data: Buffer, options: argparse.Namespace, path: Path, *, sdp: int 
     )
 
 
-def _check_chip(plan: Plan, options: argparse.Namespace, console: Console) -> None:
-    """See that it is known for which chip descriptions are, and what they say for it. Raises `Trouble`."""
+def _check(plan: Plan, options: argparse.Namespace, console: Console) -> None:
+    """Say what is wrong with the image or its chip before a host is asked. Raise `Trouble`."""
+    from digsigd.client._internal.image_signing.checks import check_plan, fast_auth_note
+    from digsigd.image.chips import NotConfirmedError
     from digsigd.image.errors import ImageError
 
-    if plan.chip is None and plan.ask:
-        hints = "; ".join(note for note in plan.notes if "a hint" in note)
-        raise Trouble(
-            f"{shown(str(options.image))}: {plan.ask}",
-            hint="say --soc CHIP, such as imx6ul or imx6ull" + (f"; {shown(hints)}" if hints else ""),
-        )
     try:
-        if plan.chip is not None:
-            plan.chip.engine  # noqa: B018 - raises where it is not known for certain
-            if options.fast_auth and options.soc is None and not plan.chip.nocak:
-                console.tell(f"note: older silicon of {plan.boards} (HAB before 4.1.2) takes no fast authentication")
-    except ImageError as error:
+        check_plan(plan)
+        if options.fast_auth and (note := fast_auth_note(plan, options.soc)):
+            console.tell(f"note: {note}")
+    except NotConfirmedError as error:
         raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+    except ImageError as error:
+        raise Trouble(f"{shown(str(options.image))}: {shown(error.what)}", hint=shown(error.hint)) from None
 
 
-class _Job:
-    """One image, and how it is to be signed; `download` is the plan of the file for serial download, if any."""
+def _settings(options: argparse.Namespace) -> ClientSettings:
+    from digsigd.client import ClientSettingsError
+    from digsigd.client._internal.image_signing.sign import machine_of
+    from digsigd.client._internal.settings import from_options
 
-    def __init__(
-        self,
-        options: argparse.Namespace,
-        settings: ClientSettings,
-        plan: Plan,
-        download: Plan | None,
-        console: Console,
-    ) -> None:
-        if settings.machine is None:
-            raise Trouble("which machine?", hint="say --machine M, or set DIGSIGN_MACHINE", code=2)
-        self._options = options
-        self._settings = settings
-        self._machine = settings.machine
-        self._plan = plan
-        self._download = download
-        self._console = console
-        # What the host is told: descriptions take any name but one with a quotation mark.
-        self._name = shown(options.image.name).replace('"', "_")
-        self._table: bytes | None = None
-        self._version = settings.cst or ""
+    try:
+        settings = from_options(options, os.environ)
+        machine_of(settings, None)
+    except ClientSettingsError as error:
+        raise Trouble(error.what, hint=error.hint, code=2) from None
+    return settings
 
-    def write_descriptions(self, folder: Path) -> int:
-        """Write the CSF descriptions, for whoever signs by other means."""
-        from digsigd import csf
-        from digsigd.client._internal.describe import describe
 
-        names = ask_server(self._settings, self._names, self._console)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Trouble(f"{folder}: {error.strerror}") from None
-        for plan, suffix in ((self._plan, ""), (self._download, "_sdp")):
-            for signing in plan.signings if plan is not None else ():
-                path = folder / f"csf_{file_name(signing.name)}{suffix}.txt"
-                description = describe(
-                    signing, names, srk=self._options.srk, artifact_name=self._name, chip=self._plan.chip
-                )
-                write_atomically(path, csf.write(description))
-                self._console.say(
-                    f"{shown(str(path))}: its CSF goes to {signing.csf_offset:#x}, room for {signing.csf_room:#x} bytes"
-                )
-        for patch in self._plan.patches:
-            zeros = patch.data.count(0) == len(patch.data)
-            data = f"{len(patch.data)} zeros" if zeros else patch.data.hex()
-            self._console.say(f"first, at {patch.offset:#x}: {patch.why}: {data}")
-        for mask in self._download.masks if self._download is not None else ():
-            self._console.say(
-                f"for serial download, while it is signed only, at {mask.offset:#x}: {mask.why}: {mask.data.hex()}"
+def _sign(
+    options: argparse.Namespace, settings: ClientSettings, plan: Plan, download: Plan | None, console: Console
+) -> int:
+    """Sign and verify, and write what holds: for serial download both files or neither."""
+    if not options.quiet:
+        for note in plan.notes:
+            console.tell(f"note: {shown(note)}")
+    wanted: list[tuple[Path, int | None]] = [(options.output, None)]
+    if download is not None:
+        wanted.append((options.sdp_output or options.output.with_name(options.output.name + ".sdp"), options.sdp))
+    with ExitStack() as stack:
+        places = [stack.enter_context(replacing(path)) if download else path for path, _ in wanted]
+        files = [(place, path, sdp) for place, (path, sdp) in zip(places, wanted, strict=True)]
+        reports = ask_server(settings, lambda client: _signed(client, files, options, console), console)
+    if not options.quiet:
+        fuses = reports[-1].fuse_value
+        console.say(
+            f"{shown(str(options.output))}: signed and verified, for boards with the fuse value"
+            f" {fuses.hex() if fuses else ''}"
+        )
+        for path, sdp in wanted[1:]:
+            console.say(
+                f"{shown(str(path))}: the same for serial download, and for nothing else: uuu -dcdaddr {sdp:#x}"
+                " -cleardcd"
             )
-        if self._plan.tail is not None:
-            place = self._plan.size - len(self._plan.tail.data)
-            self._console.say(
-                f"first, take off what is behind {self._plan.tail.offset:#x}, and last write at {place:#x} the tag for"
-                f" UUU: {self._plan.tail.data!r}"
-            )
-        return 0
+    return 0
 
-    def sign(self) -> int:
-        """Sign copies, verify them, and put them where they belong."""
-        from digsigd.image.errors import ImageError
 
-        options = self._options
-        for note in self._plan.notes:
-            self._tell(f"note: {shown(note)}")
-        wanted = [(self._plan, options.output, None)]
-        if self._download is not None:
-            path = options.sdp_output or options.output.with_name(options.output.name + ".sdp")
-            wanted.append((self._download, path, options.sdp))
-        with ExitStack() as stack:
-            copies = [stack.enter_context(replacing(path, like=options.image)) for _, path, _ in wanted]
-            plans = [plan for plan, _, _ in wanted]
-            try:
-                ask_server(self._settings, lambda client: self._sign(client, copies, plans), self._console)
-            except ImageError as error:
-                raise Trouble(shown(error.what), hint=shown(error.hint)) from None
-            for copy, (_, path, sdp) in zip(copies, wanted, strict=True):
-                fuses = self._verified(copy, path, sdp=sdp)
+async def _signed(
+    client: SigningClient,
+    files: Sequence[tuple[Path, Path, int | None]],
+    options: argparse.Namespace,
+    console: Console,
+) -> list[Report]:
+    """Sign into each of `files`: where it is written, its name, and where the DCD is for serial download."""
+    from digsigd.client import ClientSettingsError, VerificationFailed, sign_image
+    from digsigd.image.errors import ImageError
+
+    def tell(part: SignedPart) -> None:
         if not options.quiet:
-            self._console.say(
-                f"{shown(str(options.output))}: signed and verified, for boards with the fuse value {fuses}"
+            console.tell(
+                f"{part.name}: {part.csf_length} bytes of CSF at {part.csf_offset:#x}, request {shown(part.request_id)}"
             )
-            for _, path, sdp in wanted[1:]:
-                self._console.say(
-                    f"{shown(str(path))}: the same for serial download, and for nothing else: uuu -dcdaddr {sdp:#x}"
-                    " -cleardcd"
-                )
-        return 0
 
-    def _verified(self, copy: Path, path: Path, *, sdp: int | None) -> str:
-        """The fuse value of the boards that it holds for. Raises `Trouble` where it does not hold."""
-        from datetime import UTC, datetime
-
-        from digsigd.image.verify import verify
-
-        with mapped(copy) as data:
-            plan = _planned(data, self._options, path, sdp=sdp)
-            report = verify(data, plan, fuse_value=self._options.fuses, srk_table=self._table, now=datetime.now(UTC))
-        if not report.holds:
-            show_report(report, path, self._console)
+    async def signed(place: Path, path: Path, sdp: int | None) -> Report:
+        try:
+            return await sign_image(
+                client,
+                options.image,
+                place,
+                srk=options.srk,
+                fast_auth=options.fast_auth,
+                fuse_value=options.fuses,
+                soc=options.soc,
+                load_address=options.load_address,
+                sdp=sdp,
+                configuration=options.configuration,
+                fit_fdt=options.fit_fdt,
+                on_part=tell,
+            )
+        except VerificationFailed as error:
+            show_report(error.report, path, console)
             raise Trouble(
                 "what came back does not hold, so nothing was written", hint="the report above says what fails"
+            ) from None
+        except ClientSettingsError as error:
+            raise Trouble(error.what, hint=error.hint, code=2) from None
+        except ImageError as error:
+            raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+
+    return [await signed(*file) for file in files]
+
+
+def _write_descriptions(
+    options: argparse.Namespace, settings: ClientSettings, plan: Plan, download: Plan | None, console: Console
+) -> int:
+    """Write the CSF descriptions, for whoever signs by other means."""
+    from digsigd import csf
+    from digsigd.client._internal.image_signing.description import describe
+    from digsigd.client._internal.image_signing.sign import default_name
+
+    names = ask_server(settings, lambda client: _names(client, plan, options), console)
+    folder: Path = options.csf_only
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Trouble(f"{folder}: {error.strerror}") from None
+    for one, suffix in ((plan, ""), (download, "_sdp")):
+        for signing in one.signings if one is not None else ():
+            path = folder / f"csf_{file_name(signing.name)}{suffix}.txt"
+            name = default_name(options.image)
+            description = describe(signing, names, srk=options.srk, artifact_name=name, chip=plan.chip)
+            write_atomically(path, csf.write(description))
+            console.say(
+                f"{shown(str(path))}: its CSF goes to {signing.csf_offset:#x}, room for {signing.csf_room:#x} bytes"
             )
-        return report.fuse_value.hex() if report.fuse_value else ""
-
-    async def _sign(self, client: SigningClient, copies: Sequence[Path], plans: Sequence[Plan]) -> None:
-        from digsigd.client._internal.images import Order, sign_in_place
-
-        names = await self._names(client)
-        order = Order(
-            machine=self._machine,
-            names=names,
-            cst_version=self._version,
-            backend=self._settings.backend or "ssl",
-            srk=self._options.srk,
+    for patch in plan.patches:
+        zeros = patch.data.count(0) == len(patch.data)
+        data = f"{len(patch.data)} zeros" if zeros else patch.data.hex()
+        console.say(f"first, at {patch.offset:#x}: {patch.why}: {data}")
+    for mask in download.masks if download is not None else ():
+        console.say(f"for serial download, while it is signed only, at {mask.offset:#x}: {mask.why}: {mask.data.hex()}")
+    if plan.tail is not None:
+        place = plan.size - len(plan.tail.data)
+        console.say(
+            f"first, take off what is behind {plan.tail.offset:#x}, and last write at {place:#x} the tag for"
+            f" UUU: {plan.tail.data!r}"
         )
-
-        def tell(signing: Signing, length: int, request_id: str) -> None:
-            self._tell(f"{signing.name}: {length} bytes of CSF at {signing.csf_offset:#x}, request {shown(request_id)}")
-
-        for copy, plan in zip(copies, plans, strict=True):
-            await sign_in_place(client, copy, plan, order, name=self._name, on_part=tell)
-
-    async def _names(self, client: SigningClient) -> KeyNames:
-        """The names of keys on the host: as configured, else as the host tells them."""
-        from digsigd.client._internal.names import configured_names, key_names
-
-        fast_auth = self._options.fast_auth
-        names = configured_names(self._settings, fast_auth=fast_auth)
-        keys = None
-        if names is None or self._settings.cst is None:
-            keys = await client.machine_keys(self._machine)
-        self._version = self._settings.cst or newest_cst(keys)
-        if names is None and keys is not None:
-            names = key_names(keys, srk=self._options.srk, fast_auth=fast_auth)
-        if names is None:
-            raise Trouble("which keys?")
-        if keys is not None:
-            self._check_fuses(keys, names)
-        return names
-
-    def _check_fuses(self, keys: MachineKeys, names: KeyNames) -> None:
-        """Sign for the boards that are meant, or not at all; and verify with the machine's own table later."""
-        table = next((one for one in keys.srk_tables if one.name == names.table), None)
-        if table is None:
-            return
-        self._table = table.data
-        if self._options.soc is not None:
-            check_keys(self._options.soc, ecdsa=_has_ecdsa(table.data), fast_auth=self._options.fast_auth)
-        elif _has_ecdsa(table.data):
-            self._check_ecdsa()
-        if self._options.fuses is not None and table.fuse_value != self._options.fuses:
-            raise Trouble(
-                f"machine {self._machine!r} has the fuse value {table.fuse_value.hex()}, --fuses says"
-                f" {self._options.fuses.hex()}",
-                hint="boards with those fuses would not boot the image; is it the right machine?",
-            )
-
-    def _check_ecdsa(self) -> None:
-        """See that a chip that the image can be for takes such keys; which it is, the report tells later."""
-        from digsigd.image.chips import NotConfirmedError
-
-        why = ""
-        for chip in self._plan.possible:
-            try:
-                if chip.ecdsa:
-                    return
-                why = why or f"{chip.title} has HAB {chip.hab.text}, which takes RSA keys only"
-            except NotConfirmedError as error:
-                why = why or error.what
-        if why:
-            raise Trouble(
-                f"machine {self._machine!r} has ECDSA keys, and the image is for a chip that does not take them: {why}",
-                hint="sign with a machine that has RSA keys, such as `digsign pki new --kind rsa4096` makes",
-            )
-
-    def _tell(self, text: str) -> None:
-        if not self._options.quiet:
-            self._console.tell(text)
+    return 0
 
 
-def _has_ecdsa(table: bytes) -> bool:
-    from digsigd import hab
-    from digsigd.image.chip_support import is_ecdsa
+async def _names(client: SigningClient, plan: Plan, options: argparse.Namespace) -> KeyNames:
+    """Return the names of the keys that would sign."""
+    from digsigd.client import ClientSettingsError
+    from digsigd.client._internal.image_signing.sign import KeyChoice, chosen_keys, machine_of
+    from digsigd.image.errors import ImageError
 
-    return any(is_ecdsa(record.key) for record in hab.SrkTable.parse(table).records)
+    choice = KeyChoice(
+        machine=machine_of(client.settings, None),
+        cst_version=None,
+        names=None,
+        srk=options.srk,
+        fast_auth=options.fast_auth,
+        soc_given=options.soc is not None,
+        fuse_value=options.fuses,
+    )
+    try:
+        return (await chosen_keys(client, plan, choice)).names
+    except ClientSettingsError as error:
+        raise Trouble(error.what, hint=error.hint, code=2) from None
+    except ImageError as error:
+        raise Trouble(shown(error.what), hint=shown(error.hint)) from None

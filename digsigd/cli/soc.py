@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from digsigd.cli.console import Trouble, shown
-from digsigd.image.chips import Chip, ChipError, NotConfirmedError, find
+from digsigd.image.chips import Chip, ChipError, find
 
 
 def chip(text: str) -> Chip:
@@ -22,18 +22,10 @@ def add_soc_argument(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def check_keys(chip: Chip, *, ecdsa: bool, fast_auth: bool) -> None:
-    """See that the chip's ROM takes such keys. Raises `Trouble` where it does not, or where that is not known."""
+    """Check that the chip's ROM takes such keys. Raise `Trouble` where it does not, or where that is not known."""
+    from digsigd.client._internal.image_signing.checks import check_keys
+
     try:
-        if ecdsa and not chip.ecdsa:
-            raise Trouble(
-                f"the ROM of {chip.title} takes no ECDSA keys: it has HAB {chip.hab.text}, and they need 4.5",
-                hint="make RSA keys",
-            )
-        if fast_auth and not chip.nocak:
-            raise Trouble(
-                f"not every {chip.title} takes SRKs that sign images themselves (fast authentication): it has HAB"
-                f" {chip.hab.text}, and that needs 4.1.2",
-                hint="leave out --fast-auth; for silicon that is new enough, and that alone, leave out --soc instead",
-            )
-    except NotConfirmedError as error:
+        check_keys(chip, ecdsa=ecdsa, fast_auth=fast_auth)
+    except ChipError as error:
         raise Trouble(error.what, hint=error.hint) from None

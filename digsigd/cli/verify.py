@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from digsigd.cli.console import Console, Trouble
+from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.files import mapped
-from digsigd.cli.reports import add_fit_fdt, address, as_values, fuse_value, planned, show_report
+from digsigd.cli.reports import add_fit_fdt, address, as_values, fuse_value, show_report
 from digsigd.cli.soc import add_soc_argument
 
 HELP = """Prove a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
@@ -42,10 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Verify, and show what holds."""
-    from datetime import UTC, datetime
-
     from digsigd import hab
-    from digsigd.image.verify import verify
+    from digsigd.client import ClientError, verify_image
+    from digsigd.image.errors import ImageError
 
     table = None
     if options.srk_table is not None:
@@ -53,17 +52,21 @@ def run(options: argparse.Namespace, console: Console) -> int:
         given = hab.SrkTable.parse(table).fuse_value
         if options.fuses is not None and options.fuses != given:
             raise Trouble(f"{options.srk_table} has the fuse value {given.hex()}, which --fuses is not", code=2)
-    with mapped(options.image) as data:
-        plan = planned(
-            data,
+    try:
+        report = verify_image(
             options.image,
-            options.load_address,
-            options.configuration,
-            fit_fdt=options.fit_fdt,
+            fuse_value=options.fuses,
+            srk_table=table,
             soc=options.soc,
+            load_address=options.load_address,
             sdp=options.sdp,
+            configuration=options.configuration,
+            fit_fdt=options.fit_fdt,
         )
-        report = verify(data, plan, fuse_value=options.fuses, srk_table=table, now=datetime.now(UTC))
+    except ImageError as error:
+        raise Trouble(f"{options.image}: {shown(error.what)}", hint=shown(error.hint)) from None
+    except ClientError as error:
+        raise Trouble(error.what, hint=error.hint) from None
     if options.json:
         console.say(json.dumps(as_values(report), indent=2))
     else:

@@ -1,18 +1,13 @@
 """What HAB4 asks of the engines that a description names, so that a mistake is told with its line.
 
-`digsigd.hab.engines` asks the same of the blob that comes of it, and has the sources.
+`digsigd.hab.engines` has the table of them, asks the same of the blob that comes of it, and has the sources.
 """
 
 from __future__ import annotations
 
 from digsigd.csf.errors import CsfPolicyError
 from digsigd.csf.model import AuthenticateCsf, AuthenticateData, Header, Place, SetEngine
-
-# How many blocks one hash of an engine may go over; SW has no bound.
-MOST_BLOCKS = {"ANY": 8, "RTIC": 8, "SAHARA": 12, "DCP": 6, "CAAM": 8}
-HASHING = (*MOST_BLOCKS, "SW")
-# Engines that have something to unlock, but no features to choose from.
-WITHOUT_FEATURES = ("SRTC", "SW")
+from digsigd.hab import engines
 
 
 class Engines:
@@ -44,7 +39,7 @@ class Engines:
 
 
 def _check(where: str, engine: str, configuration: tuple[str, ...] | None, place: Place) -> None:
-    if engine not in HASHING:
+    if engines.NUMBERS[engine] not in engines.HASHING:
         raise CsfPolicyError(f"{where} with Engine = {engine}, which computes no hashes", *place, hint=_hint())
     if not configuration:
         return
@@ -60,7 +55,7 @@ def _check(where: str, engine: str, configuration: tuple[str, ...] | None, place
 
 
 def _check_blocks(command: AuthenticateData, engine: str) -> None:
-    most = MOST_BLOCKS.get(engine)
+    most = engines.MOST_BLOCKS.get(engines.NUMBERS[engine])
     if most is not None and len(command.blocks) > most:
         raise CsfPolicyError(
             f"{len(command.blocks)} blocks in one [Authenticate Data], and with Engine = {engine} HAB takes at most"
@@ -71,4 +66,4 @@ def _check_blocks(command: AuthenticateData, engine: str) -> None:
 
 
 def _hint() -> str:
-    return f"those that do are {', '.join(HASHING)}"
+    return f"those that do are {', '.join(engines.NAMES[number] for number in engines.HASHING)}"

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from digsigd import Error
+
 _SHOWN = 60
 
 
-class CsfError(Exception):
+class CsfError(Error):
     """Base of all errors of this package. `line` and `column` count from 1; None where it is about no place."""
 
     def __init__(self, what: str, line: int | None = None, column: int | None = None, *, hint: str = "") -> None:
-        where = ""
-        if line is not None:
-            where = f"line {line}: " if column is None else f"line {line}, column {column}: "
-        super().__init__(f"{where}{what}{f'; {hint}' if hint else ''}")
-        self.what = what
+        super().__init__(what, hint=hint)
         self.line = line
         self.column = column
-        self.hint = hint
+
+    def summary(self) -> str:
+        """Return what happened, behind the line and the column."""
+        if self.line is None:
+            return self.what
+        column = "" if self.column is None else f", column {self.column}"
+        return f"line {self.line}{column}: {self.what}"
+
+    def __str__(self) -> str:
+        return f"{self.summary()}; {self.hint}" if self.hint else self.summary()
 
 
 class CsfSyntaxError(CsfError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from digsigd.csf.engines import WITHOUT_FEATURES, Engines
+from digsigd.csf.engines import Engines
 from digsigd.csf.errors import CsfPolicyError
 from digsigd.csf.members import base_of
 from digsigd.csf.model import (
@@ -26,6 +26,7 @@ from digsigd.csf.model import (
 )
 from digsigd.csf.size import MAX_BYTES, appended_size, command_size
 from digsigd.csf.uri import is_uri
+from digsigd.hab.engines import INITS, NUMBERS, OF_ONE_CHIP, UNLOCKS
 
 # What an operator may allow beyond the safe features, by the name used in the configuration. Each leaves something
 # unlocked for whatever boots; none lets a description touch a file of this host.
@@ -38,8 +39,6 @@ ALLOWABLE = {
     "unlock-ocotp-jtag": ("OCOTP", "JTAG"),
 }
 _SAFE = {("CAAM", "MID"), ("CAAM", "RNG"), ("CAAM", "MFG")}
-# What these leave open is bound to one chip: HABv4 API Reference Manual, "Unlock".
-_NEEDS_UID = {"FIELD RETURN", "SCS", "JTAG"}
 _WHY_REFUSED = {
     "Set MID": "U-Boot refuses images that hold it",
     "Write Data": "it writes to any register of the board, and U-Boot refuses images that hold it",
@@ -105,16 +104,18 @@ def _check_command(command: Command, policy: Policy) -> None:
             *command.hash_algorithm_place,
             hint="leave it out; the certificate is in the CSF",
         )
-    if isinstance(command, Init) and (command.engine, command.features) not in {
-        ("CAAM", ("RNG",)),
-        ("SRTC", None),
-    }:
+    if isinstance(command, Init) and not _is_known(command):
         raise CsfPolicyError("[Init] is signed for CAAM RNG and SRTC only", *command.place)
+
+
+def _is_known(command: Init) -> bool:
+    known = INITS.get(NUMBERS[command.engine])
+    return known is not None and tuple(known) == (command.features or ())
 
 
 def _check_unlock(command: Unlock, policy: Policy) -> None:
     features = command.features
-    if command.engine in WITHOUT_FEATURES:
+    if UNLOCKS.get(NUMBERS[command.engine]) == {}:
         # CST User Guide, table 24; SW is what barebox's scripts unlock on an i.MX 6ULL, whose ROM has no CAAM.
         if features or command.uid is not None:
             raise CsfPolicyError(f"[Unlock] of {command.engine} takes no Features and no UID", *command.place)
@@ -130,7 +131,7 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
         raise CsfPolicyError(f"[Unlock] of {command.engine} {feature} is not signed", *command.place, hint=hint)
     if command.uid is not None and command.engine != "OCOTP":
         raise CsfPolicyError(f"[Unlock] of {command.engine} takes no UID", *command.place)
-    if (command.uid is not None) != bool(_NEEDS_UID.intersection(features)):
+    if (command.uid is not None) == OF_ONE_CHIP.isdisjoint(features):
         what = "takes no UID" if command.uid is not None else "needs the UID of the chip it is for"
         raise CsfPolicyError(f"[Unlock] of OCOTP {', '.join(features)} {what}", *command.place)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from digsigd.csf import cst_files
 from digsigd.csf.errors import CsfNameError, CsfPolicyError, quoted
 from digsigd.csf.lexer import MAX_STRING
 from digsigd.csf.members import CERTIFICATE, KEY_PASS, Members, base_of, is_key
@@ -25,15 +26,7 @@ from digsigd.csf.model import (
 )
 from digsigd.csf.uri import KeyUri, is_uri
 
-# Names in the directory that cst runs in. cst replaces the first "crts" of a path by "keys", so none of ours has it;
-# a certificate's directory holds its key and the pass phrase that goes with that key.
-SRK_TABLE = "srk_table.bin"
 _LISTED = 8
-
-
-def artifact_file(number: int) -> str:
-    """What the artifact number `number`, from 0, is called there."""
-    return f"artifact{number + 1}" if number else "artifact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +100,7 @@ class _Resolution:
         self._artifacts = artifacts
         # What blocks call the artifacts of which several were sent.
         self._called = dict.fromkeys(repeated, "")
-        self._ours = {name: artifact_file(number) for number, name in enumerate(artifacts)}
+        self._ours = {name: cst_files.artifact(number) for number, name in enumerate(artifacts)}
         self._from_token = from_token
         self._token: str | None = None
         self._uris: list[KeyUri] = []
@@ -128,7 +121,7 @@ class _Resolution:
                 case InstallSrk():
                     table, source_index = self._table(command), command.source_index
                     table_line = command.file_place[0]
-                    commands.append(dataclasses.replace(command, file=SRK_TABLE))
+                    commands.append(dataclasses.replace(command, file=cst_files.SRK_TABLE))
                 case InstallCsfk() | InstallNocak() | InstallKey():
                     ours = self._certificate(command.file, command.file_place)
                     commands.append(dataclasses.replace(command, file=ours))
@@ -183,7 +176,7 @@ class _Resolution:
         member = self._member(name, place, "tables", self._members.named(name), candidates)
         if is_key(member) or CERTIFICATE.fullmatch(member):
             raise CsfPolicyError(f"{quoted(name)} is no SRK table", *place)
-        self._need(member, SRK_TABLE, "srk-table", name)
+        self._need(member, cst_files.SRK_TABLE, "srk-table", name)
         return member
 
     def _on_token(self, name: str, place: Place) -> str:
@@ -221,15 +214,13 @@ class _Resolution:
         key = self._members.key_of(member)
         if key is None:
             raise CsfNameError(f"the key tarball has no private key for {quoted(name)}", *place)
-        # cst looks for the key by the certificate's ending.
-        ending = key[-3:]
-        folder = f"k{len(self._certificates) + 1}"
-        ours = f"{folder}/a_crt.{ending}"
+        ending, folder = key[-3:], cst_files.key_folder(len(self._certificates))
+        ours = cst_files.certificate(folder, ending)
         self._need(member, ours, "certificate", name)
-        self._need(key, f"{folder}/a_key.{ending}", "key", f"the key of {base}")
+        self._need(key, cst_files.key(folder, ending), "key", f"the key of {base}")
         key_pass = self._members.beside(key, KEY_PASS)
         if key_pass is not None:
-            self._need(key_pass, f"{folder}/{KEY_PASS}", "key-pass", f"the pass phrase of {base}")
+            self._need(key_pass, cst_files.key_pass(folder), "key-pass", f"the pass phrase of {base}")
         self._certificates[member] = ours
         return ours
 

@@ -11,6 +11,7 @@ from typing import Any
 from digsigd.csf.errors import CsfSyntaxError, quoted
 from digsigd.csf.lexer import MAX_STRING, Token
 from digsigd.csf.model import Block, Place
+from digsigd.hab import engines
 
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,19}")
 
@@ -18,9 +19,9 @@ _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,19}")
 # out are the hash ANY, which names none, and the engine configurations that begin with DSC_BE: at these cst corrupts
 # its own memory.
 HASHES = ("sha1", "sha256", "sha512")
-ENGINES = ("ANY", "CAAM", "CSU", "DCP", "DTCP", "HDCP", "OCOTP", "ROM", "RTIC", "SAHARA", "SCC", "SNVS", "SRTC", "SW")
+ENGINES = tuple(sorted(engines.NUMBERS))
 CONFIGURATIONS = ("IN_SWAP_8", "IN_SWAP_16", "OUT_SWAP_8", "OUT_SWAP_16", "DSC_SWAP_8", "DSC_SWAP_16", "KEEP")
-FEATURES = ("MID", "RNG", "MFG", "LP SWR", "ZMK WRITE", "FIELD RETURN", "SRK REVOKE", "SCS", "JTAG")
+FEATURES = tuple(feature for features in engines.UNLOCKS.values() for feature in features)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ multiple of four bytes.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from digsigd.hab.errors import FormatError
+from digsigd.hab.srk import SrkTable
 
 TAG_CSF = 0xD4
 TAG_CERTIFICATE = 0xD7
@@ -79,12 +81,18 @@ class Authenticate:
 
 @dataclass(frozen=True, slots=True)
 class OtherCommand:
-    """A command without data of its own, by its tag: Set, NOP, Init, Unlock, Write Data, Check Data."""
+    """A command without data of its own, by its tag: Set, NOP, Init, Unlock, Write Data, Check Data.
+
+    `damage` says why it is no command of HAB4, and `whole` whether its length can be right all the same: only `walk`
+    has others than the defaults, where it is not strict.
+    """
 
     offset: int
     tag: int
     parameter: int
     body: bytes
+    damage: str = ""
+    whole: bool = True
 
 
 Command: TypeAlias = InstallKey | Authenticate | OtherCommand
@@ -113,18 +121,29 @@ class CsfBlob:
             raise FormatError(f"a CSF of version {version:#x}; HAB4's are 0x40 to 0x4f", 3)
         if length > MAX_HEADER_LENGTH:
             raise FormatError(f"a CSF whose commands have {length} bytes; HAB4 takes {MAX_HEADER_LENGTH}", 1)
-        commands: list[Command] = []
-        position = 4
-        while position < length:
-            command, position = _command(data, position, length)
-            commands.append(command)
-        blob = cls(data, length, version, tuple(commands))
+        blob = cls(data, length, version, tuple(walk(data)))
         return replace(blob, loose=blob._check_objects())
 
     def object_at(self, command: InstallKey | Authenticate) -> bytes:
         """What a command points at, with its own header of four bytes."""
         start = command.data_offset
         return self.data[start : start + struct.unpack_from(">H", self.data, start + 1)[0]]
+
+    def installs(self, protocol: int) -> tuple[InstallKey, ...]:
+        """Return the commands that install keys by a protocol, such as `X509`, in their order."""
+        return tuple(one for one in self.commands if isinstance(one, InstallKey) and one.protocol == protocol)
+
+    def srk_table(self) -> SrkTable | None:
+        """Return the SRK table that it installs, the first if there are more; None if it installs none.
+
+        Raises `FormatError` for a table that is damaged.
+        """
+        found = self.installs(SRK_TABLE)
+        return SrkTable.parse(self.object_at(found[0])) if found else None
+
+    def certificates(self) -> tuple[bytes, ...]:
+        """Return the certificates in it in DER: those that commands install, in their order, then those of `loose`."""
+        return (*(self.object_at(one)[4:] for one in self.installs(X509)), *(one[4:] for one in self.loose))
 
     def _check_objects(self) -> tuple[bytes, ...]:
         """Objects lie behind the commands, apart from one another, with nothing but padding between and behind.
@@ -168,6 +187,23 @@ class CsfBlob:
             raise FormatError(f"{end - start} bytes that belong to no command", start)
 
 
+def walk(data: bytes, *, strict: bool = True) -> Iterator[Command]:
+    """Yield the commands of the CSF that `data` begins with, up to the length in its header or 768 bytes.
+
+    Raises `FormatError` where a command is none of HAB4's. With `strict=False` nothing is raised, whatever the bytes
+    are: what is none is an `OtherCommand` with its `damage`. One that says that it is shorter than its header has four
+    bytes then, and one that reaches beyond the end is the last.
+    """
+    if strict:
+        _header(data, 0, "the CSF")
+    end = min(int.from_bytes(data[1:3], "big"), len(data), MAX_HEADER_LENGTH)
+    read = _command if strict else _any_command
+    position = 4
+    while position < end:
+        command, position = read(data, position, end)
+        yield command
+
+
 def blob_length(data: bytes) -> int:
     """How many bytes the blob at the start of `data` has: nothing in it says so but what its commands point at.
 
@@ -176,11 +212,9 @@ def blob_length(data: bytes) -> int:
     if data[:1] != bytes([TAG_CSF]):
         raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not with {data[:4].hex(' ')}", 0)
     _, length, _ = _header(data, 0, "the CSF")
-    end = position = min(length, MAX_HEADER_LENGTH)
-    offset = 4
+    end = min(length, MAX_HEADER_LENGTH)
     fast = True
-    while offset < position:
-        command, offset = _command(data, offset, position)
+    for command in walk(data):
         fast = fast and not (isinstance(command, InstallKey) and command.protocol == X509)
         if not isinstance(command, OtherCommand) and not _is_outside(command):
             end = max(end, command.data_offset + _header(data, command.data_offset, "what a command points at")[1])
@@ -228,3 +262,16 @@ def _command(data: bytes, offset: int, end: int) -> tuple[Command, int]:
     if tag not in NAMES:
         raise FormatError(f"an unknown command {tag:#x}", offset)
     return OtherCommand(offset, tag, parameter, data[offset + 4 : offset + length]), offset + length
+
+
+def _any_command(data: bytes, offset: int, end: int) -> tuple[Command, int]:
+    """The same for bytes that may be no command."""
+    try:
+        return _command(data, offset, end)
+    except FormatError as error:
+        damage = error.what
+    if offset + 4 > end:
+        return OtherCommand(offset, data[offset], 0, b"", damage, whole=False), end
+    tag, length, parameter = struct.unpack_from(">BHB", data, offset)
+    behind = offset + max(length, 4)
+    return OtherCommand(offset, tag, parameter, data[offset + 4 : behind], damage, 4 <= length <= end - offset), behind

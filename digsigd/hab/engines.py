@@ -28,28 +28,43 @@ NAMES = {
     0x36: "ROM",
     SW: "SW",
 }
+NUMBERS = {name: number for number, name in NAMES.items()}
 # Those that compute hashes, and how many blocks one hash of theirs may go over: HAB_*_BLOCK_MAX. For those without a
 # bound of their own, and where HAB chooses the engine, it is what the User Guide's table 10 tells. SW has none.
 MOST_BLOCKS = {ANY: 8, RTIC: 8, SAHARA: 12, DCP: 6, CAAM: 8}
-HASHING = frozenset({*MOST_BLOCKS, SW})
+HASHING = (*MOST_BLOCKS, SW)
 # What they compute, 5.2 to 5.8, but for SHA-1, which has no future: SHA-384 is unknown to HAB4, and no engine is said
 # to compute SHA-512, though 6.5 has a number for it.
 ALGORITHMS = ("sha256",)
 # 5.2: all blocks but the last are of multiples of this.
-_DCP_UNIT = 64
+DCP_UNIT = 64
 # HAB_RTIC_KEEP. All other configurations swap bytes on the way in or out: NXP's tools sign them as they stand.
 _RTIC_KEEP = 0x80
-# Features by engine, as bits of one word: for Unlock, and for Init. None: the engine takes no features.
-UNLOCKS: dict[int, int | None] = {CAAM: 7, SNVS: 3, OCOTP: 15, SRTC: None, SW: None}
-INITS: dict[int, int | None] = {CAAM: 2, SRTC: None}
-# FIELD RETURN, SCS and JTAG: what they leave open is bound to one chip, by a unique id of 8 bytes behind the features.
-_NEED_UID = 1 | 4 | 8
+# Features by engine, each a bit of one word: for Unlock (HAB_*_UNLOCK_*), and for Init (HAB_CAAM_INIT_RNG). An engine
+# without features is unlocked or initialised as a whole.
+UNLOCKS: dict[int, dict[str, int]] = {
+    CAAM: {"MID": 1, "RNG": 2, "MFG": 4},
+    SNVS: {"LP SWR": 1, "ZMK WRITE": 2},
+    OCOTP: {"FIELD RETURN": 1, "SRK REVOKE": 2, "SCS": 4, "JTAG": 8},
+    SRTC: {},
+    SW: {},
+}
+INITS: dict[int, dict[str, int]] = {CAAM: {"RNG": 2}, SRTC: {}}
+# What these leave open is bound to one chip, by a unique id of 8 bytes behind the features: "Unlock".
+OF_ONE_CHIP = frozenset({"FIELD RETURN", "SCS", "JTAG"})
 _UID_SIZE = 8
 
 
 def name(engine: int) -> str:
     """What people call it."""
     return NAMES.get(engine, f"engine {engine:#x}")
+
+
+def features(engine: int, bits: int) -> list[str]:
+    """Return the names of an engine's features in a word of an Unlock or an Init; bits without a name are a number."""
+    known = UNLOCKS.get(engine, {})
+    rest = bits & ~sum(known.values())
+    return [feature for feature, bit in known.items() if bits & bit] + ([f"{rest:#x}"] if rest else [])
 
 
 def check_hashing(engine: int, configuration: int, check: str) -> None:
@@ -80,33 +95,32 @@ def remark(engine: int, lengths: Sequence[int]) -> str:
     DCP hashes multiples of 64 bytes, but for the last block. What does not fit it, boards hash by another engine, and
     log the warning HAB_UNS_ENGINE (4.3.8): SPSDK's images for i.MX RT, with a DCD between others, are like that.
     """
-    odd = next((length for length in lengths[:-1] if length % _DCP_UNIT), None)
+    odd = next((length for length in lengths[:-1] if length % DCP_UNIT), None)
     if engine != DCP or odd is None:
         return ""
     return (
-        f"a block of {odd:#x} bytes stands before others, and DCP takes multiples of {_DCP_UNIT} there: boards hash"
+        f"a block of {odd:#x} bytes stands before others, and DCP takes multiples of {DCP_UNIT} there: boards hash"
         " them by another engine, and log the warning HAB_UNS_ENGINE"
     )
 
 
-def check_features(command: str, engine: int, body: bytes, known: dict[int, int | None]) -> None:
+def check_features(command: str, engine: int, body: bytes, known: dict[int, dict[str, int]]) -> None:
     """Whether an Unlock or an Init is one that cst makes. Raises `VerificationError`."""
     if engine not in known:
         raise VerificationError("command", f"{command} of {name(engine)}, which has nothing for that")
-    mask = known[engine]
-    if mask is None:
+    if not known[engine]:
         if body:
             raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it takes none")
         return
-    features = int.from_bytes(body[:4], "big")
+    bits = int.from_bytes(body[:4], "big")
     uid = len(body) == 4 + _UID_SIZE and engine == OCOTP
     if len(body) != 4 and not uid:
         raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it takes 4")
-    if features & ~mask:
-        raise VerificationError("command", f"{command} of {name(engine)} with the unknown features {features:#x}")
-    if engine == OCOTP and uid != bool(features & _NEED_UID):
+    if bits & ~sum(known[engine].values()):
+        raise VerificationError("command", f"{command} of {name(engine)} with the unknown features {bits:#x}")
+    if uid == OF_ONE_CHIP.isdisjoint(features(engine, bits)):
         what = "takes no unique id" if uid else "needs the unique id of a chip"
-        raise VerificationError("command", f"{command} of OCOTP {features:#x} {what}")
+        raise VerificationError("command", f"{command} of OCOTP {bits:#x} {what}")
 
 
 def set_engine(body: bytes) -> int:

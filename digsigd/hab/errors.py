@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from digsigd import Error
 
-class HabError(Exception):
-    """Base of all errors of this package; the text says what does not hold, with the numbers.
+
+class HabError(Error):
+    """Base of all errors of this package; `what` says what does not hold, with the numbers.
 
     `command` is the number, from 0, of the command of a CSF at which that showed, where there is one.
     """
@@ -15,14 +17,22 @@ class HabError(Exception):
 class FormatError(HabError):
     """Bytes that are not in the format they should be in. `offset` is where, in bytes from the start."""
 
-    def __init__(self, what: str, offset: int | None = None) -> None:
-        super().__init__(what if offset is None else f"{what} (at offset {offset:#x})")
+    def __init__(self, what: str, offset: int | None = None, *, hint: str = "") -> None:
+        super().__init__(what, hint=hint)
         self.offset = offset
+
+    def summary(self) -> str:
+        """Return what is wrong, and the offset behind it."""
+        return self.what if self.offset is None else f"{self.what} (at offset {self.offset:#x})"
 
 
 class VerificationError(HabError):
     """What the boot ROM would refuse. `check` is the short name of the check that did not hold."""
 
-    def __init__(self, check: str, what: str) -> None:
-        super().__init__(f"{check}: {what}")
+    def __init__(self, check: str, what: str, *, hint: str = "") -> None:
+        super().__init__(what, hint=hint)
         self.check = check
+
+    def summary(self) -> str:
+        """Return the name of the check, and what did not hold."""
+        return f"{self.check}: {self.what}"

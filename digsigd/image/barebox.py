@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from digsigd.hab import Block
-from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
+from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE
 from digsigd.image.chip_clues import chips_of
 from digsigd.image.errors import ImageError
 from digsigd.image.model import Buffer, Signing
 from digsigd.image.ocram import bounds_note
 from digsigd.image.options import CHIPS_8M, CHIPS_32, Kind, Options, settle
 from digsigd.image.regions import RegionMap, first_used
-from digsigd.image.rom import SMALLEST_ROOM, Header, check, dcd_of, peek
+from digsigd.image.rom import Header, check, dcd_of, peek
 from digsigd.image.sdp import download
 
 _MAGIC_AT, _MAGIC = 0x20, b"barebox\0"
@@ -59,18 +59,16 @@ def plan(regions: RegionMap, wanted: Options) -> Kind:
 
 def _headers(regions: RegionMap, gaps: tuple[int, ...], *, is_8m: bool) -> list[Header]:
     """The IVT for SD and others, and the one for FlexSPI behind it."""
-    data = regions.data
     for gap in gaps:
         for at in _FIRST:
-            header = peek(regions, gap + at) if looks_like_ivt(data[gap + at : gap + at + IVT_SIZE]) else None
+            header = peek(regions, gap + at)
             if header is None:
                 continue
             if header.plugin == _HDMI and gap < _HDMI_SIZE:
                 regions.add(gap, _HDMI_SIZE, "HDMI or DisplayPort firmware, signed by NXP")
                 regions.foreign.append((gap, _HDMI_SIZE))
                 return _headers(regions, gaps=(gap + _HDMI_SIZE,), is_8m=is_8m)
-            second = gap + _FLEXSPI
-            other = peek(regions, second) if is_8m and looks_like_ivt(data[second : second + IVT_SIZE]) else None
+            other = peek(regions, gap + _FLEXSPI) if is_8m else None
             return [header] if other is None else [header, other]
     raise ImageError(
         "the file has barebox's header, and no IVT with boot data behind it",
@@ -84,7 +82,7 @@ def _with_csfs(regions: RegionMap, headers: list[Header]) -> list[Header]:
     The second one points behind that CSF then, where nobody has put another, and its boot data do not load it.
     """
     for other in headers[1:]:
-        if headers[0].room >= SMALLEST_ROOM and (not other.ivt.csf or other.end <= other.ivt.csf):
+        if not other.ivt.csf or other.end <= other.ivt.csf:
             regions.notes.append(
                 f"the IVT at {other.place:#x}, for FlexSPI, has no CSF: a closed board boots this image from SD and"
                 " eMMC, and refuses it from FlexSPI; for that, build barebox with CONFIG_HABV4_QSPI"

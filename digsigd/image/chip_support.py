@@ -11,8 +11,6 @@ from digsigd.hab import csf_blob, engines
 from digsigd.image.chips import Chip, NotConfirmedError
 from digsigd.image.report import Check, CsfReport
 
-_CRYPTO = {"CAAM": engines.CAAM, "DCP": engines.DCP}
-
 
 def engines_of(blob: bytes) -> tuple[int, ...]:
     """The engines of the commands that authenticate. Raises `FormatError`."""
@@ -38,7 +36,7 @@ def check_chip(one: CsfReport, blob: bytes, chip: Chip) -> Check:
         found = engines_of(blob)
         for code in found:
             name = engines.name(code)
-            if code not in (engines.ANY, engines.SW, _CRYPTO[crypto]):
+            if code not in (engines.ANY, engines.SW, engines.NUMBERS[crypto]):
                 asked = f"the {one.signing.name}'s CSF asks for the engine {name}"
                 return Check(what, False, f"{asked}, and the chip has {crypto}")
             if engine == "SW" and code != engines.SW:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from digsigd import hab
-from digsigd.hab import csf_blob
-
-# Engines and features of Unlock: HABv4 API Reference Manual, "Engine plugin tags" and "Unlock", as cst writes them.
-_CAAM = 0x1D
-_ENGINES = {_CAAM: "CAAM", 0x1E: "SNVS", 0x21: "OCOTP", 0x0C: "SRTC"}
-_CAAM_FEATURES = {1: "MID", 2: "RNG", 4: "MFG"}
+from digsigd.hab import csf_blob, engines
 
 
 def describe(parsed: hab.CsfBlob, command: csf_blob.Command) -> tuple[str, str]:
@@ -61,8 +56,7 @@ def _engine(command: csf_blob.OtherCommand) -> str:
     """What an Unlock is for."""
     if command.tag != csf_blob.UNLOCK or len(command.body) < 4:
         return ""
-    engine = _ENGINES.get(command.parameter, f"engine {command.parameter:#x}")
-    bits = int.from_bytes(command.body[:4])
-    if command.parameter != _CAAM:
+    engine, bits = engines.name(command.parameter), int.from_bytes(command.body[:4])
+    if command.parameter != engines.CAAM:
         return f"{engine} {bits:#x}"
-    return " ".join([engine, *(name for bit, name in _CAAM_FEATURES.items() if bits & bit)])
+    return " ".join([engine, *engines.features(command.parameter, bits)])

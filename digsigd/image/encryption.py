@@ -15,16 +15,18 @@ _SMALLEST_BLOB = 0x40
 
 
 def encrypted_by(commands: bytes) -> str | None:
-    """The command at the start of a CSF that is there for encrypted boot only, None where there is none."""
-    end = min(int.from_bytes(commands[1:3], "big"), len(commands), csf_blob.MAX_HEADER_LENGTH)
-    place = 4
-    while place + 4 <= end:
-        tag, length = commands[place], int.from_bytes(commands[place + 1 : place + 3], "big")
-        if tag == csf_blob.INSTALL_KEY and commands[place + 4 : place + 5] == bytes([csf_blob.BLOB]):
-            return "Install Secret Key"
-        if tag == csf_blob.AUTHENTICATE and commands[place + 5 : place + 6] == bytes([csf_blob.AEAD]):
-            return "Decrypt Data"
-        place += max(length, 4)
+    """Return the command at the start of a CSF that is there for encrypted boot only, None where there is none."""
+    for command in csf_blob.walk(commands, strict=False):
+        match command:
+            # Of those that are damaged, the first byte that says so is enough.
+            case csf_blob.InstallKey(protocol=csf_blob.BLOB):
+                return "Install Secret Key"
+            case csf_blob.Authenticate(protocol=csf_blob.AEAD):
+                return "Decrypt Data"
+            case csf_blob.OtherCommand(tag=csf_blob.INSTALL_KEY) if command.body[:1] == bytes([csf_blob.BLOB]):
+                return "Install Secret Key"
+            case csf_blob.OtherCommand(tag=csf_blob.AUTHENTICATE) if command.body[1:2] == bytes([csf_blob.AEAD]):
+                return "Decrypt Data"
     return None
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+from digsigd import Error
 
-class ImageError(Exception):
+
+class ImageError(Error):
     """An image that is not known for certain. `what` says what was seen and where, `hint` what to do about it."""
-
-    def __init__(self, what: str, *, hint: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint

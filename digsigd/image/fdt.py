@@ -168,7 +168,7 @@ class _Names:
     def __getitem__(self, offset: int) -> str:
         if offset not in self._known:
             end = self._data.find(b"\0", offset, offset + _LONGEST_NAME + 1)
-            if offset >= len(self._data) or end < 0:
+            if end < 0:
                 raise ImageError(f"{self._where}: the property name at {offset:#x} of the strings block has no end")
             self._known[offset] = _ascii(self._data[offset:end], self._where)
         return self._known[offset]

@@ -220,7 +220,7 @@ def _atf(fit: Fit) -> int | None:
 
 def _check_memory(start: int, end: int, loads: Sequence[Load]) -> None:
     """HAB checks all of it at once: nothing may be loaded over the tree, its IVT and its CSF."""
-    if start < 0 or end > _LIMIT:
+    if end > _LIMIT:
         raise ImageError(f"the FIT's tree is loaded to {start:#x}: HAB knows 32-bit addresses only")
     for load in loads:
         if load.address < end and start < load.end:

@@ -45,7 +45,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
     # An SPL's room may be cut by what was put behind it.
     second = _second(regions, header)
     end = header.csf_offset + header.room
-    if second is not None and second < end:
+    if second is not None:
         end, place = second, second
     if end - header.csf_offset < SMALLEST_ROOM:
         raise ImageError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from digsigd.hab import Block, FormatError, Ivt
+from digsigd.hab import Block, Ivt
 from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, looks_like_ivt
 from digsigd.image import imx8m
 from digsigd.image.errors import ImageError
@@ -141,14 +141,11 @@ def _has_csf(data: Buffer, first: int, end: int) -> bool:
 
 
 def _read(regions: RegionMap, place: int, front: str) -> Spl:
-    """Read IVT and boot data, and check all that they say."""
+    """Read IVT and boot data, and check all that they say. What begins as an IVT is there."""
     data = regions.data
     where = f"the IVT at {place:#x}"
     head = data[place : place + IVT_SIZE]
-    try:
-        ivt = Ivt.parse(head, place)
-    except FormatError as e:
-        raise ImageError(f"{where} is cut short: {e}", hint=_REBUILD) from None
+    ivt = Ivt.parse(head, place)
     second, reserved = (struct.unpack_from("<I", head, at)[0] for at in (8, 28))
     if not ivt.csf:
         raise ImageError(

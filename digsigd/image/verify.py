@@ -248,12 +248,10 @@ def _secret(parsed: hab.CsfBlob) -> list[tuple[int, int]]:
 
 def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
     """The SRK table in a blob, and the index of the SRK that it takes."""
-    for command in parsed.commands:
-        if isinstance(command, csf_blob.InstallKey) and command.protocol == csf_blob.SRK_TABLE:
-            table = parsed.object_at(command)
-            hab.SrkTable.parse(table)
-            return table, command.source
-    raise hab.VerificationError("srk-table", "it installs no SRK")
+    table = parsed.srk_table()
+    if table is None:
+        raise hab.VerificationError("srk-table", "it installs no SRK")
+    return table.data, parsed.installs(csf_blob.SRK_TABLE)[0].source
 
 
 def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:

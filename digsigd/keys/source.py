@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -10,13 +9,13 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from digsigd.errors import KeyStoreFailed
+from digsigd.names import MACHINE
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # What follows `${KEYFILE_URI}/${machine}`: the layout of the existing servers of this API.
 TARBALL = "imxsign/imx-cst-keys.tar.gz"
-_MACHINE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}")
 
 
 class InThread(Protocol):
@@ -62,6 +61,6 @@ def being_written(machine: str, detail: str) -> KeyStoreFailed:
 
 def checked(machine: str) -> str:
     """The name of a machine, which callers have checked before; whoever has not fails here."""
-    if not _MACHINE.fullmatch(machine):
+    if not MACHINE.fullmatch(machine):
         raise ValueError(f"{machine!r} is no machine name")
     return machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from digsigd.keys.file import FileSource
@@ -12,6 +12,7 @@ from digsigd.keys.source import InThread, KeySource
 from digsigd.settings import KeysSettings, SettingsError, read_secret
 
 if TYPE_CHECKING:
+    from digsigd.http.reactor import Reactor
     from digsigd.keys.transfer import Transfer
 
 _EXPECTED = "expected file:///folder, https://host/path, http://host/path or s3://bucket/prefix"
@@ -19,7 +20,7 @@ _EXPECTED = "expected file:///folder, https://host/path, http://host/path or s3:
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-def key_source(settings: KeysSettings, *, reactor: Any, in_thread: InThread) -> KeySource:
+def key_source(settings: KeysSettings, *, reactor: Reactor, in_thread: InThread) -> KeySource:
     """The key store of `keys.uri`. Raises `SettingsError` where it or what goes with it cannot be right."""
     if not settings.uri:
         raise _wrong("is not set; " + _EXPECTED)
@@ -46,7 +47,7 @@ def _wrong(text: str) -> SettingsError:
     return SettingsError(f"keys.uri (DIGSIGSERVER_KEYFILE_URI) {text}")
 
 
-def _file(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
+def _file(settings: KeysSettings, parts: SplitResult, reactor: Reactor, in_thread: InThread) -> KeySource:
     path = unquote(parts.path)
     if parts.netloc not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
         raise _wrong(f"{settings.uri!r} names no folder of this host; expected file:///folder")
@@ -59,7 +60,7 @@ def _file(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: I
     )
 
 
-def _http(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
+def _http(settings: KeysSettings, parts: SplitResult, reactor: Reactor, in_thread: InThread) -> KeySource:
     from digsigd.keys.http import HttpSource, basic
 
     if not parts.hostname:
@@ -75,7 +76,7 @@ def _http(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: I
     return HttpSource(parts.geturl(), transfer, authorization=authorization)
 
 
-def _s3(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: InThread) -> KeySource:
+def _s3(settings: KeysSettings, parts: SplitResult, reactor: Reactor, in_thread: InThread) -> KeySource:
     from digsigd.keys.s3 import S3Source, Signature
 
     if not _BUCKET.fullmatch(parts.netloc):
@@ -95,7 +96,7 @@ def _s3(settings: KeysSettings, parts: SplitResult, reactor: Any, in_thread: InT
 
 def _transfer(
     settings: KeysSettings,
-    reactor: Any,
+    reactor: Reactor,
     in_thread: InThread,
     ca_file: Path | None,
     certificate: Path | None,
@@ -104,20 +105,18 @@ def _transfer(
     section: str,
 ) -> Transfer:
     from OpenSSL.crypto import Error
-    from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
+    from twisted.internet.ssl import PrivateCertificate
 
+    from digsigd.http.endpoints import trust_root_of
     from digsigd.keys.transfer import Transfer
 
     trust_root = None
     if ca_file is not None:
         name = f"{section}.ca_file"
-        pems = re.findall(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", _read(ca_file, name), re.DOTALL)
-        if not pems:
-            raise SettingsError(f"{name}: {ca_file} has no certificate in PEM")
         try:
-            trust_root = trustRootFromCertificates([Certificate.loadPEM(pem) for pem in pems])
-        except (Error, ValueError):
-            raise SettingsError(f"{name}: {ca_file} has a damaged certificate") from None
+            trust_root = trust_root_of(_read(ca_file, name))
+        except ValueError as error:
+            raise SettingsError(f"{name}: {ca_file} {error}") from None
     ours = None
     if certificate is not None:
         pem = _read(certificate, f"{section}.certificate_file")

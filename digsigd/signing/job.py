@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import IO
 
 from digsigd import csf, hab
+from digsigd.csf import cst_files
+from digsigd.csf.cst_files import BLOB, DESCRIPTION
 from digsigd.csf.members import CERTIFICATE
 from digsigd.csf.model import InstallCsfk, InstallKey, InstallNocak
-from digsigd.csf.resolve import FileNeeded, artifact_file
+from digsigd.csf.resolve import FileNeeded
 from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
 from digsigd.hab.certificate import Certificate, load, load_file
-from digsigd.hab.csf_blob import X509
 from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
@@ -26,8 +27,6 @@ from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir
 
-DESCRIPTION = "description.csf"
-BLOB = "csf.bin"
 # A blob holds a table, two certificates and some signatures: tens of kB. Whatever is larger is none.
 MAX_BLOB = 1 << 20
 _INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
@@ -79,7 +78,7 @@ class Job:
                 identity=self._identity,
             )
         # Files that no block names are of no interest, to cst neither.
-        self._artifacts = {artifact_file(number): request.artifacts[number] for number in self._plan.artifacts}
+        self._artifacts = {cst_files.artifact(number): request.artifacts[number] for number in self._plan.artifacts}
         number_of = {name: number for number, name in enumerate(self._artifacts)}
         self._blocks = [
             [hab.Block(one.address, one.offset, one.length, number_of[one.file]) for one in blocks]
@@ -274,14 +273,9 @@ class Job:
             parsed = hab.CsfBlob.parse(blob)
         except hab.HabError:
             return {}
-        found = [
-            parsed.object_at(one)[4:]
-            for one in parsed.commands
-            if isinstance(one, hab.csf_blob.InstallKey) and one.protocol == X509
-        ] or [one[4:] for one in parsed.loose]
         named = [one.file for one in self._description.commands if isinstance(one, _INSTALLS)]
         certificates: dict[str, Certificate] = {}
-        for name, der in zip(named, found, strict=False):
+        for name, der in zip(named, parsed.certificates(), strict=False):
             with suppress(hab.HabError):
                 certificates[name] = load(der)
         return certificates

@@ -21,13 +21,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from digsigd.csf import KeyUri
+from digsigd.csf.cst_files import CONFIGURATION, TRACE
 from digsigd.errors import Busy, Refused, TokenFailed
 from digsigd.mapped import Mapped
 from digsigd.signing.queue import Queue
 from digsigd.signing.workdir import Workdir
 
 Way: TypeAlias = Literal["engine", "provider"]
-CONFIGURATION, TRACE = "openssl.cnf", "trace"
 # What a cst imports that goes one way or the other.
 _IMPORTS: dict[Way, bytes] = {"engine": b"\0ENGINE_by_id\0", "provider": b"\0OSSL_PROVIDER_load\0"}
 # PKCS #11 v2.40, 'General errors': those after which another try may lock the token, or is in vain.

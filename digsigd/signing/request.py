@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from digsigd.csf.resolve import artifact_file as artifact_file
-
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -28,13 +26,13 @@ class Artifact:
 class SigningRequest:
     """What to sign by one CSF, after the form of each field was checked: most often one file, and blocks of it.
 
-    `artifacts` have names that differ. `csf` is the client's description as sent.
+    `artifacts` have names that differ. `description` is the client's CSF description as sent.
     """
 
     request_id: str
     machine: str
     cst_version: str
-    csf: bytes
+    description: bytes
     artifacts: tuple[Artifact, ...]
     backend: str = "ssl"
     soctype: str | None = None
@@ -51,28 +49,30 @@ class SigningRequest:
         return sum(one.size for one in self.artifacts)
 
     @classmethod
-    def of_file(cls, artifact: Path, *, machine: str, cst_version: str, csf: bytes) -> SigningRequest:
-        """A request of a program that has the artifact in a file. Raises `OSError` where it is not."""
-        return cls.of_files([artifact], machine=machine, cst_version=cst_version, csf=csf)
+    def of_file(cls, artifact: Path, *, machine: str, cst_version: str, description: bytes) -> SigningRequest:
+        """Return the request of a program that has the artifact in a file. Raises `OSError` where it is not there."""
+        return cls.of_files([artifact], machine=machine, cst_version=cst_version, description=description)
 
     @classmethod
-    def of_files(cls, artifacts: Sequence[Path], *, machine: str, cst_version: str, csf: bytes) -> SigningRequest:
-        """The same with several files, which the description's blocks tell apart by their base names.
+    def of_files(
+        cls, artifacts: Sequence[Path], *, machine: str, cst_version: str, description: bytes
+    ) -> SigningRequest:
+        """Return the same with several files, which the description's blocks tell apart by their base names.
 
-        Raises `ValueError` where two have the same.
+        Raises `ValueError` where two have the same, `OSError` where one is not there.
         """
         return cls(
             request_id=secrets.token_hex(8),
             machine=machine,
             cst_version=cst_version,
-            csf=csf,
+            description=description,
             artifacts=tuple(Artifact(one, one.name, one.stat().st_size) for one in artifacts),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A verified answer: the binary CSF blob, and remarks on it that are no reason to refuse it."""
+    """A verified answer: the CSF blob, and remarks on it that are no reason to refuse it."""
 
-    csf: bytes
+    blob: bytes
     notes: tuple[str, ...] = ()

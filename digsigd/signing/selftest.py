@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from digsigd import hab
-from digsigd.csf.resolve import artifact_file
+from digsigd.csf import cst_files
+from digsigd.csf.cst_files import BLOB, DESCRIPTION
 from digsigd.errors import DigsigError
 from digsigd.signing.cst import CstRunner, describe
-from digsigd.signing.job import BLOB, DESCRIPTION
 from digsigd.signing.signer import RunBounds
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTool
@@ -16,7 +16,7 @@ from digsigd.signing.workdir import Workdir
 from digsigd.testing import TrialImage, TrialPki
 
 _IMAGE = 0x4000
-_ARTIFACT = artifact_file(0)
+_ARTIFACT = cst_files.artifact(0)
 _TIMEOUT = 20.0
 
 

@@ -9,10 +9,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from digsigd import csf
+from digsigd.csf.cst_files import BLOB, DESCRIPTION
 from digsigd.errors import Refused
 from digsigd.keys import KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
-from digsigd.signing.job import BLOB, DESCRIPTION, MAX_BLOB, Job, MachineRules, csf_errors
+from digsigd.signing.job import MAX_BLOB, Job, MachineRules, csf_errors
 from digsigd.signing.pkcs11 import MAX_TRACE, Tokens
 from digsigd.signing.queue import Queue
 from digsigd.signing.request import Signed, SigningRequest
@@ -88,10 +89,10 @@ class Signer:
         way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
         self._queue.check_room()
         rules = self._rules(request.machine)
-        if len(request.csf) < LONG_TEXT:
-            description = read_description(request.csf, rules.policy)
+        if len(request.description) < LONG_TEXT:
+            description = read_description(request.description, rules.policy)
         else:
-            description = await self._in_thread(read_description, request.csf, rules.policy)
+            description = await self._in_thread(read_description, request.description, rules.policy)
         keys = await self._keys.get(request.machine)
         self.log.info(
             "keys of {machine} {how} from {origin} in {seconds:.3f} s",

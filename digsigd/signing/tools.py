@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digsigd.errors import BadRequest, Refused
+from digsigd.names import VERSION, VERSION_FORM
 from digsigd.signing.cst import Limits, why_not_executable
 
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 # Where NXP's tarball has its programs, the best first; `bin` is for builds of one's own.
 _PLACES = ("linux64/bin/cst", "linux32/bin/cst", "bin/cst")
 _PROBE_LIMITS = Limits(cpu_seconds=10, memory=256 << 20, file_size=1 << 20, open_files=64)
@@ -44,8 +44,8 @@ class CstTools:
         Raises BadRequest if it is none by its form, Refused with the versions there are if this host lacks
         it.
         """
-        if not _VERSION.fullmatch(version):
-            raise BadRequest("cstversion must be 1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit")
+        if not VERSION.fullmatch(version):
+            raise BadRequest(f"cstversion must be {VERSION_FORM}")
         if tool := self._locate(version):
             return tool
         mapped = self._versions.get(version)
@@ -67,7 +67,7 @@ class CstTools:
             return
         for name in names:
             version = name.removeprefix("cst-")
-            if version != name and _VERSION.fullmatch(version):
+            if version != name and VERSION.fullmatch(version):
                 yield version
 
     def _locate(self, version: str) -> CstTool | None:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from twisted.logger import Logger
 
@@ -22,6 +23,7 @@ from digsigd.signing.removal import DIRECTORY, empty, remove_open, remove_tree
 _SPOILS = "crts"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Far more than daemons ever start at once.
 _TRIES = 100
 
@@ -172,6 +174,11 @@ class Workdir:
         except OSError as error:
             raise _failed(error) from error
 
+    def create(self, name: str) -> BinaryIO:
+        """Open a new file to write to, mode 0600. Follows no link and overwrites nothing. Raises OSError."""
+        descriptor = os.open(self.path / name, _NEW_FILE, 0o600)
+        return os.fdopen(descriptor, "wb")
+
     def remove(self) -> None:
         """Remove the directory with all that is in it. Removing twice is removing once.
 
@@ -274,7 +281,7 @@ def _step_into(folder: int, name: str) -> int:
 
 
 def _write_new(folder: int, name: str, data: bytes, mode: int) -> None:
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
+    descriptor = os.open(name, _NEW_FILE, mode, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             view = memoryview(data)

@@ -8,6 +8,7 @@ import secrets
 from http import HTTPStatus
 
 from twisted.web.http_headers import Headers
+from werkzeug.http import parse_accept_header
 
 from digsigd.errors import (
     BadRequest,
@@ -27,7 +28,8 @@ from digsigd.errors import (
     UploadTimeout,
     VerificationFailed,
 )
-from digsigd.log import one_line
+from digsigd.names import REQUEST_ID
+from digsigd.text import one_line
 
 # The paths there are, and their methods. What stands in braces is any one part of a path.
 ROUTES: dict[str, tuple[str, ...]] = {
@@ -57,7 +59,10 @@ STATUS: dict[type[DigsigError], int] = {
     CstTimeout: 504,
 }
 _ROUTES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), methods) for path, methods in ROUTES.items()]
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# More of a header is not parsed: what werkzeug needs for it grows with the square of its length.
+MAX_HEADER = 1024
+_JSON = {"application/json", "application/problem+json", "application/*"}
+_TEXT = {"text/plain", "text/*"}
 # `type` of RFC 9457, 3.1.1: an identifier, which nobody has to be able to fetch.
 _PROBLEM = "urn:digsigd:problem:"
 
@@ -93,7 +98,7 @@ def text_of(headers: Headers, name: bytes) -> str:
 def new_request_id(headers: Headers) -> str:
     """The client's X-Request-Id if it is one, else a new one."""
     given = text_of(headers, b"x-request-id")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def status_of(error: DigsigError) -> int:
@@ -141,16 +146,8 @@ def common_headers(request_id: str) -> dict[str, str]:
 
 
 def wants_json(accept: str) -> bool:
-    """Whether an Accept header prefers JSON to plain text. `*/*` prefers nothing."""
-    json_weight = text_weight = 0.0
-    for part in accept[:1024].lower().split(","):
-        kind, _, parameters = part.partition(";")
-        weight = 1.0
-        if match := re.search(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*$", parameters):
-            weight = float(match[1])
-        kind = kind.strip()
-        if kind in {"application/json", "application/problem+json", "application/*"}:
-            json_weight = max(json_weight, weight)
-        elif kind in {"text/plain", "text/*"}:
-            text_weight = max(text_weight, weight)
+    """Return whether an Accept header prefers JSON to plain text. `*/*` prefers nothing."""
+    ranges = [(kind.partition(";")[0].lower(), weight) for kind, weight in parse_accept_header(accept[:MAX_HEADER])]
+    json_weight = max((weight for kind, weight in ranges if kind in _JSON), default=0)
+    text_weight = max((weight for kind, weight in ranges if kind in _TEXT), default=0)
     return json_weight > 0 and json_weight >= text_weight

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from werkzeug.http import parse_options_header
 
+from digsigd import names
+from digsigd.csf import cst_files
+from digsigd.csf.members import base_of
 from digsigd.errors import BadRequest, TooLarge
+from digsigd.signing.request import Artifact, SigningRequest
+from digsigd.signing.workdir import Workdir
+from digsigd.web.answers import MAX_HEADER
 
 MAX_PARTS = 16
 MAX_ARTIFACTS = 8
@@ -19,63 +27,35 @@ MAX_FIELD = 64 << 10
 OVERHEAD = MAX_PARTS * 16 << 10
 # The small fields: what each must be, and how that is said.
 _FIELDS = {
-    "machine": (
-        re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}"),
-        "1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot",
-    ),
+    "machine": (names.MACHINE, names.MACHINE_FORM),
     "soctype": (re.compile("mx8m"), "mx8m"),
-    "cstversion": (
-        re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}"),
-        "1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit",
-    ),
+    "cstversion": (names.VERSION, names.VERSION_FORM),
     # An empty one is ssl as well.
-    "backend": (re.compile("ssl|pkcs11|"), "ssl or pkcs11"),
+    "backend": (re.compile("|".join((*names.BACKENDS, ""))), " or ".join(names.BACKENDS)),
 }
+# Longer than those of RFC 2046, 5.1.1, with any printable character: the parser only looks for it.
+_BOUNDARY = re.compile(r"[ -~]{1,200}")
 # What a CSF description may say it is. curl calls a file of unknown kind application/octet-stream, unless told.
 _CSF_TYPES = {"", "text/plain", "application/octet-stream"}
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """An artifact: the name that the client has for it, and its size in bytes.
-
-    `repeated` says that others with this name came after it, which were left out.
-    """
-
-    name: str
-    size: int
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fields:
-    """The fields of a whole form, each of the right form. `artifacts` are in the order in which they were opened."""
-
-    machine: str
-    cst_version: str
-    soctype: str | None
-    backend: str
-    csf: bytes
-    artifacts: tuple[Uploaded, ...]
-
-
 def boundary_of(content_type: str) -> str:
-    """The boundary of a multipart/form-data body. Raises `BadRequest`."""
-    kind, _, parameters = content_type.partition(";")
-    if kind.strip().lower() != "multipart/form-data":
+    """Return the boundary of a multipart/form-data body. Raises `BadRequest`."""
+    kind, parameters = parse_options_header(content_type[:MAX_HEADER])
+    if kind.lower() != "multipart/form-data":
         raise BadRequest("the body is no multipart/form-data", hint="with curl, send each field with -F")
-    match = re.search(r'(?:^|;)\s*boundary\s*=\s*(?:"([^"\r\n]{1,200})"|([^\s;"]{1,200}))', parameters, re.IGNORECASE)
-    if match is None:
+    boundary = parameters.get("boundary", "")
+    if not _BOUNDARY.fullmatch(boundary):
         raise BadRequest("the Content-Type of the form has no boundary")
-    return match[1] or match[2]
+    return boundary
 
 
 class Form:
     """Takes the chunks of a body, in whatever pieces they come.
 
-    `open_artifact` opens the file that the artifact of a number, from 0, goes into, once its first byte is there.
-    `max_artifact` bounds all artifacts together. `checks` are called with the value of the field they are named for as
-    soon as it is known, and may raise.
+    `workdir` gives the directory that artifacts go into, and is called when the first byte of one is there.
+    `max_artifact` bounds all artifacts together, in bytes. `checks` are called with the value of the field they are
+    named for as soon as it is known, and may raise.
     """
 
     def __init__(
@@ -83,7 +63,7 @@ class Form:
         content_type: str,
         *,
         max_artifact: int,
-        open_artifact: Callable[[int], BinaryIO],
+        workdir: Callable[[], Workdir],
         checks: dict[str, Callable[[str], None]],
     ) -> None:
         self._parser = PushMultipartParser(
@@ -94,15 +74,16 @@ class Form:
         )
         self._artifact_bytes_left = max_artifact
         self._max_artifact = max_artifact
-        self._open_artifact = open_artifact
+        self._workdir = workdir
         self._checks = checks
         self._values: dict[str, str] = {}
-        self._csf: bytes | None = None
+        self._description: bytes | None = None
         # The artifacts that have content, and of the names that were seen those that have none.
-        self._artifacts: dict[str, int] = {}
+        self._artifacts: dict[str, Artifact] = {}
         self._empty: set[str] = set()
         self._repeated: set[str] = set()
         self._file: BinaryIO | None = None
+        self._file_path = Path()
         self._file_name = ""
         self._unnamed = False
         # The part being read: its name, and the same or "" for one that is not wanted; how large it is and may be.
@@ -127,8 +108,11 @@ class Form:
         except (MultipartError, UnicodeDecodeError, ValueError):
             raise BadRequest("the body is no well-formed multipart/form-data") from None
 
-    def finish(self) -> Fields:
-        """The fields, once the body is whole. Raises `BadRequest` for what is missing or malformed."""
+    def finish(self, *, request_id: str, caller: str) -> SigningRequest:
+        """Return what the form asks for, once the body is whole. Raises `BadRequest` for what is missing or malformed.
+
+        The artifacts are in the order of their files.
+        """
         self.close()
         try:
             self._parser.close()
@@ -137,7 +121,7 @@ class Form:
         for name in ("machine", "cstversion"):
             if name not in self._values:
                 raise BadRequest(f"the field {name} is missing", hint=f"with curl: -F {name}=VALUE")
-        if self._csf is None:
+        if self._description is None:
             raise BadRequest("the field csf is missing", hint="with curl: -F 'csf=@FILE;type=text/plain'")
         # A browser sends an empty part without a name where no file was chosen.
         empty = sorted(self._empty - {""}) or sorted(self._empty if not self._artifacts else ())
@@ -146,15 +130,15 @@ class Form:
             raise BadRequest(f"the artifact{which} is empty")
         if not self._artifacts:
             raise BadRequest("the field artifact is missing", hint="with curl: -F artifact=@FILE")
-        return Fields(
+        return SigningRequest(
+            request_id=request_id,
             machine=self._values["machine"],
             cst_version=self._values["cstversion"],
             soctype=self._values.get("soctype"),
             backend=self._values.get("backend") or "ssl",
-            csf=self._csf,
-            artifacts=tuple(
-                Uploaded(name, size, repeated=name in self._repeated) for name, size in self._artifacts.items()
-            ),
+            description=self._description,
+            artifacts=tuple(replace(one, repeated=one.name in self._repeated) for one in self._artifacts.values()),
+            caller=caller,
         )
 
     def close(self) -> None:
@@ -174,7 +158,7 @@ class Form:
                 return
         elif name == "csf":
             self._limit = MAX_CSF
-            if self._csf is not None:
+            if self._description is not None:
                 return
             kind = (part.header("Content-Type") or "").partition(";")[0].strip().lower()
             if kind not in _CSF_TYPES:
@@ -200,7 +184,9 @@ class Form:
             raise TooLarge(self._too_much())
         if self._part == "artifact":
             if self._file is None:
-                self._file = self._open_artifact(len(self._artifacts))
+                name = cst_files.artifact(len(self._artifacts))
+                self._file_path = self._workdir().path / name
+                self._file = self._workdir().create(name)
             self._file.write(data)
         elif self._part:
             self._buffer += data
@@ -216,11 +202,11 @@ class Form:
         if self._part == "artifact":
             self.close()
             if self._size:
-                self._artifacts[self._file_name] = self._size
+                self._artifacts[self._file_name] = Artifact(self._file_path, self._file_name, self._size)
             else:
                 self._empty.add("" if self._unnamed else self._file_name)
         elif self._part == "csf":
-            self._csf = bytes(self._buffer)
+            self._description = bytes(self._buffer)
         elif self._part:
             pattern, words = _FIELDS[self._part]
             text = self._buffer.decode("utf-8", "replace")
@@ -232,12 +218,6 @@ class Form:
         self._part = ""
 
 
-def why_not_machine(text: str) -> str:
-    """What a machine's name must be; empty where this is one."""
-    pattern, words = _FIELDS["machine"]
-    return "" if pattern.fullmatch(text) else words
-
-
 def base_name(filename: str | None) -> str:
-    """The base name of what a client calls its file. It is only ever compared, never used as a path."""
-    return re.split(r"[/\\]", filename or "")[-1][:255] or "artifact"
+    """Return the base name of what a client calls its file. It is only ever compared, never used as a path."""
+    return base_of(filename or "")[:255] or "artifact"

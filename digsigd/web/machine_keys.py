@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from digsigd import names
 from digsigd.errors import BadRequest, shutting_down
 from digsigd.signing.machine_keys import MachineKeyReader, MachineKeys
 from digsigd.signing.queue import Queue
 from digsigd.web.callers import Callers
-from digsigd.web.form import why_not_machine
 
 # So many are answered at once, and so many wait for it: whoever asks in a loop neither floods the key store nor takes
 # the threads from those who sign.
@@ -48,8 +48,8 @@ class MachineKeyRequests:
             raise shutting_down()
         self._queue.check_room()
         caller = self._callers.identify(authorization)
-        if words := why_not_machine(machine):
-            raise BadRequest(f"a machine's name must be {words}")
+        if not names.MACHINE.fullmatch(machine):
+            raise BadRequest(f"a machine's name must be {names.MACHINE_FORM}")
         caller.check_machine(machine)
         self.log.info(
             "keys of {machine} asked for by {caller} at {address}",
@@ -62,6 +62,10 @@ class MachineKeyRequests:
                 return await asking
             finally:
                 self._asking.discard(asking)
+
+    def start(self) -> None:
+        """Take new ones, as from the beginning on."""
+        self._stopped = False
 
     def stop(self) -> None:
         """Send new ones away; those that are there go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
@@ -20,24 +21,23 @@ from zope.interface import implementer
 from digsigd.errors import DigsigError, TooLarge, UploadTimeout
 from digsigd.web.answers import methods_of, new_request_id, not_routed, render, text_of
 from digsigd.web.upload import Upload, Uploads
+from digsigd.web.upload_state import Action, Event, State, UploadState
 
 PATH = b"/sign/imx"
-# A refused body that ends within so many bytes is read to its end, and the connection lives on. More is answered at
-# once, and the connection closed.
-SHORT_REST = 64 << 10
 # Bytes of a body are given to the form in pieces no smaller than this, as long as more are at hand.
 SMALL_PIECE = 16 << 10
-# A client that still sends gets so long, and so many bytes, to see the answer before the connection is closed: closing
-# one with unread bytes resets it, and the answer is lost (RFC 9112, 9.6).
+# A client that still sends gets so long (and LINGER_BYTES) to see an early answer before the connection is closed.
 LINGER_SECONDS = 2.0
-LINGER_BYTES = 16 << 20
 
 
 class UploadRequest(Request):
     """A request that streams what is posted to `/sign/imx` into a work directory.
 
     `upload` is set for those alone. `path` is where they are posted. Other requests are Twisted's own where
-    `keep_others` is true; else their bodies are thrown away.
+    `keep_others` is true; else their bodies are thrown away, and what has a long one is refused at once.
+
+    What becomes of an upload `upload_state.py` decides: here it is told what the connection brings, and what it says is
+    done.
     """
 
     log = Logger()
@@ -49,15 +49,22 @@ class UploadRequest(Request):
         self._uploads = uploads
         self._path = path
         self._keep_others = keep_others
+        self._life: UploadState | None = None
         self._pieces: list[bytes] = []
         self._pieces_size = 0
-        self._later: IDelayedCall | None = None
-        self._rest: int | None = None
-        self._expects = False
-        self._answered = False
-        self._discarded = 0
+        self._clocks: list[IDelayedCall] = []
         self._idle: IDelayedCall | None = None
-        self._whole: IDelayedCall | None = None
+        self._later: IDelayedCall | None = None
+
+    @property
+    def state(self) -> State | None:
+        """Where an upload is in its life; None for other requests."""
+        return self._life.state if self._life is not None else None
+
+    @property
+    def error(self) -> DigsigError | None:
+        """Why an upload was refused; None if it was not."""
+        return self._life.error if self._life is not None else None
 
     def gotLength(self, length: int | None) -> None:
         """All headers are there; `length` is that of the body, None for a chunked one."""
@@ -68,57 +75,37 @@ class UploadRequest(Request):
             super().gotLength(length)
             return
         self.content = BytesIO()
-        self._rest = length
-        self._expects = self.requestHeaders.hasHeader("expect")
-        if not ours:
-            if self._answer_now():
-                self._refuse(_unwanted(method.decode("ascii", "replace"), path.decode("ascii", "replace")))
+        life = UploadState(length, expects=self.requestHeaders.hasHeader("expect"))
+        if not ours and not life.much_to_come:
             return
-        upload = self.upload = self._uploads.begin(self.requestHeaders)
-        self.notifyFinish().addBoth(self._gone)
-        upload.refuse = self._end
-        if length != 0:
-            bounds, clock = self._uploads.bounds, self._uploads.clock
-            # The channel's own timeout closes without an answer: it comes after ours.
-            self.channel.setTimeout(bounds.idle_timeout + 30)
-            self._idle = clock.callLater(bounds.idle_timeout, self._too_slow, "stood still for", bounds.idle_timeout)
-            self._whole = clock.callLater(bounds.timeout, self._too_slow, "took longer than", bounds.timeout)
-        try:
-            upload.begin(self.requestHeaders, length)
-        except DigsigError as error:
-            self._refuse(error)
+        self._life = life
+        self.notifyFinish().addBoth(self._over)
+        if ours:
+            self._begin(length)
+        else:
+            self._wrong(_unwanted(method.decode("ascii", "replace"), path.decode("ascii", "replace")))
 
     def handleContentChunk(self, data: bytes) -> None:
         """Some bytes of the body are there."""
-        if self._rest is not None:
-            self._rest -= len(data)
-        if self._answered:
-            self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
-                self._close()
-        elif self.upload is not None:
-            if self.upload.error is None:
-                if self._idle is not None:
-                    self._idle.reset(self._uploads.bounds.idle_timeout)
+        if self._life is not None:
+            actions = self._life.piece(len(data))
+            self._do(actions)
+            if Action.FEED in actions:
                 self._collect(data)
         elif self._keep_others:
             super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The whole request is there."""
-        self._stop_timers()
-        if self.upload is not None:
-            self.upload.refuse = None
-        if self._answered:
-            self._close()
+        if self._life is None:
+            super().requestReceived(command, path, version)
             return
-        if self.upload is not None and self.upload.error is None:
-            try:
-                self._feed()
-                self.upload.finish()
-            except DigsigError as error:
-                self.upload.error = error
-        super().requestReceived(command, path, version)
+        self._life.whole()
+        if self._life.state is State.RECEIVING and self.upload is not None:
+            self._feed_or_refuse(self.upload.finish)
+        actions = self.happened(Event.END_OF_BODY)
+        if Action.SIGN in actions or Action.ANSWER_AT_END in actions:
+            super().requestReceived(command, path, version)
 
     def getRequestHostname(self) -> bytes:
         """The host that the client has asked, or localhost where that is no name: only links would need it."""
@@ -133,6 +120,43 @@ class UploadRequest(Request):
         """How long ago it began."""
         return self._uploads.clock.seconds() - self.began
 
+    def happened(self, event: Event, error: DigsigError | None = None) -> tuple[Action, ...]:
+        """Tell the state machine what happened, do what it says, and return that.
+
+        `FEED`, `SIGN`, `ANSWER_AT_END` and `ANSWER` are left to whoever told of the event.
+        """
+        return self._do(self._life.happened(event, error)) if self._life is not None else ()
+
+    def _do(self, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+        for action in actions:
+            match action:
+                case Action.FEED if self._idle is not None:
+                    self._idle.reset(self._uploads.bounds.idle_timeout)
+                case Action.STOP_CLOCKS:
+                    self._stop_clocks()
+                case Action.REMOVE if self.upload is not None:
+                    self.upload.remove()
+                case Action.CANCEL if self.upload is not None:
+                    self.upload.cancel()
+                case Action.ANSWER_NOW:
+                    self._answer_now()
+                case Action.CLOSE if self.channel is not None:
+                    self.channel.loseConnection()
+        return actions
+
+    def _begin(self, length: int | None) -> None:
+        upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened)
+        if length != 0:
+            bounds = self._uploads.bounds
+            # The channel's own timeout closes without an answer: it comes after ours.
+            self.channel.setTimeout(bounds.idle_timeout + 30)
+            self._idle = self._call_later(bounds.idle_timeout, self._too_slow, "stood still for", bounds.idle_timeout)
+            self._call_later(bounds.timeout, self._too_slow, "took longer than", bounds.timeout)
+        try:
+            upload.begin(self.requestHeaders, length)
+        except DigsigError as error:
+            self._wrong(error)
+
     def _collect(self, data: bytes) -> None:
         """Feed the form, and what comes in small pieces at once: each piece is a search through a part's headers."""
         self._pieces.append(data)
@@ -142,51 +166,37 @@ class UploadRequest(Request):
         elif self._later is None:
             self._later = self._uploads.clock.callLater(0, self._feed_or_refuse)
 
-    def _feed_or_refuse(self) -> None:
-        try:
-            self._feed()
-        except DigsigError as error:
-            self._refuse(error)
-
-    def _feed(self) -> None:
+    def _feed_or_refuse(self, then: Callable[[], None] = lambda: None) -> None:
         pieces, self._pieces, self._pieces_size = self._pieces, [], 0
         if self._later is not None and self._later.active():
             self._later.cancel()
         self._later = None
-        if self.upload is not None and self.upload.error is None and pieces:
-            self.upload.feed(b"".join(pieces) if len(pieces) > 1 else pieces[0])
+        if self.upload is None or self.state is not State.RECEIVING:
+            return
+        try:
+            if pieces:
+                self.upload.feed(b"".join(pieces) if len(pieces) > 1 else pieces[0])
+            then()
+        except DigsigError as error:
+            self._wrong(error)
+
+    def _wrong(self, error: DigsigError) -> None:
+        if self._life is not None:
+            self._do(self._life.wrong(error))
 
     def _too_slow(self, did: str, seconds: float) -> None:
-        self._end(UploadTimeout(f"the upload {did} {seconds:g} s"))
+        self.happened(Event.TOO_SLOW, UploadTimeout(f"the upload {did} {seconds:g} s"))
 
-    def _end(self, error: DigsigError) -> None:
-        """Refuse at once, however little is to come."""
-        if not self._answered:
-            self._rest = None
-            self._refuse(error)
+    def _over(self, _: object) -> None:
+        self.happened(Event.OVER)
 
-    def _refuse(self, error: DigsigError) -> None:
-        """Answer with an error: at once, or where little is to come, when the body has ended."""
-        if self.upload is not None:
-            self.upload.error = error
-        if self._answer_now():
-            self._answer(error)
-        elif self.upload is not None:
-            # Whoever sends the rest slowly holds nothing that others wait for.
-            self.upload.dispose()
-
-    def _answer_now(self) -> bool:
-        return self._rest is None or self._rest > SHORT_REST or (self._expects and self._rest > 0)
-
-    def _answer(self, error: DigsigError) -> None:
-        """Answer before the request has ended, which Twisted's own request cannot."""
-        self._answered = True
-        self._stop_timers()
+    def _answer_now(self) -> None:
+        """Answer with the error before the request has ended, which Twisted's own request cannot."""
+        error = self.error or DigsigError("this signing host lost the upload")
         # Else the channel would tell the client to go on.
         self.requestHeaders.removeHeader("expect")
         if self.upload is not None:
             request_id, accept = self.upload.request_id, self.upload.accept
-            self.upload.dispose()
         else:
             request_id = new_request_id(self.requestHeaders)
             accept = text_of(self.requestHeaders, b"accept")
@@ -197,25 +207,18 @@ class UploadRequest(Request):
         self.channel.writeHeaders(b"HTTP/1.1", str(status).encode(), HTTPStatus(status).phrase.encode(), headers)
         self.channel.write(body)
         log_answered(self.log, request_id, status, self.seconds(), error)
-        closing = self._uploads.clock.callLater(LINGER_SECONDS, self._close)
-        self.notifyFinish().addBoth(lambda _: closing.cancel() if closing.active() else None)
+        self._call_later(LINGER_SECONDS, self.happened, Event.LINGERED)
 
-    def _close(self) -> None:
-        if self.channel is not None:
-            self.channel.loseConnection()
+    def _call_later(self, seconds: float, call: Callable[..., object], *args: object) -> IDelayedCall:
+        clock = self._uploads.clock.callLater(seconds, call, *args)
+        self._clocks.append(clock)
+        return clock
 
-    def _gone(self, result: object) -> None:
-        """The connection is gone, or the answer is."""
-        self._stop_timers()
-        if self.upload is not None:
-            self.upload.gone = isinstance(result, Failure)
-            if not self.upload.taken:
-                self.upload.dispose()
-
-    def _stop_timers(self) -> None:
-        for timer in (self._idle, self._whole, self._later):
-            if timer is not None and timer.active():
-                timer.cancel()
+    def _stop_clocks(self) -> None:
+        clocks, self._clocks = self._clocks, []
+        for clock in (self._later, *clocks):
+            if clock is not None and clock.active():
+                clock.cancel()
 
 
 def _unwanted(method: str, path: str) -> DigsigError:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from klein import Klein
 from klein.resource import KleinResource
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from digsigd.errors import DigsigError, shutting_down
-from digsigd.signing.request import Signed, SigningRequest
-from digsigd.signing.workdir import Workdir
+from digsigd.signing.request import SigningRequest
 from digsigd.web.answers import HttpError, common_headers, new_request_id, not_routed, render, text_of, wants_json
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.request import UploadRequest, log_answered
-from digsigd.web.upload import Upload
+from digsigd.web.upload import Sign, Upload
+from digsigd.web.upload_state import State
 
-Sign = Callable[[SigningRequest, Workdir], Coroutine[Any, Any, Signed]]
 Missing = Callable[[], Awaitable[list[str]]]
 
 
@@ -38,7 +37,7 @@ class Endpoint:
     def __init__(self, *, sign: Sign, missing: Missing, machine_key_requests: MachineKeyRequests) -> None:
         self._sign = sign
         self._missing = missing
-        self._inquiries = machine_key_requests
+        self._machine_key_requests = machine_key_requests
 
     def resource(self) -> KleinResource:
         """A resource to serve at the root of a site or below any path."""
@@ -47,31 +46,26 @@ class Endpoint:
     @app.route("/sign/imx", methods=["POST"])
     async def sign_imx(self, request: IRequest) -> bytes:
         """Answer with the CSF blob of the artifact."""
-        upload = _upload_of(request)
-        upload.taken = True
+        arrived, upload = _upload_of(request)
         try:
-            if upload.error is not None:
-                raise upload.error
-            if upload.request is None:
-                raise DigsigError("this signing host lost the upload")
-            self._log_received(upload.request, request)
-            signing = Deferred.fromCoroutine(self._sign(upload.request, upload.workdir))
-            upload.refuse = lambda _: signing.cancel()
-            signed = await signing
+            if arrived.error is not None:
+                # An answer leaves when nothing of the request is left.
+                await upload.remove()
+                raise arrived.error
+            if upload.request is not None:
+                self._log_received(upload.request, request)
+            signed = await upload.sign(self._sign)
         except (CancelledError, DigsigError) as error:
-            if upload.gone:
+            if arrived.state is State.GONE:
                 self.log.info("the client went away", request_id=upload.request_id, event="gone")
                 raise CancelledError from None
             if isinstance(error, CancelledError):
                 raise shutting_down() from None
             raise
-        finally:
-            # The answer leaves when nothing of the request is left.
-            await upload.dispose()
         headers = common_headers(upload.request_id)
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
-        return self._answer(request, 200, headers, signed.csf, None)
+        return self._answer(request, 200, headers, signed.blob, None)
 
     @app.route("/machines/<machine>", methods=["GET"])
     async def machine_keys(self, request: IRequest, machine: str) -> bytes:
@@ -82,7 +76,7 @@ class Endpoint:
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)  # type: ignore[attr-defined]
         try:
-            body = await self._inquiries.answer(
+            body = await self._machine_key_requests.answer(
                 machine, text_of(request.requestHeaders, b"authorization"), request_id, _address_of(request)
             )
         except (CancelledError, DigsigError):
@@ -161,7 +155,7 @@ class _Resource(KleinResource):
         return super().render(request)
 
 
-def _upload_of(request: IRequest) -> Upload:
+def _upload_of(request: IRequest) -> tuple[UploadRequest, Upload]:
     if not isinstance(request, UploadRequest):
         if request.clientproto == b"HTTP/2":  # type: ignore[attr-defined]
             raise HttpError(505, "images are signed over HTTP/1.1 only", hint="with curl: --http1.1")
@@ -172,7 +166,7 @@ def _upload_of(request: IRequest) -> Upload:
     if request.upload is None:
         # The path was written in another way, with %2F for example.
         raise not_routed(_text(request.path))
-    return request.upload
+    return request, request.upload
 
 
 def _address_of(request: Any) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -14,14 +13,20 @@ from twisted.web.http_headers import Headers
 
 from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
 from digsigd.settings import UploadSettings as Bounds
-from digsigd.signing.request import Artifact, SigningRequest, artifact_file
+from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot
 from digsigd.web.answers import new_request_id, text_of
 from digsigd.web.callers import ANONYMOUS, Caller, Callers
-from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Fields, Form
+from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
+from digsigd.web.upload_state import Action, Event
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+Sign: TypeAlias = Callable[[SigningRequest, Workdir], Coroutine[Any, Any, Signed]]
+# Tells the state machine what happened, does what it says, and returns that.
+Happened: TypeAlias = Callable[[Event, DigsigError | None], tuple[Action, ...]]
 
 
 class Uploads:
@@ -57,10 +62,10 @@ class Uploads:
         """Whether new ones are sent away."""
         return self._stopped
 
-    def begin(self, headers: Headers) -> Upload:
-        """A new upload, before anything of it is checked."""
+    def begin(self, headers: Headers, happened: Happened) -> Upload:
+        """Make an upload, before anything of it is checked."""
         self._made += 1
-        upload = Upload(self, headers, f"r{self._made}")
+        upload = Upload(self, headers, f"r{self._made}", happened)
         self._active.add(upload)
         return upload
 
@@ -71,15 +76,18 @@ class Uploads:
         if len(self._active) > self.bounds.max_at_once:
             raise Busy("this signing host has as many requests as it can take")
 
+    def start(self) -> None:
+        """Take new ones, as from the beginning on."""
+        self._stopped = False
+
     def stop(self) -> None:
         """Send new ones away; those that are there go on."""
         self._stopped = True
 
     def end(self) -> None:
-        """Refuse those that are still there."""
+        """End those that are still there."""
         for upload in list(self._active):
-            if upload.refuse is not None:
-                upload.refuse(shutting_down())
+            upload.happened(Event.SHUTDOWN, shutting_down())
 
     def drained(self) -> Deferred[None]:
         """Fires when there are none."""
@@ -98,8 +106,8 @@ class Uploads:
             except DigsigError:
                 self.left.append(workdir)
 
-    def gone(self, upload: Upload) -> None:
-        """One less."""
+    def removed(self, upload: Upload) -> None:
+        """Count an upload no longer: its directory is gone."""
         self._active.discard(upload)
         if not self._active:
             drained, self._when_drained = self._when_drained, []
@@ -108,31 +116,29 @@ class Uploads:
 
 
 class Upload:
-    """One request to sign while it arrives and is signed.
+    """What there is of one request to sign: its form, its directory, and the signing itself.
 
-    `error` is why it will not be signed, once that is known; `request` is the whole request, once it is there.
-    `refuse` ends it while it arrives or is signed. Whoever sets `taken` disposes of it; `gone` says that nobody waits
-    for the answer.
+    Where it is in its life, `upload_state.py` knows; `happened` tells that of an event. `request` is the whole request,
+    once it is there.
     """
 
     log = Logger()
 
-    def __init__(self, uploads: Uploads, headers: Headers, name: str) -> None:
+    def __init__(self, uploads: Uploads, headers: Headers, name: str, happened: Happened) -> None:
         self.request_id = new_request_id(headers)
         self.accept = text_of(headers, b"accept")
         self.caller: Caller = ANONYMOUS
-        self.error: DigsigError | None = None
         self.request: SigningRequest | None = None
-        self.refuse: Callable[[DigsigError], None] | None = None
-        self.taken = False
-        self.gone = False
+        self.happened = happened
         self._uploads = uploads
         self._name = name
         self._form: Form | None = None
         self._workdir: Workdir | None = None
-        self._disposed: Deferred[None] | None = None
+        self._signing: Deferred[Signed] | None = None
+        # Held by whatever works in the directory, at the last by its removal.
+        self._working = DeferredLock()
+        self._removal: Deferred[None] | None = None
 
-    @property
     def workdir(self) -> Workdir:
         """The directory of this request, made when it is first asked for."""
         if self._workdir is None:
@@ -140,7 +146,10 @@ class Upload:
         return self._workdir
 
     def begin(self, headers: Headers, length: int | None) -> None:
-        """Check what the headers tell: room, caller, size and type. Raises the errors of `digsigd.errors`."""
+        """Check what the headers tell: room, caller, size and type.
+
+        Raises `Busy`, `NotAuthenticated`, `TooLarge` or `BadRequest`.
+        """
         self._uploads.check_room()
         self.caller = self._uploads.callers.identify(text_of(headers, b"authorization"))
         largest = self._uploads.bounds.max_artifact
@@ -151,7 +160,7 @@ class Upload:
         self._form = Form(
             text_of(headers, b"content-type"),
             max_artifact=largest,
-            open_artifact=self._open_artifact,
+            workdir=self.workdir,
             checks={"machine": self.caller.check_machine, "backend": self.caller.check_backend},
         )
 
@@ -164,39 +173,52 @@ class Upload:
         """Take the end of the body: `request` is there afterwards. Raises the errors of `digsigd.errors`."""
         if self._form is None:
             return
-        fields: Fields = self._stored(self._form.finish)
+        request = self._stored(self._form.finish, request_id=self.request_id, caller=self.caller.name)
         # Whoever leaves `backend` out means ssl, and needs to be allowed to.
-        self.caller.check_backend(fields.backend)
-        self.request = SigningRequest(
-            request_id=self.request_id,
-            machine=fields.machine,
-            cst_version=fields.cst_version,
-            csf=fields.csf,
-            artifacts=tuple(
-                Artifact(self.workdir.path / artifact_file(number), one.name, one.size, repeated=one.repeated)
-                for number, one in enumerate(fields.artifacts)
-            ),
-            backend=fields.backend,
-            soctype=fields.soctype,
-            caller=self.caller.name,
-        )
+        self.caller.check_backend(request.backend)
+        self.request = request
         self._form = None
 
-    def dispose(self) -> Deferred[None]:
-        """Close and remove all there is of it; fires when that is done. A second time waits for the first."""
-        if self._disposed is not None:
-            waiting: Deferred[None] = Deferred()
+    async def sign(self, sign: Sign) -> Signed:
+        """Sign what came, and return the result once nothing of the request is left.
 
-            def pass_on(result: Any) -> Any:
-                waiting.callback(None)
-                return result
+        Raises what `sign` raises, and `CancelledError` where nobody waits for the answer any more.
+        """
+        if self.request is None or self._removal is not None:
+            raise DigsigError("this signing host lost the upload")
+        event = Event.FAILED
+        try:
+            async with self._working:
+                self._signing = Deferred.fromCoroutine(sign(self.request, self.workdir()))
+                signed = await self._signing
+            event = Event.SIGNED
+        finally:
+            actions = self.happened(event, None)
+            await self.remove()
+        if Action.ANSWER not in actions:
+            raise CancelledError
+        return signed
 
-            self._disposed.addBoth(pass_on)
-            return waiting
-        self._disposed = Deferred.fromCoroutine(self._dispose())
-        return self.dispose()
+    def cancel(self) -> None:
+        """Cancel signing, if it has begun; `sign` ends once nothing works in the directory any more."""
+        if self._signing is not None:
+            self._signing.cancel()
 
-    async def _dispose(self) -> None:
+    def remove(self) -> Deferred[None]:
+        """Close and remove all there is of it, and fire when that is done. A second time waits for the first."""
+        if self._removal is None:
+            self._removal = Deferred.fromCoroutine(self._remove())
+        waiting: Deferred[None] = Deferred()
+
+        def pass_on(result: Any) -> Any:
+            waiting.callback(None)
+            return result
+
+        self._removal.addBoth(pass_on)
+        return waiting
+
+    async def _remove(self) -> None:
+        await self._working.acquire()
         try:
             if self._form is not None:
                 form, self._form = self._form, None
@@ -213,17 +235,12 @@ class Upload:
             if self._workdir is not None:
                 self._uploads.left.append(self._workdir)
         finally:
-            self._uploads.gone(self)
+            self._uploads.removed(self)
 
-    def _open_artifact(self, number: int) -> BinaryIO:
-        path = self.workdir.path / artifact_file(number)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        return os.fdopen(descriptor, "wb")
-
-    def _stored(self, step: Callable[..., T], *arguments: bytes) -> T:
+    def _stored(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a step of the form; what goes wrong there but the client's own mistakes is this host's fault."""
         try:
-            return step(*arguments)
+            return step(*args, **kwargs)
         except DigsigError:
             raise
         except OSError as error:

@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
+from twisted.internet import reactor as installed
 
-from digsigd.client._internal import tries
 from digsigd.client._internal.api import SigningClient
 from digsigd.client._internal.settings import ClientSettings
+from digsigd.client._internal.tries import Timeouts
 from digsigd.testing import TrialPki
 from tests.client.servers import RawServer, Says
 from tests.daemon.rig import IMAGE, MACHINE, Daemon
+from tests.http.clocked import ClockedReactor
 
+# Pauses between tries are short.
+QUICK = Timeouts(first_pause=0.01)
 TOKEN = "a-token-of-the-release-team"
 MakeClient = Callable[..., SigningClient]
 Serve = Callable[..., Awaitable[RawServer]]
@@ -56,13 +59,19 @@ async def client() -> AsyncIterator[MakeClient]:
     def make(
         server: str,
         *,
+        reactor: Any = installed,
+        timeouts: Timeouts = QUICK,
         progress: Callable[[int, int], None] | None = None,
         on_retry: Callable[[str], None] | None = None,
         **settings: Any,
     ) -> SigningClient:
         settings = {"timeout": 60.0, "retries": 0, **settings}
         one = SigningClient(
-            ClientSettings(server=server, **settings), reactor=reactor, progress=progress, on_retry=on_retry
+            ClientSettings(server=server, **settings),
+            reactor=reactor,
+            progress=progress,
+            on_retry=on_retry,
+            timeouts=timeouts,
         )
         made.append(one)
         return one
@@ -88,9 +97,9 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries are short."""
-    monkeypatch.setattr(tries, "_FIRST_PAUSE", 0.01)
+def time() -> ClockedReactor:
+    """A reactor whose time only the test moves."""
+    return ClockedReactor()
 
 
 @pytest.fixture
@@ -105,7 +114,7 @@ def order(image: Path, pki: TrialPki) -> dict[str, Any]:
     """What `sign` takes to sign the image."""
     return {
         "machine": MACHINE,
-        "csf": pki.csf(IMAGE.blocks("spl.bin")).encode(),
+        "description": pki.csf(IMAGE.blocks("spl.bin")).encode(),
         "artifact": image,
         "artifact_name": "spl.bin",
         "cst_version": "3.4.1",

@@ -20,7 +20,7 @@ Says = bytes | Callable[["Connection"], None]
 
 
 class Connection(Protocol):
-    """One connection: what came, and whether it is gone."""
+    """One connection: what came, whether that is a whole request (or its head, for `early`), and whether it is gone."""
 
     factory: RawServer
     transport: Any
@@ -28,15 +28,15 @@ class Connection(Protocol):
     def __init__(self) -> None:
         self.got = bytearray()
         self.lost = False
-        self._answered = False
+        self.asked = False
 
     def connectionMade(self) -> None:
         self.transport.write(self.factory.greeting)
 
     def dataReceived(self, data: bytes) -> None:
         self.got += data
-        if not self._answered and self._is_time():
-            self._answered = True
+        if not self.asked and self._is_time():
+            self.asked = True
             says = self.factory.says
             said = says[min(self.factory.connections.index(self), len(says) - 1)]
             if callable(said):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from twisted.web.http_headers import Headers
 
 from digsigd.client._internal.errors import ClientError
+from digsigd.client._internal.image_signing.key_names import KeyNames, configured_names, key_names
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
-from digsigd.client._internal.names import KeyNames, configured_names, key_names
 from digsigd.client._internal.responses import Answer, clean, error_of, read_machine_keys, read_missing
 from digsigd.client._internal.settings import ClientSettings
 from digsigd.testing import TrialPki

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from digsigd.client._internal import api
 from digsigd.client._internal.api import ClientError, ServerFailed, ServerRefused, ServerUnreachable
-from digsigd.keys.connection import HEAD_BYTES
+from digsigd.client._internal.tries import Timeouts
+from digsigd.http.connection import HEAD_BYTES
 from tests.client.conftest import MakeClient, Serve
 from tests.client.servers import (
     Connection,
@@ -27,6 +27,7 @@ from tests.client.servers import (
     then_close,
     until,
 )
+from tests.http.clocked import ClockedReactor
 
 Order = dict[str, Any]
 BLOB = b"\xd4\x00\x50\x43" + b"x" * 100
@@ -199,25 +200,32 @@ async def test_an_answer_before_the_upload_is_over_is_heard(
 
 
 async def test_a_host_that_says_nothing_is_given_up(
-    serve: Serve, client: MakeClient, order: Order, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, client: MakeClient, order: Order, time: ClockedReactor
 ) -> None:
     """After `timeout` where it has the upload, and after less where it does not even answer a question."""
     server = await serve(nothing)
-    with pytest.raises(ServerUnreachable, match=r"has not answered within 0\.3 s") as caught:
-        await client(server.url, timeout=0.3, retries=4).sign(**order)
+    one = client(server.url, reactor=time, timeout=300, retries=4)
+    signing = Deferred.fromCoroutine(one.sign(**order))
+    await until(lambda: bool(server.connections and server.connections[0].asked))
+    time.advance(299)
+    assert not signing.called
+    time.advance(1)
+    with pytest.raises(ServerUnreachable, match=r"has not answered within 300 s") as caught:
+        await signing
     assert caught.value.request_id == server.connections[0].header("x-request-id")
     assert "--timeout" in caught.value.hint
-    monkeypatch.setattr(api, "_IDLE", 0.2)
-    with pytest.raises(ServerUnreachable, match=r"no answer in time: the request stood still for 0\.2 s"):
-        await client(server.url).ready()
-    with pytest.raises(ServerUnreachable, match="has not answered within 1 s"):
-        await client(server.url, timeout=1).sign(**order)
+    asking = Deferred.fromCoroutine(client(server.url, reactor=time, timeout=300).ready())
+    await until(lambda: len(server.connections) == 2 and server.connections[1].asked)
+    time.advance(59.9)
+    assert not asking.called
+    time.advance(0.1)
+    with pytest.raises(ServerUnreachable, match=r"no answer in time: the request stood still for 60 s"):
+        await asking
     await until(lambda: all(connection.lost for connection in server.connections))
 
 
-async def test_a_host_that_takes_no_connection_is_given_up(client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_that_takes_no_connection_is_given_up(client: MakeClient) -> None:
     """After ten seconds, here fewer; and it is tried again."""
-    monkeypatch.setattr(api, "_CONNECT", 0.3)
     heard: list[str] = []
     with contextlib.ExitStack() as stack:
         # Whose queue is full: Linux then drops what asks for a connection.
@@ -228,30 +236,36 @@ async def test_a_host_that_takes_no_connection_is_given_up(client: MakeClient, m
             one = stack.enter_context(socket.socket())
             one.setblocking(False)
             one.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        timeouts = Timeouts(connect=0.1, first_pause=0.01)
         with pytest.raises(ServerUnreachable, match=r"cannot be reached in time \(2 tries\)"):
-            await client(f"http://127.0.0.1:{full.getsockname()[1]}", retries=1, on_retry=heard.append).ready()
+            await client(url, retries=1, on_retry=heard.append, timeouts=timeouts).ready()
     assert len(heard) == 1
 
 
 async def test_an_upload_that_stands_still_is_given_up(
-    serve: Serve, client: MakeClient, order: Order, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, client: MakeClient, order: Order, time: ClockedReactor
 ) -> None:
     """A server that does not read holds nobody for the whole timeout."""
     os.truncate(order["artifact"], 64 << 20)
-    monkeypatch.setattr(api, "_IDLE", 0.3)
     server = await serve(lambda connection: connection.transport.pauseProducing(), early=True)
-    with pytest.raises(ServerUnreachable, match="the upload stood still"):
-        await client(server.url).sign(**order)
+    signing = Deferred.fromCoroutine(client(server.url, reactor=time, timeout=1e5).sign(**order))
+    await until(lambda: bool(server.connections and server.connections[0].asked))
+    await time.run_out(signing)
+    with pytest.raises(ServerUnreachable, match="the upload stood still for 60 s"):
+        await signing
 
 
 async def test_an_answer_that_stands_still_is_given_up(
-    serve: Serve, client: MakeClient, order: Order, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, client: MakeClient, order: Order, time: ClockedReactor
 ) -> None:
     """In the middle of its body."""
-    monkeypatch.setattr(api, "_IDLE", 0.2)
     server = await serve(answer(200, BLOB, OCTETS)[:-10])
-    with pytest.raises(ServerUnreachable, match="in time"):
-        await client(server.url).sign(**order)
+    signing = Deferred.fromCoroutine(client(server.url, reactor=time, timeout=1e5).sign(**order))
+    await until(lambda: bool(server.connections and server.connections[0].asked))
+    await time.run_out(signing)
+    with pytest.raises(ServerUnreachable, match="in time: the answer stood still for 60 s"):
+        await signing
     await until(lambda: server.connections[0].lost)
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -206,11 +205,11 @@ def test_a_result_in_spite_of_a_signal_is_none() -> None:
 def test_a_thread_that_hangs_holds_nobody() -> None:
     """A name server that does not answer, for example."""
     code = """
-    import time
+    from threading import Event
 
     def hang():
         tell("hanging")
-        time.sleep(50)
+        Event().wait()
 
     async def work(reactor):
         await deferToThread(hang)
@@ -223,10 +222,8 @@ def test_a_thread_that_hangs_holds_nobody() -> None:
     process = started(code)
     assert process.stdout is not None
     assert process.stdout.readline() == "hanging\n"
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=40) == ("interrupted\n", "")
-    assert time.monotonic() - began < 20
+    assert process.communicate(timeout=60) == ("interrupted\n", "")
 
 
 def test_the_signals_are_as_before_afterwards() -> None:
@@ -263,6 +260,6 @@ def test_a_second_run_says_that_there_is_none() -> None:
 
 def test_it_is_only_for_programs() -> None:
     """The library itself installs no reactor and touches no log: nothing of it imports `run`."""
-    folder = Path(__file__).parents[2] / "digsigd/client"
+    folder = Path(__file__).parents[2] / "digsigd/client/_internal"
     for path in folder.glob("*.py"):
-        assert "client.run import" not in path.read_text(), path
+        assert "_internal.run import" not in path.read_text(), path

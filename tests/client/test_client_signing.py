@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from digsigd.client._internal.api import ClientError, ServerRefused, SigningClient
-from digsigd.client._internal.names import KeyNames, key_names
+from digsigd.client._internal.image_signing.key_names import KeyNames, key_names
 from digsigd.testing import TrialPki
 from tests.client.conftest import TOKEN, MakeClient
 from tests.client.servers import turned, until
@@ -60,7 +60,7 @@ async def test_a_name_that_a_build_gives_is_sent_as_it_is(
     """Spaces, umlauts, a path before it; what cannot be sent is said, with what can."""
     for name in ("u-boot spl.bin", "größe;a=b.bin", "../out/spl.bin", "50%.bin"):
         text = pki.csf(IMAGE.blocks(name.split("/")[-1])).encode()
-        signed = await client(daemon.url).sign(**{**order, "csf": text, "artifact_name": name})
+        signed = await client(daemon.url).sign(**{**order, "description": text, "artifact_name": name})
         check(signed.blob, pki)
     for name in ('a"b', "a\nb", "", "x/", "ü" * 200, "a%22b", "a%0ab"):
         with pytest.raises(ClientError, match="cannot be the name of an artifact"):
@@ -69,9 +69,9 @@ async def test_a_name_that_a_build_gives_is_sent_as_it_is(
 
 async def test_what_the_host_refuses_is_said_with_its_words(daemon: Daemon, client: MakeClient, order: Order) -> None:
     """A status of 4xx, its kind, the line of the description, and the request's id."""
-    text = order["csf"].replace(b"[Unlock]", b"[Write Data]")
+    text = order["description"].replace(b"[Unlock]", b"[Write Data]")
     with pytest.raises(ServerRefused, match="csf: line") as caught:
-        await client(daemon.url, retries=4).sign(**{**order, "csf": text})
+        await client(daemon.url, retries=4).sign(**{**order, "description": text})
     assert caught.value.status == 422
     assert caught.value.problem == "refused"
     assert caught.value.request_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from email.utils import formatdate
 from typing import Any
 
@@ -12,11 +11,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from digsigd.client._internal.api import ClientError, ServerFailed, ServerUnreachable
 from tests.client.conftest import MakeClient, Serve
 from tests.client.servers import answer, problem, then_close, turned, until
+from tests.http.clocked import ClockedReactor
 
 Order = dict[str, Any]
 GOOD = answer(200, b"\xd4\x00\x50\x43" + b"x" * 100, "application/octet-stream")
-
-pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.mark.parametrize(
@@ -97,15 +95,20 @@ async def test_it_ends_after_as_many_tries_as_are_set(serve: Serve, client: Make
     ],
 )
 async def test_a_server_is_left_alone_for_as_long_as_it_wants(
-    serve: Serve, client: MakeClient, order: Order, more: dict[str, str]
+    serve: Serve, client: MakeClient, order: Order, time: ClockedReactor, more: dict[str, str]
 ) -> None:
     """In seconds, or until a date by its own clock."""
     server = await serve(problem(503, "busy", **more), GOOD)
     heard: list[str] = []
-    began = time.monotonic()
-    await client(server.url, retries=4, on_retry=heard.append).sign(**order)
-    assert 1.0 <= time.monotonic() - began < 5
+    one = client(server.url, reactor=time, retries=4, on_retry=heard.append)
+    signing = Deferred.fromCoroutine(one.sign(**order))
+    await until(lambda: bool(heard))
     assert "next try in 1 s" in heard[0]
+    time.advance(0.9)
+    await turned()
+    assert len(server.connections) == 1
+    time.advance(0.1)
+    await signing
     assert len(server.connections) == 2
 
 
@@ -113,11 +116,13 @@ async def test_a_server_is_left_alone_for_as_long_as_it_wants(
 async def test_a_wish_that_is_none_is_not_heard(serve: Serve, client: MakeClient, order: Order, wish: str) -> None:
     """The pause is our own."""
     server = await serve(problem(503, "busy", retry_after=wish), GOOD)
-    await client(server.url, retries=1, timeout=2.0).sign(**order)
+    heard: list[str] = []
+    await client(server.url, retries=1, on_retry=heard.append).sign(**order)
+    assert "next try in 0 s" in heard[0]
     assert len(server.connections) == 2
 
 
-@pytest.mark.parametrize("wish", ["120", "9" * 400, formatdate(time.time() + 86400 * 9000, usegmt=True)])
+@pytest.mark.parametrize("wish", ["120", "9" * 400, formatdate(4e9, usegmt=True)])
 async def test_a_wish_beyond_the_time_there_is_ends_the_call(
     serve: Serve, client: MakeClient, order: Order, wish: str
 ) -> None:
@@ -128,24 +133,37 @@ async def test_a_wish_beyond_the_time_there_is_ends_the_call(
     assert len(server.connections) == 1
 
 
-async def test_the_timeout_bounds_all_tries(serve: Serve, client: MakeClient, order: Order) -> None:
+async def test_the_timeout_bounds_all_tries(
+    serve: Serve, client: MakeClient, order: Order, time: ClockedReactor
+) -> None:
     """What ended the last one is told."""
     server = await serve(problem(503, "busy", "come back later"), lambda _: None)
-    with pytest.raises(ServerUnreachable, match=r"within 0\.5 s; before that: come back later"):
-        await client(server.url, retries=4, timeout=0.5).sign(**order)
+    heard: list[str] = []
+    one = client(server.url, reactor=time, retries=4, timeout=100, on_retry=heard.append)
+    signing = Deferred.fromCoroutine(one.sign(**order))
+    await until(lambda: bool(heard))
+    time.advance(1)
+    await until(lambda: len(server.connections) == 2 and server.connections[1].asked)
+    time.advance(98)
+    assert not signing.called
+    time.advance(1)
+    with pytest.raises(ServerUnreachable, match=r"within 100 s; before that: come back later"):
+        await signing
     assert len(server.connections) == 2
 
 
-async def test_a_pause_can_be_cancelled(serve: Serve, client: MakeClient, order: Order) -> None:
+async def test_a_pause_can_be_cancelled(serve: Serve, client: MakeClient, order: Order, time: ClockedReactor) -> None:
     """Then there is no other try."""
     server = await serve(problem(503, "busy", retry_after="1"), GOOD)
     heard: list[str] = []
-    signing = Deferred.fromCoroutine(client(server.url, retries=4, on_retry=heard.append).sign(**order))
+    one = client(server.url, reactor=time, retries=4, on_retry=heard.append)
+    signing = Deferred.fromCoroutine(one.sign(**order))
     await until(lambda: bool(heard))
     signing.cancel()
     with pytest.raises(CancelledError):
         await signing
-    await turned(1.2)
+    time.advance(1000)
+    await turned()
     assert len(server.connections) == 1
 
 

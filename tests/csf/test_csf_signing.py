@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from digsigd import csf
-from digsigd.csf import engines as csf_engines
-from digsigd.hab import engines as hab_engines
 from digsigd.testing import TrialPki
 from tests.csf.signing import ENGINES, Artifact, Signer, commands, meaning
 from tests.csf.test_csf_policy import ACCEPTED, CAAM_MID, UID
@@ -42,19 +40,6 @@ def test_an_engine_is_set_for_sha256(signer: Signer, normal_pki: TrialPki) -> No
     for other in ("sha1", "sha512"):
         with pytest.raises(csf.CsfPolicyError, match=rf"line 19, column 1: \[Set Engine\] for {other}: HAB4 hashes"):
             csf.check(csf.parse(text.replace("= sha256", f"= {other}").encode()), csf.Policy())
-
-
-def test_the_engines_of_descriptions_and_of_blobs_are_the_same() -> None:
-    """Two packages that know nothing of each other ask the same of them."""
-    bounds = {hab_engines.name(engine): most for engine, most in hab_engines.MOST_BLOCKS.items()}
-    assert bounds == csf_engines.MOST_BLOCKS
-    assert {hab_engines.name(engine) for engine in hab_engines.HASHING} == set(csf_engines.HASHING)
-    assert {hab_engines.name(one) for one, features in hab_engines.UNLOCKS.items() if features is None} == set(
-        csf_engines.WITHOUT_FEATURES
-    )
-    assert {name: code for code, name in hab_engines.NAMES.items()} == {
-        name: code for name, code in ENGINES.items() if name
-    }
 
 
 def test_a_hash_that_cst_does_not_know_is_refused_by_its_line() -> None:

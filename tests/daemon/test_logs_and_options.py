@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import socket
 import subprocess
@@ -183,3 +184,24 @@ def test_help_says_what_there_is(tmp_path: Path, cst_base: Path) -> None:
     assert done.returncode == 0
     for word in ("--config", "--listen", "--log-format", "--check", "DIGSIGSERVER_KEYFILE_URI"):
         assert word in done.stdout
+
+
+def test_a_check_may_run_beside_its_daemon(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
+    """It stays in the foreground without -n, neither minds nor writes twistd's pidfile, and writes no log."""
+    daemon = Daemon(tmp_path, cst_base)
+    daemon.put_keys(MACHINE, pki.tarball())
+    pidfile = tmp_path / "twistd.pid"
+    pidfile.write_text(str(os.getpid()))
+    command = [one for one in daemon.command("--check") if one not in {"-n", "--pidfile="}]
+    there = sorted(tmp_path.iterdir())
+    for code in (0, 1):
+        done = subprocess.run(
+            command, env=daemon.environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=DEADLINE
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        lines = done.stdout.splitlines()
+        assert all(re.match(r"(ok|FAILED) +\w", line) for line in lines), lines
+        assert (lines[-1].startswith("FAILED"), done.stderr) == (bool(code), "")
+        assert pidfile.read_text() == str(os.getpid())
+        assert sorted(tmp_path.iterdir()) == there
+        daemon.config.write_text(daemon.config.read_text() + "[machines.two]\n")

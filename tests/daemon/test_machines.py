@@ -554,14 +554,13 @@ async def test_below_a_path_of_somebodys_site(tmp_path: Path, cst_base: Path, pk
     )
     service = SigningService(settings, listen=False)
     root = Resource()
-    root.putChild(b"signing", service.resource)
+    site = Site(root, requestFactory=service.mount(root, "/signing"))
     service.startService()
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
     await deferToThread(subprocess.run, command, check=True, capture_output=True)
     options = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
-    site = Site(root, requestFactory=service.request_factory("/signing"))
     port = await serverFromString(reactor, options).listen(site)
 
     async def by_curl(path: str, *more: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from digsigd import hab
 from digsigd.hab import csf_blob, engines
 from tests.conftest import CST_VERSIONS
-from tests.csf.signing import ENGINES
+from tests.csf.signing import ENGINES, FEATURES
 from tests.hab.blobs import Signing
 from tests.hab.forge import Piece, authenticate, install_srk, other
 from tests.hab.test_blob_rules import BLOCK, CSF, DATA, IMAGE, IMG, SRK_CSFK, SRK_IMG, TABLE, judged, over
@@ -31,6 +31,30 @@ def test_engines_are_called_as_in_descriptions(signing: Signing, version: str) -
     bodies = [one.body for one in found if one.tag == csf_blob.SET]
     assert [engines.name(body[2]) for body in bodies] == list(HASHING)
     assert all("-> CSFK, IMG ->" in with_command(other(0xB1, 3, body)) for body in bodies)
+
+
+def test_engines_and_features_have_the_numbers_of_the_manual() -> None:
+    """HABv4 API, 6.6, HAB_*_UNLOCK_* and HAB_CAAM_INIT_RNG: those that a real cst was seen to write."""
+    assert {name: number for name, number in ENGINES.items() if name} == engines.NUMBERS
+    assert {name: bit for known in engines.UNLOCKS.values() for name, bit in known.items()} == FEATURES
+    assert {engines.CAAM: {"RNG": FEATURES["RNG"]}, engines.SRTC: {}} == engines.INITS
+    assert [engines.name(number) for number in engines.HASHING] == list(HASHING)
+
+
+@pytest.mark.parametrize(
+    ("engine", "bits", "names"),
+    [
+        (engines.CAAM, 0, []),
+        (engines.CAAM, 5, ["MID", "MFG"]),
+        (engines.SNVS, 3, ["LP SWR", "ZMK WRITE"]),
+        (engines.OCOTP, 0x8000000A, ["SRK REVOKE", "JTAG", "0x80000000"]),
+        (engines.SRTC, 1, ["0x1"]),
+        (0x55, 4, ["0x4"]),
+    ],
+)
+def test_features_are_named_and_the_rest_is_a_number(engine: int, bits: int, names: list[str]) -> None:
+    """In the order of their bits."""
+    assert engines.features(engine, bits) == names
 
 
 def test_other_engines_compute_no_hashes() -> None:

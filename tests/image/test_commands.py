@@ -33,6 +33,8 @@ def said(piece: Piece) -> tuple[str, str]:
         (other(0xB2, 0x0C, bytes([0, 0, 0, 0])), ("Unlock", "SRTC 0x0")),
         (other(0xB2, 0x55, bytes([0, 0, 1, 0])), ("Unlock", "engine 0x55 0x100")),
         (other(0xB2, 0x1D, b""), ("Unlock", "")),
+        (other(0xB2, 0x1D, bytes(3)), ("Unlock", "")),
+        (other(0xB2, 0x1D, bytes([0, 0, 0, 4]) + b"\x12" * 8), ("Unlock", "CAAM MFG")),
         (other(0xC0, 0x1D, b""), ("NOP", "")),
         (other(0xCC, 0x1D, bytes(8)), ("Write Data", "")),
         (install_srk(KEYS.table, 1), ("Install SRK", "SRK 2 of the table")),

@@ -42,7 +42,29 @@ def test_no_command_is_behind_the_end_of_the_header() -> None:
         assert encrypted_by(commands(UNLOCK, SECRET, length=size)) == "Install Secret Key"
 
 
-@pytest.mark.parametrize(("length", "there"), [(0, 0), (0x3F, 0), (0x40, 0x40), (0x58, 0x58), (0x60, 0x60), (0x61, 0)])
+def test_what_stands_in_another_command_is_no_command() -> None:
+    """However long that one is, and whatever protocol its bytes would be."""
+    write = bytes([0xCC, 0, 20, 4])
+    for inner in (SECRET, DECRYPT):
+        assert encrypted_by(commands(write + inner + bytes(4), UNLOCK)) is None
+        assert encrypted_by(commands(bytes([0xCC, 1, 12, 4]) + bytes(8) + inner + bytes(0xF4), UNLOCK)) is None
+    for protocol in (0xBB, 0xA3):
+        assert encrypted_by(commands(bytes([0xCC, 0, 12, 4, protocol, protocol, 0, 0]) + bytes(4))) is None
+    assert encrypted_by(commands(bytes([0xBE, 0, 12, 2, 0xA3, 0xA3, 0, 0]) + bytes(4))) is None
+    assert encrypted_by(commands(bytes([0xCA, 0, 12, 0, 0xBB, 0xBB, 0, 0]) + bytes(4))) is None
+
+
+def test_a_header_is_as_long_as_both_bytes_of_its_length_say() -> None:
+    """HAB takes 768 bytes of it, and no more are looked at."""
+    assert encrypted_by(commands(*[UNLOCK] * 40, SECRET)) == "Install Secret Key"
+    assert encrypted_by(commands(*[UNLOCK] * 94, DECRYPT)) == "Decrypt Data"
+    assert encrypted_by(commands(*[UNLOCK] * 96, DECRYPT)) is None
+
+
+@pytest.mark.parametrize(
+    ("length", "there"),
+    [(0, 0), (0x3F, 0), (0x40, 0x40), (0x58, 0x58), (0x60, 0x60), (0x61, 0), (0x158, 0), (0x4000, 0)],
+)
 def test_a_key_blob_has_0x40_to_0x60_bytes(length: int, there: int) -> None:
     """As HAB wraps keys of 128 to 256 bits."""
     blob = struct.pack(">BHB", 0x81, length, 0x43)

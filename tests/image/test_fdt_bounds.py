@@ -8,7 +8,7 @@ import pytest
 
 from digsigd.image.errors import ImageError
 from digsigd.image.fdt import Tree
-from tests.image.test_fdt_reader import BEGIN, END, END_NODE, NOP, node, padded, prop, refused, tree
+from tests.image.test_fdt_reader import BEGIN, END, END_NODE, NOP, PROPERTY, node, padded, prop, refused, tree
 
 LARGEST = 64 << 20
 
@@ -125,3 +125,82 @@ def test_the_last_property_ends_with_the_structure() -> None:
     assert "without FDT_END" in refused(tree(inside, end=b""))
     assert "ends within a node" in refused(tree(inside))
     assert Tree.read(tree(inside + END_NODE)).root.properties["one"].length == 8
+
+
+def test_a_tree_has_16_levels_at_most() -> None:
+    """With its root."""
+    inner = b""
+    for _ in range(15):
+        inner = node(b"n", inner)
+    assert Tree.read(tree(node(b"", inner))).root.nodes["n"]
+    assert "or 16 levels" in refused(tree(node(b"", node(b"n", inner))))
+
+
+def test_a_value_has_4096_bytes_at_most_unless_more_are_asked_for() -> None:
+    """And people are shown 256 of them."""
+    for size in (4095, 4096, 4097):
+        root = Tree.read(tree(node(b"", prop(0, b"x" * (size - 1) + b"\0")))).root
+        assert root.words("one") == "x" * 256
+        assert len(root.properties["one"].read(4097)) == size
+        if size > 4096:
+            with pytest.raises(ImageError, match="has 0x1001 bytes, more than 0x1000"):
+                root.text("one")
+        else:
+            assert root.text("one") == "x" * (size - 1)
+
+
+@pytest.mark.parametrize(("field", "block", "size"), [
+    ("off_dt_struct", "structure block", None), ("off_dt_strings", "strings block", 8),
+    ("off_mem_rsvmap", "memory reservation block", 16),
+])  # fmt: skip
+def test_each_block_lies_behind_the_header_within_the_tree(field: str, block: str, size: int | None) -> None:
+    """The structure on a multiple of 4, reservations of 8; one pair of these at least."""
+    good = tree(node(b""))
+    length = len(node(b"")) + 4 if size is None else size
+    assert len(good) % 8 == 0
+    for start in (0, 0x20, 0x27, len(good) - length + 8, len(good), 1 << 31):
+        assert f"its {block}, {length:#x} bytes at {start:#x}, does not fit" in refused(
+            tree(node(b""), changed={field: start})
+        )
+    align = {"off_dt_struct": 4, "off_dt_strings": 1, "off_mem_rsvmap": 8}[field]
+    for odd in range(1, align):
+        assert "does not fit" in refused(tree(node(b""), changed={field: 0x38 + odd}))
+    if align == 1:
+        assert "does not fit" not in refused(tree(node(b""), changed={field: 0x39}))
+
+
+def test_reservations_may_come_last() -> None:
+    """The pair of zeros that ends them is whole."""
+    for length, good in ((16, True), (17, True), (15, False), (8, False)):
+        data = tree(node(b""))
+        size = len(data) + length
+        text = tree(node(b""), changed={"off_mem_rsvmap": len(data), "totalsize": size}) + bytes(length)
+        if good:
+            assert Tree.read(text).size == size
+        else:
+            assert f"0x10 bytes at {len(data):#x}, does not fit" in refused(text)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_reservations_are_pairs(count: int) -> None:
+    """Zeros that begin in the middle of one end nothing."""
+    pair, strings, structure = b"\1\2\3\4\5\6\7\x08" * 2, b"\x6f\x6e\x65\0" + b"two\0" * 30, node(b"") + END
+    for shift, good in ((0, True), *((shift, False) for shift in (1, 8, 15))):
+        blocks = pair * count + b"\x11" * shift + bytes(16) + b"\x11" * (16 - shift)
+        start = 0x28 + len(blocks)
+        head = struct.pack(">10I", 0xD00DFEED, start + len(strings) + len(structure), start + len(strings), start,
+                           0x28, 17, 16, 0, len(strings), len(structure))  # fmt: skip
+        if good:
+            assert Tree.read(head + blocks + strings + structure).root.name == ""
+        else:
+            assert "reservation block has no end" in refused(head + blocks + strings + structure)
+
+
+def test_tokens_and_the_heads_of_properties_are_whole() -> None:
+    """Where the structure ends within one, nothing is made of the rest."""
+    for cut in (1, 2, 3):
+        word = b"\0\0\0\x09"[cut:]
+        assert "without FDT_END" in refused(tree(node(b"") + word, end=b""))
+    for there in range(8):
+        head = (PROPERTY + bytes(8))[: 4 + there]
+        assert "ends within a property" in refused(tree(BEGIN + padded(b"\0") + head, end=b""))

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from digsigd import csf
-from digsigd.client._internal.describe import describe
-from digsigd.client._internal.names import KeyNames
+from digsigd.client._internal.image_signing.description import describe
+from digsigd.client._internal.image_signing.key_names import KeyNames
 from digsigd.csf import model
 from digsigd.hab import Block
 from digsigd.image.chip_clues import chips_of

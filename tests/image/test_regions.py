@@ -110,3 +110,29 @@ def test_what_is_read_has_all_that_is_to_be_written() -> None:
     for start in range(22):
         for length in range(22):
             assert regions.read(start, length, 20) == whole[start : start + length]
+
+
+def test_the_last_byte_of_a_piece_is_looked_at() -> None:
+    """However little of it there is."""
+    for more in (1, 2):
+        assert last_used(bytes(PIECE) + bytes(more - 1) + b"\1", PIECE + more) == PIECE + more
+
+
+def test_what_begins_a_csf_is_four_bytes() -> None:
+    """Fewer at the end of the file are none."""
+    for size in (1, 2, 3):
+        with pytest.raises(ImageError, match="neither padding nor a CSF"):
+            RegionMap(bytes(4) + b"\xd4\0\x04\x40"[:size]).add_room(4, 0x100, "room")
+    regions = RegionMap(bytes(4) + b"\xd4\0\x04\x40")
+    regions.add_room(4, 0x100, "room")
+    assert regions.signed == ["the room at 0x4 holds one already, which signing replaces"]
+
+
+def test_commands_behind_the_room_are_none_of_its_csf() -> None:
+    """Whatever its header says of its length."""
+    unlock, decrypt = bytes([0xB2, 0, 8, 0x1D]) + bytes(4), bytes([0xCA, 0, 12, 0, 0, 0xA3, 0, 0]) + bytes(4)
+    data = b"\xd4\x01\0\x43" + unlock * 3 + decrypt
+    for room, encrypted in ((len(data), True), (len(data) - 12, False)):
+        regions = RegionMap(data)
+        regions.add_room(0, room, "room")
+        assert bool(regions.encrypted) is encrypted

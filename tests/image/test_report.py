@@ -56,6 +56,34 @@ def test_an_encrypted_image_fails_where_something_is_wrong_and_else_does_neither
     assert not report(good, csf(False, excuse="unread"), holds=None, encrypted=True).fails
 
 
+def test_a_csf_is_accepted_where_it_is_proven_and_nothing_is_refused() -> None:
+    """It may cover too little, or what is not known for certain."""
+    for meaning, accepted in (("refused", False), ("unsigned", True), ("unknown", True)):
+        one = replace(csf(True), checks=(Check("one", False, meaning=meaning),))  # type: ignore[arg-type]
+        assert one.accepted is accepted
+        assert not replace(one, proven=None).accepted
+    assert not csf(True, proven=False).accepted
+
+
+def test_what_a_failure_means_is_the_worst_of_what_fails() -> None:
+    """An image whose CSFs are not all accepted is refused, whatever else there is; excused ones are not asked."""
+    bare = Check("image", False, meaning="unsigned")
+    unknown = Check("image", False, meaning="unknown")
+    refused = Check("image", False)
+    for checks, csfs, meaning in (
+        ((Check("image", True),), (csf(True),), None),
+        ((bare,), (csf(True),), "unsigned"),
+        ((bare, unknown), (csf(True),), "unknown"),
+        ((unknown, bare, refused), (csf(True),), "refused"),
+        ((bare,), (csf(None, proven=False),), "refused"),
+        ((bare,), (csf(True), csf(None, proven=False)), "refused"),
+        ((bare,), (csf(True), csf(None, proven=False, excuse="unread")), "unsigned"),
+        ((bare,), (csf(True), csf(False, excuse="unread")), "unsigned"),
+        ((Check("image", None),), (csf(True),), "refused"),
+    ):
+        assert Report(PLAN, csfs, checks, (), None).meaning == meaning
+
+
 @pytest.mark.parametrize(
     ("parts", "merged"),
     [
@@ -87,6 +115,13 @@ def test_every_byte_is_in_one_span_and_the_state_that_counts_most() -> None:
         Span(20, 12, "signed", False),
     )
     assert [(one.offset, one.length) for one in spans_of(PLAN, 6, ())] == [(0, 4), (4, 2)]
+    nothing = replace(PLAN, regions=(), must=())
+    assert spans_of(nothing, 6, ()) == (Span(0, 6, "open", False),)
+    assert spans_of(nothing, 6, (("csf", [(2, 4)]),)) == (
+        Span(0, 2, "open", False),
+        Span(2, 2, "csf", False),
+        Span(4, 2, "open", False),
+    )
 
 
 def test_a_span_is_named_by_the_region_that_it_begins_in() -> None:

@@ -12,8 +12,8 @@ import pytest
 from twisted.web.server import NOT_DONE_YET
 
 from digsigd.errors import BadTarball, KeyStoreFailed, NoKeys
+from digsigd.http.connection import HEAD_BYTES
 from digsigd.keys import KeyStore
-from digsigd.keys.connection import HEAD_BYTES
 from digsigd.testing import TrialPki
 from tests.keys.certificates import Authority
 from tests.keys.webserver import MACHINE, Rig, Server

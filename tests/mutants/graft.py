@@ -38,7 +38,7 @@ def graft(module: ModuleType, fresh: ModuleType) -> None:
         if _is_own(new, module) and isinstance(new, type) and isinstance(old, type):
             _class(old, new)
         elif not _function(old, new) and repr(old) != repr(new):
-            _constant(old, new)
+            _constant(name, old, new)
 
 
 def graft_users(module: ModuleType) -> None:
@@ -101,10 +101,8 @@ def _unwrapped(value: Any) -> Any:
     return getattr(value, "__wrapped__", value)
 
 
-def _constant(old: object, new: object) -> None:
+def _constant(name: str, old: object, new: object) -> None:
+    """Put it where it was imported to. Small numbers are one object wherever they stand: the name counts too."""
     for module in list(sys.modules.values()):
-        if not getattr(module, "__name__", "").startswith(("digsigd", "tests")):
-            continue
-        for name, value in list(vars(module).items()):
-            if value is old and not name.startswith("__"):
-                setattr(module, name, new)
+        if getattr(module, "__name__", "").startswith(("digsigd", "tests")) and vars(module).get(name) is old:
+            setattr(module, name, new)

@@ -169,7 +169,7 @@ class _Mutating:
         return not (unexplained or stale or left)
 
     def _tests_of(self, session: pytest.Session, file: str, mutant: Mutant) -> list[int]:
-        """Those that run what is changed: in turns one that runs what few do of it, and a quick one.
+        """Those that run what is changed: first of files named for it, then a rare one and a quick one in turns.
 
         Of a test with many parameters, one before the second of any. Where no line is known, those that call the
         function; of what is in no function all that call the module.
@@ -188,14 +188,17 @@ class _Mutating:
             name = session.items[number].nodeid.partition("[")[0]
             turns[name] += 1
             order[number] = (turns[name], self._times[number])
-        quick = sorted(rare, key=order.__getitem__)
+        quick: list[int] = sorted(rare, key=order.__getitem__)
         few = sorted(rare, key=lambda number: (rare[number], order[number]))
+        named = [number for number in quick if f"_{Path(file).stem}_" in f"{session.items[number].path.stem}_"]
+        turns_of_both = [one for both in zip(few, quick, strict=True) for one in both]
         chosen: dict[int, None] = {}
         left = _CHOSEN
-        for number in (one for both in zip(few, quick, strict=True) for one in both):
-            if number not in chosen and self._times[number] <= min(_SLOW, left):
-                chosen[number] = None
-                left -= self._times[number]
+        for kept, ones in ((_CHOSEN / 2, named), (0, turns_of_both)):
+            for number in ones:
+                if number not in chosen and self._times[number] <= min(_SLOW, left - kept):
+                    chosen[number] = None
+                    left -= self._times[number]
         # Of these first what is quick, and has noticed much.
         return sorted(chosen, key=lambda n: self._times[n] / (1 + self._noticed[session.items[n].nodeid]))
 

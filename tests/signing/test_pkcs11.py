@@ -9,9 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from digsigd.csf import KeyUri
+from digsigd.csf.cst_files import TRACE
 from digsigd.errors import Busy, Refused, TokenFailed
 from digsigd.settings import CstSettings, Pkcs11Settings, Settings, SettingsError, TokenSettings
-from digsigd.signing.pkcs11 import TRACE, Access, Token, Tokens, Way, way_of, without_chatter
+from digsigd.signing.pkcs11 import Access, Token, Tokens, Way, way_of, without_chatter
 from digsigd.tokens import pins_of, tokens_of
 
 URIS = (KeyUri("T", "a"),)

@@ -116,6 +116,9 @@ def test_no_link_is_followed_and_nothing_overwritten(root: WorkRoot, tmp_path: P
     for name in ("file", "dangling", "crts/new", "crts/file", "there", "there/x"):
         with pytest.raises(DigsigError, match="cannot write"):
             made.write(name, b"overwritten")
+    for name in ("file", "dangling", "there"):
+        with pytest.raises(FileExistsError):
+            made.create(name)
     assert [path.name for path in outside.iterdir()] == ["file"]
     assert (outside / "file").read_bytes() == b"mine"
     assert (made.path / "there").read_bytes() == b"first"

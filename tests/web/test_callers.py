@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from digsigd._parts import _callers_of
 from digsigd.errors import NotAllowed, NotAuthenticated
-from digsigd.service import _callers_of
 from digsigd.settings import load
 from digsigd.web.callers import ANONYMOUS, Caller, Callers
 

@@ -1,7 +1,7 @@
 """A CSF blob: its commands and what they mean, certificates, SRK table, signatures. A damaged one as far as it goes.
 
-Names and numbers: HABv4 API Reference Manual, "Command Sequence File" and "Constants" (HAB_ENG_*, HAB_CAAM_UNLOCK_*,
-HAB_SNVS_UNLOCK_*, HAB_OCOTP_UNLOCK_*, HAB_ALG_*, HAB_PCL_*).
+Names and numbers: HABv4 API Reference Manual, "Command Sequence File" and "Constants" (HAB_ALG_*, HAB_PCL_*); those of
+engines are in `digsigd.hab.engines`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     from digsigd.hab import SrkTable
     from digsigd.hab.csf_blob import Authenticate, Command, InstallKey, OtherCommand
 
-_ENGINES = {
-    0x00: "any engine", 0x03: "SCC", 0x05: "RTIC", 0x06: "SAHARA", 0x0A: "CSU", 0x0C: "SRTC", 0x1B: "DCP",
-    0x1D: "CAAM", 0x1E: "SNVS", 0x21: "OCOTP", 0x22: "DTCP", 0x24: "HDCP", 0x36: "ROM", 0xFF: "software",
-}  # fmt: skip
-# Bits of Unlock and Init, by engine.
-_FEATURES = {
-    0x1D: ("MID", "RNG", "MFG"),
-    0x1E: ("LP SWR", "ZMK WRITE"),
-    0x21: ("FIELD RETURN", "SRK REVOKE", "SCS", "JTAG"),
-}
 _HASHES = {0x00: "no hash", 0x11: "SHA-1", 0x17: "SHA-256", 0x1B: "SHA-512"}
 _PROTOCOLS = {0x03: "SRK table", 0x09: "X.509", 0xBB: "secret key blob", 0xC5: "CMS", 0xA3: "AEAD"}
 _ITEMS = {0x01: "MID", 0x03: "engine"}
@@ -44,47 +34,34 @@ Where = Callable[[int], int | None]
 def describe_csf(data: bytes, *, title: str = "CSF blob", where: Where | None = None) -> Part:
     """A blob that fills `data`; `where` finds the blocks that it signs in the file around it."""
     from digsigd.hab import CsfBlob, FormatError
+    from digsigd.hab.csf_blob import MAX_HEADER_LENGTH
 
     loose: tuple[bytes, ...] = ()
     part = Part("csf", f"{title}, {len(data)} bytes")
-    commands, end, damage = _walk(data)
+    end = min(struct.unpack_from(">H", data, 1)[0], len(data), MAX_HEADER_LENGTH)
     try:
         blob = CsfBlob.parse(data)
-        commands, end, loose = list(blob.commands), blob.header_length, blob.loose
+        commands, loose = list(blob.commands), blob.loose
     except FormatError as error:
         part.damage.append(str(error))
-        part.damage += [one for one in damage if one not in part.damage]
+        commands = _readable(data, part)
     part.facts = {"version": f"{data[3] >> 4}.{data[3] & 0xF}", "commands_length": Hex(end)}
     _Reading(data, commands, end, loose, part, where).describe()
     return part
 
 
-def _walk(data: bytes) -> tuple[list[Command], int, list[str]]:
-    """The commands up to what cannot be read, where they end by the header, and why it does not go on."""
-    from digsigd.hab import csf_blob
+def _readable(data: bytes, part: Part) -> list[Command]:
+    """The commands up to one whose length cannot be right, which is told of as damage."""
+    from digsigd.hab.csf_blob import OtherCommand, walk
 
     commands: list[Command] = []
-    end = min(struct.unpack_from(">H", data, 1)[0], len(data), csf_blob.MAX_HEADER_LENGTH)
-    position = 4
-    while position < end:
-        if position + 4 > end:
-            return commands, end, [f"a command that is cut off at {position:#x}"]
-        tag, length, parameter = struct.unpack_from(">BHB", data, position)
-        if length < 4 or position + length > end:
-            return commands, end, [f"a command of {length} bytes at {position:#x}, where {end - position} are left"]
-        body = data[position + 4 : position + length]
-        if tag == csf_blob.INSTALL_KEY and length == 12:
-            commands.append(csf_blob.InstallKey(position, parameter, *struct.unpack(">BBBBI", body)))
-        elif tag == csf_blob.AUTHENTICATE and length >= 12 and not (length - 12) % 8:
-            key, protocol, engine, configuration, place = struct.unpack(">BBBBI", body[:8])
-            blocks = tuple(struct.iter_unpack(">II", body[8:]))
-            commands.append(
-                csf_blob.Authenticate(position, parameter, key, protocol, engine, configuration, place, blocks)
-            )
-        else:
-            commands.append(csf_blob.OtherCommand(position, tag, parameter, body))
-        position += length
-    return commands, end, []
+    for command in walk(data, strict=False):
+        if isinstance(command, OtherCommand) and not command.whole:
+            why = f"{command.damage} (at offset {command.offset:#x})"
+            part.damage += [why] if why not in part.damage else []
+            break
+        commands.append(command)
+    return commands
 
 
 @dataclass(slots=True)
@@ -277,32 +254,35 @@ def _blocks(command: Authenticate) -> str:
 
 def _other(command: OtherCommand) -> str:
     """What a command does that has no data of its own."""
-    from digsigd.hab import csf_blob
+    from digsigd.hab import csf_blob, engines
 
     if command.tag in {csf_blob.UNLOCK, csf_blob.INIT}:
-        engine = _ENGINES.get(command.parameter, f"engine {command.parameter:#x}")
+        engine = _engine(command.parameter)
         verb = "unlocked" if command.tag == csf_blob.UNLOCK else "initialised"
         if len(command.body) < 4:
             return f"{engine} is {verb}"
-        bits = int.from_bytes(command.body[:4], "big")
-        names = _FEATURES.get(command.parameter, ())
-        known = [name for number, name in enumerate(names) if bits >> number & 1]
-        rest = bits & ~((1 << len(names)) - 1)
-        known += [f"{rest:#x}"] if rest else []
+        known = engines.features(command.parameter, int.from_bytes(command.body[:4], "big"))
         uid = f", for the chip {command.body[4:].hex()}" if len(command.body) > 4 else ""
         return f"{engine} {', '.join(known) or 'nothing'} is {verb}{uid}"
     if command.tag == csf_blob.SET:
-        item = _ITEMS.get(command.parameter, f"item {command.parameter:#x}")
-        if command.parameter == 0x03 and len(command.body) == 4:
+        if command.parameter == csf_blob.SET_ENGINE and len(command.body) == 4:
             _, algorithm, by, configuration = command.body
             name = _HASHES.get(algorithm, f"{algorithm:#x}")
-            return f"{name} is computed by {_ENGINES.get(by, hex(by))}, configuration {configuration:#x}"
+            return f"{name} is computed by {_engine(by)}, configuration {configuration:#x}"
+        item = _ITEMS.get(command.parameter, f"item {command.parameter:#x}")
         return f"{item} is set to {command.body.hex()}; U-Boot refuses images that set MID"
     if command.tag == csf_blob.NOP:
         return "nothing"
     if command.tag in {csf_blob.WRITE_DATA, csf_blob.CHECK_DATA}:
         return f"{command.body[:64].hex()}; U-Boot refuses images with this command"
     return f"a command {command.tag:#x} that HAB4 does not have: {command.body[:64].hex()}"
+
+
+def _engine(number: int) -> str:
+    """What people call an engine."""
+    from digsigd.hab import engines
+
+    return {engines.ANY: "any engine", engines.SW: "software"}.get(number) or engines.name(number)
 
 
 def signing_time(attributes: bytes) -> datetime | None:

@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from digsigd import Error
 from digsigd.cli.fuse_words import NoFuseValueError
 
 if TYPE_CHECKING:
@@ -89,15 +90,12 @@ def _of_tarball(data: mmap.mmap | bytes) -> list[FuseValue]:
 
 
 def _of_blob(blob: bytes, of: str) -> FuseValue:
-    from digsigd.hab import CsfBlob, SrkTable
-    from digsigd.hab.csf_blob import SRK_TABLE, InstallKey
+    from digsigd.hab import CsfBlob
 
-    parsed = CsfBlob.parse(blob)
-    for command in parsed.commands:
-        if isinstance(command, InstallKey) and command.protocol == SRK_TABLE:
-            table = SrkTable.parse(parsed.object_at(command))
-            return FuseValue(of, table.fuse_value, table)
-    raise NoFuseValueError(f"the {of} has no SRK table in it")
+    table = CsfBlob.parse(blob).srk_table()
+    if table is None:
+        raise NoFuseValueError(f"the {of} has no SRK table in it")
+    return FuseValue(of, table.fuse_value, table)
 
 
 def _of_image(data: mmap.mmap | bytes) -> list[FuseValue]:
@@ -132,7 +130,7 @@ def fuse_file(data: bytes) -> bytes | None:
     return None
 
 
-class OtherChipError(Exception):
+class OtherChipError(Error):
     """The image is for another chip: why."""
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-class ClientError(Exception):
+from digsigd import Error
+
+if TYPE_CHECKING:
+    from digsigd.image.report import Report
+
+
+class ClientError(Error):
     """A call that failed: `what` happened, and what to do next (`hint`), both for people, neither with a secret.
 
     `status` is that of the answer, where there was one, `request_id` what the host's log calls the request, and
@@ -20,12 +27,14 @@ class ClientError(Exception):
         request_id: str | None = None,
         problem: str | None = None,
     ) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        super().__init__(what, hint=hint)
         self.status = status
         self.request_id = request_id
         self.problem = problem
+
+    def summary(self) -> str:
+        """Return what happened, and the request that it is in the host's log."""
+        return f"{self.what} (request {self.request_id})" if self.request_id else self.what
 
     def __str__(self) -> str:
         told = f"{self.what} [request {self.request_id}]" if self.request_id else self.what
@@ -46,3 +55,11 @@ class ServerFailed(ClientError):
 
 class ClientSettingsError(ClientError):
     """A mistake in the configuration. `what` names the file, variable or option, and what was expected."""
+
+
+class VerificationFailed(ClientError):
+    """What the host signed does not hold, so it was not written. `report` has every check of it."""
+
+    def __init__(self, what: str, *, hint: str = "", report: Report) -> None:
+        super().__init__(what, hint=hint)
+        self.report = report

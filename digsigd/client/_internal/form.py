@@ -9,15 +9,16 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IDelayedCall
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from digsigd.client._internal.errors import ClientError
+from digsigd.csf.members import base_of
+from digsigd.http.exchange import IUpload
 
 # Read and written at once. Twisted's transports ask to pause above 64 KiB.
 _PIECE = 64 << 10
@@ -41,7 +42,7 @@ class _Piece:
     behind: bytes
 
 
-@implementer(IBodyProducer)
+@implementer(IUpload)
 class Form:
     """A form of text fields, a CSF description and artifacts, in this order, as the body of one request.
 
@@ -56,7 +57,7 @@ class Form:
         csf: bytes,
         artifacts: Sequence[tuple[Path, str]],
         *,
-        reactor: Any,
+        reactor: IReactorTime,
         progress: Progress | None = None,
     ) -> None:
         boundary = f"digsign-{secrets.token_hex(16)}"
@@ -202,7 +203,7 @@ def _part(boundary: str, name: str, value: bytes, more: str = "", kind: str = ""
 
 def _checked(name: str) -> str:
     """The last part of a file name, if it can stand in a form as it is: the description's Blocks name it too."""
-    base = re.split(r"[/\\]", name)[-1]
+    base = base_of(name)
     if not base or _ESCAPED.search(base) or not base.isprintable() or len(base.encode()) > 255:
         raise ClientError(
             f"{base[:255]!r} cannot be the name of an artifact",

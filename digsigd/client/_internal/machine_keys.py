@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from digsigd.client._internal.errors import ClientSettingsError
+
 
 @dataclass(frozen=True, slots=True)
 class SrkTableInfo:
@@ -33,7 +35,10 @@ class CertificateInfo:
 
 @dataclass(frozen=True, slots=True)
 class MachineKeys:
-    """What is public of a machine's keys, and with what the host signs for it (`versions` of cst, `backends`)."""
+    """What is public of a machine's keys, and with what the host signs for it (`versions` of cst, `backends`).
+
+    `tarball_sha256` is that of the machine's key tarball, in hexadecimal.
+    """
 
     machine: str
     tarball_sha256: str
@@ -41,3 +46,11 @@ class MachineKeys:
     certificates: tuple[CertificateInfo, ...]
     versions: tuple[str, ...]
     backends: tuple[str, ...]
+
+
+def newest_cst(keys: MachineKeys | None) -> str:
+    """Return the newest version of cst that the host has. Raise `ClientSettingsError` where that is not known."""
+    versions = keys.versions if keys is not None else ()
+    if not versions:
+        raise ClientSettingsError("which version of cst?", hint="say --cst 3.4.1, or set DIGSIGN_CST")
+    return max(versions, key=lambda text: [int(part) if part.isdigit() else -1 for part in text.split(".")])

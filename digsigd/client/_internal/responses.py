@@ -14,12 +14,13 @@ from twisted.web.http_headers import Headers
 from digsigd.client._internal.errors import ClientError, ServerFailed, ServerRefused
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
 from digsigd.hab import HabError, SrkTable
+from digsigd.names import REQUEST_ID, VERSION
+from digsigd.text import one_line
 
 T = TypeVar("T")
 # What is shown of a server's text. The longest that digsigd sends lists the certificates of a tarball.
 _MAX_SHOWN = 4000
 _PROBLEM = re.compile(r"urn:digsigd:problem:([a-z0-9-]{1,40})")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The header of a CSF: HAB_TAG_CSF, two bytes of length, HAB version 4.x. HABv4 API Reference Manual, "Header".
 _CSF = re.compile(rb"\xd4..[\x40-\x4f]", re.DOTALL)
 
@@ -52,7 +53,7 @@ class Answer:
     def request_id(self) -> str | None:
         """What the host calls the request."""
         given = self.header("x-request-id")
-        return given if _REQUEST_ID.fullmatch(given) else None
+        return given if REQUEST_ID.fullmatch(given) else None
 
 
 class _Problem(Struct):
@@ -89,14 +90,14 @@ class _Machine(Struct):
     tarball_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     srk_tables: Annotated[list[_Table], Meta(max_length=16)]
     certificates: Annotated[list[_Certificate], Meta(max_length=256)]
-    versions: Annotated[list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}\Z")]], Meta(max_length=64)]
+    versions: Annotated[list[Annotated[str, Meta(pattern=rf"^{VERSION.pattern}\Z")]], Meta(max_length=64)]
     backends: Annotated[list[Annotated[str, Meta(pattern=r"^[a-z0-9]{1,16}\Z")]], Meta(max_length=16)]
 
 
 def clean(text: str) -> str:
     """A server's text as one line without control characters, and not without an end."""
     text = " ".join(text[: 2 * _MAX_SHOWN].split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    text = one_line(text)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 

@@ -17,10 +17,11 @@ _used = False
 
 
 def run(function: Callable[[Any], Awaitable[T]]) -> T:
-    """What the coroutine of `function`, which is given the reactor, returns or raises.
+    """Run the coroutine that `function` makes, given the reactor; return what it returns, or raise what it raises.
 
     SIGINT and SIGTERM cancel it and wait until it has ended; then `KeyboardInterrupt` is raised, or `SystemExit` with
-    143. A second one does not wait. A process can do this once, in its main thread: reactors do not start again.
+    143. A second one does not wait. A process can do this once, in its main thread, since reactors do not start again:
+    the second call raises `RuntimeError`.
     """
     from twisted.internet import reactor as installed
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from digsigd.client._internal.errors import ClientSettingsError as ClientSettingsError
+from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
 
 FILE = "digsign.toml"
 # Which environment variable sets what.
@@ -45,8 +46,6 @@ _OPTIONS = {
     "client_key": "--client-key",
 }
 # docs/api.md.
-_MACHINE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 # RFC 3986, 3.2, of what a host of http can be.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LONGEST = 7 * 24 * 3600.0
@@ -54,11 +53,11 @@ _LONGEST = 7 * 24 * 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
-    """What a client needs to know. Raises `ClientSettingsError` where that cannot be.
+    """The settings of a client. Raises `ClientSettingsError` for a value that cannot be, or values that do not fit.
 
-    `server` is an http(s) address, the path included below which digsigd is mounted, if any. `timeout` bounds one call
-    with all its tries, in seconds; `retries` is how many tries may follow the first. `allow_plain_http` lets the token
-    go over http to another computer. The last four name keys on the host, for hosts that do not tell them.
+    `server` is an http(s) address, with the path below which digsigd is mounted, if any. `timeout` bounds one call with
+    all its tries, in seconds; `retries` is how many tries may follow the first. `allow_plain_http` lets the token go
+    over http to another computer. The last four name keys on the host, for hosts that do not tell them.
     """
 
     server: str = ""
@@ -95,7 +94,7 @@ class ClientSettings:
 
 
 def add_server_arguments(parser: ArgumentParser) -> None:
-    """The options of all commands that ask a signing host. Each overrides the environment and the file."""
+    """Add the options of all commands that ask a signing host. Each overrides the environment and the file."""
     group = parser.add_argument_group("signing host", f"Each of these can be set in {FILE} or the environment too.")
     group.add_argument("--server", metavar="URL", help="its address, e.g. https://signer.example:9999")
     group.add_argument("--machine", metavar="M", help="whose keys sign")
@@ -112,7 +111,7 @@ def add_server_arguments(parser: ArgumentParser) -> None:
 
 
 def from_options(options: Namespace, environ: Mapping[str, str], *, server_needed: bool = True) -> ClientSettings:
-    """The settings of a command line with the options of `add_server_arguments`, the environment and the file.
+    """Return the settings of a command line, with the options of `add_server_arguments`, the environment and the file.
 
     Raises `ClientSettingsError`; also where no server is named, unless it is not needed.
     """
@@ -124,10 +123,12 @@ def from_options(options: Namespace, environ: Mapping[str, str], *, server_neede
 def load(
     config: Path | None, environ: Mapping[str, str], *, server_needed: bool = True, **overrides: Any
 ) -> ClientSettings:
-    """The settings of a file, the environment, and `overrides`: the later count before the earlier; None is not there.
+    """Return the settings of a file, the environment, and `overrides`: the later count before the earlier.
 
-    The file is `config`, else what DIGSIGN_CONFIG names, else digsign.toml here, else in the folder for configuration
-    ($XDG_CONFIG_HOME, ~/.config), else none. Raises `ClientSettingsError`.
+    `overrides` are named as the fields of `ClientSettings`, and `token_file`, a `Path`; None means not given. The file
+    is `config`, else what DIGSIGN_CONFIG names, else digsign.toml here, else in the folder for configuration
+    ($XDG_CONFIG_HOME, ~/.config), else none. Raises `ClientSettingsError`, also where no server is named unless
+    `server_needed` is False, and `TypeError` for an override of no such name.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -234,7 +235,7 @@ def _of_options(overrides: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
 
 
 def wrong_with(name: str, value: Any) -> str:
-    """What is wrong with the value of a setting, in words; nothing where it can be. No secret is in them."""
+    """Return what is wrong with the value of a setting, in words without secrets; "" where nothing is."""
     if value is None or (name == "server" and value == ""):
         return ""
     if name in _FLAGS:
@@ -247,10 +248,10 @@ def wrong_with(name: str, value: Any) -> str:
         return "expected text in quotes"
     if name == "server":
         return _wrong_address(value)
-    if name == "machine" and not _MACHINE.fullmatch(value):
-        return f"{value!r} is no machine name: 1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot"
-    if name == "cst" and not _VERSION.fullmatch(value):
-        return f"{value!r} is no version: 1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit"
+    if name == "machine" and not MACHINE.fullmatch(value):
+        return f"{value!r} is no machine name: {MACHINE_FORM}"
+    if name == "cst" and not VERSION.fullmatch(value):
+        return f"{value!r} is no version: {VERSION_FORM}"
     if name == "backend" and value not in {"ssl", "pkcs11"}:
         return f"{value!r} is neither ssl nor pkcs11"
     if not value.isprintable():
@@ -271,7 +272,7 @@ def _wrong_number(name: str, value: Any) -> str:
 
 
 def _wrong_address(url: str) -> str:
-    """What is wrong with an address. What may be a password in it is not told."""
+    """Return what is wrong with an address, without what may be a password in it; "" where nothing is."""
     expected = "expected http://HOST:PORT or https://HOST:PORT"
     try:
         parts = urlsplit(url)
@@ -290,7 +291,7 @@ def _wrong_address(url: str) -> str:
 
 
 def _is_open(server: str) -> bool:
-    """Whether an address is on another computer, by a way that everybody reads on."""
+    """Return whether an address is on another computer, and the way there is not encrypted."""
     parts = urlsplit(server)
     if parts.scheme != "http":
         return False
@@ -304,7 +305,7 @@ def _is_open(server: str) -> bool:
 
 
 def _secret(path: Path, origin: str) -> str:
-    """The token in a file, without the newline at its end."""
+    """Return the token in a file, without the newline at its end."""
     try:
         text = path.read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from OpenSSL.crypto import Error
-from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
+from twisted.internet.ssl import PrivateCertificate
 
 from digsigd.client._internal.errors import ClientSettingsError
 from digsigd.client._internal.settings import ClientSettings
-
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+from digsigd.http.endpoints import CERTIFICATE, trust_root_of
 
 
 def trust_root(settings: ClientSettings) -> Any:
@@ -23,13 +21,10 @@ def trust_root(settings: ClientSettings) -> Any:
     path = settings.ca_file
     if path is None:
         return None
-    pems = _CERTIFICATE.findall(_read(path, "ca_file"))
-    if not pems:
-        raise ClientSettingsError(f"ca_file: {path} has no certificate in PEM")
     try:
-        return trustRootFromCertificates([Certificate.loadPEM(pem) for pem in pems])
-    except (Error, ValueError):
-        raise ClientSettingsError(f"ca_file: {path} has a damaged certificate") from None
+        return trust_root_of(_read(path, "ca_file"))
+    except ValueError as error:
+        raise ClientSettingsError(f"ca_file: {path} {error}") from None
 
 
 def own_certificate(settings: ClientSettings) -> PrivateCertificate | None:
@@ -37,7 +32,7 @@ def own_certificate(settings: ClientSettings) -> PrivateCertificate | None:
     path, key_path = settings.client_certificate, settings.client_key
     if path is None:
         return None
-    found = _CERTIFICATE.search(_read(path, "client_certificate"))
+    found = CERTIFICATE.search(_read(path, "client_certificate"))
     if found is None:
         raise ClientSettingsError(f"client_certificate: {path} has no certificate in PEM")
     where = f"client_key: {key_path}" if key_path else f"client_certificate: {path}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
+from digsigd.hab import engines
 from digsigd.image.errors import ImageError
 
 Family: TypeAlias = Literal["i.MX 6", "i.MX 7", "i.MX 7ULP", "i.MX 8M", "Vybrid", "i.MX RT"]
@@ -12,10 +13,6 @@ Crypto: TypeAlias = Literal["CAAM", "DCP"]
 Engine: TypeAlias = Literal["CAAM", "DCP", "SW", "ANY"]
 Version: TypeAlias = tuple[int, int, int]
 
-# HAB4 API, 5.6: HAB_CAAM_BLOCK_MAX and HAB_DCP_BLOCK_MAX. Software hashes any number.
-_BLOCK_MAX: dict[Engine, int] = {"CAAM": 8, "DCP": 6}
-# HAB4 API, "Data Co-Processor": all blocks but the last are multiples of 64 bytes.
-_DCP_MULTIPLE = 64
 # NXP AN4581: Install NOCAK. CST User Guide, revision history and "Signature formats": ECDSA.
 _NOCAK_FROM: Version = (4, 1, 2)
 _ECDSA_FROM: Version = (4, 5, 0)
@@ -177,12 +174,12 @@ class Chip:
     def block_max(self) -> int | None:
         """How many blocks one Authenticate Data may have; None for any number. `ANY` leaves the engine to the ROM."""
         engine = self.engine
-        return _BLOCK_MAX.get(self.crypto if engine == "ANY" else engine)
+        return engines.MOST_BLOCKS.get(engines.NUMBERS[self.crypto if engine == "ANY" else engine])
 
     @property
     def block_multiple(self) -> int:
         """All blocks of a command but the last have to be multiples of this many bytes."""
-        return _DCP_MULTIPLE if self.engine == "DCP" else 1
+        return engines.DCP_UNIT if self.engine == "DCP" else 1
 
     @property
     def unlocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as LateError
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
+
+from digsigd.http.deadline import IdleTimer, StoodStill
 
 _GZIP = b"\x1f\x8b"
 
@@ -24,7 +25,24 @@ class BadCoding(Exception):
     """A body that is encoded as it must not be, or is not what it says. The text is for operators."""
 
 
-class Hangup(Protocol):
+def body_of(
+    response: Any, *, max_bytes: int, idle: float, clock: IReactorTime, only_begin: bool = False
+) -> Deferred[bytes]:
+    """Return the body of a response, of which a piece comes at least every `idle` seconds.
+
+    With `only_begin` what goes beyond `max_bytes` is not read, and nobody minds. Fails with `TooLong` otherwise, with
+    `StoodStill`, or with what the connection was lost with.
+    """
+    if not only_begin and isinstance(response.length, int) and response.length > max_bytes:
+        # Else the connection would wait for somebody to read from it.
+        response.deliverBody(_Hangup())
+        return fail(TooLong())
+    body = _Body(max_bytes, idle, clock, only_begin=only_begin)
+    response.deliverBody(body)
+    return body.done
+
+
+class _Hangup(Protocol):
     """Reads nothing."""
 
     def connectionMade(self) -> None:
@@ -32,55 +50,47 @@ class Hangup(Protocol):
         _cut(self)
 
 
-class Body(Protocol):
-    """Collects a body: so many bytes at most, with so many seconds between two pieces at most."""
+class _Body(Protocol):
+    """Collects a body."""
 
-    def __init__(self, limit: int, idle: float, reactor: Any) -> None:
-        self._limit = limit
-        self._idle = idle
-        self._reactor = reactor
+    def __init__(self, max_bytes: int, idle: float, clock: IReactorTime, *, only_begin: bool) -> None:
+        self._max_bytes = max_bytes
+        self._only_begin = only_begin
         self._pieces: list[bytes] = []
         self._size = 0
-        self._whole = False
-        self._timer: IDelayedCall | None = None
-        self._done: Deferred[bytes] = Deferred(lambda _: _cut(self))
-
-    def of(self, response: Any) -> Deferred[bytes]:
-        """The body of a response; one that is no tarball is only begun. Fails with `TooLong`, among others."""
-        self._whole = response.code == 200
-        self._timer = self._reactor.callLater(self._idle, self._end, LateError())
-        response.deliverBody(self)
-        return self._done
+        self._timer = IdleTimer(clock, idle, lambda: self._end(StoodStill(idle, "the answer")))
+        self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
 
     def dataReceived(self, data: bytes) -> None:
-        """A piece."""
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(self._idle)
+        """Keep a piece."""
+        self._timer.went_on()
         self._pieces.append(data)
         self._size += len(data)
-        if self._size > self._limit:
-            self._end(TooLong() if self._whole else None)
+        if self._size > self._max_bytes:
+            self._end(None if self._only_begin else TooLong())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end."""
-        # A body without a length ends with its connection; a tarball shows whether it is whole.
+        """Give what came. A body without a length ends with its connection; its content shows whether it is whole."""
         over = reason.check(ResponseDone, PotentialDataLoss)
         self._end(None if over else reason.value)
 
+    def _drop(self) -> None:
+        self._timer.stop()
+        _cut(self)
+
     def _end(self, error: BaseException | None) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._done.called:
+        self._timer.stop()
+        if self.done.called:
             return
         if error is None:
-            self._done.callback(b"".join(self._pieces))
+            self.done.callback(b"".join(self._pieces))
         else:
-            self._done.errback(error)
+            self.done.errback(error)
         _cut(self)
 
 
 def file_in(body: bytes, codings: tuple[str, ...], max_bytes: int) -> bytes:
-    """The file that a body of these content codings (RFC 9110, 8.4) is. It blocks: up to 30 ms for 8 MiB.
+    """Return the file that a body of these content codings (RFC 9110, 8.4) is. It blocks: up to 30 ms for 8 MiB.
 
     Servers say `gzip` of a .tar.gz in two cases. Of the file's own compression (Apache with AddEncoding, objects
     stored with that metadata): then the body is the file as it is, and has the SHA-256 that sha256sum gives for it.
@@ -102,7 +112,7 @@ def file_in(body: bytes, codings: tuple[str, ...], max_bytes: int) -> bytes:
 
 
 def _inflated(body: bytes, max_bytes: int, *, whole: bool = False) -> bytes:
-    """The start of what a gzip file unpacks to, or all of it where that is no more than `max_bytes`."""
+    """Return the start of what a gzip file unpacks to, or all of it where that is no more than `max_bytes`."""
     stream = zlib.decompressobj(wbits=31)
     try:
         inflated = stream.decompress(body, max_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from digsigd import csf
-from digsigd.client._internal.names import KeyNames
+from digsigd.client._internal.image_signing.key_names import KeyNames
 from digsigd.csf import model
 from digsigd.hab import Block
 from digsigd.image.chips import Chip
@@ -18,11 +18,11 @@ MOST_BLOCKS = 8
 def describe(
     signing: Signing, names: KeyNames, *, srk: int, artifact_name: str, chip: Chip | None = None
 ) -> csf.Description:
-    """The description that signs one part of an image with SRK number `srk`, from 1; `chip` is None for any i.MX 8M.
+    """Return the description that signs one part of an image with SRK number `srk`, from 1.
 
-    As NXP's examples have it: uboot-imx, doc/imx/habv4/csf_examples. Without a CSF key the SRK signs itself (fast
-    authentication). More blocks than the engine takes at once are signed by several commands. Raises
-    `NotConfirmedError` for a chip whose engine is not known for certain.
+    `chip` is None for any i.MX 8M. As NXP's examples have it: uboot-imx, doc/imx/habv4/csf_examples. Without a CSF key
+    the SRK signs itself (fast authentication). More blocks than the engine takes at once are signed by several
+    commands. Raises `NotConfirmedError` for a chip whose engine is not known for certain.
     """
     engine, version = ("CAAM", (4, 3)) if chip is None else (chip.engine, chip.csf_version)
     commands: list[csf.Command] = [
@@ -46,14 +46,14 @@ def describe(
 
 
 def unlocks(signing: Signing, chip: Chip | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What this part's CSF leaves unlocked, (engine, features): of the one that the ROM runs, what its chip locks."""
+    """Return what this part's CSF leaves unlocked, (engine, features) pairs: what the chip locks before the ROM's."""
     if chip is None or chip.family == "i.MX 8M":
         return (("CAAM", ("MID",)),) if signing.unlock else ()
     return chip.unlocks if signing.ivt.boot_data else ()
 
 
 def _commands(blocks: Sequence[Block], chip: Chip | None) -> Iterator[list[Block]]:
-    """The blocks, as many for each command as the engine takes.
+    """Give the blocks, as many for each command as the engine takes.
 
     HABv4 API Reference Manual, 5.6: DCP takes multiples of 64 bytes only, but for the last block of a command.
     """

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from digsigd.client._internal.errors import ClientError
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys
 from digsigd.client._internal.settings import ClientSettings
+from digsigd.csf.members import base_of
 
 
 @dataclass(frozen=True, slots=True)
 class KeyNames:
-    """The names of an SRK table and of certificates: of CSF and IMG keys, or for fast authentication of the SRK."""
+    """The names of an SRK table and of certificates: of CSF and IMG keys, or for fast authentication of the SRK.
+
+    They are those of files in the machine's key tarball, as `key_names` finds them, or URIs of keys on a token.
+    """
 
     table: str
     csf_certificate: str | None = None
@@ -21,7 +24,7 @@ class KeyNames:
 
 
 def configured_names(settings: ClientSettings, *, fast_auth: bool) -> KeyNames | None:
-    """The names as the settings have them, None where they have none.
+    """Return the names that the settings have, None where they have none.
 
     Raises `ClientError` where they have some, and not all that are needed.
     """
@@ -46,7 +49,7 @@ def configured_names(settings: ClientSettings, *, fast_auth: bool) -> KeyNames |
 
 
 def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
-    """The names for SRK number `srk`, from 1, of those that the host tells.
+    """Return the names for SRK number `srk`, from 1, of those that the host tells.
 
     A certificate's use is in its file's name alone, CSF... or IMG...: NXP's scripts call them so (CST User Guide,
     "Generating HAB4 Keys and Certificates"). Raises `ClientError` unless there is exactly one of each.
@@ -65,7 +68,7 @@ def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
 
 
 def _role(certificate: CertificateInfo) -> str:
-    return re.split(r"[/\\]", certificate.name)[-1][:3].upper()
+    return base_of(certificate.name)[:3].upper()
 
 
 def _only(found: list[str], what: str, key: str, keys: MachineKeys) -> str:

@@ -1,0 +1,98 @@
+"""Why there was no answer: the causes below what Twisted, treq and OpenSSL raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+
+from OpenSSL.SSL import Error as TlsError
+from service_identity import VerificationError
+from twisted.internet.defer import TimeoutError as LateError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+    TCPTimedOutError,
+)
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.web._newclient import ParseError
+
+from digsigd.http.body import TooLong
+from digsigd.http.connection import HeadTooLong
+from digsigd.http.deadline import StoodStill
+
+
+class Cause(Enum):
+    """What went wrong: by the exceptions that say so, or by texts of OpenSSL. The first that fits counts.
+
+    OpenSSL's are the third of the texts of an error, and the alerts of RFC 8446, 6.2.
+    """
+
+    WRONG_NAME = (VerificationError,)
+    UNTRUSTED = ("certificate verify failed",)
+    NO_TLS = (
+        *("wrong version number", "packet length too long", "record layer failure"),
+        *("http request", "unknown protocol"),
+    )
+    CERTIFICATE_WANTED = (
+        *("certificate required", "handshake failure", "bad certificate", "unknown ca"),
+        *("certificate unknown", "certificate expired", "unsupported certificate"),
+    )
+    OTHER_TLS = (TlsError,)
+    HEAD_TOO_LONG = (HeadTooLong,)
+    BODY_TOO_LONG = (TooLong,)
+    NO_HTTP = (ParseError, ValueError, KeyError)
+    # Those from here on may pass.
+    NO_HOST = (DNSLookupError,)
+    REFUSED = (Refused,)
+    CONNECTING_TOO_LONG = (ConnectTimeout, TCPTimedOutError)
+    NOT_CONNECTED = (ConnectError,)
+    STOOD_STILL = (StoodStill, LateError)
+    CLOSED = (ConnectionClosed,)
+    UNKNOWN = (BaseException,)
+
+    @property
+    def passing(self) -> bool:
+        """Whether another try may get an answer."""
+        causes = list(Cause)
+        return causes.index(self) >= causes.index(Cause.NO_HOST)
+
+    def fits(self, error: BaseException, told: str) -> bool:
+        """Return whether an error, of which the library says `told`, is of this kind."""
+        of_tls = isinstance(error, TlsError)
+        return any(of_tls and one in told if isinstance(one, str) else isinstance(error, one) for one in self.value)
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield what is below Twisted's wrappers, of which there may be several."""
+    reasons = getattr(error, "reasons", None)
+    if not reasons:
+        yield error
+        return
+    for reason in reasons:
+        yield from causes_of(reason.value)
+
+
+def words_of(error: BaseException) -> str:
+    """Return all causes of an error as their libraries put them. A server's own words may be among them."""
+    texts = (f"{type(one).__name__}: {one}" if str(one) else type(one).__name__ for one in causes_of(error))
+    return "; ".join(dict.fromkeys(texts))
+
+
+def cause_of(error: BaseException) -> tuple[Cause, str]:
+    """Return the one cause of an error that explains it best, and what its library says of it.
+
+    Those that no other try removes come first. A server's own words may be in the text.
+    """
+    found = [_named(cause) for cause in causes_of(error)]
+    lasting = [one for one in found if not one[0].passing]
+    known = lasting or [one for one in found if one[0] is not Cause.UNKNOWN]
+    return known[0] if known else (Cause.UNKNOWN, words_of(error))
+
+
+def _named(error: BaseException) -> tuple[Cause, str]:
+    told = str(error)
+    if isinstance(error, TlsError):
+        told = ", ".join(str(text) for part in error.args if isinstance(part, list) for *_, text in part)
+    return next(cause for cause in Cause if cause.fits(error, told)), told

@@ -1,0 +1,115 @@
+"""Whether requests can be signed now, and if not, what is missing."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from digsigd.errors import DigsigError, NoKeys, shutting_down
+from digsigd.keys import KeyStore
+from digsigd.signing.pkcs11 import Tokens
+from digsigd.signing.threads import InThread
+from digsigd.signing.tools import CstTools
+from digsigd.signing.workdir import WorkRoot
+
+T = TypeVar("T")
+# Load balancers ask often; the key store is asked once in so many seconds.
+_KEPT_SECONDS = 2.0
+
+
+class Readiness:
+    """Asks every part whether it can be used, and keeps the answer for two seconds."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        tools: CstTools,
+        root: WorkRoot,
+        tokens: Tokens,
+        keys: KeyStore,
+        in_thread: InThread,
+        clock: IReactorTime,
+    ) -> None:
+        self._tools = tools
+        self._root = root
+        self._tokens = tokens
+        self._keys = keys
+        self._in_thread = in_thread
+        self._clock = clock
+        self._running = False
+        self._asked: Deferred[list[str]] | None = None
+        self._forgetting: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Begin to ask: before, and after `stop`, the service is not ready."""
+        self._running = True
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._running = False
+        if self._forgetting is not None and self._forgetting.active():
+            self._forgetting.cancel()
+        self._forgetting = None
+
+    async def missing(self) -> list[str]:
+        """Return what is missing before requests can be signed, a line each; an empty list means ready."""
+        if not self._running:
+            return [shutting_down().what]
+        if self._asked is None:
+            self._asked = Deferred.fromCoroutine(self._ask())
+            self._asked.addBoth(self._forget_later)
+        answer: Deferred[list[str]] = Deferred()
+        self._asked.addBoth(_copied_to, answer)
+        return await answer
+
+    async def warn(self) -> None:
+        """Log what is missing, a line each. Raises nothing: whatever happens, the service serves on."""
+        try:
+            for line in await self.missing():
+                self.log.warn("not ready: {missing}", missing=line, event="not-ready")
+        except Exception:  # noqa: BLE001
+            self.log.failure("readiness cannot be told", event="not-ready")
+
+    async def _ask(self) -> list[str]:
+        missing = []
+        if not await self._in_thread(self._tools.available):
+            missing.append("no cst: there is none below the base folder, and none in [cst.versions]")
+        try:
+            await self._in_thread(self._try_workdir)
+        except DigsigError as error:
+            self.log.warn("{error}", error=error.for_operator(), event="not-ready")
+            missing.append(f"work directory: {error.for_client()}")
+        missing += self._tokens.missing()
+        try:
+            await self._keys.check()
+        except NoKeys:
+            pass  # it answered
+        except DigsigError as error:
+            self.log.warn("{error}", error=error.for_operator(), event="not-ready")
+            missing.append(f"key store: {error.for_client()}")
+        return missing
+
+    def _try_workdir(self) -> None:
+        self._root.new(f"t{secrets.token_hex(8)}").remove()
+
+    def _forget_later(self, result: T) -> T:
+        if self._running:
+            self._forgetting = self._clock.callLater(_KEPT_SECONDS, self._forget)
+        else:
+            self._forget()
+        return result
+
+    def _forget(self) -> None:
+        self._asked = None
+
+
+def _copied_to(result: T, waiting: Deferred[T]) -> T:
+    """Pass a result on, and give it to whoever waits as well."""
+    waiting.callback(result)
+    return result

@@ -1,0 +1,77 @@
+"""Requests that are signed without HTTP: each in a directory of its own, all of them ended when the service stops."""
+
+from __future__ import annotations
+
+import secrets
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+
+from digsigd.errors import shutting_down
+from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.signer import Signer
+from digsigd.signing.threads import InThread
+from digsigd.signing.workdir import WorkRoot
+
+
+class DirectRequests:
+    """Signs for the program that the service runs in."""
+
+    def __init__(self, *, signer: Signer, root: WorkRoot, in_thread: InThread) -> None:
+        self._signer = signer
+        self._root = root
+        self._in_thread = in_thread
+        self._signing: set[Deferred[Signed]] = set()
+        self._stopped = False
+        self._when_drained: list[Deferred[None]] = []
+
+    @property
+    def active(self) -> int:
+        """How many there are."""
+        return len(self._signing)
+
+    async def sign(self, request: SigningRequest) -> Signed:
+        """Sign one request. Raises the errors of `digsigd.errors`, `Busy` among them once this has stopped."""
+        if self._stopped:
+            raise shutting_down()
+        signing = Deferred.fromCoroutine(self._sign(request))
+        self._signing.add(signing)
+        try:
+            return await signing
+        except CancelledError:
+            if self._stopped:
+                raise shutting_down() from None
+            raise
+        finally:
+            self._signing.discard(signing)
+            if not self._signing:
+                drained, self._when_drained = self._when_drained, []
+                for deferred in drained:
+                    deferred.callback(None)
+
+    def start(self) -> None:
+        """Take new ones, as from the beginning on."""
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Send new ones away; those that are there go on."""
+        self._stopped = True
+
+    def end(self) -> None:
+        """End those that are still there."""
+        for signing in list(self._signing):
+            signing.cancel()
+
+    def drained(self) -> Deferred[None]:
+        """Return a Deferred that fires when there are none."""
+        if not self._signing:
+            return succeed(None)
+        drained: Deferred[None] = Deferred(self._when_drained.remove)
+        self._when_drained.append(drained)
+        return drained
+
+    async def _sign(self, request: SigningRequest) -> Signed:
+        workdir = self._root.new(f"d{secrets.token_hex(8)}")
+        try:
+            return await self._signer.sign(request, workdir)
+        finally:
+            await self._in_thread(workdir.remove)
