@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +35,18 @@ class Options(usage.Options):
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
 
     settings: Settings
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse the command line; below twistd a mistake raises `SystemExit`, alone `UsageError`.
+
+        twistd ends with exit code 0 on a `UsageError` before Twisted 26.10, and systemd would not see that it failed.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            if self.parent is None:
+                raise
+            raise SystemExit(f"twistd digsigd: {error}") from None
 
     def postOptions(self) -> None:
         """Read the configuration, so that mistakes end the start before anything listens. Raises `UsageError`."""
