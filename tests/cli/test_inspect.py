@@ -537,7 +537,16 @@ def test_control_characters_never_reach_the_terminal(show: Inspect, signing: Sig
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\0", b"text\n", bytes(1 << 16), b"\x30\x82\x01\x00", b"\xd4\0\4", os.urandom(7)]
+    "data",
+    [
+        b"",
+        b"\0",
+        b"text\n",
+        bytes(1 << 16),
+        b"\x30\x82\x01\x00",
+        b"\xd4\0\4",
+        pytest.param(os.urandom(7), id="random"),
+    ],
 )
 def test_what_is_none_of_all_that_is_said_to_be_so(show: Inspect, data: bytes) -> None:
     """With exit code 1."""

@@ -117,7 +117,9 @@ async def test_a_wish_that_is_none_is_not_heard(serve: Serve, client: MakeClient
     assert len(server.connections) == 2
 
 
-@pytest.mark.parametrize("wish", ["120", "9" * 400, formatdate(time.time() + 86400 * 9000, usegmt=True)])
+@pytest.mark.parametrize(
+    "wish", ["120", "9" * 400, pytest.param(formatdate(time.time() + 86400 * 9000, usegmt=True), id="a date")]
+)
 async def test_a_wish_beyond_the_time_there_is_ends_the_call(
     serve: Serve, client: MakeClient, order: Order, wish: str
 ) -> None:
