@@ -11,17 +11,25 @@ DEMO_TOKEN := softhsm2=softhsm2-util opensc=pkcs11-tool 'libengine-pkcs11-openss
 TEST_TOKEN := $(DEMO_TOKEN) faketime
 # What makes the images that tests sign.
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
+# How tests are spread: over all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
+SPREAD := -n auto --dist loadgroup --no-loadscope-reorder
+# What needs no daemon, and in `-m "not cst"` no tool: of the images, what is tested without those of mkimage and dtc.
+FAST := tests/csf tests/hab tests/model tests/web tests/mutants tests/testing tests/test_settings.py tests/test_log.py \
+  $(patsubst %,tests/keys/test_%.py,tarball tarball_bounds) $(patsubst %,tests/signing/test_%.py,queue redact) \
+  $(patsubst %,tests/image/test_%.py,chips commands encryption fdt_bounds fit_bounds kind_barebox kind_kernels kind_rt \
+  kind_sdp regions report rom_bounds small_parts verify verify_layout)
 # What `make fresh` runs in a bare Debian, and where it keeps that.
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test fresh check-tools lint types fuzz corpus mutants bench clean
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants bench clean
 
 help:
 	@echo "make demo    sign a trial image through the daemon with a real cst, and verify it (about a minute)"
 	@echo "make demo-hsm the same with the keys in a SoftHSM2 token"
 	@echo "make serve   the same, and the daemon stays up to be tried"
 	@echo "make test    get what the tests need, and run them"
+	@echo "make test-fast what needs no daemon and no tools, in half a minute; make coverage: all, with the lines that ran"
 	@echo "make fresh SUITE=trixie (or bookworm): the demos in a bare Debian, as root; RUN='make test': the tests there"
 	@echo "make lint    ruff; make types: mypy strict"
 	@echo "make fuzz    a minute of odd images for the parsers"
@@ -66,7 +74,17 @@ check-tools: $(DEV_STAMP)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools
-	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest $(ARGS)
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest $(SPREAD) $(ARGS)
+
+test-fast: $(DEV_STAMP)
+	$(VENV)/bin/python -m pytest $(SPREAD) -m 'not cst' $(FAST) $(ARGS)
+
+# Every process that the tests start is measured. What is below the floor in pyproject.toml fails.
+coverage: $(DEV_STAMP) check-tools
+	@rm -rf .digsigd/coverage
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m coverage run -m pytest $(SPREAD) $(ARGS)
+	@$(VENV)/bin/python -m coverage combine --quiet
+	$(VENV)/bin/python -m coverage report
 
 fresh: export RUN := $(RUN)
 fresh:

@@ -1,13 +1,46 @@
-"""What all tests share: where the real Code Signing Tools are."""
+"""What all tests share: where the real Code Signing Tools are, and which tests go to one worker together."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 CST_VERSIONS = ("3.4.1", "4.0.1")
+# Folders whose tests wait for daemons and commands: they are begun first, so that what is quick fills the end.
+_SLOW = ("cli", "daemon", "client", "signing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give processes that tests start the usual signals, even below `nohup` or in the background of a script."""
+    for one in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(one) == signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs cst. For xdist, keep the tests of a file together, and begin with the slow ones.
+
+    The tests of a file share a daemon, a token or folders of the project, and keys that take long to make.
+    """
+    for item in items:
+        if "cst_base" in getattr(item, "fixturenames", ()):
+            item.add_marker("cst")
+    if hasattr(config, "workerinput"):
+        root = Path(__file__).parent
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(root))))
+        items.sort(key=lambda item: _turn(item.path.relative_to(root).parts))
+
+
+def _turn(parts: tuple[str, ...]) -> int:
+    """When a file's turn is; those of the same turn stay in their order."""
+    if len(parts) == 1:
+        return -1
+    return _SLOW.index(parts[0]) if parts[0] in _SLOW else len(_SLOW)
 
 
 @pytest.fixture(scope="session")

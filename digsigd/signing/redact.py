@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,13 +19,15 @@ def reason_of(output: bytes, workdir: Path, client_name_of: Mapping[str, str], s
     The names of files are given back as the client wrote them, `secrets` (whole files, each line one) are blanked out,
     and so is the directory it ran in.
     """
-    for secret in secrets:
-        for phrase in secret.splitlines():
-            if len(phrase) >= _SHORTEST_SECRET:
-                output = output.replace(phrase, b"***")
+    phrases = {phrase for secret in secrets for phrase in secret.splitlines() if len(phrase) >= _SHORTEST_SECRET}
+    # The longest first: of one that begins with another, the rest would be left.
+    for phrase in sorted(phrases, key=len, reverse=True):
+        output = output.replace(phrase, b"***")
     text = output.decode("utf-8", "replace").replace(f"{workdir}/", "").replace(str(workdir), ".")
-    for ours in sorted(client_name_of, key=len, reverse=True):
-        text = text.replace(ours, client_name_of[ours])
+    if client_name_of:
+        # All at once, for a client's name may hold one of ours.
+        ours = "|".join(map(re.escape, sorted(client_name_of, key=len, reverse=True)))
+        text = re.sub(ours, lambda found: client_name_of[found[0]], text)
     kept: dict[str, None] = {}
     length = 0
     for line in text.splitlines():
