@@ -104,7 +104,7 @@ class SignerInTest:
             request_id=secrets.token_hex(8),
             machine=MACHINE,
             cst_version=version,
-            csf=text.encode() if isinstance(text, str) else text,
+            description=text.encode() if isinstance(text, str) else text,
             artifacts=tuple(artifacts),
             backend=backend,
         )

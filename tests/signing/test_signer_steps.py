@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs
 
 from digsigd import csf
+from digsigd.csf.cst_files import BLOB, DESCRIPTION
 from digsigd.errors import (
     BadRequest,
     BadTarball,
@@ -28,7 +29,7 @@ from digsigd.errors import (
     Refused,
     VerificationFailed,
 )
-from digsigd.signing.job import BLOB, DESCRIPTION, MAX_BLOB, Job
+from digsigd.signing.job import MAX_BLOB, Job
 from digsigd.signing.request import Signed
 from digsigd.signing.signer import LARGE, LONG_TEXT, read_description
 from digsigd.testing import TrialImage, TrialPki
@@ -76,7 +77,7 @@ async def test_a_request_is_signed_and_nothing_is_left(
     """By either cst; the log has each step once, in order, and no secret."""
     with capturedLogs() as events:
         signed = await signer.sign(signer.request(text, SPL, version=version))
-    proven(pki, IMAGE, signed.csf)
+    proven(pki, IMAGE, signed.blob)
     assert signer.workdirs[-1].removed
     assert not signer.workdirs[-1].path.exists()
     ours = [event for event in events if event["log_namespace"] == "digsigd.signing.signer.Signer"]
@@ -101,7 +102,7 @@ async def test_certificates_of_the_other_encoding_than_their_keys_are_signed_wit
     mixed = TrialPki(files, pki.kind, pki.fast_auth, pki.srk_table)
     signer.put_keys(mixed)
     signed = await signer.sign(signer.request(mixed.csf(IMAGE.blocks("spl.bin")), SPL))
-    proven(pki, IMAGE, signed.csf)
+    proven(pki, IMAGE, signed.blob)
 
 
 async def test_only_what_blocks_name_is_before_cst(signer: SignerInTest, pki: TrialPki, text: str) -> None:
@@ -124,7 +125,7 @@ async def test_the_digest_of_a_large_artifact_is_made_beside_cst(signer: SignerI
     """In threads of their own; that of a small one where it is verified."""
     large = TrialImage.of_size(LARGE)
     signed = await signer.sign(signer.request(pki.csf(large.blocks("spl.bin")), {"spl.bin": large.data}))
-    proven(pki, large, signed.csf)
+    proven(pki, large, signed.blob)
     assert signer.digest_threads.called == ["digests"]
     await signer.sign(signer.request(pki.csf(IMAGE.blocks("spl.bin")), SPL))
     assert signer.digest_threads.called == ["digests"]
@@ -147,7 +148,7 @@ async def test_a_long_description_is_parsed_in_a_thread(signer: SignerInTest, pk
     await signer.sign(signer.request(text, SPL))
     assert "read_description" not in signer.threads.called
     long = text + "#\n" * LONG_TEXT
-    proven(pki, IMAGE, (await signer.sign(signer.request(long, SPL))).csf)
+    proven(pki, IMAGE, (await signer.sign(signer.request(long, SPL))).blob)
     assert signer.threads.called.count("read_description") == 1
     for wrong in (text.replace("[Unlock]", "[Unlok]"), long.replace("[Unlock]", "[Unlok]")):
         with pytest.raises(BadRequest, match=r"csf: line 18.*Unlok"):
@@ -314,7 +315,7 @@ async def test_a_blob_that_is_none_is_not_sent(signer: SignerInTest, text: str, 
 
 async def test_a_link_in_the_blobs_place_is_not_followed(signer: SignerInTest, text: str) -> None:
     """Whatever it leads to."""
-    good = (await signer.sign(signer.request(text, SPL))).csf
+    good = (await signer.sign(signer.request(text, SPL))).blob
     (signer.folder / "good").write_bytes(good)
     tool = signer.put_tool(f"ln -s {signer.folder}/good csf.bin")
     with pytest.raises(OSError, match=BLOB):
@@ -325,7 +326,7 @@ async def test_a_good_blob_of_something_else_is_not_sent(
     signer: SignerInTest, pki: TrialPki, other: TrialPki, text: str
 ) -> None:
     """Of other bytes, and of other keys; the same blob of these is."""
-    good = (await signer.sign(signer.request(text, SPL))).csf
+    good = (await signer.sign(signer.request(text, SPL))).blob
     (signer.folder / "good").write_bytes(good)
     tool = signer.put_tool(f"cp {signer.folder}/good csf.bin")
     assert await signer.sign(signer.request(text, SPL, version=tool)) == Signed(good)
@@ -352,7 +353,7 @@ async def test_a_directory_that_cannot_be_removed_is_left_to_its_owner(
     """The answer is there all the same."""
     monkeypatch.setattr("digsigd.signing.workdir.remove_tree", _raise)
     signed = await signer.sign(signer.request(text, SPL))
-    proven(pki, IMAGE, signed.csf)
+    proven(pki, IMAGE, signed.blob)
     assert not signer.workdirs[-1].removed
     monkeypatch.undo()
     signer.workdirs[-1].remove()
@@ -386,7 +387,7 @@ async def test_the_steps_need_no_reactor(signer: SignerInTest, text: str) -> Non
     """Each blocks: the files are written, their digests made, the keys compared."""
     keys = await signer.signer()._keys.get(MACHINE)
     request = signer.request(text, SPL)
-    job = Job(request, signer.rules, keys, read_description(request.csf, csf.Policy()), signer.workdir())
+    job = Job(request, signer.rules, keys, read_description(request.description, csf.Policy()), signer.workdir())
     assert (job.size, job.token, job.environment) == (IMAGE.signed_size, "", {})
     job.prepare()
     job.diagnose()

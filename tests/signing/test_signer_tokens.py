@@ -10,8 +10,9 @@ import pytest
 import pytest_twisted
 
 from digsigd.csf import Policy
+from digsigd.csf.cst_files import CONFIGURATION
 from digsigd.errors import BadTarball, CstFailed, DigsigError, Refused, TokenFailed
-from digsigd.signing.pkcs11 import CONFIGURATION, Access, Token
+from digsigd.signing.pkcs11 import Access, Token
 from digsigd.testing import TrialImage, TrialPki
 from tests.conftest import CST_VERSIONS
 from tests.helpers.signers import MACHINE, SignerInTest, reactor
@@ -61,7 +62,7 @@ async def signer(tmp_path: Path, cst_base: Path, pki: TrialPki, hsm: SoftHsm) ->
 async def test_a_token_signs(signer: SignerInTest, pki: TrialPki, text: str, version: str) -> None:
     """By OpenSSL's engine and by its provider; the directory with the PIN is gone at once."""
     signed = await signer.sign(signer.request(text, SPL, version=version, backend="pkcs11"))
-    proven(pki, IMAGE, signed.csf)
+    proven(pki, IMAGE, signed.blob)
     assert not signer.workdirs[-1].path.exists()
 
 
