@@ -188,9 +188,8 @@ class Settings(_Section, frozen=True):
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, listen: str | None = None) -> Settings:
     """Read the settings from a TOML file (None: only defaults) and the environment, which overrides the file.
 
-    `listen` is an endpoint string that overrides both.
-
-    Raises `SettingsError` with one line for each unknown key, else with the first mistake.
+    `listen` is an endpoint string that overrides both. Raises `SettingsError` with a line for each unknown key, else with
+    the first mistake.
     """
     raw: dict[str, Any] = {}
     origin = str(path) if path else "the configuration"
@@ -236,9 +235,9 @@ def own_workdir() -> Path:
 
 
 def read_secret(path: Path, key: str) -> str:
-    """Return the secret in a file, without the newline at its end. `key` names the setting in errors.
+    """Return the secret in a file, without the newline at its end.
 
-    Raises `SettingsError` if the file cannot be read or does not hold one line of text. The error never shows it.
+    Raises `SettingsError` with `key` if it cannot be read or is not one line of text. The error never shows it.
     """
     try:
         text = path.read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
@@ -348,9 +347,7 @@ def _check(settings: Settings, origin: str) -> None:
             raise wrong(f"callers.{name}", "is not a caller name: expected 1-64 of A-Z a-z 0-9 . _ + @ -")
     for name in settings.pkcs11.tokens:
         if not name.isprintable() or not 0 < len(name.encode()) <= 32:
-            raise wrong(
-                f"pkcs11.tokens.{name}", "is not a token label: expected 1 to 32 bytes without control characters"
-            )
+            raise wrong(f"pkcs11.tokens.{name}", "is not a label: expected 1 to 32 bytes without control characters")
     names = [name for name, _ in _options(settings.listen.endpoint) if name is not None]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")
