@@ -188,8 +188,8 @@ class Settings(_Section, frozen=True):
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, listen: str | None = None) -> Settings:
     """Read the settings from a TOML file (None: only defaults) and the environment, which overrides the file.
 
-    `listen` is an endpoint string that overrides both. Raises `SettingsError` with a line for each unknown key, else with
-    the first mistake.
+    `listen` is an endpoint string that overrides both. Raises `SettingsError` with one line for each unknown key, else
+    with the first mistake.
     """
     raw: dict[str, Any] = {}
     origin = str(path) if path else "the configuration"
