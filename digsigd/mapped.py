@@ -1,8 +1,8 @@
-"""Files mapped to be read, and searched without reading behind their ends.
+"""Files mapped into memory for reading, and searched without reading past their end.
 
-The `find` of Python's own mappings reads one byte behind them (CPython's issue 105235): until 3.11.4, which is newer
-than what Debian 12 has. Where a file's size is a multiple of the page, the process may end by SIGSEGV then. So no file
-is mapped but by `Mapped`.
+`mmap.find` reads one byte past the end before Python 3.11.4 (CPython issue 105235), and Debian 12 has 3.11.2. If the
+size of a file is a multiple of the page size, the process may then die from SIGSEGV. Therefore every file is mapped
+with `Mapped`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
-# The first piece of a search is small, for those that find at once, over and over; each one after is twice as large.
+# The first piece of a search is small, which is fast for many short searches; each later one is twice as large.
 _FIRST_PIECE = 1 << 12
 _LARGEST_PIECE = 1 << 20
 
 
 class Mapped(mmap.mmap):
-    """A mapping whose searches look at copies of its pieces. They find what those of `bytes` would."""
+    """A mapping that is searched in copies of its pieces. The results are those of `bytes.find` and `bytes.rfind`."""
 
     @classmethod
     def of(cls, descriptor: int) -> Mapped:
-        """An open file, whole. Raises `ValueError` for an empty one, which cannot be mapped, and `OSError`."""
+        """Map an open file, the whole of it. Raises `ValueError` if it is empty, and `OSError`."""
         return cls(descriptor, 0, access=mmap.ACCESS_READ)
 
     def find(self, sub: Any, start: int = 0, end: int | None = None) -> int:
-        """The lowest place of `sub` that lies whole between `start` and `end`, or -1."""
+        """Return the lowest offset at which `sub` is found between `start` and `end`, or -1."""
         wanted = bytes(sub)
         if start > len(self):
             return -1
@@ -34,13 +34,13 @@ class Mapped(mmap.mmap):
             found = self[start : min(start + piece + len(wanted), end)].find(wanted)
             if found >= 0:
                 return start + found
-            # The last place that was looked at is start + piece.
+            # The last offset that was searched is start + piece.
             start += piece + 1
             piece = min(2 * piece, _LARGEST_PIECE)
         return -1
 
     def rfind(self, sub: Any, start: int = 0, end: int | None = None) -> int:
-        """The highest place of `sub` that lies whole between `start` and `end`, or -1."""
+        """Return the highest offset at which `sub` is found between `start` and `end`, or -1."""
         wanted = bytes(sub)
         if start > len(self):
             return -1

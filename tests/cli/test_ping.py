@@ -94,7 +94,7 @@ def test_a_token(digsign: Run, guarded: Daemon, tmp_path: Path) -> None:
     ask = ("ping", "--server", guarded.url, "--machine", MACHINE)
     done = digsign(*ask)
     assert done.returncode == 1
-    assert "wants to know who is calling" in done.stderr
+    assert "authentication required" in done.stderr
     assert "--token-file FILE" in done.stderr
     done = digsign(*ask, DIGSIGN_TOKEN="another-token-altogether")
     assert done.returncode == 1

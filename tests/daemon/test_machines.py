@@ -509,7 +509,7 @@ def test_beyond_the_grace_it_is_ended(start: Start) -> None:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         daemon = start("[daemon]\nshutdown_grace = 0.2\n[keys]\nidle_timeout = 50\n", DIGSIGSERVER_KEYFILE_URI=uri)
         asked = [in_background(lambda: get(daemon, MACHINE)) for _ in range(6)]
-        daemon.wait_for_log("asked for by", len(asked))
+        daemon.wait_for_log("requested by", len(asked))
         daemon.stop()
         for thread, _ in asked:
             thread.join()
@@ -526,13 +526,13 @@ def test_more_than_can_be_taken_are_sent_away(start: Start, pki: TrialPki) -> No
         for _ in range(132):
             connection = stack.enter_context(socket.create_connection((host, int(port)), DEADLINE))
             connection.sendall(f"GET /machines/{MACHINE} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        daemon.wait_for_log("asked for by", 132)
+        daemon.wait_for_log("requested by", 132)
         busy = get(daemon, MACHINE)
         assert (busy.status_code, int(busy.headers["Retry-After"]) >= 1) == (503, True)
         stack.close()
         daemon.wait_for_log("went away", 132)
         thread, results = in_background(lambda: get(daemon, MACHINE))
-        daemon.wait_for_log("asked for by", 133)
+        daemon.wait_for_log("requested by", 133)
         daemon.stop()
         thread.join()
     assert results[0].status_code == 503

@@ -239,7 +239,7 @@ TABLE = {
     "with a slash": Row(path("POST", "/sign/imx/"), 404),
     "method": Row(path("GET", "/sign/imx"), 405, headers={"Allow": "POST"}),
     "method of healthz": Row(path("DELETE", "/healthz"), 405, headers={"Allow": "GET, HEAD"}),
-    "upload stands still": Row(upload_stands_still, 408, ["stood still"]),
+    "upload stands still": Row(upload_stands_still, 408, ["stalled"]),
     "artifact too large": Row(posted(data=bytes(1_000_001)), 413, ["1000000"]),
     "declared too large": Row(declared_too_large, 413, ["500000000", "1000000"]),
     "chunked too large": Row(chunked_too_large, 413, ["1000000"]),
