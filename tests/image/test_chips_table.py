@@ -83,6 +83,7 @@ def test_chips_of_i_mx_rt_have_their_flash_and_their_parts() -> None:
         if chip.family == "i.MX RT":
             flash = 0x70000000 if chip.name == "imxrt1064" else 0x30000000 if chip.name >= "imxrt11" else 0x60000000
             assert chip.flash == flash
+            assert chip.names == tuple(f"imxrt{one}" for one in parts.get(int(chip.name.removeprefix("imxrt")), ()))
         else:
             assert chip.flash is None
         assert chip.written_once is (chip.name in {"imx7ulp", "imxrt1160", "imxrt1170"})
