@@ -16,7 +16,7 @@ def test_a_region_ends_behind_its_last_byte() -> None:
 def test_a_signing_is_for_all_boards_unless_it_says_so() -> None:
     """And leaves nothing unlocked; its signature covers all of its blocks."""
     signing = Signing("part", IVT, (), 0, 0)
-    assert (signing.unlock, signing.optional, signing.least) == (False, False, ())
+    assert (signing.unlock, signing.optional, signing.least, signing.by_rom) == (False, False, (), False)
 
 
 def test_the_rom_checks_what_has_boot_data() -> None:
