@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from digsigd.testing import TrialPki
+from tests.helpers import keys
+from tests.helpers.blobs import Signing
 
 CST_VERSIONS = ("3.4.1", "4.0.1")
 # Folders whose tests wait for daemons and commands: they are begun first, so that what is quick fills the end.
@@ -14,10 +20,19 @@ _SLOW = ("cli", "daemon", "client", "signing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give processes that tests start the usual signals, even below `nohup` or in the background of a script."""
+    """Give processes that tests start the usual signals, also below `nohup`, and workers a folder for keys."""
     for one in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(one) == signal.SIG_IGN:
             signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
+    if keys.FOLDER not in os.environ:
+        # Workers inherit it.
+        folder = os.environ[keys.FOLDER] = tempfile.mkdtemp(prefix="digsigd-tests-keys-")
+        config.add_cleanup(lambda: _forget_keys(folder))
+
+
+def _forget_keys(folder: str) -> None:
+    del os.environ[keys.FOLDER]
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,3 +69,21 @@ def cst_base() -> Path:
             if not path.is_file():
                 pytest.fail(f"{path} is missing: `make test` gets it, or `etc/get-cst --base {base} {version}`")
     return base
+
+
+@pytest.fixture(scope="session")
+def signing(cst_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Signing:
+    """The real cst, both versions, and keys of every kind."""
+    return Signing(cst_base, lambda: tmp_path_factory.mktemp("signing"))
+
+
+@pytest.fixture(scope="session")
+def pki() -> TrialPki:
+    """The keys of the machine that most tests sign for."""
+    return keys.trial_keys("p256", srks=2)
+
+
+@pytest.fixture(scope="session")
+def other_pki() -> TrialPki:
+    """The keys of somebody else."""
+    return keys.trial_keys("p256", srks=1, other=True)

@@ -27,12 +27,12 @@ from digsigd.errors import Busy
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, ListenSettings
 from digsigd.signing.marks import is_mark
 from digsigd.testing import TrialImage, TrialPki
-from tests.proof import proven
+from tests.helpers.daemons import MACHINE
+from tests.helpers.proof import proven
 
 reactor: Any = installed
 DOCUMENT = Path(__file__).parent.parent / "docs/embedding.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-MACHINE = "imx8mm-evk"
 IMAGE = TrialImage.of_size(0x4000)
 
 
@@ -45,7 +45,7 @@ def example(name: str) -> Callable[..., Any]:
     return function
 
 
-class Rig:
+class HostFiles:
     """A key store, an image with its description, and settings for both."""
 
     def __init__(self, folder: Path, cst_base: Path) -> None:
@@ -87,40 +87,40 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path, cst_base: Path) -> Rig:
-    return Rig(tmp_path, cst_base)
+def host(tmp_path: Path, cst_base: Path) -> HostFiles:
+    return HostFiles(tmp_path, cst_base)
 
 
 @pytest_twisted.async_yield_fixture
-async def service(rig: Rig) -> AsyncIterator[SigningService]:
-    service = SigningService(rig.settings(), listen=False)
+async def service(host: HostFiles) -> AsyncIterator[SigningService]:
+    service = SigningService(host.settings(), listen=False)
     service.startService()
     yield service
     await service.stopService()
-    assert list(rig.work.iterdir()) == []
+    assert list(host.work.iterdir()) == []
 
 
-async def test_a_service_in_somebodys_multi_service(rig: Rig) -> None:
+async def test_a_service_in_somebodys_multi_service(host: HostFiles) -> None:
     """Started and stopped with it, from a configuration file."""
-    config = rig.folder / "digsigd.toml"
+    config = host.folder / "digsigd.toml"
     config.write_text(
-        f'[listen]\nendpoint = "tcp:0:interface=127.0.0.1"\n[keys]\nuri = "{(rig.folder / "keys").as_uri()}"\n'
-        f'[cst]\nbase = "{rig.cst.base}"\n[daemon]\nworkdir = "{rig.work}"\n'
+        f'[listen]\nendpoint = "tcp:0:interface=127.0.0.1"\n[keys]\nuri = "{(host.folder / "keys").as_uri()}"\n'
+        f'[cst]\nbase = "{host.cst.base}"\n[daemon]\nworkdir = "{host.work}"\n'
     )
     services = example("make_service")(config)
     services.startService()
     (service,) = services
     await turned()
-    status, blob = await rig.post(f"http://127.0.0.1:{service.address.port}/sign/imx")
+    status, blob = await host.post(f"http://127.0.0.1:{service.address.port}/sign/imx")
     assert status == 200, blob
-    rig.verify(blob)
+    host.verify(blob)
     await services.stopService()
-    assert list(rig.work.iterdir()) == []
+    assert list(host.work.iterdir()) == []
 
 
-async def test_a_resource_under_somebodys_site(rig: Rig) -> None:
+async def test_a_resource_under_somebodys_site(host: HostFiles) -> None:
     """Below any path, next to resources that know nothing of it and get their forms as ever."""
-    service, site = example("make_site")(rig.settings())
+    service, site = example("make_site")(host.settings())
 
     class Echo(type(site.resource)):  # type: ignore[misc]
         isLeaf = True
@@ -132,22 +132,22 @@ async def test_a_resource_under_somebodys_site(rig: Rig) -> None:
     service.startService()
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     root = f"http://127.0.0.1:{port.getHost().port}"
-    status, blob = await rig.post(f"{root}/signing/sign/imx")
+    status, blob = await host.post(f"{root}/signing/sign/imx")
     assert status == 200, blob
-    rig.verify(blob)
+    host.verify(blob)
     client = treq.client.HTTPClient(Agent(reactor))
     assert await (await client.get(f"{root}/signing/readyz")).content() == b"ok\n"
     assert (await client.get(f"{root}/signing/nothing")).code == 404
     assert await (await client.post(f"{root}/echo", data={"a": "1"})).content() == b"1|a=1"
     await port.stopListening()
     await service.stopService()
-    assert list(rig.work.iterdir()) == []
+    assert list(host.work.iterdir()) == []
     await turned()
 
 
-async def test_siblings_keep_what_is_theirs(rig: Rig) -> None:
+async def test_siblings_keep_what_is_theirs(host: HostFiles) -> None:
     """Also below paths that end as ours does; below the mount, answers are as they are at the root."""
-    service, site = example("make_site")(rig.settings())
+    service, site = example("make_site")(host.settings())
     got: list[bytes] = []
 
     class Other(type(site.resource)):  # type: ignore[misc]
@@ -174,9 +174,9 @@ async def test_siblings_keep_what_is_theirs(rig: Rig) -> None:
     await turned()
 
 
-async def test_a_site_with_http_2_serves_its_siblings_by_it(rig: Rig) -> None:
+async def test_a_site_with_http_2_serves_its_siblings_by_it(host: HostFiles) -> None:
     """Signing is for HTTP/1.1, and says so."""
-    service, site = example("make_site")(rig.settings())
+    service, site = example("make_site")(host.settings())
 
     class Sibling(type(site.resource)):  # type: ignore[misc]
         def render_GET(self, _: Any) -> bytes:
@@ -184,7 +184,7 @@ async def test_a_site_with_http_2_serves_its_siblings_by_it(rig: Rig) -> None:
 
     site.resource.putChild(b"data", Sibling())
     service.startService()
-    key, certificate = rig.folder / "key.pem", rig.folder / "cert.pem"
+    key, certificate = host.folder / "key.pem", host.folder / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
     await deferToThread(subprocess.run, command, check=True, capture_output=True)
@@ -202,18 +202,18 @@ async def test_a_site_with_http_2_serves_its_siblings_by_it(rig: Rig) -> None:
     said = await by_curl("/signing/sign/imx", "-F", "machine=a", *version)
     assert said.endswith(" 2 505")
     assert "HTTP/1.1" in said
-    form = ["-F", f"machine={MACHINE}", "-F", "cstversion=3.4.1", "-F", f"artifact=@{rig.image}"]
-    (rig.folder / "spl.csf").write_bytes(rig.csf)
-    out = rig.folder / "csf.bin"
-    form += ["-F", f"csf=@{rig.folder}/spl.csf;type=text/plain", "-o", str(out), "--http1.1"]
+    form = ["-F", f"machine={MACHINE}", "-F", "cstversion=3.4.1", "-F", f"artifact=@{host.image}"]
+    (host.folder / "spl.csf").write_bytes(host.csf)
+    out = host.folder / "csf.bin"
+    form += ["-F", f"csf=@{host.folder}/spl.csf;type=text/plain", "-o", str(out), "--http1.1"]
     assert await by_curl("/signing/sign/imx", *form) == ""
-    rig.verify(out.read_bytes())
+    host.verify(out.read_bytes())
     await port.stopListening()
     await service.stopService()
     await turned()
 
 
-async def test_a_site_that_does_not_stream_is_told_so(rig: Rig, service: SigningService) -> None:
+async def test_a_site_that_does_not_stream_is_told_so(host: HostFiles, service: SigningService) -> None:
     """Instead of signing from memory, or failing without a word."""
     port = reactor.listenTCP(0, Site(service.resource), interface="127.0.0.1")
     client = treq.client.HTTPClient(Agent(reactor))
@@ -224,109 +224,109 @@ async def test_a_site_that_does_not_stream_is_told_so(rig: Rig, service: Signing
     await turned()
 
 
-async def test_signing_without_http(rig: Rig, service: SigningService) -> None:
+async def test_signing_without_http(host: HostFiles, service: SigningService) -> None:
     """The blob is verified, and an error is a text for people."""
     sign = example("sign")
-    rig.verify(await sign(service, rig.image, rig.csf))
+    host.verify(await sign(service, host.image, host.csf))
     with pytest.raises(SystemExit, match="not signed: csf: "):
-        await sign(service, rig.image, rig.csf.replace(b"[Unlock]", b"[Write Data]"))
+        await sign(service, host.image, host.csf.replace(b"[Unlock]", b"[Write Data]"))
 
 
-async def test_cancelling_ends_cst(rig: Rig) -> None:
+async def test_cancelling_ends_cst(host: HostFiles) -> None:
     """And leaves nothing."""
-    slow = rig.folder / "slow"
-    slow.write_text(f'#!/bin/sh\ntouch "{rig.folder}/runs"\nexec sleep 1000\n')
+    slow = host.folder / "slow"
+    slow.write_text(f'#!/bin/sh\ntouch "{host.folder}/runs"\nexec sleep 1000\n')
     slow.chmod(0o755)
-    cst = CstSettings(base=rig.cst.base, versions={"slow": slow}, max_running=1)
-    service = SigningService(rig.settings(cst=cst), listen=False)
+    cst = CstSettings(base=host.cst.base, versions={"slow": slow}, max_running=1)
+    service = SigningService(host.settings(cst=cst), listen=False)
     service.startService()
-    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="slow", csf=rig.csf)
+    request = SigningRequest.of_file(host.image, machine=MACHINE, cst_version="slow", csf=host.csf)
     signing = Deferred.fromCoroutine(service.sign(request))
-    while not (rig.folder / "runs").exists():
+    while not (host.folder / "runs").exists():
         await turned()
     signing.cancel()
     with pytest.raises(CancelledError):
         await signing
-    assert [path for path in rig.work.glob("*/*") if not is_mark(path.name)] == []
-    signed = await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="4.0.1", csf=rig.csf))
-    rig.verify(signed.csf)
+    assert [path for path in host.work.glob("*/*") if not is_mark(path.name)] == []
+    signed = await service.sign(SigningRequest.of_file(host.image, machine=MACHINE, cst_version="4.0.1", csf=host.csf))
+    host.verify(signed.csf)
     await service.stopService()
 
 
-async def test_stopping_waits_for_what_was_asked_for_without_http(rig: Rig) -> None:
+async def test_stopping_waits_for_what_was_asked_for_without_http(host: HostFiles) -> None:
     """It is signed within the grace, and ended after it; nobody waits for ever."""
     for grace in (30.0, 0.2):
         with socket.create_server(("127.0.0.1", 0)) as store:
-            settings = rig.settings(
+            settings = host.settings(
                 keys=KeysSettings(uri=f"http://127.0.0.1:{store.getsockname()[1]}"),
-                daemon=DaemonSettings(workdir=rig.work, shutdown_grace=grace),
+                daemon=DaemonSettings(workdir=host.work, shutdown_grace=grace),
             )
             service = SigningService(settings, listen=False)
             service.startService()
-            request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
+            request = SigningRequest.of_file(host.image, machine=MACHINE, cst_version="3.4.1", csf=host.csf)
             signing = Deferred.fromCoroutine(service.sign(request))
             connection, _ = await deferToThread(store.accept)
             stopping = service.stopService()
             with pytest.raises(Busy):
                 await service.sign(request)
             if grace > 1:
-                tarball = rig.tarball.read_bytes()
+                tarball = host.tarball.read_bytes()
                 head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(tarball)}\r\nConnection: close\r\n\r\n"
                 connection.sendall(head.encode() + tarball)
-                rig.verify((await signing).csf)
+                host.verify((await signing).csf)
             else:
                 with pytest.raises(Busy):
                     await signing
             await stopping
             connection.close()
-            assert list(rig.work.iterdir()) == []
+            assert list(host.work.iterdir()) == []
             with pytest.raises(RuntimeError, match="starts once"):
                 service.startService()
     await turned()
 
 
-async def test_an_image_that_is_gone_is_told(rig: Rig, service: SigningService) -> None:
+async def test_an_image_that_is_gone_is_told(host: HostFiles, service: SigningService) -> None:
     """As any other error, with the path for the log alone."""
-    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=rig.csf)
-    rig.image.unlink()
+    request = SigningRequest.of_file(host.image, machine=MACHINE, cst_version="3.4.1", csf=host.csf)
+    host.image.unlink()
     with pytest.raises(DigsigError, match="the artifact cannot be read") as caught:
         await service.sign(request)
-    assert str(rig.folder) not in caught.value.for_client()
+    assert str(host.folder) not in caught.value.for_client()
 
 
-async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: Rig) -> None:
+async def test_an_image_that_changes_while_it_is_signed_is_not_signed(host: HostFiles) -> None:
     """What cst saw is not what was verified."""
-    cst = rig.folder / "cst"
-    real = rig.cst.base / "cst-3.4.1/linux64/bin/cst"
+    cst = host.folder / "cst"
+    real = host.cst.base / "cst-3.4.1/linux64/bin/cst"
     cst.write_text(
-        f'#!/bin/sh\n"{real}" "$@" && printf x | dd of="{rig.image}" bs=1 seek=4000 conv=notrunc 2>/dev/null\n'
+        f'#!/bin/sh\n"{real}" "$@" && printf x | dd of="{host.image}" bs=1 seek=4000 conv=notrunc 2>/dev/null\n'
     )
     cst.chmod(0o755)
-    service = SigningService(rig.settings(cst=CstSettings(versions={"1": cst}, max_running=1)), listen=False)
+    service = SigningService(host.settings(cst=CstSettings(versions={"1": cst}, max_running=1)), listen=False)
     service.startService()
     with pytest.raises(DigsigError, match="does not hold"):
-        await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="1", csf=rig.csf))
+        await service.sign(SigningRequest.of_file(host.image, machine=MACHINE, cst_version="1", csf=host.csf))
     await service.stopService()
 
 
-async def test_an_expired_certificate_is_noted_and_signed(rig: Rig, service: SigningService) -> None:
+async def test_an_expired_certificate_is_noted_and_signed(host: HostFiles, service: SigningService) -> None:
     """The boot ROM knows no time."""
     pki = TrialPki.make("p256", srks=1, valid_days=-10)
-    rig.tarball.write_bytes(pki.tarball())
+    host.tarball.write_bytes(pki.tarball())
     csf = pki.csf(IMAGE.blocks("spl.bin")).encode()
-    signed = await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", csf=csf))
+    signed = await service.sign(SigningRequest.of_file(host.image, machine=MACHINE, cst_version="3.4.1", csf=csf))
     assert any("expired" in note for note in signed.notes)
 
 
-def test_the_parts_by_themselves(rig: Rig) -> None:
+def test_the_parts_by_themselves(host: HostFiles) -> None:
     """Fuse words and names, without any daemon."""
-    words = example("fuse_words")(rig.pki.srk_table)
+    words = example("fuse_words")(host.pki.srk_table)
     assert len(words) == 8
-    value = rig.pki.fuse_value
+    value = host.pki.fuse_value
     assert [int(word, 16) for word in words] == [
         int.from_bytes(value[start : start + 4], "little") for start in range(0, 32, 4)
     ]
-    assert example("artifacts")(rig.csf) == {"spl.bin"}
+    assert example("artifacts")(host.csf) == {"spl.bin"}
 
 
 def test_importing_installs_no_reactor() -> None:

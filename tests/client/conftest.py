@@ -14,17 +14,11 @@ from digsigd.client._internal import tries
 from digsigd.client._internal.api import SigningClient
 from digsigd.client._internal.settings import ClientSettings
 from digsigd.testing import TrialPki
-from tests.client.servers import RawServer, Says
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
+from tests.helpers.daemons import IMAGE, MACHINE, TOKEN, Daemon
+from tests.helpers.hostile_servers import RawServer, Says
 
-TOKEN = "a-token-of-the-release-team"
 MakeClient = Callable[..., SigningClient]
 Serve = Callable[..., Awaitable[RawServer]]
-
-
-@pytest.fixture(scope="session")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from digsigd.client._internal.settings import ENVIRONMENT, ClientSettings, add_s
 from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient
 from tests.client.test_client_signing import check
-from tests.daemon.rig import MACHINE, Daemon
+from tests.helpers.daemons import MACHINE, Daemon
 
 TEXT = (Path(__file__).parents[2] / "docs/client.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from digsigd.client._internal.api import ClientError, ServerFailed, ServerUnreachable
 from tests.client.conftest import MakeClient, Serve
-from tests.client.servers import answer, problem, then_close, turned, until
+from tests.helpers.hostile_servers import answer, problem, then_close, turned, until
 
 Order = dict[str, Any]
 GOOD = answer(200, b"\xd4\x00\x50\x43" + b"x" * 100, "application/octet-stream")

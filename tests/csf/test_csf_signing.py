@@ -8,9 +8,9 @@ from digsigd import csf
 from digsigd.csf import engines as csf_engines
 from digsigd.hab import engines as hab_engines
 from digsigd.testing import TrialPki
-from tests.csf.signing import ENGINES, Artifact, Signer, commands, meaning
 from tests.csf.test_csf_policy import ACCEPTED, CAAM_MID, UID
 from tests.csf.texts import BASE, BLOCK, changed
+from tests.helpers.descriptions import ENGINES, Artifact, Signer, commands, meaning
 
 ARTIFACT = Artifact.of_size("flash.bin", 0x8000)
 
