@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from digsigd.testing import TrialPki
 from tests.helpers import keys
@@ -17,6 +22,8 @@ from tests.helpers.blobs import Signing
 CST_VERSIONS = ("3.4.1", "4.0.1")
 # Folders whose tests wait for daemons and commands: they are begun first, so that what is quick fills the end.
 _SLOW = ("cli", "daemon", "client", "signing")
+# In seconds, below the timeout in pyproject.toml.
+_LONGEST = 240.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,11 +51,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "cst_base" in getattr(item, "fixturenames", ()):
             item.add_marker("cst")
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj)
     if hasattr(config, "workerinput"):
         root = Path(__file__).parent
         for item in items:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(root))))
         items.sort(key=lambda item: _turn(item.path.relative_to(root).parts))
+
+
+def _bounded(test: Callable[..., Any]) -> Callable[..., Any]:
+    """A test that fails once it has waited for too long: pytest-timeout's error would end in the reactor."""
+
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> Any:
+        from twisted.internet import reactor
+
+        waiting = Deferred.fromCoroutine(test(*args, **kwargs))
+        return await waiting.addTimeout(_LONGEST, reactor)  # type: ignore[arg-type]
+
+    return bounded
 
 
 def _turn(parts: tuple[str, ...]) -> int:

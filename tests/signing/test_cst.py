@@ -421,11 +421,12 @@ async def test_a_tool_that_ignores_term_is_killed(tool_folder: ToolFolder) -> No
     """Exactly `kill_after` seconds later; until then the run is not over."""
     clock, runner = clocked()
     tool = tool_folder.python(
-        "import os, signal\n"
+        "import os, signal, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: open('termed', 'a').write('x\\n'))\n"
         "if os.fork() == 0: pass\n"
         "else: open('ready', 'w').write('x\\n')\n"
-        "while True: signal.pause()\n"
+        # Not pause(2): the signal may come just before it.
+        "while True: time.sleep(0.01)\n"
     )
     ended = tool_folder.start(runner, tool)
     await tool_folder.wrote("ready")
