@@ -27,7 +27,7 @@ from digsigd.errors import Busy
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings
 from digsigd.signing.marks import is_mark
 from digsigd.testing import TrialPki
-from tests.embedded import IMAGE, MACHINE, ServiceSetup
+from tests.helpers.embedded import IMAGE, MACHINE, ServiceSetup
 
 reactor: Any = installed
 DOCUMENT = Path(__file__).parent.parent / "docs/embedding.md"

@@ -30,7 +30,7 @@ from digsigd.errors import Busy
 from digsigd.reactor import reactor_of
 from digsigd.settings import CallerSettings, DaemonSettings, KeysSettings, ListenSettings
 from digsigd.tap import Options
-from tests.embedded import MACHINE, ServiceSetup
+from tests.helpers.embedded import MACHINE, ServiceSetup
 from twisted.plugins import digsigd_plugin
 
 reactor: Any = installed

@@ -13,9 +13,10 @@ from digsigd import hab
 from digsigd.image.plan import plan
 from digsigd.image.verify import verify
 from digsigd.testing import TrialPki
-from tests.cli.drop_in import Build, Done, proven
-from tests.daemon.rig import MACHINE, Daemon
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.daemons import MACHINE, Daemon
+from tests.helpers.drop_in import Build, Done, proven
+from tests.helpers.keys import trial_keys
 
 BINMAN = Path(sys.executable).with_name("binman")
 KINDS = ("normal", "fast")
@@ -81,7 +82,7 @@ def pkis() -> dict[str, TrialPki]:
     """Keys with the names that binman takes where its entry names none: RSA-4096, four SRKs."""
     if not BINMAN.is_file():
         pytest.fail(f"{BINMAN} is missing: `make test` gets it, or `pip install --group test`")
-    return {kind: TrialPki.make("rsa4096", fast_auth=kind == "fast") for kind in KINDS}
+    return {kind: trial_keys("rsa4096", fast_auth=kind == "fast") for kind in KINDS}
 
 
 @pytest.fixture(scope="module")

@@ -22,20 +22,15 @@ import pytest
 
 from digsigd import hab
 from digsigd.testing import TrialPki
-from tests.cli.conftest import Run
-from tests.cli.drop_in import Build, Done, commands_of, proven
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
-from tests.softhsm import SoftHsm, provider
+from tests.helpers.commands import Run
+from tests.helpers.daemons import IMAGE, MACHINE, Daemon
+from tests.helpers.drop_in import Build, Done, commands_of, proven
+from tests.helpers.hsm import SoftHsm, provider
 
 DONE = "CSF Processed successfully and signed data available in {}\n"
 NOTHING = "Error: the CSF was not processed, and nothing was written\n"
 PIN = "4711"
 BLOCK = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
-
-
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
-from tests.hab.blobs import IMAGE, Signing
-from tests.image import golden
-from tests.image.signed import signed as signed_image
+from tests.helpers import golden
+from tests.helpers.blobs import IMAGE, Signing
+from tests.helpers.commands import Run
+from tests.helpers.signed_images import signed as signed_image
 from tests.image.test_encrypted import encrypted
 from tests.image.test_verdict import SHORT
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from digsigd.testing import TrialPki
-from tests.daemon.rig import MACHINE, Daemon
-from tests.hab.blobs import Signing
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.blobs import Signing
+from tests.helpers.daemons import MACHINE, Daemon
 
 ETC = Path(__file__).parents[2] / "etc"
 LAYER = ETC / "yocto"

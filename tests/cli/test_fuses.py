@@ -22,9 +22,9 @@ from digsigd.cli.inspect.fuses import FuseValue, fuse_values
 from digsigd.image.chips import find
 from digsigd.pki import pack
 from digsigd.testing import TrialPki
-from tests.cli.running import Digsign
-from tests.daemon.rig import MACHINE, Daemon
-from tests.hab.blobs import IMAGE, Signing
+from tests.helpers.blobs import IMAGE, Signing
+from tests.helpers.commands import Digsign
+from tests.helpers.daemons import MACHINE, Daemon
 
 # NXP's mx8m_secure_boot.txt, 1.7: what hexdump shows for its fuse file, and the commands made of it.
 GUIDE = (0x20593752, 0x6ACE6962, 0x26E0D06C, 0xFC600661, 0x1240E88F, 0x1209F144, 0x831C8117, 0x1190FD4D)

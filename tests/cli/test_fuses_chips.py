@@ -13,9 +13,9 @@ import pytest
 from digsigd.cli.fuse_words import NoFuseValueError, written_value
 from digsigd.image.chips import CHIPS, Chip, Unconfirmed, find
 from digsigd.image.plan import plan
-from tests.cli.running import Digsign
-from tests.hab.blobs import Signing
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.blobs import Signing
+from tests.helpers.commands import Digsign
 
 # NXP's mx6_mx7_secure_boot.txt, 1.5, has these words for its fuse file, and the commands of i.MX 6.
 WORDS = (0x20593752, 0x6ACE6962, 0x26E0D06C, 0xFC600661, 0x1240E88F, 0x1209F144, 0x831C8117, 0x1190FD4D)

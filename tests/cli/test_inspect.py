@@ -35,12 +35,12 @@ from digsigd.image.plan import plan
 from digsigd.pki import pack
 from digsigd.testing import TrialImage, TrialPki
 from digsigd.testing.pki import KeyKind
-from tests.cli.inspecting import Inspect, damage, notes, parts
-from tests.cli.running import Digsign
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import IMAGE, KINDS, SRKS, Signing, changed_at
+from tests.helpers import golden
+from tests.helpers.blobs import IMAGE, KINDS, SRKS, Signing, changed_at
+from tests.helpers.commands import Digsign
+from tests.helpers.inspecting import Inspect, damage, notes, parts
 from tests.helpers.work import CountedBytes, calls
-from tests.image import golden
 
 both_versions = pytest.mark.parametrize("version", CST_VERSIONS)
 both_ways = pytest.mark.parametrize("fast", [False, True], ids=["csf-and-img-keys", "fast"])

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from digsigd import hab
 from digsigd.hab.certificate import load
-from tests.cli.inspecting import Inspect, notes, parts
-from tests.cli.running import Digsign
-from tests.hab.blobs import IMAGE, Signing
-from tests.hab.forge import authenticate, certificate_of, cms, decrypt, forge, install, install_srk, named
-from tests.hab.forge import secret_key as install_secret_key
-from tests.image import golden, golden_kinds
+from tests.helpers import golden, golden_kinds
+from tests.helpers.blobs import IMAGE, Signing
+from tests.helpers.commands import Digsign
+from tests.helpers.forge import authenticate, certificate_of, cms, decrypt, forge, install, install_srk, named
+from tests.helpers.forge import secret_key as install_secret_key
+from tests.helpers.inspecting import Inspect, notes, parts
 
 BODY = golden.filler("u-boot", 0x5000)
 

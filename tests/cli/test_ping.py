@@ -14,17 +14,10 @@ from pathlib import Path
 import pytest
 
 from digsigd.testing import TrialPki
-from tests.cli.conftest import Run
-from tests.client.servers import TlsDaemon
-from tests.daemon.rig import MACHINE, Daemon
-from tests.keys.certificates import Authority
-
-TOKEN = "a-token-of-the-release-team"
-
-
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
+from tests.helpers.certificates import Authority
+from tests.helpers.commands import Run
+from tests.helpers.daemons import MACHINE, TOKEN, Daemon
+from tests.helpers.hostile_servers import TlsDaemon
 
 
 @pytest.fixture(scope="module")

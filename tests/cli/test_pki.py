@@ -21,10 +21,10 @@ from digsigd.cli import pki as command
 from digsigd.cli.console import Trouble
 from digsigd.keys.tarball import read_tarball
 from digsigd.pki import KINDS, KeyKind, Pki, Protection, Validity
-from tests.cli.running import Digsign, as_pki, read_folder
 from tests.conftest import CST_VERSIONS
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
-from tests.hab.blobs import Signing
+from tests.helpers.blobs import Signing
+from tests.helpers.commands import Digsign, as_pki, read_folder
+from tests.helpers.daemons import IMAGE, MACHINE, Daemon
 
 TARBALL = "imx-cst-keys.tar.gz"
 LABELS = {

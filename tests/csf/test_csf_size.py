@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from digsigd import csf
 from digsigd.csf.size import MAX_BYTES, csf_size
 from digsigd.testing import TrialPki
-from tests.csf.signing import Artifact, Signer
 from tests.csf.test_csf_policy import ACCEPTED, KEY, UID
 from tests.csf.texts import BASE, FAST, changed, lines
+from tests.helpers.descriptions import Artifact, Signer
 
 ARTIFACT = Artifact.of_size("flash.bin", 0x8000)
 CAAM = ("Version = 4.3", "Version = 4.3\nEngine = CAAM")

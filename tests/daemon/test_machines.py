@@ -37,15 +37,15 @@ from twisted.web.server import Site
 from digsigd import Settings, SigningService, hab
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, ListenSettings
 from digsigd.testing import TrialPki
-from tests.daemon.conftest import TOKEN, Start
-from tests.daemon.rig import DEADLINE, MACHINE, Daemon
+from tests.helpers.daemons import DEADLINE, MACHINE, TOKEN, Daemon, Start
+from tests.helpers.keys import trial_keys
 
 ROOT = Path(__file__).parent.parent.parent
 PKIS: dict[str, Callable[[], TrialPki]] = {
-    "rsa": lambda: TrialPki.make("rsa2048", srks=2),
-    "p521": lambda: TrialPki.make("p521", srks=4),
-    "fast": lambda: TrialPki.make("p384", srks=2, fast_auth=True),
-    "fast-rsa": lambda: TrialPki.make("rsa2048", srks=1, fast_auth=True),
+    "rsa": lambda: trial_keys("rsa2048", srks=2),
+    "p521": lambda: trial_keys("p521", srks=4),
+    "fast": lambda: trial_keys("p384", srks=2, fast_auth=True),
+    "fast-rsa": lambda: trial_keys("rsa2048", srks=1, fast_auth=True),
     "der": lambda: TrialPki.make("p256", srks=1, encoding="der"),
     "bare": lambda: TrialPki.make("p256", srks=1, encrypted=False),
 }

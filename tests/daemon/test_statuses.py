@@ -18,8 +18,7 @@ import httpx
 import pytest
 
 from digsigd.testing import TrialPki
-from tests.daemon.conftest import TOKEN, Start
-from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
+from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, TOKEN, Daemon, Start
 
 CONFIG = """
 [cst]

@@ -12,7 +12,7 @@ from digsigd import hab
 from digsigd.hab.csf_blob import Authenticate, CsfBlob, InstallKey, OtherCommand
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import Signing, judged
+from tests.helpers.blobs import Signing, judged
 
 # A changed certificate may have a serial number that cryptography warns of.
 pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")

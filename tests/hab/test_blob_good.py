@@ -12,7 +12,7 @@ from digsigd import hab
 from digsigd.testing import TrialPki
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import IMAGE, KINDS, WHOLE, Signing, strips, written
+from tests.helpers.blobs import IMAGE, KINDS, WHOLE, Signing, strips, written
 
 # One block a line: to cst a string ends with the last quotation mark of its line.
 _NEXT = ", \\\n"

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding
 
 from digsigd import hab
 from digsigd.hab.der import elements
-from tests.hab.blobs import Signed
-from tests.hab.forge import (
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import (
     Named,
     Piece,
     authenticate,

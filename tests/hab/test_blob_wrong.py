@@ -11,7 +11,7 @@ import pytest
 from digsigd import hab
 from digsigd.testing import TrialPki
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import ARTIFACT, IMAGE, WHOLE, Signed, Signing, changed_at, strips, with_image
+from tests.helpers.blobs import ARTIFACT, IMAGE, WHOLE, Signed, Signing, changed_at, strips, with_image
 
 both_versions = pytest.mark.parametrize("version", CST_VERSIONS)
 both_kinds = pytest.mark.parametrize("kind", ["rsa2048", "p256"])

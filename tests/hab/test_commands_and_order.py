@@ -8,8 +8,6 @@ from dataclasses import replace
 import pytest
 
 from digsigd import hab
-from tests.hab.blobs import Signed
-from tests.hab.forge import authenticate, forge, install_srk, other, padded
 from tests.hab.test_blob_rules import (
     BLOCK,
     CSF,
@@ -25,6 +23,8 @@ from tests.hab.test_blob_rules import (
     judged,
     over,
 )
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import authenticate, forge, install_srk, other, padded
 
 
 def test_write_data_comes_behind_authenticate_csf() -> None:

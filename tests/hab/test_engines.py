@@ -7,10 +7,10 @@ import pytest
 from digsigd import hab
 from digsigd.hab import csf_blob, engines
 from tests.conftest import CST_VERSIONS
-from tests.csf.signing import ENGINES, FEATURES
-from tests.hab.blobs import Signing
-from tests.hab.forge import Piece, authenticate, install_srk, other
 from tests.hab.test_blob_rules import BLOCK, CSF, DATA, IMAGE, IMG, SRK_CSFK, SRK_IMG, TABLE, judged, over
+from tests.helpers.blobs import Signing
+from tests.helpers.descriptions import ENGINES, FEATURES
+from tests.helpers.forge import Piece, authenticate, install_srk, other
 
 # Those that cst takes for data.
 HASHING = ("ANY", "RTIC", "SAHARA", "DCP", "CAAM", "SW")

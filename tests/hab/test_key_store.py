@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from digsigd import hab
 from digsigd.hab.der import elements
-from tests.hab.blobs import Signed
-from tests.hab.forge import Named, authenticate, certificate_of, forge, install, install_srk
 from tests.hab.test_blob_rules import BLOCK, CSF, CSFK, DATA, DER, IMAGE, IMG, SRK, SRK_CSFK, SRK_IMG, TABLE, by, judged
 from tests.hab.test_cms_form import der
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import Named, authenticate, certificate_of, forge, install, install_srk
 
 SIGNED = Signed(
     forge(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, IMAGE),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from digsigd import hab
-from tests.hab.blobs import Signed
-from tests.hab.forge import Piece, authenticate, decrypt, forge, install_srk, secret_key
 from tests.hab.test_blob_rules import BLOCK, CSF, DATA, ENCRYPTED, IMAGE, SRK_CSFK, SRK_IMG, TABLE
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import Piece, authenticate, decrypt, forge, install_srk, secret_key
 
 KEY, USED = secret_key(0x7EC000, 0, 0), decrypt(0, b"nonce and mac", ENCRYPTED)
 

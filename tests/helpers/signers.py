@@ -25,8 +25,8 @@ from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import Workdir
 from digsigd.testing import TrialPki
+from tests.helpers.daemons import MACHINE
 
-MACHINE = "imx8mm-evk"
 reactor: Any = installed
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from digsigd.image.appended import Tag, find_tag, tag
-from tests.image import golden
+from tests.helpers import golden
 from tests.image.kinds_judged import planned
 
 SPL = golden.spl("mm")

@@ -11,7 +11,7 @@ from digsigd.image.detect import plan_kind
 from digsigd.image.errors import ImageError
 from digsigd.image.options import Options
 from digsigd.image.regions import RegionMap
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
 from tests.image.kinds_judged import at, planned
 from tests.image.test_rom_header import OWN, Words
 

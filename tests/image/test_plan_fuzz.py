@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import plan
+from tests.helpers import damage
 from tests.helpers.work import CountedBytes, calls
-from tests.image import damage
 from tests.image.test_plan_layouts import check
 
 # Calls of functions that a plan and its checks take. The golden images take 500 to 4000.

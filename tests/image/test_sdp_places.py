@@ -14,9 +14,9 @@ from digsigd.image.options import CHIPS_32
 from digsigd.image.regions import RegionMap
 from digsigd.image.rom import Header
 from digsigd.image.sdp import download, with_pointer
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.signed_images import signed
 from tests.image.kinds_judged import at, is_good, planned, why_not
-from tests.image.signed import signed
 
 U_BOOT = kinds.imximage()
 PLACE = 0x910000

@@ -25,6 +25,7 @@ class Group:
 
 GROUPS = (
     Group(("digsigd/web/callers.py",), ("tests/web",)),
+    Group(("digsigd/signing/redact.py",), ("tests/signing/test_redact.py",)),
     Group(
         ("digsigd/keys/tar*.py",),
         ("tests/keys/test_tarball.py", "tests/keys/test_tarball_bounds.py"),

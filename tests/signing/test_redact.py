@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from digsigd.signing.pkcs11 import forms_of
 from digsigd.signing.redact import MAX_REASON, reason_of
+from tests.helpers.work import instructions
 
 WORKDIR = Path("/var/lib/digsigd/work/d-4711/r0123456789abcdef")
 PHRASE = b"a pass phrase of the release team"
@@ -145,6 +146,23 @@ def test_the_first_lines_are_told_of_many() -> None:
     lines = [f"line number {number:04d}" for number in range(5000)]
     told = reason("\n".join(lines).encode())
     assert told == "; ".join(lines)[: MAX_REASON - 4] + " ..."
+
+
+def test_a_line_that_is_repeated_leaves_room_for_others() -> None:
+    """It counts once."""
+    assert reason(b"no good\n" * 1000 + b"line 3\n") == "no good; line 3"
+
+
+@pytest.mark.parametrize("width", [2, 60])
+def test_lines_that_are_not_told_are_not_looked_at(width: int) -> None:
+    """Bounded are the instructions: lines behind those that fill a reason cost little, however many there are."""
+
+    def work(count: int) -> int:
+        output = "".join(f"{chr(0x4E00 + number) * width}\n" for number in range(count)).encode()
+        assert reason(output).endswith(" ...")
+        return instructions(lambda: reason(output))
+
+    assert work(5000) < 1.2 * work(250)
 
 
 @pytest.mark.parametrize("last", range(5))

@@ -34,22 +34,12 @@ from digsigd.signing.request import Signed
 from digsigd.signing.signer import LARGE, LONG_TEXT, read_description
 from digsigd.testing import TrialImage, TrialPki
 from tests.conftest import CST_VERSIONS
-from tests.helpers.signers import MACHINE, SignerInTest, reactor
-from tests.proof import proven
+from tests.helpers.daemons import MACHINE
+from tests.helpers.proof import proven
+from tests.helpers.signers import SignerInTest, reactor
 
 IMAGE = TrialImage.of_size(0x4000)
 SPL = {"spl.bin": IMAGE.data}
-
-
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
-
-
-@pytest.fixture(scope="module")
-def other() -> TrialPki:
-    """The keys of somebody else, under the same names."""
-    return TrialPki.make("p256", srks=2)
 
 
 @pytest.fixture(scope="module")
@@ -200,16 +190,16 @@ async def test_a_version_or_a_machine_that_is_not_there_is_told(signer: SignerIn
 
 
 async def test_a_pinned_fuse_value_has_to_be_that_of_the_table(
-    signer: SignerInTest, pki: TrialPki, other: TrialPki, text: str
+    signer: SignerInTest, pki: TrialPki, other_pki: TrialPki, text: str
 ) -> None:
     """The error names both values and the machine."""
     signer.rules = replace(signer.rules, fuse_value=pki.fuse_value)
     await signer.sign(signer.request(text, SPL))
-    signer.rules = replace(signer.rules, fuse_value=other.fuse_value)
+    signer.rules = replace(signer.rules, fuse_value=other_pki.fuse_value)
     with pytest.raises(BadTarball) as caught:
         await signer.sign(signer.request(text, SPL))
     assert pki.fuse_value.hex() in caught.value.what
-    assert other.fuse_value.hex() in caught.value.what
+    assert other_pki.fuse_value.hex() in caught.value.what
 
 
 async def test_a_table_that_is_none_is_the_fault_of_whoever_named_or_made_it(
@@ -241,7 +231,7 @@ async def test_an_artifact_that_is_gone_is_told_to_the_operator(signer: SignerIn
 
 
 async def test_keys_that_do_not_fit_are_found_once_cst_has_failed(
-    signer: SignerInTest, pki: TrialPki, other: TrialPki, text: str
+    signer: SignerInTest, pki: TrialPki, other_pki: TrialPki, text: str
 ) -> None:
     """Another certificate's key, a wrong pass phrase: the real cst fails with words that tell neither."""
     key = next(data for name, data in pki.files.items() if name.startswith("keys/CSF2"))
@@ -323,7 +313,7 @@ async def test_a_link_in_the_blobs_place_is_not_followed(signer: SignerInTest, t
 
 
 async def test_a_good_blob_of_something_else_is_not_sent(
-    signer: SignerInTest, pki: TrialPki, other: TrialPki, text: str
+    signer: SignerInTest, pki: TrialPki, other_pki: TrialPki, text: str
 ) -> None:
     """Of other bytes, and of other keys; the same blob of these is."""
     good = (await signer.sign(signer.request(text, SPL))).blob
@@ -333,9 +323,9 @@ async def test_a_good_blob_of_something_else_is_not_sent(
     changed = IMAGE.data[:0x100] + b"?" + IMAGE.data[0x101:]
     with pytest.raises(VerificationFailed):
         await signer.sign(signer.request(text, {"spl.bin": changed}, version=tool))
-    signer.put_keys(other)
+    signer.put_keys(other_pki)
     with pytest.raises(VerificationFailed):
-        await signer.sign(signer.request(other.csf(IMAGE.blocks("spl.bin")), SPL, version=tool))
+        await signer.sign(signer.request(other_pki.csf(IMAGE.blocks("spl.bin")), SPL, version=tool))
 
 
 async def test_a_blob_beyond_its_room_is_refused(signer: SignerInTest, text: str) -> None:

@@ -15,20 +15,16 @@ from digsigd.errors import BadTarball, CstFailed, DigsigError, Refused, TokenFai
 from digsigd.signing.pkcs11 import Access, Token
 from digsigd.testing import TrialImage, TrialPki
 from tests.conftest import CST_VERSIONS
-from tests.helpers.signers import MACHINE, SignerInTest, reactor
-from tests.proof import proven
-from tests.softhsm import SoftHsm, provider
+from tests.helpers.daemons import MACHINE
+from tests.helpers.hsm import SoftHsm, provider
+from tests.helpers.proof import proven
+from tests.helpers.signers import SignerInTest, reactor
 
 PIN = 'p "i\\n$7391'
 IMAGE = TrialImage.of_size(0x4000)
 SPL = {"spl.bin": IMAGE.data}
 # libp11's words after a login that C_Login ended with an error.
 LOGIN_FAILED = "Login failed\\n40076E867A7F0000:error:4100%04X:PKCS#11 module:ERR_CKR_error:why:p11_slot.c:208:\\n"
-
-
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
 
 
 @pytest.fixture(scope="module")
