@@ -68,7 +68,7 @@ def _bounded(test: Callable[..., Any]) -> Callable[..., Any]:
         from twisted.internet import reactor
 
         waiting = Deferred.fromCoroutine(test(*args, **kwargs))
-        return await waiting.addTimeout(_LONGEST, reactor)  # type: ignore[arg-type]
+        return await waiting.addTimeout(_LONGEST, reactor)
 
     return bounded
 
