@@ -310,6 +310,14 @@ def test_a_byte_order_mark_is_in_no_column() -> None:
             csf.parse(start + b"[Heading]\n")
 
 
+def test_utf_16_is_told_by_both_bytes_of_its_mark() -> None:
+    """In either order."""
+    for start, told in ((b"\xff\xfe", True), (b"\xfe\xff", True), (b"\xfe\xfe", False), (b"\xff\xff", False)):
+        with pytest.raises(csf.CsfSyntaxError) as caught:
+            csf.parse(start + b"[Header]\n")
+        assert ("the description is UTF-16" in str(caught.value)) is told
+
+
 def test_a_blank_in_a_name_is_told() -> None:
     """Between quotation marks a no-break space is no blank, and nobody would find it."""
     with pytest.raises(
