@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# `MACHINE.fullmatch(text)` checks a machine name; `MACHINE_FORM` describes a valid one for people. So for VERSION.
+# `MACHINE.fullmatch(text)` checks a machine name; `MACHINE_FORM` is the text for people. The same for VERSION.
 MACHINE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}")
 MACHINE_FORM = "1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot"
 # A version of cst, as clients request it. It becomes one segment of a path on the signing host.

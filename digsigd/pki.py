@@ -1,8 +1,8 @@
-"""A HAB4 public key infrastructure in the layout of NXP's scripts: a CA, SRKs, CSF and IMG keys, the SRK table.
+"""Make a HAB4 public key infrastructure in the layout of NXP's scripts: CA, SRKs, CSF and IMG keys, SRK table.
 
-Names, subjects and extensions are those that hab4_pki_tree.sh of the Code Signing Tool makes (CST User Guide,
-"Generating HAB4 Keys and Certificates"): `crts/SRK1_sha256_2048_65537_v3_ca_crt.pem` and so on. Its weak defaults are
-not copied: serial numbers begin at a random number, and keys are encrypted with AES-256.
+File names, subjects and extensions are those of hab4_pki_tree.sh in the Code Signing Tool (CST User Guide,
+"Generating HAB4 Keys and Certificates"), for example `crts/SRK1_sha256_2048_65537_v3_ca_crt.pem`. Two weaknesses of the
+script are avoided: serial numbers start at a random number, and keys are encrypted with AES-256.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CURVES: dict[str, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
 
 
 def label(kind: KeyKind) -> str:
-    """Return the part of a file name that names the kind of key, as in NXP's scripts: `sha256_2048_65537_v3`."""
+    """Return the part of a file name that stands for the kind of key, as in NXP's scripts."""
     if kind in _CURVES:
         return f"sha256_{_CURVES[kind]().name}_v3"
     return f"sha256_{kind.removeprefix('rsa')}_65537_v3"
@@ -44,20 +44,20 @@ def label(kind: KeyKind) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """How keys and certificates are written. `pass_phrase=None` leaves the keys unencrypted."""
+    """The encoding of keys and certificates, and the pass phrase. With None, private keys are not encrypted."""
 
     pass_phrase: str | None = field(default=None, repr=False)
     encoding: Encoding = "pem"
 
     def key(self, key: _Key) -> bytes:
-        """Return a key in PKCS #8, if encrypted with PBES2 (AES-256-CBC), which cst 3.4.1 and 4.0.1 read."""
+        """Return a private key as PKCS #8, encrypted with PBES2 (AES-256-CBC), which cst 3.4.1 and 4.0.1 read."""
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if self.pass_phrase is not None:
             encryption = serialization.BestAvailableEncryption(self.pass_phrase.encode())
         return key.private_bytes(self._form, serialization.PrivateFormat.PKCS8, encryption)
 
     def certificate(self, certificate: x509.Certificate) -> bytes:
-        """Return the certificate in PEM or DER, without the text that openssl writes before it."""
+        """Return an encoded certificate, without the text that openssl puts before it."""
         return certificate.public_bytes(self._form)
 
     @property
@@ -74,14 +74,17 @@ class Validity:
 
     @classmethod
     def of_days(cls, days: int) -> Validity:
-        """Return the period from yesterday, for clocks that differ, to `days` from now; it has passed if negative."""
+        """Return a period from yesterday, because clocks can differ, until `days` from now.
+
+        With negative `days` it ended so long ago.
+        """
         now = datetime.now(UTC).replace(microsecond=0)
         end = now + timedelta(days=days)
         return cls(min(now, end) - timedelta(days=1), end)
 
     @classmethod
     def of_years(cls, years: int) -> Validity:
-        """Return the period from yesterday to today's date in `years` years."""
+        """Return a period from yesterday until today's date in `years` years."""
         days = Validity.of_days(0)
         try:
             return cls(days.begin, days.end.replace(year=days.end.year + years))
@@ -91,11 +94,11 @@ class Validity:
 
 @dataclass(frozen=True)
 class Pki:
-    """A public key infrastructure: files by their name in the folder and in the key tarball. Its repr shows no key.
+    """A generated PKI: its files by their path in the folder and in the key tarball. Its repr shows no keys.
 
-    `files` are the files that a signing host needs. `ca_files` are the CA's; its key must stay off the host. Each SRK,
-    numbered from 1, has signed a CSF and an IMG certificate; with `fast_auth` there are only SRKs, which sign data
-    themselves. `next_serial` is the first unused serial number.
+    `files` are the files that a signing host needs. `ca_files` are the CA's key and certificate; keep the key offline.
+    Each SRK, numbered from 1, has signed a CSF and an IMG certificate. With `fast_auth` there are only SRKs, which sign
+    data themselves. `next_serial` is the first unused serial number.
     """
 
     files: dict[str, bytes] = field(repr=False)
@@ -118,10 +121,10 @@ class Pki:
         ca_kind: KeyKind | None = None,
         on_key: Callable[[str], None] | None = None,
     ) -> Pki:
-        """Generate new keys and certificates. `on_key` is called with the name of each key before it is made.
+        """Generate all keys and certificates. `on_key` is called with each key's name before it is made.
 
-        `prefix` is put before the common names in the certificates, not before file names. An RSA key of 4096 bits
-        takes seconds. Raises `ValueError` if `srks` is not 1 to 4.
+        `prefix` is put before the names in the certificates, but not before file names. Blocks: an RSA key of 4096 bits
+        takes seconds. Raises `ValueError` unless an SRK table can hold `srks` keys.
         """
         if not 1 <= srks <= MAX_RECORDS:
             raise ValueError(f"an SRK table holds 1 to {MAX_RECORDS} keys, not {srks}")
@@ -149,12 +152,12 @@ class Pki:
 
     @property
     def table_name(self) -> str:
-        """The name of the file with the SRK table."""
+        """The file name of the SRK table."""
         return next(name for name in self.files if name.endswith("_table.bin"))
 
     @property
     def fuse_name(self) -> str:
-        """The name of the file with the fuse value, as in NXP's examples of srktool."""
+        """The name of the file with the fuse value, as in NXP's examples for srktool."""
         return self.table_name.replace("_table.bin", "_fuse.bin")
 
 
@@ -165,13 +168,13 @@ class _Issued:
 
 
 class _Making:
-    """A generator of keys and certificates, which collects their files."""
+    """A PKI that is being made: the files so far, and the next serial number."""
 
     def __init__(
         self, validity: Validity, protection: Protection, prefix: str, on_key: Callable[[str], None] | None
     ) -> None:
         self.files: dict[str, bytes] = {}
-        # HAB4 compares serial numbers of four bytes. They are consecutive, as with `openssl ca` and its file `serial`.
+        # HAB4 compares serial numbers of four bytes. They count up, as `openssl ca` does from its file `serial`.
         self.serial = 0x10000000 + secrets.randbelow(0x60000000)
         self._validity = validity
         self._protection = protection
@@ -179,7 +182,7 @@ class _Making:
         self._on_key = on_key
 
     def issue(self, name: str, kind: KeyKind, issuer: _Issued | None, *, ca: bool) -> _Issued:
-        """Make a key and its certificate, signed by `issuer`, or self-signed if that is None."""
+        """Make a key and its certificate, signed by `issuer`, or self-signed without one."""
         if self._on_key is not None:
             self._on_key(name)
         key = _generate(kind)
@@ -227,9 +230,9 @@ def pack(
     extra: Sequence[tuple[tarfile.TarInfo, bytes]] = (),
     level: int = 9,
 ) -> bytes:
-    """Return a gzip-compressed tarball of `files`.
+    """Return a gzip-compressed tarball of `files` and the members `extra`.
 
-    `top` is put before every name, `flat` drops the folders, `extra` are more members, and `level` is that of gzip.
+    `top` is put before every name of `files`. `flat` drops the folders of the names. `level` is the compression level.
     """
     stream = io.BytesIO()
     now = int(time.time())

@@ -32,7 +32,7 @@ _NEEDED = (
 
 
 class SigningReactor(HttpReactor, IReactorCore, IReactorThreads, IReactorProcess):
-    """Everything that the parts of a service use of a reactor, as one type. No object declares that it provides it."""
+    """All reactor interfaces that the parts of a service use, as one type. No object declares that it provides it."""
 
 
 class Reactor(Protocol):

@@ -79,7 +79,7 @@ class Readiness:
     async def _ask(self) -> list[str]:
         missing = []
         if not await self._in_thread(self._tools.available):
-            missing.append("no cst found: neither in the folder cst.base nor in [cst.versions]")
+            missing.append("no cst: neither in the folder cst.base nor in [cst.versions]")
         try:
             await self._in_thread(self._try_workdir)
         except DigsigError as error:

@@ -195,13 +195,13 @@ def test_the_provider_of_cst_4_is_there_and_openssl_loads_it(cst_base: Path, tmp
     tools = tools_without_apt(tmp_path / "bin")
     done = run(ROOT / "etc/get-cst", "--base", tmp_path, "--provider", PATH=str(tools))
     assert done.returncode == 0, done.stderr
-    assert f"{there} is there already" in done.stderr
+    assert f"{there} exists already" in done.stderr
     assert not list(tmp_path.glob("cst-*")), "no cst was asked for"
     there.unlink()
     there.write_bytes(b"not a library")
     done = run(ROOT / "etc/get-cst", "--base", tmp_path, "--provider", PATH=str(tools))
     assert done.returncode == 1
-    assert f"does not load {there}" in done.stderr
+    assert f"cannot load {there}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -211,7 +211,7 @@ def test_what_others_put_beside_is_kept(cst_base: Path, tmp_path: Path) -> None:
     (tmp_path / "cst-3.4.1/mine").touch()
     done = run(ROOT / "etc/get-cst", "--base", tmp_path, "3.4.1")
     assert done.returncode == 1
-    assert f"{tmp_path}/cst-3.4.1 is there, and has no linux64/bin/cst" in done.stderr
+    assert f"{tmp_path}/cst-3.4.1 exists, but has no linux64/bin/cst" in done.stderr
     assert "Traceback" not in done.stderr
     provider = tmp_path / "pkcs11-provider/pkcs11.so"
     provider.parent.mkdir()

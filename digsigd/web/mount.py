@@ -14,7 +14,7 @@ from zope.interface import implementer
 from digsigd.web.request import RequestFactory
 from digsigd.web.upload import Uploads
 
-# RFC 3986, 2.3: the characters that need no escape, so that a segment of them is written in one way.
+# RFC 3986, 2.3: unreserved characters. A URL can write other characters in several ways.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 
 

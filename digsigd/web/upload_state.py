@@ -43,8 +43,8 @@ from digsigd.errors import DigsigError
 # If a refused body ends within this many bytes, it is read to its end, and the connection stays open. Otherwise it is
 # answered immediately, and the connection is closed.
 SHORT_REST = 64 << 10
-# How many bytes a client that still sends may send (within LINGER_SECONDS) before the connection is closed. Closing it
-# with unread bytes would reset it, and the answer would be lost (RFC 9112, 9.6).
+# How many bytes are discarded after an early answer (within LINGER_SECONDS) before the connection is closed. Closing
+# it with unread bytes would reset it, and the answer would be lost (RFC 9112, 9.6).
 LINGER_BYTES = 16 << 20
 
 
