@@ -199,7 +199,7 @@ async def test_a_store_that_is_not_there_fails(rig: Rig, tmp_path: Path) -> None
     with pytest.raises(KeyStoreFailed):
         await rig.store().check()
     rig.root.write_text("a file")
-    with pytest.raises(KeyStoreFailed, match="no folder"):
+    with pytest.raises(KeyStoreFailed, match="is not a folder"):
         await rig.store().check()
 
 
@@ -225,7 +225,7 @@ async def test_a_tarball_beyond_the_bound_is_refused(rig: Rig) -> None:
 async def test_names_that_are_no_machines_are_refused(rig: Rig) -> None:
     """Whoever forgot to check them."""
     for name in ("..", "a/b", "", ".hidden", "a\n"):
-        with pytest.raises(ValueError, match="no machine name"):
+        with pytest.raises(ValueError, match="is not a machine name"):
             await rig.store().get(name)
 
 
