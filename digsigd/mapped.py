@@ -1,8 +1,8 @@
-"""Files mapped to be read, and searched without reading behind their ends.
+"""Memory-mapped files that can be searched without reading past their end.
 
-The `find` of Python's own mappings reads one byte behind them (CPython's issue 105235): until 3.11.4, which is newer
-than what Debian 12 has. Where a file's size is a multiple of the page, the process may end by SIGSEGV then. So no file
-is mapped but by `Mapped`.
+Before Python 3.11.4, `mmap.find` reads one byte past the end of the mapping (CPython issue 105235). If the file's size
+is a multiple of the page size, the process can die of SIGSEGV. Debian 12 has an older Python, so map files only with
+`Mapped`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
-# The first piece of a search is small, for those that find at once, over and over; each one after is twice as large.
+# The first piece of a search is small, because many searches find something near their start. Each further piece is
+# twice as large.
 _FIRST_PIECE = 1 << 12
 _LARGEST_PIECE = 1 << 20
 
 
 class Mapped(mmap.mmap):
-    """A mapping whose searches look at copies of its pieces. They find what those of `bytes` would."""
+    """A mapping that searches copies of its pieces. The results are those of `bytes.find` and `bytes.rfind`."""
 
     @classmethod
     def of(cls, descriptor: int) -> Mapped:
-        """An open file, whole. Raises `ValueError` for an empty one, which cannot be mapped, and `OSError`."""
+        """Map the whole of an open file, read-only. Raises `ValueError` for an empty file, and `OSError`."""
         return cls(descriptor, 0, access=mmap.ACCESS_READ)
 
     def find(self, sub: Any, start: int = 0, end: int | None = None) -> int:
-        """The lowest place of `sub` that lies whole between `start` and `end`, or -1."""
+        """Return the lowest offset of `sub` within `start` and `end`, or -1."""
         wanted = bytes(sub)
         if start > len(self):
             return -1
@@ -34,13 +35,13 @@ class Mapped(mmap.mmap):
             found = self[start : min(start + piece + len(wanted), end)].find(wanted)
             if found >= 0:
                 return start + found
-            # The last place that was looked at is start + piece.
+            # The last offset that was tried is start + piece.
             start += piece + 1
             piece = min(2 * piece, _LARGEST_PIECE)
         return -1
 
     def rfind(self, sub: Any, start: int = 0, end: int | None = None) -> int:
-        """The highest place of `sub` that lies whole between `start` and `end`, or -1."""
+        """Return the highest offset of `sub` within `start` and `end`, or -1."""
         wanted = bytes(sub)
         if start > len(self):
             return -1

@@ -1,8 +1,8 @@
-"""A HAB4 public key infrastructure in the layout of NXP's scripts: a CA, SRKs, CSF and IMG keys, the SRK table.
+"""Make a HAB4 public key infrastructure in the layout of NXP's scripts: CA, SRKs, CSF and IMG keys, SRK table.
 
-Names, subjects and extensions are those that hab4_pki_tree.sh of the Code Signing Tool makes (CST User Guide,
-"Generating HAB4 Keys and Certificates"): `crts/SRK1_sha256_2048_65537_v3_ca_crt.pem` and so on. What it leaves weak is
-not followed: serial numbers begin anywhere, and keys are encrypted with AES-256.
+File names, subjects and extensions are those of hab4_pki_tree.sh in the Code Signing Tool (CST User Guide,
+"Generating HAB4 Keys and Certificates"), for example `crts/SRK1_sha256_2048_65537_v3_ca_crt.pem`. Two weaknesses of the
+script are avoided: serial numbers start at a random number, and keys are encrypted with AES-256.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CURVES: dict[str, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
 
 
 def label(kind: KeyKind) -> str:
-    """The part of a file name that tells the key's kind, as NXP's scripts have it."""
+    """Return the part of a file name that stands for the kind of key, as in NXP's scripts."""
     if kind in _CURVES:
         return f"sha256_{_CURVES[kind]().name}_v3"
     return f"sha256_{kind.removeprefix('rsa')}_65537_v3"
@@ -44,20 +44,20 @@ def label(kind: KeyKind) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """How keys and certificates are written: `pass_phrase` of None leaves the keys in the clear."""
+    """The encoding of keys and certificates, and the pass phrase. With None, private keys are not encrypted."""
 
     pass_phrase: str | None = field(default=None, repr=False)
     encoding: Encoding = "pem"
 
     def key(self, key: _Key) -> bytes:
-        """PKCS #8; encrypted with PBES2 (AES-256-CBC), which cst 3.4.1 and 4.0.1 read."""
+        """Return a private key as PKCS #8, encrypted with PBES2 (AES-256-CBC), which cst 3.4.1 and 4.0.1 read."""
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if self.pass_phrase is not None:
             encryption = serialization.BestAvailableEncryption(self.pass_phrase.encode())
         return key.private_bytes(self._form, serialization.PrivateFormat.PKCS8, encryption)
 
     def certificate(self, certificate: x509.Certificate) -> bytes:
-        """The certificate alone, without the text that openssl puts before it."""
+        """Return an encoded certificate, without the text that openssl puts before it."""
         return certificate.public_bytes(self._form)
 
     @property
@@ -67,21 +67,24 @@ class Protection:
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when to when certificates say that they are good. Boot ROMs have no clock and do not ask."""
+    """The validity period of certificates. Boot ROMs have no clock and do not check it."""
 
     begin: datetime
     end: datetime
 
     @classmethod
     def of_days(cls, days: int) -> Validity:
-        """From yesterday, so that clocks may differ; a negative number makes them expire that long ago."""
+        """Return a period from yesterday, because clocks can differ, until `days` from now.
+
+        With negative `days` it ended so long ago.
+        """
         now = datetime.now(UTC).replace(microsecond=0)
         end = now + timedelta(days=days)
         return cls(min(now, end) - timedelta(days=1), end)
 
     @classmethod
     def of_years(cls, years: int) -> Validity:
-        """From yesterday to this day so many years on."""
+        """Return a period from yesterday until today's date in `years` years."""
         days = Validity.of_days(0)
         try:
             return cls(days.begin, days.end.replace(year=days.end.year + years))
@@ -91,11 +94,11 @@ class Validity:
 
 @dataclass(frozen=True)
 class Pki:
-    """Files by the name they have in the folder and in the key tarball. No repr shows a key.
+    """A generated PKI: its files by their path in the folder and in the key tarball. Its repr shows no keys.
 
-    `files` are what a signing host needs, `ca_files` the CA's: only its certificate may be anywhere. Each SRK number N
-    from 1 has a CSF and an IMG key below it; with `fast_auth` there are the SRKs alone, which sign data themselves.
-    `next_serial` is the first serial number that no certificate has yet.
+    `files` are the files that a signing host needs. `ca_files` are the CA's key and certificate; keep the key offline.
+    Each SRK, numbered from 1, has signed a CSF and an IMG certificate. With `fast_auth` there are only SRKs, which sign
+    data themselves. `next_serial` is the first unused serial number.
     """
 
     files: dict[str, bytes] = field(repr=False)
@@ -118,10 +121,10 @@ class Pki:
         ca_kind: KeyKind | None = None,
         on_key: Callable[[str], None] | None = None,
     ) -> Pki:
-        """Generate everything anew, from the system's entropy. `on_key` hears of each key before it is made.
+        """Generate all keys and certificates. `on_key` is called with each key's name before it is made.
 
-        `prefix` goes before the names in the certificates, not before those of files. An RSA key of 4096 bits takes
-        seconds. Raises `ValueError` for a number of SRKs that a table does not hold.
+        `prefix` is put before the names in the certificates, but not before file names. Blocks: an RSA key of 4096 bits
+        takes seconds. Raises `ValueError` unless an SRK table can hold `srks` keys.
         """
         if not 1 <= srks <= MAX_RECORDS:
             raise ValueError(f"an SRK table holds 1 to {MAX_RECORDS} keys, not {srks}")
@@ -149,12 +152,12 @@ class Pki:
 
     @property
     def table_name(self) -> str:
-        """The name of the SRK table; the fuse file has the same with `fuse` for `table`."""
+        """The file name of the SRK table."""
         return next(name for name in self.files if name.endswith("_table.bin"))
 
     @property
     def fuse_name(self) -> str:
-        """The name of the file with the fuse value, as srktool is told to write it in NXP's examples."""
+        """The name of the file with the fuse value, as in NXP's examples for srktool."""
         return self.table_name.replace("_table.bin", "_fuse.bin")
 
 
@@ -165,7 +168,7 @@ class _Issued:
 
 
 class _Making:
-    """Keys and certificates being made, with the files that come of them."""
+    """A PKI that is being made: the files so far, and the next serial number."""
 
     def __init__(
         self, validity: Validity, protection: Protection, prefix: str, on_key: Callable[[str], None] | None
@@ -179,7 +182,7 @@ class _Making:
         self._on_key = on_key
 
     def issue(self, name: str, kind: KeyKind, issuer: _Issued | None, *, ca: bool) -> _Issued:
-        """A key and its certificate, signed by `issuer`, or by itself where there is none."""
+        """Make a key and its certificate, signed by `issuer`, or self-signed without one."""
         if self._on_key is not None:
             self._on_key(name)
         key = _generate(kind)
@@ -227,7 +230,10 @@ def pack(
     extra: Sequence[tuple[tarfile.TarInfo, bytes]] = (),
     level: int = 9,
 ) -> bytes:
-    """A gzip-compressed tarball: `top` goes before every name, `flat` drops the folders, `extra` are more members."""
+    """Return a gzip-compressed tarball of `files` and the members `extra`.
+
+    `top` is put before every name of `files`. `flat` drops the folders of the names. `level` is the compression level.
+    """
     stream = io.BytesIO()
     now = int(time.time())
     with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=level) as tar:
