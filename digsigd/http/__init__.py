@@ -1,4 +1,4 @@
-"""HTTP as every client of ours needs it: bounded answers, one exchange at a time, further tries, and why one failed.
+"""The HTTP client layer: bounded headers and bodies, single exchanges, retries, and the causes of failures.
 
-It decides nothing: which answers are worth another try and what an error says is for `digsigd.keys` and the client.
+It holds no policy. `digsigd.keys` and the client decide which answers to retry and how to word an error.
 """

@@ -1,4 +1,4 @@
-"""What is below treq: agents that bound headers, and do nothing unasked."""
+"""Agents for treq to run on: they bound headers, and neither keep cookies nor decompress."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from zope.interface import implementer
 from digsigd.http.connection import BoundedEndpoints, Owner
 from digsigd.http.reactor import Reactor
 
-# A name that nobody has: RFC 2606.
+# A reserved name: RFC 2606.
 _STAND_IN = "http://stand-in.invalid/"
-# RFC 3986, 2.2 and 2.3, and the percent sign of what is escaped already.
+# RFC 3986, 2.2 and 2.3, and the percent sign of existing escapes.
 _AS_IT_IS = "!#$%&'()*+,/:;=?@[]~"
-# What treq would act on by itself.
+# Headers that treq would act on.
 _TAKEN_OFF = ("content-encoding", "set-cookie", "set-cookie2")
 
 
 def bounded_agent(
     endpoints: IAgentEndpointFactory, reactor: Reactor, pool: HTTPConnectionPool, owner: Owner | None = None
 ) -> IAgent:
-    """Return an agent whose connections, those of `pool`, bound headers. With an `owner` it is for one request."""
+    """Return an agent that uses connections of `pool` and bounds headers.
+
+    With an `owner`, use the agent for one request only.
+    """
     agent: IAgent = Agent.usingEndpointFactory(reactor, BoundedEndpoints(endpoints, owner), pool)
     return agent
 
 
 @implementer(IAgent)
 class PlainAgent:
-    """An agent for one request of treq's to `url`: no cookies, and no unpacking without a bound.
+    """An agent for one treq request to `url`, without cookies and without unbounded decompression.
 
-    `codings` are the content codings of the answer once it is there, in the order in which they were applied
+    `codings` holds the content codings of the answer once it has arrived, in the order in which they were applied
     (RFC 9110, 8.4), in lower case, without `identity`.
 
-    treq is told `url_for_treq`. hyperlink, which it reads addresses with, takes [::1] for a name in need of IDNA, and
-    fails: it gets an address that stands for `url`, unless that has a host's name for which IDNA is needed.
+    Pass `url_for_treq` to treq. treq parses addresses with hyperlink, which takes [::1] for a name that needs IDNA and
+    fails. So `url_for_treq` is a placeholder for `url`, unless the host name of `url` does need IDNA.
     """
 
     def __init__(self, agent: IAgent, url: str) -> None:
@@ -53,9 +56,9 @@ class PlainAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,  # noqa: N803 - the interface's
     ) -> Deferred[IResponse]:
-        """See `IAgent`."""
+        """Implement `IAgent.request`: send the request to `url`, and take off the headers that treq would act on."""
         headers = Headers() if headers is None else headers.copy()
-        # treq adds that it takes gzip.
+        # treq would add gzip.
         headers.setRawHeaders("accept-encoding", ["identity"])
         asking: Deferred[IResponse] = self._agent.request(method, self._url or uri, headers, bodyProducer)
         return asking.addCallback(self._taken_off)
@@ -69,5 +72,5 @@ class PlainAgent:
 
 
 def escaped(url: str) -> str:
-    """Return an address whose unusual characters are escaped, and those that were before are left as they are."""
+    """Return an address with its unusual characters percent-escaped. Existing escapes stay unchanged."""
     return quote(url, safe=_AS_IT_IS)

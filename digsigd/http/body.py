@@ -1,4 +1,4 @@
-"""The body of an answer: collected with bounds, and the file that it is."""
+"""Collect the body of an answer within bounds, and decode it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _GZIP = b"\x1f\x8b"
 
 
 class TooLong(Exception):
-    """A body that goes on, or unpacks, beyond what is taken."""
+    """A body that is longer than its limit, as sent or decompressed."""
 
 
 class BadCoding(Exception):
-    """A body that is encoded as it must not be, or is not what it says. The text is for operators."""
+    """A body with a content coding that is not accepted, or that does not match it. The text is for operators."""
 
 
 def body_of(
     response: Any, *, max_bytes: int, idle: float, clock: IReactorTime, only_begin: bool = False
 ) -> Deferred[bytes]:
-    """Return the body of a response, of which a piece comes at least every `idle` seconds.
+    """Return the body of a response: `max_bytes` at most, with at most `idle` seconds between two pieces.
 
-    With `only_begin` what goes beyond `max_bytes` is not read, and nobody minds. Fails with `TooLong` otherwise, with
-    `StoodStill`, or with what the connection was lost with.
+    With `only_begin`, reading stops after `max_bytes` without an error. Fails with `TooLong` for a longer body,
+    `StoodStill` after `idle` seconds without data, or the error with which the connection was lost.
     """
     if not only_begin and isinstance(response.length, int) and response.length > max_bytes:
-        # Else the connection would wait for somebody to read from it.
+        # Without a reader the connection would stay open.
         response.deliverBody(_Hangup())
         return fail(TooLong())
     body = _Body(max_bytes, idle, clock, only_begin=only_begin)
@@ -43,15 +43,15 @@ def body_of(
 
 
 class _Hangup(Protocol):
-    """Reads nothing."""
+    """A body protocol that reads nothing."""
 
     def connectionMade(self) -> None:
-        """Close at once."""
+        """Close the connection immediately."""
         _cut(self)
 
 
 class _Body(Protocol):
-    """Collects a body."""
+    """A body protocol that collects the body."""
 
     def __init__(self, max_bytes: int, idle: float, clock: IReactorTime, *, only_begin: bool) -> None:
         self._max_bytes = max_bytes
@@ -70,7 +70,7 @@ class _Body(Protocol):
             self._end(None if self._only_begin else TooLong())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Give what came. A body without a length ends with its connection; its content shows whether it is whole."""
+        """Fire `done`. A body without a length ends with its connection; only its content shows if it is complete."""
         over = reason.check(ResponseDone, PotentialDataLoss)
         self._end(None if over else reason.value)
 
@@ -90,19 +90,19 @@ class _Body(Protocol):
 
 
 def file_in(body: bytes, codings: tuple[str, ...], max_bytes: int) -> bytes:
-    """Return the file that a body of these content codings (RFC 9110, 8.4) is. It blocks: up to 30 ms for 8 MiB.
+    """Return the file in a body with these content codings (RFC 9110, 8.4). Blocks: up to 30 ms for 8 MiB.
 
-    Servers say `gzip` of a .tar.gz in two cases. Of the file's own compression (Apache with AddEncoding, objects
-    stored with that metadata): then the body is the file as it is, and has the SHA-256 that sha256sum gives for it.
-    Or because they compressed it once more on the way: then it unpacks to what is gzip again, and that is the file.
-    A plain tar that was compressed on the way is not told from the first case; it is read all the same.
+    Servers declare `gzip` for a .tar.gz in two cases. Either it means the file's own compression (Apache with
+    AddEncoding, objects stored with that metadata): the body is the file, with the SHA-256 that sha256sum prints.
+    Or the server compressed the file a second time: the body decompresses to gzip data, which is the file.
+    A plain tar that the server compressed looks like the first case, and the body is returned unchanged.
 
-    Raises `BadCoding`, or `TooLong` where the file has more than `max_bytes`.
+    Raises `BadCoding` for any other coding or a damaged body, `TooLong` if the file has more than `max_bytes`.
     """
     if not codings:
         return body
     if codings not in {("gzip",), ("x-gzip",)}:
-        raise BadCoding(f"Content-Encoding is {', '.join(codings)[:80]!r}, where none was asked for and gzip is read")
+        raise BadCoding(f"Content-Encoding is {', '.join(codings)[:80]!r}; only gzip or no coding is accepted")
     if _inflated(body, len(_GZIP)) != _GZIP:
         return body
     file = _inflated(body, max_bytes + 1, whole=True)
@@ -112,18 +112,18 @@ def file_in(body: bytes, codings: tuple[str, ...], max_bytes: int) -> bytes:
 
 
 def _inflated(body: bytes, max_bytes: int, *, whole: bool = False) -> bytes:
-    """Return the start of what a gzip file unpacks to, or all of it where that is no more than `max_bytes`."""
+    """Return the first `max_bytes` of what a gzip file decompresses to. With `whole`, check that it ends properly."""
     stream = zlib.decompressobj(wbits=31)
     try:
         inflated = stream.decompress(body, max_bytes)
     except zlib.error:
-        raise BadCoding("Content-Encoding is gzip, and the body is not") from None
+        raise BadCoding("Content-Encoding is gzip, but the body is not gzip data") from None
     if not inflated or (whole and len(inflated) < max_bytes and (not stream.eof or stream.unused_data)):
-        raise BadCoding("Content-Encoding is gzip, and the body ends too early or goes on after its end")
+        raise BadCoding("Content-Encoding is gzip, but the body is truncated or has data after its end")
     return inflated
 
 
 def _cut(protocol: Protocol) -> None:
-    """Close a connection without reading on. Where the body has ended it is not there any more."""
+    """Close the connection without reading on. After the end of the body there is no transport any more."""
     if protocol.transport is not None:
         protocol.transport.loseConnection()

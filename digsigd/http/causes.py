@@ -1,4 +1,4 @@
-"""Why there was no answer: the causes below what Twisted, treq and OpenSSL raise."""
+"""Find out why there was no answer, from the errors that Twisted, treq and OpenSSL raise."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from digsigd.http.deadline import StoodStill
 
 
 class Cause(Enum):
-    """What went wrong: by the exceptions that say so, or by texts of OpenSSL. The first that fits counts.
+    """A kind of failure, recognised by exception class or by an OpenSSL text. The first member that fits counts.
 
-    OpenSSL's are the third of the texts of an error, and the alerts of RFC 8446, 6.2.
+    The texts are OpenSSL's reason strings, including those for the alerts of RFC 8446, 6.2.
     """
 
     WRONG_NAME = (VerificationError,)
@@ -43,7 +43,7 @@ class Cause(Enum):
     HEAD_TOO_LONG = (HeadTooLong,)
     BODY_TOO_LONG = (TooLong,)
     NO_HTTP = (ParseError, ValueError, KeyError)
-    # Those from here on may pass.
+    # The causes from here on are temporary.
     NO_HOST = (DNSLookupError,)
     REFUSED = (Refused,)
     CONNECTING_TOO_LONG = (ConnectTimeout, TCPTimedOutError)
@@ -54,18 +54,18 @@ class Cause(Enum):
 
     @property
     def passing(self) -> bool:
-        """Whether another try may get an answer."""
+        """Whether another try can succeed."""
         causes = list(Cause)
         return causes.index(self) >= causes.index(Cause.NO_HOST)
 
-    def fits(self, error: BaseException, told: str) -> bool:
-        """Return whether an error, of which the library says `told`, is of this kind."""
+    def fits(self, error: BaseException, text: str) -> bool:
+        """Return whether an error, whose library's text is `text`, is of this kind."""
         of_tls = isinstance(error, TlsError)
-        return any(of_tls and one in told if isinstance(one, str) else isinstance(error, one) for one in self.value)
+        return any(of_tls and one in text if isinstance(one, str) else isinstance(error, one) for one in self.value)
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield what is below Twisted's wrappers, of which there may be several."""
+    """Yield the errors inside Twisted's wrappers, or `error` if it is not a wrapper."""
     reasons = getattr(error, "reasons", None)
     if not reasons:
         yield error
@@ -75,15 +75,15 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def words_of(error: BaseException) -> str:
-    """Return all causes of an error as their libraries put them. A server's own words may be among them."""
+    """Return the texts of all causes of an error, joined by "; ". They can quote the server."""
     texts = (f"{type(one).__name__}: {one}" if str(one) else type(one).__name__ for one in causes_of(error))
     return "; ".join(dict.fromkeys(texts))
 
 
 def cause_of(error: BaseException) -> tuple[Cause, str]:
-    """Return the one cause of an error that explains it best, and what its library says of it.
+    """Return the cause that explains an error best, and its library's text, which can quote the server.
 
-    Those that no other try removes come first. A server's own words may be in the text.
+    Lasting causes take precedence over temporary ones.
     """
     found = [_named(cause) for cause in causes_of(error)]
     lasting = [one for one in found if not one[0].passing]
@@ -92,7 +92,7 @@ def cause_of(error: BaseException) -> tuple[Cause, str]:
 
 
 def _named(error: BaseException) -> tuple[Cause, str]:
-    told = str(error)
+    text = str(error)
     if isinstance(error, TlsError):
-        told = ", ".join(str(text) for part in error.args if isinstance(part, list) for *_, text in part)
-    return next(cause for cause in Cause if cause.fits(error, told)), told
+        text = ", ".join(str(reason) for part in error.args if isinstance(part, list) for *_, reason in part)
+    return next(cause for cause in Cause if cause.fits(error, text)), text

@@ -1,4 +1,4 @@
-"""Connections to web servers, with a bound on what comes before a body."""
+"""Connections to web servers with a limit on the size of an answer's headers."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-# Status line and headers, those of 1xx answers before it included. Servers send some hundred bytes.
+# Status line and headers, including those of preceding 1xx answers. Servers send a few hundred bytes.
 HEAD_BYTES = 64 << 10
 
 
 class HeadTooLong(Exception):
-    """The headers of an answer go on beyond `HEAD_BYTES`."""
+    """The headers of an answer are longer than `HEAD_BYTES`."""
 
 
 class Owner(Protocol):
-    """Whoever has a connection alone, for one request."""
+    """The owner of a connection that serves a single request."""
 
     def connected(self, connection: Connection) -> None:
-        """Hear that there is a connection."""
+        """Called when the connection is made."""
 
     def sent(self) -> None:
-        """Hear that a piece of the request's body is on its way."""
+        """Called when a piece of the request's body was written."""
 
     def answered(self) -> None:
-        """Hear that the headers of an answer with a body are there."""
+        """Called when the headers of an answer with a body have arrived."""
 
 
 @implementer(IAgentEndpointFactory)
 class BoundedEndpoints:
-    """Connects as `endpoints` does, and through a `Connection`. Without an `owner` connections may be used again."""
+    """Wraps the endpoints of `endpoints`, so that each connection is a `Connection`.
+
+    Without an `owner`, a connection can serve several requests.
+    """
 
     def __init__(self, endpoints: IAgentEndpointFactory, owner: Owner | None = None) -> None:
         self._endpoints = endpoints
         self._owner = owner
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """See `IAgentEndpointFactory`."""
+        """Implement `IAgentEndpointFactory.endpointForURI`: return the wrapped endpoint for an address."""
         return _BoundedEndpoint(self._endpoints.endpointForURI(uri), self._owner)
 
 
@@ -54,17 +57,17 @@ class _BoundedEndpoint:
         self._owner = owner
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - the interface's
-        """See `IStreamClientEndpoint`."""
+        """Implement `IStreamClientEndpoint.connect`."""
         connecting: Deferred[Any] = self._endpoint.connect(_ConnectionFactory(protocolFactory, self._owner))
         return connecting.addCallback(lambda connection: connection.wrappedProtocol)
 
 
 class Connection(ProtocolWrapper):
-    """Ends where an answer does not come to a body within `HEAD_BYTES`.
+    """A connection that is aborted if the headers of an answer exceed `HEAD_BYTES`.
 
-    Twisted's parser of answers bounds a line, not how many there are. It pauses the transport when it has seen the
-    last of them, until somebody takes the body; so what comes between a request and that pause are headers. If it
-    did not pause, a large body would fail loudly, and nothing would be unbounded.
+    Twisted's HTTP parser limits the length of a header line, not the number of lines. After the last header it pauses
+    the transport until a protocol takes the body; so all data between a request and that pause is headers. If it
+    did not pause, a large body would fail with `HeadTooLong`, and nothing would be unbounded.
     """
 
     transport: Any
@@ -76,22 +79,22 @@ class Connection(ProtocolWrapper):
     _lost = False
 
     def makeConnection(self, transport: Any) -> None:
-        """Tell the owner."""
+        """Connect, and notify the owner."""
         super().makeConnection(transport)
         if self.factory.owner is not None:
             self.factory.owner.connected(self)
 
     def mute(self) -> None:
-        """Send no more."""
+        """Discard everything written from now on."""
         self._muted = True
 
     def abort(self) -> None:
-        """Close at once, whatever has not been sent."""
+        """Close the connection immediately and discard unsent data."""
         if not self._lost:
             self.transport.abortConnection()
 
     def write(self, data: bytes) -> None:
-        """Send, unless muted."""
+        """Send `data`, unless muted."""
         if not self._muted:
             self._count_anew()
             super().write(data)
@@ -99,20 +102,20 @@ class Connection(ProtocolWrapper):
                 self.factory.owner.sent()
 
     def writeSequence(self, data: Any) -> None:
-        """Send, unless muted. Twisted writes a request's headers with it."""
+        """Send the pieces of `data`, unless muted. Twisted writes a request's headers with this method."""
         if not self._muted:
             self._count_anew()
             super().writeSequence(data)
 
     def pauseProducing(self) -> None:
-        """Note that the headers are over, and that there is a body."""
+        """Note that the headers are complete and a body follows, and notify the owner."""
         self._in_head = False
         self.transport.pauseProducing()
         if self.factory.owner is not None:
             self.factory.owner.answered()
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand it on first: a body may come in one piece with its headers."""
+        """Pass `data` on, then count it: one piece can hold headers and the start of the body."""
         super().dataReceived(data)
         if self._in_head and not self._too_long:
             self._bytes += len(data)
@@ -121,12 +124,12 @@ class Connection(ProtocolWrapper):
                 self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Say why, where it was us."""
+        """Pass the loss on, as `HeadTooLong` if that was the reason."""
         self._lost = True
         super().connectionLost(Failure(HeadTooLong()) if self._too_long else reason)
 
     def _count_anew(self) -> None:
-        # Without an owner requests have no body, so each write begins one. An upload writes all the time.
+        # Without an owner, requests have no body, so each write begins a request. An upload writes many times.
         if self.factory.owner is None:
             self._in_head, self._bytes = True, 0
 

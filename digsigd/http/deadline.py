@@ -1,4 +1,4 @@
-"""How long something may take or stand still, and waiting that can be given up."""
+"""Timeouts: idle timers, deadlines, and waiting that can be given up."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ T = TypeVar("T")
 
 
 class StoodStill(Exception):
-    """Nothing went on for so many seconds."""
+    """There was no progress for `seconds` seconds."""
 
     def __init__(self, seconds: float, doing: str) -> None:
         super().__init__(f"{doing} stood still for {seconds:g} s")
 
 
 class IdleTimer:
-    """Calls `late` once `seconds` have passed since it was made, or since something went on."""
+    """Calls `late` when `seconds` have passed since its creation or the last `went_on`."""
 
     def __init__(self, clock: IReactorTime, seconds: float, late: Callable[[], object]) -> None:
         self._seconds = seconds
         self._call = clock.callLater(seconds, late)
 
     def went_on(self) -> None:
-        """Wait for `seconds` from now."""
+        """Restart the timer after progress."""
         if self._call.active():
             self._call.reset(self._seconds)
 
     def stop(self) -> None:
-        """Wait no more."""
+        """Stop the timer."""
         if self._call.active():
             self._call.cancel()
 
 
 class Waiting(Deferred[T]):
-    """Gives what `inner` gives, unless it is given up before: then it fails at once, and `stop` is called.
+    """A Deferred with the result of `inner` that fails immediately when it is given up, after calling `stop`.
 
-    Unlike with a Deferred that is cancelled itself, whatever `inner` makes of that does not hide that it was given up.
+    Cancelling `inner` itself would not be enough: it can turn the cancellation into some other result.
     """
 
     def __init__(self, inner: Deferred[T], stop: Callable[[], object]) -> None:
@@ -50,24 +50,24 @@ class Waiting(Deferred[T]):
         inner.addBoth(self._pass_on)
 
     def give_up(self, error: BaseException) -> None:
-        """Fail with `error`, unless it is over."""
+        """Call `stop` and fail with `error`, unless there is a result already."""
         if not self._over:
             self._over = True
             self._stop()
             self.errback(error)
 
     def _pass_on(self, result: T | Failure) -> None:
-        # What comes once it is over tells nothing: neither of an answer nor of why there is none.
+        # A result after giving up is dropped: it says nothing about the answer or the failure.
         if not self._over:
             self._over = True
             self.callback(result)
 
 
 def within(seconds: float, inner: Deferred[T], clock: IReactorTime) -> Deferred[T]:
-    """Return what `inner` gives within `seconds`.
+    """Return a Deferred with the result of `inner`, which must come within `seconds`.
 
-    It fails with `twisted.internet.defer.TimeoutError` after that. Then, and when it is cancelled, `inner` is cancelled
-    and not waited for.
+    Fails with `twisted.internet.defer.TimeoutError` after that. On timeout, and when the returned Deferred is
+    cancelled, `inner` is cancelled and not waited for.
     """
     waiting: Deferred[Any] = Waiting(inner, inner.cancel)
     return waiting.addTimeout(seconds, clock)

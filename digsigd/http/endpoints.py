@@ -1,4 +1,4 @@
-"""How to reach web servers, over TCP or TLS."""
+"""Endpoints for web servers over TCP or TLS."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 
 @implementer(IAgentEndpointFactory)
 class Endpoints:
-    """Connects within `connect_timeout` seconds to `http` and `https`.
+    """Makes endpoints for `http` and `https` addresses that connect within `connect_timeout` seconds.
 
-    `trust_root` is whom to trust (None: the system's authorities), `certificate` the one to show (None: none).
+    `trust_root` holds the trusted authorities (None: the system's). `certificate` is the client certificate to present
+    (None: no certificate).
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Endpoints:
         self._certificate = certificate
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """Return how to reach an address."""
+        """Implement `IAgentEndpointFactory.endpointForURI`: return the endpoint for an address."""
         host = uri.host.decode("ascii")
         endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=self._connect_timeout)
         if uri.scheme == b"https":
@@ -44,7 +45,10 @@ class Endpoints:
 
 
 def trust_root_of(pem: bytes) -> Any:
-    """Return the authorities of a file in PEM for `Endpoints`. Raises `ValueError`, which says what the file has."""
+    """Return the authorities in a PEM file as the `trust_root` of `Endpoints`.
+
+    Raises `ValueError` if there is no certificate in it or one is damaged. The text continues the file's name.
+    """
     pems = CERTIFICATE.findall(pem)
     if not pems:
         raise ValueError("has no certificate in PEM")

@@ -1,4 +1,4 @@
-"""One request and its whole answer, with bounds on what a server can make one wait for or keep."""
+"""One request and its whole answer, with limits on waiting time and answer size."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from digsigd.http.reactor import Reactor
 
 
 class IUpload(IBodyProducer):
-    """A body of a request that can end before all of it is sent."""
+    """A request body that can be ended before all of it is sent."""
 
-    over = Attribute("Whether all of it is on its way.")
+    over = Attribute("Whether all of the body has been written.")
 
     def close() -> None:
-        """Close what is open, and send no more."""
+        """Close open files and send no more."""
 
     def pretend() -> None:
-        """Write anything for all that is left, at once: for a connection that sends nothing any more."""
+        """Write filler for the whole rest of the body immediately. The connection is muted and does not send it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one exchange may take.
+    """Limits of one exchange.
 
-    `body` is how many bytes the body of a 200 may have, `other_body` how many are read of any other. `head` is for how
-    many seconds nothing need go on until the headers of the answer are there, `idle` the same within its body.
+    `body` is the most bytes the body of a 200 may have, `other_body` the most bytes that are read of any other body.
+    `head` is the longest time without progress until the headers of the answer arrive, `idle` the same within its
+    body, both in seconds.
     """
 
     body: int
@@ -48,7 +49,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole answer. `codings` are those of its body, which nobody asked for: see `PlainAgent`."""
+    """A whole answer. `codings` are the content codings of its body, although none were requested: see `PlainAgent`."""
 
     status: int
     headers: Headers
@@ -57,7 +58,7 @@ class Response:
 
 
 class Exchange:
-    """Asks once over the connections of `agent`, which must be bounded. Cancelling ends it at once."""
+    """A single request through `agent`, which must bound headers. Cancelling ends it immediately."""
 
     def __init__(self, agent: IAgent, *, reactor: Reactor, bounds: Bounds) -> None:
         self._agent = agent
@@ -68,9 +69,9 @@ class Exchange:
         self._over = False
 
     def ask(self, method: str, url: str, headers: Headers, upload: IUpload | None = None) -> Deferred[Response]:
-        """Return the whole answer, whatever its status.
+        """Send the request and return a Deferred with the whole answer, whatever its status.
 
-        Fails with `StoodStill`, `TooLong`, or with what the layers below say: `digsigd.http.causes` reads it.
+        Fails with `StoodStill`, `TooLong`, or an error of the layers below, which `digsigd.http.causes` explains.
         """
         self._upload = upload
         self._timer = IdleTimer(self._reactor, self._bounds.head, self._late)
@@ -79,7 +80,7 @@ class Exchange:
         return self._waiting
 
     async def _ask(self, method: str, url: str, headers: Headers) -> Response:
-        # Both for this request alone: a client of treq's keeps cookies as long as it lives.
+        # Use both for this request only: a treq client keeps cookies as long as it lives.
         plain = PlainAgent(self._agent, url)
         reactor: Any = self._reactor
         response: Any = await HTTPClient(plain).request(
@@ -107,7 +108,7 @@ class Exchange:
         self._waiting.give_up(StoodStill(self._bounds.head, "the upload" if sending else "the request"))
 
     def _cut(self, result: Response | Failure | None = None) -> Any:
-        """Give up whatever there still is, and hand on what came of it."""
+        """Stop everything that still runs, and pass the result on."""
         self._over = True
         self._timer.stop()
         if self._upload is not None:
@@ -119,28 +120,28 @@ class Exchange:
 
 
 class OwnExchange(Exchange):
-    """Asks once over a connection of its own, which is closed at the end, however it ends. It can upload."""
+    """A single request over a new connection that is always closed at the end. It can upload."""
 
     def __init__(self, endpoints: IAgentEndpointFactory, *, reactor: Reactor, bounds: Bounds) -> None:
         pool = HTTPConnectionPool(reactor, persistent=False)
         super().__init__(bounded_agent(endpoints, reactor, pool, self), reactor=reactor, bounds=bounds)
 
     def connected(self, connection: Connection) -> None:
-        """See `Owner`."""
+        """Implement `Owner.connected`."""
         self._connection = connection
         if self._over:
             connection.abort()
 
     def sent(self) -> None:
-        """See `Owner`. How long a server may think about the whole of an upload is not bounded here."""
+        """Implement `Owner.sent`. After the whole upload, the wait for the answer's headers has no limit here."""
         if self._upload is not None and self._upload.over:
             self._timer.stop()
         else:
             self._timer.went_on()
 
     def answered(self) -> None:
-        """See `Owner`. What has not been sent of the upload by then will never be."""
+        """Implement `Owner.answered`: do not send the rest of the upload."""
         if self._upload is not None and self._connection is not None and not self._upload.over:
-            # Twisted gives no answer before the request is sent, and a server that has refused it reads no more of it.
+            # Twisted delivers an answer only after the whole request is sent; a server that refused it reads no more.
             self._connection.mute()
             self._upload.pretend()

@@ -1,4 +1,4 @@
-"""The reactor that HTTP clients need, as a type."""
+"""The type of reactor that HTTP clients need."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IReactorPluggableNameResolver, IReactorT
 
 
 class Reactor(IReactorTCP, IReactorTime, IReactorPluggableNameResolver):
-    """What is used of a reactor: connections, time, and names as `HostnameEndpoint` looks them up.
+    """The interfaces that are used of a reactor: TCP, time, and the name lookup of `HostnameEndpoint`.
 
-    It is for type checkers. No reactor declares it, and every one that provides these three interfaces will do.
+    This type is for type checkers only. No reactor declares it; any reactor with these three interfaces works.
     """

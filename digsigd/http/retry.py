@@ -1,4 +1,4 @@
-"""Asking again: how often, after how long, and until when."""
+"""Retries: how many, with which pauses, and until when."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from twisted.web.http_headers import Headers
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
-# Statuses that may be another a moment later: RFC 9110, 15.5.9 and 15.6; RFC 6585, 4.
+# Statuses of temporary failures: RFC 9110, 15.5.9 and 15.6; RFC 6585, 4.
 PASSING = frozenset({408, 429, 502, 503, 504})
 
 
 class Again(Exception, Generic[E]):
-    """A try that failed with `error` in a way that another may not, which should not be sooner than in `after` seconds.
+    """A try failed with `error`, and another try, not sooner than in `after` seconds, can succeed.
 
-    `with_tries` adds how many `tries` there were, and `pause`: how many seconds there are until the next, or would be
-    if there was the time for it. That is None where no more tries were left.
+    `with_tries` sets `tries`, the number of tries so far, and `pause`, the seconds until the next try: also if that
+    would be too late. `pause` is None if no tries were left.
     """
 
     def __init__(self, error: E, after: float = 0.0) -> None:
@@ -45,11 +45,11 @@ async def with_tries(
     on_retry: Callable[[Again[Any]], object],
     end: float = math.inf,
 ) -> T:
-    """Return what `attempt` gives, which is called with the number of the try, from 1.
+    """Call `attempt` with the number of the try, from 1, and return its result. Retry when it raises `Again`.
 
-    Where it raises `Again`, it is tried again: `on_retry` is told before the pause. The first pause is `first_pause`
-    seconds, each further one twice as long up to `longest_pause`, all spread by half to both sides. Raises the last
-    try's `Again` after `tries` of them, or where the pause would last until `end`, in seconds of the clock.
+    `on_retry` is called before each pause. The first pause is `first_pause` seconds, each further pause twice as long
+    up to `longest_pause`, all varied at random by up to half. Raises the last try's `Again` after `tries` tries, or if
+    the pause would last until `end`, in seconds of the clock.
     """
     for number in count(1):
         try:
@@ -68,9 +68,9 @@ async def with_tries(
 
 
 def retry_after(headers: Headers, *, longest: float) -> float:
-    """Return for how many seconds a server wants to be left alone, 0 where it says nothing: RFC 9110, 10.2.3.
+    """Return the delay in seconds that a Retry-After header asks for, 0 without one: RFC 9110, 10.2.3.
 
-    A date is compared with the server's own, where it tells that. No more than `longest` is heard.
+    A date is compared with the answer's Date header if there is one. The result is at most `longest`.
     """
     text = _only(headers, "retry-after")
     seconds = 0.0

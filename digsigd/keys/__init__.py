@@ -1,4 +1,4 @@
-"""Where key tarballs come from, and what is taken out of them."""
+"""Key stores, and the key tarballs that they hold."""
 
 from digsigd.keys.source import KeySource
 from digsigd.keys.store import Keys, KeyStore

@@ -15,18 +15,18 @@ from twisted.internet.interfaces import IReactorTime
 from digsigd.errors import BadTarball, KeyStoreFailed, KeyStoreTimeout, NoKeys
 from digsigd.keys.source import TARBALL, Fetched, InThread, being_written, checked
 
-# A file written to within one tick of the file system's clock looks the same as before: what is younger is read again
-# next time. Kernels tick every 1 to 10 ms; some network file systems only every second, and those have other inodes
-# or sizes as long as files are replaced as a whole.
+# A file written twice within one tick of the file system's clock looks unchanged, so a younger file is read again next
+# time. Kernels tick every 1 to 10 ms. Some network file systems tick only every second; there the inode or size shows
+# a change, as long as files are replaced as a whole.
 _YOUNG_NS = 50_000_000
-# How long whoever writes a file in place may pause before it is taken for finished.
+# A file that was not written to for this long counts as finished.
 _PAUSE_OF_WRITERS_NS = 10_000_000_000
 _TRIES = 5
 _PAUSE = 0.05
 
 
 class FileSource:
-    """`file://`: reads in threads, since a folder may be on a network that hangs."""
+    """A `file://` key store. It reads in threads, because a network file system can hang."""
 
     def __init__(
         self, root: Path, *, max_tarball: int, timeout: float, clock: IReactorTime, in_thread: InThread
@@ -41,7 +41,7 @@ class FileSource:
         return self._root.as_uri()
 
     async def fetch(self, machine: str, known: Any) -> Fetched:
-        """See `KeySource`. The version is what stat(2) tells of the file."""
+        """Implement `KeySource.fetch`. The version is the file's identity in stat(2): inode, size and times."""
         path = self._root / checked(machine) / TARBALL
         fetched: Fetched = await self._in_time(
             self._in_thread(_read, self._root, path, machine, self._max_tarball, known)
@@ -49,11 +49,11 @@ class FileSource:
         return fetched
 
     async def check(self) -> None:
-        """See `KeySource`."""
+        """Implement `KeySource.check`: the folder must exist and be readable."""
         await self._in_time(self._in_thread(_check_root, self._root))
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Implement `KeySource.close`. Nothing is open."""
 
     async def _in_time(self, reading: Deferred[Any]) -> Any:
         try:
@@ -65,7 +65,7 @@ class FileSource:
 def _check_root(root: Path) -> None:
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
-            raise KeyStoreFailed("the key store cannot be read", detail=f"{root} is no folder")
+            raise KeyStoreFailed("the key store cannot be read", detail=f"{root} is not a folder")
         if not os.access(root, os.R_OK | os.X_OK):
             raise KeyStoreFailed("the key store cannot be read", detail=f"{root}: Permission denied")
     except OSError as error:
@@ -75,13 +75,13 @@ def _check_root(root: Path) -> None:
 def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) -> Fetched:
     for _ in range(_TRIES):
         try:
-            # A FIFO in its place must not hold the thread.
+            # A FIFO at this path must not block the thread.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             _check_root(root)
             raise NoKeys(
                 f"there are no keys for machine {machine!r}",
-                hint="check the name, and that the signing host has its key tarball",
+                hint="check the machine name; if it is right, add its key tarball to the signing host's key store",
                 detail=str(path),
             ) from None
         except OSError as error:
@@ -100,16 +100,16 @@ def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) ->
             os.close(descriptor)
         if _identity(after) == before and after.st_size == len(data):
             return Fetched(data, version, unfinished=_age(after.st_mtime_ns) < _PAUSE_OF_WRITERS_NS)
-        time.sleep(_PAUSE)  # somebody is writing it; this is a thread
+        time.sleep(_PAUSE)  # another process is writing the file; this is a thread
     raise being_written(machine, f"{path} changes while it is read")
 
 
 def _bytes_of(descriptor: int, path: Path, max_tarball: int) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise KeyStoreFailed("the key store cannot be read", detail=f"{path} is no regular file")
+        raise KeyStoreFailed("the key store cannot be read", detail=f"{path} is not a regular file")
     if status.st_size > max_tarball:
-        raise BadTarball(f"the key tarball has {status.st_size} bytes, more than the {max_tarball} that are taken")
+        raise BadTarball(f"the key tarball has {status.st_size} bytes, more than the limit of {max_tarball}")
     with os.fdopen(os.dup(descriptor), "rb") as file:
         return file.read(max_tarball + 1)
 
@@ -123,5 +123,5 @@ def _is_young(status: os.stat_result) -> bool:
 
 
 def _age(written_ns: int) -> int:
-    """In nanoseconds; the clock of a file server may be ahead of ours."""
+    """Return the age in nanoseconds. The clock of a file server can be ahead of ours."""
     return abs(time.time_ns() - written_ns)

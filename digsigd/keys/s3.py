@@ -1,4 +1,4 @@
-"""Key tarballs on S3, or a store that speaks like it: fetched as over HTTP, signed by botocore."""
+"""Key tarballs on S3 or an S3-compatible store: HTTP requests, signed with botocore."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from digsigd.settings import S3StoreSettings, SettingsError
 # Amazon S3 REST API, "Error responses": <Code> names the error.
 _CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 _SIGNED = frozenset({"authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"})
-# Where no region is set anywhere; also what S3-compatible stores take.
+# The region if none is configured. S3-compatible stores accept it too.
 _DEFAULT_REGION = "us-east-1"
 
 
 class Signature:
-    """Signs requests with the credentials of botocore's chain. Its methods block: the chain may ask a server."""
+    """Signs requests with the credentials from botocore's chain.
+
+    Its methods block, because the chain can ask a server. Raises `SettingsError` if botocore is not installed.
+    """
 
     def __init__(self, region: str | None) -> None:
         try:
@@ -34,7 +37,7 @@ class Signature:
         self.region = region or self._session.get_config_variable("region") or _DEFAULT_REGION
 
     def headers(self, method: str, url: str) -> dict[str, str]:
-        """The headers that sign a request. Raises `KeyStoreFailed`."""
+        """Return the headers that sign a request. Raises `KeyStoreFailed` if there are no usable credentials."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import BotoCoreError
@@ -50,14 +53,14 @@ class Signature:
         except BotoCoreError as error:
             raise KeyStoreFailed("the key store cannot be reached", detail=f"S3 credentials: {error}") from None
         request = AWSRequest(method=method, url=url)
-        # S3SigV4Auth takes the hash of an unsigned body unless it is told; ours is empty.
+        # Without this, S3SigV4Auth sends UNSIGNED-PAYLOAD in place of a hash. Our body is empty.
         request.context["payload_signing_enabled"] = True
         S3SigV4Auth(frozen, "s3", self.region).add_auth(request)
         return {name: value for name, value in request.headers.items() if name.lower() in _SIGNED}
 
 
 class S3Source:
-    """`s3://bucket/prefix`."""
+    """An `s3://bucket/prefix` key store."""
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class S3Source:
         if settings.endpoint_url is not None:
             root = f"{settings.endpoint_url.rstrip('/')}/{bucket}"
         elif "." in bucket:
-            # A certificate for *.s3.region covers no further dot.
+            # A certificate for *.s3.REGION does not match a bucket name with a dot.
             root = f"https://s3.{signature.region}.amazonaws.com/{bucket}"
         else:
             root = f"https://{bucket}.s3.{signature.region}.amazonaws.com"
@@ -85,7 +88,7 @@ class S3Source:
         return self._uri
 
     async def fetch(self, machine: str, known: Any) -> Fetched:
-        """See `KeySource`. The version is the object's ETag."""
+        """Implement `KeySource.fetch`. The version is the object's ETag."""
         url = f"{self._base}/{quote(checked(machine), safe='')}/{TARBALL}"
         answer = await unless_known(lambda more: self._get(url, more), known)
         code = _code_of(answer)
@@ -96,17 +99,17 @@ class S3Source:
         return fetched(answer, known)
 
     async def check(self) -> None:
-        """See `KeySource`. Asks for an object that need not be there: the right to list is not needed."""
+        """Implement `KeySource.check`: request an object that need not exist, so the right to list is not needed."""
         answer = await self._get(f"{self._base}/.digsigd", {})
         code = _code_of(answer)
         if answer.status not in {200, 404} or code == "NoSuchBucket":
-            # Who may not list is told so instead of that an object is missing.
+            # For a missing object, S3 sends this status to callers without the right to list.
             if answer.status == 403 and code == "AccessDenied":
                 return
             raise self._failed(answer, code)
 
     async def close(self) -> None:
-        """See `KeySource`."""
+        """Implement `KeySource.close`."""
         await self._transfer.close()
 
     async def _get(self, url: str, more: Mapping[str, str]) -> Answer:
@@ -118,7 +121,7 @@ class S3Source:
 
     def _failed(self, answer: Answer, code: str) -> KeyStoreFailed:
         hint = {
-            "AccessDenied": "no such object, or the credentials lack s3:GetObject (s3:ListBucket would tell which)",
+            "AccessDenied": "no such object, or no right s3:GetObject (with s3:ListBucket, S3 says which)",
             "InvalidAccessKeyId": "check the credentials",
             "SignatureDoesNotMatch": "check the credentials, and this host's clock",
             "RequestTimeTooSkewed": "check this host's clock",
@@ -127,7 +130,7 @@ class S3Source:
             "AuthorizationHeaderMalformed": "check keys.s3.region",
         }.get(code, "check keys.uri and [keys.s3]")
         return KeyStoreFailed(
-            "the key store refuses this signing host",
+            "the key store refused access",
             detail=f"{self._uri}: status {answer.status} {code}: {hint}",
         )
 

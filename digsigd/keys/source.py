@@ -1,4 +1,4 @@
-"""What every kind of key store offers."""
+"""The interface of a key store."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from digsigd.names import MACHINE
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What follows `${KEYFILE_URI}/${machine}`: the layout of the existing servers of this API.
+# The path below `${KEYFILE_URI}/${machine}/`: the layout of the existing servers of this API.
 TARBALL = "imxsign/imx-cst-keys.tar.gz"
 
 
 class InThread(Protocol):
-    """Calls a blocking function in a thread that nobody has to wait for."""
+    """A function that calls a blocking function in a thread."""
 
     def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Start it; what it raises fails the Deferred."""
+        """Start `function`. The Deferred fires with its result or fails with its exception."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A tarball as the store has it now. `data` is None where it is the version that was known already.
+    """The current tarball of a machine. `data` is None if the version is the known one.
 
-    `version` is anything that compares equal as long as the tarball is the same one; None where that cannot be told.
-    `unfinished` says that it may still be being written: where it ends too early, another try may find it whole.
+    `version` compares equal as long as the tarball is the same, and is None if the store gives no version.
+    `unfinished` means that the tarball may still be being written: if it is truncated, another try can find it whole.
     """
 
     data: bytes | None = field(repr=False)
@@ -39,28 +39,28 @@ class Fetched:
 
 
 class KeySource(Protocol):
-    """A key store. `str()` of it is its address without any credentials, for operators."""
+    """A key store. `str(source)` is its address for operators, without credentials."""
 
     async def fetch(self, machine: str, known: Any) -> Fetched:
-        """The tarball of a machine, unless it is of the version `known`.
+        """Return the tarball of a machine, without its data if it still has the version `known`.
 
-        Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout`, or `BadTarball` where it is too large.
+        Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout`, or `BadTarball` if it is too large.
         """
 
     async def check(self) -> None:
         """Raise `KeyStoreFailed` or `KeyStoreTimeout` unless the store can be reached."""
 
     async def close(self) -> None:
-        """Give up connections."""
+        """Close connections."""
 
 
 def being_written(machine: str, detail: str) -> KeyStoreFailed:
-    """The error of a tarball that is not whole yet."""
+    """Build the error for a tarball that is still being written."""
     return KeyStoreFailed(f"the keys of machine {machine!r} are being written", hint="try again", detail=detail)
 
 
 def checked(machine: str) -> str:
-    """The name of a machine, which callers have checked before; whoever has not fails here."""
+    """Return `machine` unchanged. Raises `ValueError` if it is not a machine name, which callers check before."""
     if not MACHINE.fullmatch(machine):
-        raise ValueError(f"{machine!r} is no machine name")
+        raise ValueError(f"{machine!r} is not a machine name")
     return machine

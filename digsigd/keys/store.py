@@ -1,4 +1,4 @@
-"""The keys of machines: fetched, checked against what is pinned, and kept for a while."""
+"""The keys of machines: fetch them, check them against the pinned hash, and keep them for a while."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from digsigd.keys.tarball import KeyTarball, read_tarball
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A machine's tarball, and where it came from: `origin` is for operators, `seconds` is what getting it took."""
+    """A machine's tarball and where it came from.
+
+    `origin` is the key store's address, for operators. `seconds` is how long fetching took.
+    """
 
     tarball: KeyTarball = field(repr=False)
     origin: str
@@ -33,11 +36,11 @@ class _Kept:
 
 
 class KeyStore:
-    """Gets the keys of a machine as the source has them at that moment.
+    """Fetches the current keys of a machine from a key source, and keeps tarballs in memory.
 
-    A tarball is kept in memory until nobody has asked for it for `keep` seconds (0: never kept), and the source is
-    asked at every request whether it still is the same. `pins` gives the SHA-256 that a machine's tarball must have,
-    in hex. `max_kept_bytes` bounds all that is kept.
+    A tarball is kept until `keep` seconds after its last use (0: never kept). For every request the source is asked if
+    it has changed. `pins` maps a machine to the SHA-256 that its tarball must have, in hex. `max_unpacked` is the most
+    bytes a tarball may decompress to, `max_kept_bytes` the most bytes of all kept tarballs together.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class KeyStore:
         self._stopped = False
 
     async def get(self, machine: str) -> Keys:
-        """The keys of a machine. Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`."""
+        """Return the keys of a machine. Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`."""
         began = self._clock.seconds()
         kept = self._kept.get(machine)
         try:
@@ -76,19 +79,19 @@ class KeyStore:
             self._keep_on(machine, kept)
             return Keys(tarball, str(self._source), "revalidated", self._clock.seconds() - began)
         if fetched.data is None:
-            raise BadTarball("the key store sent no keys")
+            raise BadTarball("the key store sent no key tarball")
         try:
             tarball = await self._in_thread(read_tarball, fetched.data, max_bytes=self._max_unpacked)
         except CutTarball as error:
             if fetched.unfinished:
-                raise being_written(machine, f"{self._source}: written a moment ago, and {error.what}") from None
+                raise being_written(machine, f"{self._source}: written a moment ago; {error.what}") from None
             raise
         pinned = self._pins.get(machine)
         if pinned is not None and tarball.sha256 != pinned:
             self._forget(machine)
             raise BadTarball(
-                f"the key tarball of machine {machine!r} has the SHA-256 {tarball.sha256}, pinned is {pinned}",
-                hint="if it was changed on purpose, the operator changes keys_sha256",
+                f"the key tarball of machine {machine!r} has SHA-256 {tarball.sha256}, but {pinned} is pinned",
+                hint="if it was changed on purpose, the operator of the signing host must change keys_sha256",
             )
         self._remember(machine, tarball, fetched.version)
         return Keys(tarball, str(self._source), "fetched", self._clock.seconds() - began)
@@ -98,7 +101,7 @@ class KeyStore:
         await self._source.check()
 
     async def stop(self) -> None:
-        """Forget all keys and give up connections."""
+        """Forget all keys and close connections."""
         self._stopped = True
         for machine in list(self._kept):
             self._forget(machine)
@@ -115,7 +118,7 @@ class KeyStore:
             self._forget(next(iter(self._kept)))
 
     def _keep_on(self, machine: str, kept: _Kept) -> None:
-        """Note a use, unless it was forgotten or replaced meanwhile."""
+        """Note a use of the tarball, unless it was forgotten or replaced meanwhile."""
         if self._kept.get(machine) is kept:
             kept.forgetting.reset(self._keep)
             self._kept[machine] = self._kept.pop(machine)

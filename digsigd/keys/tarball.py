@@ -1,4 +1,4 @@
-"""A key tarball taken apart in memory. Nothing of it is written to disk here, so no name in it can lead anywhere."""
+"""Read a key tarball in memory. Nothing is written to disk here, so its member names cannot do harm."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from digsigd.keys.tar import CutTarball, entries, shown
 
 _GZIP = b"\x1f\x8b"
 _LONGEST_NAME = 255
-# Tools that compress in parallel write several members into one file; each is looked at with all that follows it.
+# Tools that compress in parallel write several gzip members into one file. Each costs a copy of the rest of the file.
 _GZIP_MEMBERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class KeyTarball:
-    """The regular files of a tarball by name, without `./` before it; `sha256` is the tarball's own, in hex."""
+    """The regular files of a tarball by name, without a leading `./`. `sha256` is the hash of the tarball, in hex."""
 
     members: dict[str, bytes] = field(repr=False)
     sha256: str
 
 
 def read_tarball(data: bytes, *, max_bytes: int, max_members: int = 4096) -> KeyTarball:
-    """Read a gzip-compressed tarball, or a plain one: some web servers unpack gzip on the way.
+    """Read a tarball, compressed with gzip or not: some web servers decompress it.
 
-    `max_bytes` bounds what it unpacks to, `max_members` how many entries of any kind it has. It blocks: a usual
-    tarball takes 2 ms. Raises `BadTarball` for whatever is no tarball of regular files with plain names, and of it
-    `CutTarball` for what ends too early.
+    `max_bytes` is the most bytes it may decompress to, `max_members` the most entries of any kind it may have. Blocks:
+    a usual tarball takes 2 ms. Raises `CutTarball` for a truncated tarball, and `BadTarball` for anything else that is
+    not a tarball of regular files with plain names.
     """
     if len(data) < len(_GZIP):
-        raise CutTarball("the key tarball is no tarball, or ends in the middle")
+        raise CutTarball("the key tarball is not a tarball, or ends in the middle")
     tar = _unpacked(data, max_bytes) if data.startswith(_GZIP) else data
     if len(tar) > max_bytes:
         raise _too_large(max_bytes)
     members = _members(tar, max_members)
     if not members:
-        raise BadTarball("the key tarball has no file in it")
+        raise BadTarball("the key tarball contains no files")
     return KeyTarball(members, hashlib.sha256(data).hexdigest())
 
 
 def _too_large(max_bytes: int) -> BadTarball:
-    return BadTarball(f"the key tarball unpacks to more than {max_bytes} bytes")
+    return BadTarball(f"the key tarball decompresses to more than {max_bytes} bytes")
 
 
 def _unpacked(data: bytes, max_bytes: int) -> bytes:
-    """The content of one or more gzip members; zeros after them are padding (gzip(1) ignores them as well)."""
+    """Return the content of all gzip members. Zeros after them are padding, which gzip(1) ignores too."""
     unpacked = b""
     rest = data
     for _ in range(_GZIP_MEMBERS):
         stream = zlib.decompressobj(wbits=31)
         try:
-            # Never more than is allowed, however far a bomb would go.
+            # At most one byte beyond the limit, so that a decompression bomb does no harm.
             unpacked += stream.decompress(rest, max_bytes - len(unpacked) + 1)
         except zlib.error:
-            raise BadTarball("the key tarball is no gzip file, or a damaged one") from None
+            raise BadTarball("the key tarball is not a gzip file, or is damaged") from None
         if len(unpacked) > max_bytes:
             raise _too_large(max_bytes)
         if not stream.eof:
@@ -65,7 +65,7 @@ def _unpacked(data: bytes, max_bytes: int) -> bytes:
         if not rest.startswith(_GZIP):
             break
     if rest.strip(b"\0"):
-        raise BadTarball("the key tarball has something after its end")
+        raise BadTarball("the key tarball has data after its end")
     return unpacked
 
 
@@ -87,7 +87,7 @@ def _members(tar: bytes, max_members: int) -> dict[str, bytes]:
 
 
 def _plain(name: str, *, directory: bool) -> str:
-    """The name without `./` before it. Raises `BadTarball` unless it stays where the tarball is."""
+    """Return the name without a leading `./`. Raises `BadTarball` unless it is a plain path below the tarball."""
     parts = name.split("/")
     while parts and parts[0] == ".":
         parts.pop(0)
@@ -100,7 +100,7 @@ def _plain(name: str, *, directory: bool) -> str:
         or not name.isprintable()
         or "\\" in name
     ):
-        raise BadTarball(f"the key tarball's member {shown(name)} has a name that leads elsewhere or is no plain name")
+        raise BadTarball(f"the key tarball's member {shown(name)} has a name that is not a plain relative path")
     return "/".join(parts)
 
 

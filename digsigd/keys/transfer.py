@@ -1,4 +1,4 @@
-"""Fetching over HTTP with bounds of our own: time, size, tries and redirects."""
+"""Fetch over HTTP with limits on time, size, tries and redirects."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from digsigd.settings import KeysSettings
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
-# What is read of an answer that is no tarball: enough for the name of an error.
+# Bytes that are read of an answer without a tarball: enough for an error code.
 _ERROR_BYTES = 16 << 10
-# RFC 3986, 3.2, of what a host of http can be. All parsers of addresses read this the same way.
+# The subset of RFC 3986, 3.2, for hosts of http. All URL parsers read it the same way.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 HeadersFor = Callable[[str], Awaitable[Mapping[str, str]]]
@@ -41,7 +41,10 @@ HeadersFor = Callable[[str], Awaitable[Mapping[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of a fetch; `body` is the file for a 200, else its start. `url` is where it came from, for operators."""
+    """The final answer of a fetch. `body` is the file for a 200, else the start of the body.
+
+    `url` is where it came from, for operators.
+    """
 
     status: int
     headers: Headers
@@ -49,20 +52,23 @@ class Answer:
     url: str
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header that is there once and not empty. Raises `KeyStoreFailed` if it is no text."""
+        """Return the value of a header, or None if it is missing, empty or repeated.
+
+        Raises `KeyStoreFailed` if it is not UTF-8.
+        """
         values = self.headers.getRawHeaders(name.encode(), [])
         if len(values) != 1:
             return None
         try:
             return values[0].decode() or None
         except UnicodeDecodeError:
-            raise nonsense(self.url, f"the header {name} is no UTF-8") from None
+            raise invalid_response(self.url, f"the header {name} is not UTF-8") from None
 
 
 class Transfer:
-    """Fetches from one origin, and without credentials from wherever that redirects to.
+    """Fetches from one origin, and without credentials from other origins that it redirects to.
 
-    `first_pause` is how many seconds it waits before the second try, about twice as long before each further one.
+    `first_pause` is the pause in seconds before the second try. Each further pause is about twice as long.
     """
 
     log = Logger()
@@ -86,7 +92,7 @@ class Transfer:
         self._pool.maxPersistentPerHost = 4
         self._pool.cachedConnectionTimeout = 30
         self._trusted = self._agent(certificate, self._pool)
-        # For other origins: our certificate is a credential too, and connections with it are not reused.
+        # For other origins, without our certificate, which is a credential too. Its connections are not reused.
         self._stranger = self._agent(None, HTTPConnectionPool(reactor, persistent=False))
 
     def _agent(self, certificate: PrivateCertificate | None, pool: HTTPConnectionPool) -> IAgent:
@@ -101,10 +107,10 @@ class Transfer:
     async def get(
         self, url: str, headers_for: HeadersFor, *, credentials: frozenset[str], method: str = "GET"
     ) -> Answer:
-        """Fetch, with redirects and further tries. `headers_for` gives the headers of each try.
+        """Fetch `url`, with redirects and retries. `headers_for` is called for the headers of each try.
 
-        Those named in `credentials` (in lower case) go to the origin of `url` alone. Raises `KeyStoreFailed`,
-        `KeyStoreTimeout`; a 200 larger than `max_tarball` is a failure too.
+        Headers named in `credentials` (in lower case) are sent only to the origin of `url`. Raises `KeyStoreTimeout`,
+        or `KeyStoreFailed`, also for a 200 larger than `max_tarball`.
         """
 
         async def attempt(_: int) -> Answer:
@@ -122,10 +128,10 @@ class Transfer:
         except Again as again:
             raise again.error from None
         except LateError:
-            raise _too_late(url, f"{self._settings.timeout:g} s in all") from None
+            raise _too_late(url, f"no answer after {self._settings.timeout:g} s in all") from None
 
     async def close(self) -> None:
-        """Close kept connections."""
+        """Close idle connections."""
         await self._pool.closeCachedConnections()
 
     def _on_retry(self, again: Again[DigsigError]) -> None:
@@ -142,15 +148,15 @@ class Transfer:
                 return answer
             there = _redirected(here, location)
             if _origin(there) != _origin(url):
-                # And never again, even where the way leads back.
+                # Send no credentials from here on, even if a redirect leads back.
                 agent = self._stranger
                 headers = {name: value for name, value in headers.items() if name.lower() not in credentials}
             here = there
-        raise KeyStoreFailed("the key store redirects in circles", detail=shown(here))
+        raise KeyStoreFailed(f"the key store redirects more than {_MAX_REDIRECTS} times", detail=shown(here))
 
     async def _once(self, agent: IAgent, method: str, url: str, headers: Mapping[str, str]) -> Answer:
         limit, idle = self._settings.max_tarball, self._settings.idle_timeout
-        # The time to connect has a bound of its own.
+        # Connecting has a separate limit, which `head` must not cut short.
         bounds = Bounds(body=limit, other_body=_ERROR_BYTES, head=self._settings.connect_timeout + idle, idle=idle)
         exchange = Exchange(agent, reactor=self._reactor, bounds=bounds)
         try:
@@ -161,14 +167,14 @@ class Transfer:
         except CancelledError:
             raise
         except StoodStill:
-            raise Again(_too_late(url, f"{idle:g} s without a byte")) from None
+            raise Again(_too_late(url, f"no data for {idle:g} s")) from None
         except TooLong:
             raise _too_large(limit, url) from None
         except BadCoding as error:
-            raise nonsense(url, str(error)) from None
-        except Exception as error:  # noqa: BLE001 - every layer below has errors of its own
+            raise invalid_response(url, str(error)) from None
+        except Exception as error:  # noqa: BLE001 - every layer below raises different errors
             if cause_of(error)[0] is Cause.HEAD_TOO_LONG:
-                raise nonsense(url, f"headers of more than {HEAD_BYTES} bytes") from None
+                raise invalid_response(url, f"headers of more than {HEAD_BYTES} bytes") from None
             detail = f"{shown(url)}: {words_of(error)}"
             raise Again(KeyStoreFailed("the key store cannot be reached", detail=detail)) from None
         if response.status in PASSING or response.status == 500:
@@ -177,32 +183,33 @@ class Transfer:
 
 
 def shown(url: str) -> str:
-    """Return an address for operators: without what may be a secret, as in presigned ones."""
+    """Return an address for operators, without user, password and query: presigned addresses have secrets there."""
     parts = urlsplit(url)
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return f"{address}?..." if parts.query else address
 
 
-def nonsense(url: str, what: str) -> KeyStoreFailed:
-    """Return the error of an answer that makes no sense."""
-    return KeyStoreFailed("the key store sent nonsense", detail=f"{shown(url)}: {what}")
+def invalid_response(url: str, what: str) -> KeyStoreFailed:
+    """Build the error for an invalid response."""
+    return KeyStoreFailed("the key store sent an invalid response", detail=f"{shown(url)}: {what}")
 
 
 def _redirected(here: str, location: str) -> str:
-    """Return where a redirect leads: RFC 9110, 10.2.2. Raises `KeyStoreFailed` where no keys may come from there."""
+    """Return the target of a redirect: RFC 9110, 10.2.2. Raises `KeyStoreFailed` if it is invalid or not allowed."""
     try:
         there = escaped(urljoin(here, location))
         parts = urlsplit(there)
         _ = parts.port
     except ValueError:
-        # Neither the text of the error nor the location can be shown: what of them is a secret is not known.
-        raise nonsense(here, "redirects to what is no address") from None
+        # Show neither the error nor the location: both can contain a secret.
+        raise invalid_response(here, "the redirect's target is not a valid address") from None
     if parts.scheme not in {"http", "https"} or (urlsplit(here).scheme, parts.scheme) == ("https", "http"):
         raise KeyStoreFailed(
-            "the key store redirects to where keys must not come from", detail=f"{shown(here)} to {shown(there)}"
+            "the key store redirects to an address that keys must not come from",
+            detail=f"{shown(here)} redirects to {shown(there)}; only http and https are allowed, not https to http",
         )
     if not _AUTHORITY.fullmatch(parts.netloc):
-        raise nonsense(here, "redirects to what is no host with a port or without one")
+        raise invalid_response(here, "the redirect's target has no valid host and port")
     return there
 
 
@@ -217,4 +224,4 @@ def _too_late(url: str, bound: str) -> KeyStoreTimeout:
 
 
 def _too_large(limit: int, url: str) -> KeyStoreFailed:
-    return KeyStoreFailed(f"the key store sends more than the {limit} bytes that a tarball may have", detail=shown(url))
+    return KeyStoreFailed(f"the key store sent more than {limit} bytes, the limit for a tarball", detail=shown(url))

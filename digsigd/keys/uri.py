@@ -1,4 +1,4 @@
-"""From the settings to the key store that they name."""
+"""Make the key store that the settings name."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def key_source(settings: KeysSettings, *, reactor: Reactor, in_thread: InThread) -> KeySource:
-    """The key store of `keys.uri`. Raises `SettingsError` where it or what goes with it cannot be right."""
+    """Return the key store for `keys.uri`. Raises `SettingsError` if a setting in [keys] is wrong or missing."""
     if not settings.uri:
         raise _wrong("is not set; " + _EXPECTED)
     try:
         parts = urlsplit(settings.uri)
         _ = parts.port
     except ValueError:
-        # Not shown: where it cannot be taken apart, it cannot be told whether it has a password.
-        raise _wrong("has a host or a port that is none; " + _EXPECTED) from None
+        # Do not show it: a URI that cannot be parsed can still contain a password.
+        raise _wrong("has an invalid host or port; " + _EXPECTED) from None
     if parts.username is not None or parts.password is not None:
         raise _wrong("must not hold credentials; put them into files named by [keys.http]")
     if parts.query or parts.fragment:
@@ -40,7 +40,7 @@ def key_source(settings: KeysSettings, *, reactor: Reactor, in_thread: InThread)
         return _http(settings, parts, reactor, in_thread)
     if parts.scheme == "s3":
         return _s3(settings, parts, reactor, in_thread)
-    raise _wrong(f"{settings.uri!r} is no key store; {_EXPECTED}")
+    raise _wrong(f"{settings.uri!r} has an unknown scheme; {_EXPECTED}")
 
 
 def _wrong(text: str) -> SettingsError:
@@ -50,7 +50,7 @@ def _wrong(text: str) -> SettingsError:
 def _file(settings: KeysSettings, parts: SplitResult, reactor: Reactor, in_thread: InThread) -> KeySource:
     path = unquote(parts.path)
     if parts.netloc not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
-        raise _wrong(f"{settings.uri!r} names no folder of this host; expected file:///folder")
+        raise _wrong(f"{settings.uri!r} does not name a folder of this host; expected file:///folder")
     return FileSource(
         Path(path),
         max_tarball=settings.max_tarball,
@@ -80,7 +80,7 @@ def _s3(settings: KeysSettings, parts: SplitResult, reactor: Reactor, in_thread:
     from digsigd.keys.s3 import S3Source, Signature
 
     if not _BUCKET.fullmatch(parts.netloc):
-        raise _wrong(f"{settings.uri!r} names no bucket; expected s3://bucket/prefix")
+        raise _wrong(f"{settings.uri!r} does not name a valid bucket; expected s3://bucket/prefix")
     endpoint = settings.s3.endpoint_url
     if endpoint is not None and not re.fullmatch(r"https?://[^/@?#\\\s]+(/[^@?#\s]*)?", endpoint):
         raise SettingsError("keys.s3.endpoint_url: expected https://host or http://host, without credentials")
@@ -125,8 +125,8 @@ def _transfer(
             ours = PrivateCertificate.loadPEM(pem)
         except (Error, ValueError, TypeError):
             raise SettingsError(
-                f"{section}.certificate_file: {certificate} must hold a certificate, and it or key_file its key without"
-                " a pass phrase, both in PEM"
+                f"{section}.certificate_file: {certificate} must contain a certificate in PEM; it or key_file must"
+                " contain the private key in PEM, without a pass phrase"
             ) from None
     return Transfer(settings, reactor=reactor, in_thread=in_thread, trust_root=trust_root, certificate=ours)
 

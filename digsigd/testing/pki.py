@@ -1,4 +1,4 @@
-"""Throw-away HAB4 keys: a PKI in the layout of NXP's scripts whose pass phrase anybody knows."""
+"""Throw-away HAB4 keys: a PKI in the layout of NXP's scripts with a well-known pass phrase."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PASS_PHRASE = "trial-pass-phrase"  # noqa: S105 - protects nothing
 
 @dataclass(frozen=True)
 class TrialPki:
-    """Key and certificate files by the name they have in the key tarball, and what was made of them.
+    """A throw-away PKI: key and certificate files by their path in the key tarball, and the SRK table.
 
-    `srks` counts the SRKs; each SRK number N from 1 has `crts/CSFN_1_..._crt.pem` and `crts/IMGN_1_..._crt.pem`
-    (with `fast_auth` only the SRKs themselves, which then sign directly). No repr shows a key.
+    SRK number N, from 1, has `crts/CSFN_1_..._crt.pem` and `crts/IMGN_1_..._crt.pem`. With `fast_auth` there are only
+    the SRKs, which sign data themselves. Its repr shows no keys.
     """
 
     files: dict[str, bytes] = field(repr=False)
@@ -38,21 +38,24 @@ class TrialPki:
         encrypted: bool = True,
         valid_days: int = 3650,
     ) -> TrialPki:
-        """Generate everything anew. A negative `valid_days` makes certificates that expired that long ago."""
+        """Generate all keys and certificates. A negative `valid_days` makes certificates that expired so long ago.
+
+        Raises `ValueError` unless an SRK table can hold `srks` keys.
+        """
         made = Pki.make(
             kind,
             Validity.of_days(valid_days),
             Protection(_PASS_PHRASE if encrypted else None, encoding),
             fast_auth=fast_auth,
             srks=srks,
-            # Nothing ever needs it but its signature under the SRKs.
+            # Only the CA's signatures are needed, so use the fastest kind of key.
             ca_kind="p256",
         )
         return cls(made.files, kind, fast_auth, made.srk_table)
 
     @property
     def pass_phrase(self) -> str:
-        """What the private keys are encrypted with."""
+        """The pass phrase of the private keys."""
         return _PASS_PHRASE
 
     @property
@@ -61,26 +64,26 @@ class TrialPki:
         return SrkTable.parse(self.srk_table).fuse_value
 
     def certificate(self, role: Literal["SRK", "CSF", "IMG"], srk: int = 1) -> str:
-        """The name of a certificate of SRK number `srk` in the tarball."""
+        """Return the path in the tarball of the SRK certificate number `srk`, or of the CSF or IMG one under it."""
         start = f"crts/{role}{srk}_"
         return next(name for name in self.files if name.startswith(start) and "_crt." in name)
 
     def table(self) -> str:
-        """The name of the SRK table in the tarball."""
+        """Return the path of the SRK table in the tarball."""
         return next(name for name in self.files if name.endswith("_table.bin"))
 
     def tarball(
         self, *, top: str = "", flat: bool = False, extra: Sequence[tuple[tarfile.TarInfo, bytes]] = ()
     ) -> bytes:
-        """The key tarball, gzip-compressed: `top` goes before every name, `flat` drops the folders."""
+        """Return the gzip-compressed key tarball. For the arguments see `digsigd.pki.pack`."""
         return pack(self.files, top=top, flat=flat, extra=extra, level=1)
 
     def csf(
         self, *blocks: str, srk: int = 1, image_srk: int | None = None, unlock: bool = True, prefix: str = ""
     ) -> str:
-        """A CSF description as builds write it, one `[Authenticate Data]` over all `blocks`.
+        """Return a CSF description as builds write it, with one `[Authenticate Data]` over all `blocks`.
 
-        `prefix` goes before every file name. `image_srk` takes the IMG certificate from below another SRK.
+        `prefix` is put before every file name. `image_srk` selects the IMG certificate of another SRK.
         """
         head = [
             "[Header]",

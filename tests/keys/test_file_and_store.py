@@ -193,7 +193,7 @@ async def test_a_store_that_is_not_there_fails(key_folder: KeyFolder, tmp_path: 
     with pytest.raises(KeyStoreFailed):
         await key_folder.store().check()
     key_folder.root.write_text("a file")
-    with pytest.raises(KeyStoreFailed, match="no folder"):
+    with pytest.raises(KeyStoreFailed, match="is not a folder"):
         await key_folder.store().check()
 
 
@@ -219,7 +219,7 @@ async def test_a_tarball_beyond_the_bound_is_refused(key_folder: KeyFolder) -> N
 async def test_names_that_are_no_machines_are_refused(key_folder: KeyFolder) -> None:
     """Whoever forgot to check them."""
     for name in ("..", "a/b", "", ".hidden", "a\n"):
-        with pytest.raises(ValueError, match="no machine name"):
+        with pytest.raises(ValueError, match="is not a machine name"):
             await key_folder.store().get(name)
 
 

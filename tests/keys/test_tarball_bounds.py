@@ -47,7 +47,7 @@ def test_as_many_bytes_as_are_allowed_are_read_and_not_one_more(zipped: bool) ->
     tar = gzip.decompress(packed(file("a", b"content")))
     for data in [gzip.compress(tar), gzip.compress(tar[:600]) + gzip.compress(tar[600:])] if zipped else [tar]:
         assert read_tarball(data, max_bytes=len(tar)).members == {"a": b"content"}
-        with pytest.raises(BadTarball, match=f"unpacks to more than {len(tar) - 1} bytes"):
+        with pytest.raises(BadTarball, match=f"decompresses to more than {len(tar) - 1} bytes"):
             read_tarball(data, max_bytes=len(tar) - 1)
 
 
@@ -69,7 +69,7 @@ def test_a_name_of_255_characters_is_read_and_not_one_more() -> None:
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         name = "k/" + "n" * 253
         assert list(read(packed(file(name), form=form))) == [name]
-        with pytest.raises(BadTarball, match="leads elsewhere or is no plain name"):
+        with pytest.raises(BadTarball, match="name that is not a plain relative path"):
             read(packed(file(name + "n"), form=form))
 
 
@@ -82,7 +82,7 @@ def test_an_extended_header_of_64_kib_is_read_and_not_one_more() -> None:
 
     member = raw(tarfile.REGTYPE, b"x") + END
     assert read(comment(64 << 10) + member) == {"pax": b"x"}
-    with pytest.raises(BadTarball, match="too large or too many"):
+    with pytest.raises(BadTarball, match="too large or repeated"):
         read(comment((64 << 10) + 1) + member)
 
 
@@ -128,7 +128,11 @@ def test_a_long_link_of_gnu_tar_is_passed_over() -> None:
 
 def test_zeros_are_a_tarball_without_a_file_and_less_than_a_block_is_none() -> None:
     """An archive of nothing is one block or two of zeros."""
-    for size, words in ((511, "is no tarball, or a damaged one"), (512, "no file in it"), (1024, "no file in it")):
+    for size, words in (
+        (511, "is not a tarball, or is damaged"),
+        (512, "contains no files"),
+        (1024, "contains no files"),
+    ):
         with pytest.raises(BadTarball, match=words):
             read(bytes(size))
 
@@ -159,7 +163,7 @@ def test_a_byte_or_none_was_cut_off_and_two_others_are_no_tarball() -> None:
     for data in (b"", b"\x1f", b"x", b"\x1f\x8b"):
         with pytest.raises(CutTarball):
             read(data)
-    with pytest.raises(BadTarball, match="no tarball") as caught:
+    with pytest.raises(BadTarball, match="not a tarball") as caught:
         read(b"xx")
     assert not isinstance(caught.value, CutTarball)
 
@@ -188,5 +192,5 @@ def test_a_contiguous_file_is_a_regular_one() -> None:
 @pytest.mark.parametrize("name", ["keys/./a", "keys//a", "keys/.", "a/../b"])
 def test_a_name_with_more_than_one_form_is_refused(name: str) -> None:
     """Of two members, nobody could tell that they are one."""
-    with pytest.raises(BadTarball, match="leads elsewhere or is no plain name"):
+    with pytest.raises(BadTarball, match="name that is not a plain relative path"):
         read(packed(file(name)))

@@ -48,7 +48,7 @@ def test_a_blob_goes_into_the_room_kept_for_it() -> None:
     assert whole[: image.signed_size] == image.data[: image.signed_size]
     assert whole[image.signed_size :] == b"blob".ljust(0x2000, b"\0")
     assert len(image.with_csf(bytes(0x2000))) == 0x4000
-    with pytest.raises(ValueError, match="0x2001 bytes, the room for it 0x2000"):
+    with pytest.raises(ValueError, match="0x2001 bytes, but the space for it only 0x2000"):
         image.with_csf(bytes(0x2001))
 
 
