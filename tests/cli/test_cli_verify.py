@@ -133,7 +133,7 @@ MISTAKES = {
     "an empty file": (["empty"], 1, "has 0x0 bytes"),
     "no image": (["text"], 1, "is not known"),
     "fuses that are none": (["text", "--fuses", "12"], 2, "64 hexadecimal digits"),
-    "a table that is none": (["signed.bin", "--srk-table", "text"], 1, "is no SRK table"),
+    "a table that is none": (["signed.bin", "--srk-table", "text"], 1, "is not an SRK table"),
     "an address that is none": (["signed.bin", "--load-address", "here"], 2, "0x40480000"),
 }
 

@@ -105,7 +105,7 @@ def test_an_engine_takes_so_many_blocks(signing: Signing, version: str, engine: 
     assert signing.sign(pki, version, blocks=strips(taken, 0x40), edit=with_engine).verify().blocks == taken
     if refused:
         error = signing.sign(pki, version, blocks=strips(refused, 0x40), edit=with_engine).refused()
-        assert f"{refused} blocks in one Authenticate Data, where {engine} takes at most {taken}" in str(error)
+        assert f"{refused} blocks in one Authenticate Data; {engine} allows at most {taken}" in str(error)
 
 
 @both_versions

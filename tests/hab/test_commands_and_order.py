@@ -77,5 +77,5 @@ def test_of_the_srk_there_is_one_certificate() -> None:
     assert says == "certificate: it holds a certificate that is not the chosen SRK's"
     blob = forge(*fast, loose=(USER_SRK.der[:-1],))
     error = Signed(blob, USER_TABLE, ((hab.Block(BLOCK[0], 0, BLOCK[1]),),), image=DATA).refused()
-    assert str(error).startswith("the certificate of the SRK: no certificate: ")
+    assert str(error).startswith("the certificate of the SRK: not a certificate: ")
     assert "offset" not in str(error)

@@ -126,7 +126,7 @@ def test_lines_become_one_without_what_tells_nothing() -> None:
 
 
 def test_what_could_draw_on_a_terminal_is_blank() -> None:
-    """Control characters, other line ends and marks of direction; bytes that are no UTF-8 are replaced."""
+    """Control characters, other line ends and marks of direction; bytes that are not UTF-8 are replaced."""
     assert reason(b"a\x1b[2Jb\x07c\x00d\x7fe\tf") == "a [2Jb c d e f"
     assert reason("one\u2028two\x85three\x0bfour".encode()) == "one; two; three; four"
     assert reason("\u202egnp.exe\u200b!".encode()) == "gnp.exe !"
