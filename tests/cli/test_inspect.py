@@ -138,7 +138,7 @@ def test_a_blob_is_explained(show: Inspect, signing: Signing, kind: KeyKind, fas
         assert told["serial"] == certificate.serial_number
         assert told["not_after"] == certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
         assert told["kind"] == {"r": f"RSA {kind[3:]}", "p": f"ECDSA secp{kind[1:]}r1"}[kind[0]]
-        assert told["in_the_chain"] == (f"SRK {srk}" if fast else f"below SRK {srk}")
+        assert told["in_the_chain"] == (f"SRK {srk}" if fast else f"signed by SRK {srk}")
     over_commands, over_data = values["signatures"]
     assert over_commands["digest"] == hashlib.sha256(signed.blob[: blob.header_length]).hexdigest()
     assert over_data["digest"] == hashlib.sha256(IMAGE.data[: IMAGE.signed_size]).hexdigest()
@@ -221,9 +221,9 @@ def test_a_damaged_blob_says_what_and_where(show: Inspect, signing: Signing) -> 
     assert len(values["certificates"]) == 2
     values = show.values(changed_at(blob, installs[1].data_offset + 4), code=1)
     assert any(f"certificate at {installs[1].data_offset:#x} cannot be read" in text for text in damage(values))
-    assert values["certificates"][1]["in_the_chain"] == "below SRK 1"
+    assert values["certificates"][1]["in_the_chain"] == "signed by SRK 1"
     values = show.values(changed_at(blob, signature.data_offset + 4), code=1)
-    assert any(text.startswith(f"at {signature.data_offset:#x}: a signature that is no CMS") for text in damage(values))
+    assert any(text.startswith(f"at {signature.data_offset:#x}: a signature that is not CMS") for text in damage(values))
     values = show.values(changed_at(blob, 0x2C), code=1)
     assert "the commands are not those that were signed: their digest is another" in damage(values)
     values = show.values(changed_at(blob, 0x11), code=1)
@@ -274,7 +274,7 @@ def test_a_dcd_and_boot_data_are_told(show: Inspect) -> None:
     ("image", "says"),
     [
         (image_with(dcd=b"\xd2\0\x10\x41\xcc\0\x20\x04", csf=0x1000), "DCD of 16 bytes at 0x40 ends in the middle"),
-        (image_with(dcd=b"\xd3\0\x10\x41", csf=0x1000), "is none: d3 00 10 41"),
+        (image_with(dcd=b"\xd3\0\x10\x41", csf=0x1000), "is not a DCD: d3 00 10 41"),
         (image_with(boot_data=0x4000, csf=0x1000), "boot data, 0x916000 in memory, is not in the file"),
     ],
 )
@@ -382,7 +382,7 @@ def test_a_tarball_is_told_without_its_secrets(show: Inspect, kind: KeyKind, enc
     for number in (1, 2):
         assert chain[pki.certificate("SRK", number)] == f"SRK {number}"
         if not fast:
-            assert chain[pki.certificate("CSF", number)] == f"below SRK {number}"
+            assert chain[pki.certificate("CSF", number)] == f"signed by SRK {number}"
     kinds = {one["name"]: one["kind"] for one in values["files_beside_certificates"]}
     state = "encrypted" if encrypted else "in the clear"
     assert {kind for name, kind in kinds.items() if "_key." in name} == {f"private key, {state}"}
@@ -409,7 +409,7 @@ def test_what_is_wrong_with_the_keys_of_a_tarball_is_noted(show: Inspect) -> Non
     files = {**pki.files, "crts/SRK_1_fuse.bin": bytes(32)}
     files["keys/CA1_sha256_key.pem"] = files.pop(name.replace("crts/", "keys/").replace("_crt.", "_key."))
     told = notes(show.values(pack(files)))
-    assert f"there is no private key for {name}" in told
+    assert f"the private key of {name} is missing" in told
     assert "keys/CA1_sha256_key.pem is the CA's: no signing host needs it" in told
     assert f"{name} expired on" in told
     assert "crts/SRK_1_fuse.bin has the fuse value of no SRK table" in told
@@ -417,7 +417,7 @@ def test_what_is_wrong_with_the_keys_of_a_tarball_is_noted(show: Inspect) -> Non
     files[name] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     values = show.values(pack(files), code=1)
     assert any(text.startswith(f"{pki.table()}: the SRK table says it has") for text in damage(values))
-    assert f"{name} is no certificate that can be read" in damage(values)
+    assert f"{name} is not a readable certificate" in damage(values)
     assert "no SRK table in it" in notes(values)
 
 
@@ -448,7 +448,7 @@ def test_hostile_tarballs_are_refused(show: Inspect) -> None:
     finally:
         tracemalloc.stop()
     assert work < 400_000
-    assert "unpacks to more than" in damage(told[0])[0]
+    assert "decompresses to more than" in damage(told[0])[0]
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as tar:
         link = tarfile.TarInfo("crts/link")
@@ -569,7 +569,7 @@ def test_what_is_none_of_all_that_is_said_to_be_so(show: Inspect, data: bytes) -
 def test_only_files_are_read(digsign: Digsign, tmp_path: Path, signing: Signing) -> None:
     """No folder, no pipe that would never end; a link to a file is one."""
     os.mkfifo(tmp_path / "pipe")
-    for name, says in (("pipe", "no file"), (".", "no file"), ("none", "No such file"), ("/dev/zero", "no file")):
+    for name, says in (("pipe", "not a file"), (".", "not a file"), ("none", "No such file"), ("/dev/zero", "not a file")):
         ended = digsign("inspect", tmp_path / name)
         assert ended.code == 1
         assert says in ended.err
@@ -688,4 +688,4 @@ def test_an_image_of_another_kind_says_so(show: Inspect) -> None:
     (ivt,) = parts(values, "ivt")
     assert ivt["title"] == "IVT at 0x8400"
     assert ivt["csf_offset"] == 0x8400 + 0x2000
-    assert "as a whole it is no image that digsign signs" in notes(values)
+    assert "as a whole it is not an image that digsign can sign" in notes(values)

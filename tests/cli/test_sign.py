@@ -288,7 +288,7 @@ image_certificate = "pkcs11:token=release;object={label(pki.certificate("IMG"))}
 
 MISTAKES = {
     "no output": (["image", "--machine", MACHINE], 2, "-o OUT is missing"),
-    "no machine": (["image", "-o", "out"], 2, "which machine?"),
+    "no machine": (["image", "-o", "out"], 2, "no machine given"),
     "no such image": (["nothing", "-o", "out", "--machine", MACHINE], 1, "No such file"),
     "an image of no known layout": (["text", "-o", "out", "--machine", MACHINE], 1, "is not known"),
     "a machine without keys": (["image", "-o", "out", "--machine", "nobody"], 1, "nobody"),
