@@ -473,7 +473,7 @@ def test_a_file_that_is_none(build: Build) -> None:
     """Missing, a folder, a pipe that nobody writes to."""
     (build.folder / "folder").mkdir()
     os.mkfifo(build.folder / "pipe")
-    for name, text in (("no.bin", "file not present"), ("folder", "no regular file"), ("pipe", "no regular file")):
+    for name, text in (("no.bin", "file not present"), ("folder", "not a regular file"), ("pipe", "not a regular file")):
         csf_with(build, block(name))
         refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "line 29, column 14", text, f'"{name}"')
 
@@ -518,7 +518,7 @@ def test_descriptions_that_cannot_be_read(build: Build) -> None:
         ("empty", "begins with [Header]"),
         ("none", "no [Authenticate Data]"),
         ("binary", "binary: line"),
-        ("image", "is it the image?"),
+        ("image", "pass the description, not the image"),
         ("folder", "Is a directory"),
         ("not\x1bthere", 'unable to open "not\\x1bthere": No such file'),
     ):

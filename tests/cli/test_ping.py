@@ -91,7 +91,7 @@ def test_a_token(digsign: Run, guarded: Daemon, tmp_path: Path) -> None:
     assert "--token-file FILE" in done.stderr
     done = digsign(*ask, DIGSIGN_TOKEN="another-token-altogether")
     assert done.returncode == 1
-    assert "does not know the token" in done.stderr
+    assert "none of this host's" in done.stderr
     assert "altogether" not in done.stdout + done.stderr
     (tmp_path / "token").write_text(TOKEN)
     assert digsign(*ask, "--token-file", "token").returncode == 0
@@ -124,8 +124,8 @@ def test_a_configuration_file(digsign: Run, guarded: Daemon, tmp_path: Path) -> 
 def test_no_host_at_all(digsign: Run) -> None:
     """Each says what to do next, in few words, and at once."""
     for server, words in (
-        ("http://127.0.0.1:1", "127.0.0.1:1 refuses connections\n  check that the signing host runs"),
-        ("http://no.such.host.invalid", "no such host: 'no.such.host.invalid'\n  check the name of the server"),
+        ("http://127.0.0.1:1", "127.0.0.1:1 refuses connections\n  does the signing host run"),
+        ("http://no.such.host.invalid", "there is no host 'no.such.host.invalid'\n  is the server's name right?"),
     ):
         done = digsign("ping", "--server", server)
         assert (done.returncode, done.stdout) == (1, "")
@@ -136,7 +136,7 @@ def test_no_host_at_all(digsign: Run) -> None:
     assert "no signing host is named\n  say --server URL" in done.stderr
     done = digsign("ping", "--server", "127.0.0.1:9999")
     assert done.returncode == 2
-    assert "--server: is not an address; expected http://HOST:PORT" in done.stderr
+    assert "--server: is no address; expected http://HOST:PORT" in done.stderr
     done = digsign("ping", "--server", "http://signer.example", DIGSIGN_TOKEN=TOKEN)
     assert done.returncode == 2
     assert "plain http" in done.stderr
@@ -147,7 +147,7 @@ def test_a_wrong_path(digsign: Run, daemon: Daemon) -> None:
     """Something answers, and it is no signing host."""
     done = digsign("ping", "--server", daemon.url + "/elsewhere")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "it must be that of a signing host" in done.stderr
+    assert "is it the address of a signing host" in done.stderr
 
 
 def test_tls(digsign: Run, cst_base: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_tls(digsign: Run, cst_base: Path, tmp_path: Path) -> None:
         assert "--ca-file FILE" in done.stderr
         done = digsign("ping", "--server", daemon.url.replace("https", "http"))
         assert done.returncode == 1
-        assert "try https://" in done.stderr
+        assert "is it https://" in done.stderr
     finally:
         daemon.stop()
 

@@ -288,7 +288,7 @@ image_certificate = "pkcs11:token=release;object={label(pki.certificate("IMG"))}
 
 MISTAKES = {
     "no output": (["image", "--machine", MACHINE], 2, "-o OUT is missing"),
-    "no machine": (["image", "-o", "out"], 2, "no machine given"),
+    "no machine": (["image", "-o", "out"], 2, "which machine?"),
     "no such image": (["nothing", "-o", "out", "--machine", MACHINE], 1, "No such file"),
     "an image of no known layout": (["text", "-o", "out", "--machine", MACHINE], 1, "is not known"),
     "a machine without keys": (["image", "-o", "out", "--machine", "nobody"], 1, "nobody"),
@@ -300,7 +300,7 @@ MISTAKES = {
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
     "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
     "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 there is a key"),
-    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would drop what decrypts it"),
+    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would remove what decrypts it"),
     "descriptions for an encrypted image": (["secret", "--csf-only", "out", "--machine", MACHINE], 1, "is encrypted"),
     "FIT-FDT where it has no place": (["image", "-o", "out", "--fit-fdt", "required"], 1, "no IVT for a signature of"),
     "a kernel of no address": (["kernel", "-o", "out", "--machine", MACHINE], 1, "load"),
