@@ -223,7 +223,9 @@ def test_a_damaged_blob_says_what_and_where(show: Inspect, signing: Signing) -> 
     assert any(f"certificate at {installs[1].data_offset:#x} cannot be read" in text for text in damage(values))
     assert values["certificates"][1]["in_the_chain"] == "signed by SRK 1"
     values = show.values(changed_at(blob, signature.data_offset + 4), code=1)
-    assert any(text.startswith(f"at {signature.data_offset:#x}: a signature that is not CMS") for text in damage(values))
+    assert any(
+        text.startswith(f"at {signature.data_offset:#x}: a signature that is not CMS") for text in damage(values)
+    )
     values = show.values(changed_at(blob, 0x2C), code=1)
     assert "the commands are not those that were signed: their digest is another" in damage(values)
     values = show.values(changed_at(blob, 0x11), code=1)
