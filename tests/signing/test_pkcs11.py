@@ -258,7 +258,7 @@ def test_pins_come_from_files_or_the_environment(tmp_path: Path) -> None:
     variable = {"DIGSIGSERVER_YUBIHSM_PASSWORD": "0001password"}
     assert pins_of(one, {}) == {"a": "1234-5678"}
     assert pins_of(one, variable) == {"a": "0001password"}
-    with pytest.raises(SettingsError, match="PIN of one token, and there are a, b"):
+    with pytest.raises(SettingsError, match="works with one token only, and there are a, b"):
         pins_of(two, variable)
     with pytest.raises(SettingsError, match=r"pkcs11\.tokens\.b\.pin_file is not set"):
         pins_of(two, {})
