@@ -292,7 +292,10 @@ TABLE = {
         posted(machine="with-a-strange-certificate"), 500, ["below no SRK of the table"], problem="bad-key-tarball"
     ),
     "a certificate that is none": Row(
-        posted(machine="with-a-broken-certificate"), 500, ["crts/CSF1_1", "not a certificate"], problem="bad-key-tarball"
+        posted(machine="with-a-broken-certificate"),
+        500,
+        ["crts/CSF1_1", "not a certificate"],
+        problem="bad-key-tarball",
     ),
     "unknown version": Row(posted(cstversion="2.3.3"), 422, ["no cst 2.3.3", "3.4.1", "4.0.1"]),
     "no such backend": Row(posted(backend="pkcs11"), 422, ["pkcs11"]),
