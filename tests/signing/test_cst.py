@@ -423,9 +423,10 @@ async def test_a_tool_that_ignores_term_is_killed(tool_folder: ToolFolder) -> No
     tool = tool_folder.python(
         "import os, signal, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: open('termed', 'a').write('x\\n'))\n"
-        "if os.fork() == 0: pass\n"
-        "else: open('ready', 'w').write('x\\n')\n"
-        # Not pause(2): the signal may come just before it.
+        # A signal that comes before the child has returned from fork is lost; so is one just before pause(2).
+        "here, there = os.pipe()\n"
+        "if os.fork() == 0: os.write(there, b'x')\n"
+        "else: os.read(here, 1); open('ready', 'w').write('x\\n')\n"
         "while True: time.sleep(0.01)\n"
     )
     ended = tool_folder.start(runner, tool)
