@@ -13,8 +13,8 @@ TEST_TOKEN := $(DEMO_TOKEN) faketime
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 # How tests are spread: over all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
 SPREAD := -n auto --dist loadgroup --no-loadscope-reorder
-# What needs no daemon, and in `-m "not cst"` no tool: of the images, what is tested without those of mkimage and dtc.
-FAST := tests/csf tests/hab tests/model tests/web tests/mutants tests/testing tests/test_settings.py tests/test_log.py \
+# What needs no daemon, no tool (see `-m 'not cst'`; of the images, what is tested without mkimage and dtc) and no time.
+FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/model tests/web tests/mutants tests/testing tests/test_settings.py tests/test_log.py \
   $(patsubst %,tests/keys/test_%.py,tarball tarball_bounds) $(patsubst %,tests/signing/test_%.py,queue redact) \
   $(patsubst %,tests/image/test_%.py,chips commands encryption fdt_bounds fit_bounds kind_barebox kind_kernels kind_rt \
   kind_sdp regions report rom_bounds small_parts verify verify_layout)
