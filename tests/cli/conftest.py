@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.commands import Run
+from tests.helpers.preloaded import PreloadedDigsign
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[PreloadedDigsign]:
+    """What forks commands that need not load their modules again."""
+    made = PreloadedDigsign()
+    yield made
+    made.stop()
 
 
 @pytest.fixture
-def digsign(tmp_path: Path) -> Run:
+def digsign(tmp_path: Path, preloaded: PreloadedDigsign) -> Run:
     """`digsign` as a process of its own, in an empty folder, with nothing configured."""
 
     def run(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DIGSIGN_")}
-        return subprocess.run(
-            [sys.executable, "-m", "digsigd.cli.main", *map(str, arguments)],
-            cwd=tmp_path, env={**inherited, "HOME": str(tmp_path), "PYTHONIOENCODING": "utf-8", **environ},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+        return preloaded.run([*map(str, arguments)], tmp_path, {**inherited, "HOME": str(tmp_path), **environ})
 
     return run
