@@ -1,42 +1,52 @@
-# `make demo` and `make test` work on a fresh Debian 12 or 13; see README.md.
+# `make demo` and `make test` work on a new Debian 12 or 13; see README.md.
 PYTHON ?= python3
 VENV := .venv
 RUN_STAMP := $(VENV)/.run-stamp
 DEV_STAMP := $(VENV)/.dev-stamp
 CST_BASE ?= $(CURDIR)/.digsigd/nxp
-# The versions that the tests run, each for real.
+# The versions of cst that the tests run.
 TEST_CST := 3.4.1 4.0.1
-# What keys in a PKCS#11 token need, and for tests more, beside the provider that get-cst gets: PACKAGE=WHAT-IT-HAS.
+# Packages for keys on a PKCS #11 token, for the demo and for tests; get-cst gets the provider. PACKAGE=FILE-OR-COMMAND.
 DEMO_TOKEN := softhsm2=softhsm2-util opensc=pkcs11-tool 'libengine-pkcs11-openssl=/usr/lib/*/engines-3/pkcs11.so'
 TEST_TOKEN := $(DEMO_TOKEN) faketime
-# What makes the images that tests sign.
+# Packages that make the images for tests.
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
-# What `make fresh` runs in a bare Debian, and where it keeps that.
+# Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
+SPREAD := -n auto --dist loadgroup --no-loadscope-reorder
+# The tests that need no daemon and, with `-m "not cst"`, no tools such as cst, mkimage and dtc.
+FAST := tests/csf tests/hab tests/model tests/web tests/mutants tests/testing tests/test_settings.py tests/test_log.py \
+  $(patsubst %,tests/keys/test_%.py,tarball tarball_bounds) $(patsubst %,tests/signing/test_%.py,queue redact) \
+  $(patsubst %,tests/image/test_%.py,chips commands encryption fdt_bounds fit_bounds kind_barebox kind_kernels kind_rt \
+  kind_sdp regions report rom_bounds small_parts verify verify_layout)
+# The command that `make fresh` runs in a bare Debian, and the folder where it keeps that Debian.
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test fresh check-tools lint types fuzz corpus mutants bench clean
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants bench clean
 
 help:
-	@echo "make demo    sign a trial image through the daemon with a real cst, and verify it (about a minute)"
-	@echo "make demo-hsm the same with the keys in a SoftHSM2 token"
-	@echo "make serve   the same, and the daemon stays up to be tried"
-	@echo "make test    get what the tests need, and run them"
-	@echo "make fresh SUITE=trixie (or bookworm): the demos in a bare Debian, as root; RUN='make test': the tests there"
-	@echo "make lint    ruff; make types: mypy strict"
-	@echo "make fuzz    a minute of odd images for the parsers"
-	@echo "make corpus  random CSFs and FITs against a second model of the ROM; CASES=n SEED=s"
-	@echo "make mutants break the code in small ways: does a test notice? ONLY=digsigd/hab/der.py SECONDS=n"
-	@echo "make bench   the daemon against bare cst runs"
-	@echo "make clean   remove .venv and .digsigd"
-	@echo "make docs    the documentation as a site, in .digsigd/site; warnings are errors"
-	@echo "make changelog      what the next release will say of changelog.d"
-	@echo "make constraints    resolve etc/constraints.txt anew: the newest dependencies, with hashes"
-	@echo "make sbom    the packages that digsigd runs with, as CycloneDX"
+	@echo "make demo           sign a trial image through the daemon with a real cst, and verify it (about a minute)"
+	@echo "make demo-hsm       the same, with the keys in a SoftHSM2 token"
+	@echo "make serve          the same as demo, and keep the daemon running for you to try"
+	@echo "make test           install what the tests need, and run them; ARGS='tests/hab -x' for pytest"
+	@echo "make test-fast      run the tests that need no daemon and no tools, in half a minute"
+	@echo "make coverage       run all tests, and report the lines and branches that ran"
+	@echo "make fresh          run the demos in a bare Debian, as root; SUITE=trixie (or bookworm) RUN='make test'"
+	@echo "make lint           run ruff"
+	@echo "make types          run mypy --strict"
+	@echo "make fuzz           fuzz the image parsers for a minute"
+	@echo "make corpus         compare random CSFs and FITs with a second model of the ROM; CASES=n SEED=s"
+	@echo "make mutants        change the code in small ways, list changes that no test notices; ONLY=FILE SECONDS=n"
+	@echo "make bench          compare the daemon with bare cst runs; ARGS=--quick"
+	@echo "make clean          remove .venv and .digsigd"
+	@echo "make docs           build the documentation site in .digsigd/site; warnings are errors"
+	@echo "make changelog      show the next release's changelog from changelog.d"
+	@echo "make constraints    update etc/constraints.txt to the newest dependencies, with hashes"
+	@echo "make sbom           write an SBOM of digsigd and its dependencies, as CycloneDX"
 	@echo "make release-check  build sdist and wheel, install them in a bare environment, and use them"
-	@echo "make test-lowest    the tests with the oldest dependencies of pyproject.toml"
-	@echo "make test-pythons   the tests with each of $(PYTHONS), as far as they can be had"
-	@echo "make hooks   lint, types and names of fragments before each git commit"
+	@echo "make test-lowest    run the tests with the oldest dependencies that pyproject.toml allows"
+	@echo "make test-pythons   run the tests with each of $(PYTHONS) that can be installed"
+	@echo "make hooks          run lint, types and a check of fragment names before each git commit"
 
 $(RUN_STAMP): pyproject.toml etc/make-venv
 	@etc/make-venv $(PYTHON) $(VENV)
@@ -66,7 +76,17 @@ check-tools: $(DEV_STAMP)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools
-	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest $(ARGS)
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest $(SPREAD) $(ARGS)
+
+test-fast: $(DEV_STAMP)
+	$(VENV)/bin/python -m pytest $(SPREAD) -m 'not cst' $(FAST) $(ARGS)
+
+# Every process that the tests start is measured. What is below the floor in pyproject.toml fails.
+coverage: $(DEV_STAMP) check-tools
+	@rm -rf .digsigd/coverage
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m coverage run -m pytest $(SPREAD) $(ARGS)
+	@$(VENV)/bin/python -m coverage combine --quiet
+	$(VENV)/bin/python -m coverage report
 
 fresh: export RUN := $(RUN)
 fresh:
@@ -79,7 +99,7 @@ lint: $(DEV_STAMP)
 types: $(DEV_STAMP)
 	$(VENV)/bin/mypy
 
-# Looks for images that the parsers take badly, for a minute; what it finds is left in .digsigd/fuzz.
+# Searches for images that break the parsers, for a minute. Findings are kept in .digsigd/fuzz.
 fuzz: $(DEV_STAMP)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group fuzz
 	@mkdir -p .digsigd/fuzz
@@ -103,7 +123,7 @@ PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 DOCS_STAMP := $(VENV)/.docs-stamp
 RELEASE_STAMP := $(VENV)/.release-stamp
 PYTHONS ?= 3.11 3.12 3.13
-# What `make test-lowest` and `make test-pythons` run where ARGS says nothing else: all but what asks only for tools.
+# What `make test-lowest` and `make test-pythons` run without ARGS: all tests except those that test only tools.
 SOME_TESTS := tests/csf tests/hab tests/image tests/keys tests/signing tests/web tests/client tests/daemon
 
 .PHONY: docs changelog constraints sbom release-check test-lowest test-pythons hooks
@@ -119,7 +139,7 @@ $(RELEASE_STAMP): $(RUN_STAMP)
 # Not --quiet: mkdocs counts only the warnings that it shows.
 docs: $(DOCS_STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --config-file etc/docs/mkdocs.yml
-	@echo "see .digsigd/site/index.html; to search in it: $(PYTHON) -m http.server --directory .digsigd/site"
+	@echo "open .digsigd/site/index.html; for search to work: $(PYTHON) -m http.server --directory .digsigd/site"
 
 changelog: $(RELEASE_STAMP)
 	@$(VENV)/bin/towncrier build --draft --version next

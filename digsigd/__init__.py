@@ -1,7 +1,7 @@
 """digsigd signs NXP i.MX boot and kernel images with NXP's cst, and proves every signature before it answers.
 
-The names below are the whole of it for programs that embed it; docs/embedding.md shows how they are used. They are
-imported when first used: `import digsigd` installs no reactor.
+The names below are the public API for programs that embed digsigd; docs/embedding.md shows how to use them. Each is
+imported on first use: `import digsigd` installs no reactor.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _WHERE = {
 class Error(Exception):
     """Base of every error that digsigd, its client and its pure parts raise on purpose.
 
-    `what` says what happened, `hint` what to do about it; either may be shown to whoever caused the error, so neither
-    holds a secret. It stands here because the pure parts and the client import nothing else in common.
+    `what` says what happened, `hint` what to do about it. Both may be shown to the client that caused the error, so
+    they hold no secret. The class is here because the pure parts and the client import nothing else in common.
     """
 
     def __init__(self, what: str, *, hint: str = "") -> None:
@@ -47,25 +47,26 @@ class Error(Exception):
         return self.what
 
     def diagnostics(self) -> str:
-        """Return text for people: what happened and where, and what to do about it indented below.
+        """Return text for people: what happened and where, then the hint, indented, one line each.
 
-        Control characters are escaped, so that text from a file or a server cannot draw on a terminal.
+        Control characters are escaped, so that text from a file or a server cannot control a terminal.
         """
+        from digsigd.text import one_line
+
         lines = [self.summary(), *(f"  {line}" for line in self.hint.splitlines())]
-        return "\n".join(_printable(line) for line in lines)
+        return "\n".join(one_line(line) for line in lines)
 
     def __str__(self) -> str:
         return self.summary()
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+if not TYPE_CHECKING:  # with it, a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        """Import a public name when it is first used; `__version__` is that of the installed distribution."""
+        """Import and return a public name. `__version__` is the version of the installed distribution.
+
+        Raises `AttributeError` for any other name.
+        """
         if name == "__version__":
             from importlib.metadata import version
 
@@ -76,5 +77,5 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that is ther
 
 
 def __dir__() -> list[str]:
-    """Return the public names, those that were not imported yet among them."""
+    """Return all names, including public names that have not been imported yet."""
     return sorted({*globals(), *_WHERE, "__version__"})

@@ -1,4 +1,4 @@
-"""Everything that a signing service is made of, from its settings, for one life: it starts once and stops once."""
+"""The parts of a signing service, made from its settings. They start once and stop once."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from digsigd.web.upload import Uploads
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# A token that can be guessed is none. 16 characters of base64 are 96 bits.
+# Shorter tokens could be guessed. 16 characters of base64 are 96 bits.
 _SHORTEST_TOKEN = 16
-# Threads that may wait for a key store that does not answer. They are apart from those that verify.
+# How many threads may wait for a key store that does not answer. They are separate from the threads that verify.
 _KEY_THREADS = 16
-# How long answers that are ready may take to leave.
+# How long finished answers may take to be sent, in seconds.
 _LAST_SECONDS = 5.0
 
 
 class Parts:
-    """The parts, made and put together. Raises `SettingsError` where settings name what cannot be.
+    """All parts, made and connected. Raises `SettingsError` for settings that cannot work.
 
-    Between `start` and `stop` they take requests; before and after that, they answer each with `Busy`.
+    They accept requests between `start` and `stop`; before and after, every request is answered with `Busy`.
     """
 
     log = Logger()
@@ -119,9 +119,9 @@ class Parts:
         self._refuse_new()
 
     def start(self) -> None:
-        """Make the work directory, start the threads, and take requests.
+        """Make the work directory, start the threads, and accept requests.
 
-        Raises `DigsigError` if the work directory cannot be used. Once only: `used` says that it was called.
+        Call it only once; it sets `used`. Raises `DigsigError` if the work directory cannot be used.
         """
         self.used = True
         self.root.open()
@@ -133,7 +133,7 @@ class Parts:
         self.readiness.start()
 
     async def stop(self, grace: float) -> None:
-        """Take nothing new, let requests finish within `grace` seconds, end the rest, remove every directory."""
+        """Refuse new requests, let the others finish within `grace` seconds, end the rest, remove every directory."""
         try:
             await self._stop_in_order(grace)
         finally:
@@ -141,7 +141,7 @@ class Parts:
             self.log.info("stopped", event="stopped")
 
     def close(self) -> None:
-        """Give back at once what `start` has taken. A second time does nothing."""
+        """Release immediately what `start` has taken. It may be called again."""
         if not self._open:
             return
         self._open = False
@@ -172,7 +172,7 @@ class Parts:
         await self.keys.stop()
 
     async def _drained(self, seconds: float) -> None:
-        """Wait until no request is under way, but no longer than this."""
+        """Wait until no request is under way, at most this many seconds."""
         waiting = (self.uploads, self._key_requests, self._queue, self.direct)
         every = DeferredList([part.drained() for part in waiting], consumeErrors=True)
         every.addTimeout(seconds, self._reactor)
@@ -180,30 +180,30 @@ class Parts:
 
 
 class _Pools:
-    """The threads of one life: pools that have stopped do not start again."""
+    """The thread pools of one run of the service: a stopped pool cannot start again."""
 
     def __init__(self, reactor: IReactorThreads, max_running: int) -> None:
         self._reactor = reactor
         self._work = ThreadPool(1, max_running + 2, name="digsigd")
-        # Digests of large artifacts take seconds: no other request waits for their threads.
+        # Digests of large artifacts take seconds. They have a separate pool, so that no other request waits for it.
         self._digests = ThreadPool(0, max_running, name="digsigd-digests")
         self._keys = ThreadPool(0, _KEY_THREADS, name="digsigd-keys")
-        # Whoever waits for a dead file server must not hold up the end of the process.
+        # A thread that waits for a dead file server must not keep the process from ending.
         self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self.in_thread = in_threads_of(reactor, self._work)
         self.in_digest_thread = in_threads_of(reactor, self._digests)
 
     def in_key_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Call a blocking function in a thread that nobody has to wait for."""
+        """Call a blocking function in a thread that does not keep the process from ending."""
         return deferToThreadPool(self._reactor, self._keys, function, *args, **kwargs)
 
     def start(self) -> None:
-        """Start all."""
+        """Start all pools."""
         for pool in (self._work, self._digests, self._keys):
             pool.start()
 
     def stop(self) -> None:
-        """Wait for the threads that work for requests. Those that wait for a key store end by themselves."""
+        """Stop all pools. Wait for the threads that work for requests, but not for those that wait for a key store."""
         self._work.stop()
         self._digests.stop()
         if self._keys.working:
@@ -213,7 +213,7 @@ class _Pools:
 
 
 def _rules_of(settings: Settings, name: str | None) -> MachineRules:
-    """The rules of one machine, or of those that have none of their own."""
+    """Return the rules of a machine; for None the rules of all machines that the settings do not name."""
     machine = settings.machines.get(name) if name is not None else None
     where = "policy.allow" if machine is None else f"machines.{name}.allow"
     try:
@@ -228,18 +228,21 @@ def _rules_of(settings: Settings, name: str | None) -> MachineRules:
 
 
 def _callers_of(settings: Settings) -> Callers:
-    """Everybody who may sign, with the tokens from their files."""
+    """Return the callers who may sign, with the tokens read from their files."""
     callers = {}
     names: dict[str, str] = {}
     for name, caller in settings.callers.items():
         token = read_secret(caller.token_file, f"callers.{name}.token_file")
         if len(token) < _SHORTEST_TOKEN:
             raise SettingsError(
-                f"callers.{name}.token_file: {caller.token_file} has a token of fewer than {_SHORTEST_TOKEN}"
-                " characters; make one with: openssl rand -base64 32"
+                f"callers.{name}.token_file: the token in {caller.token_file} has fewer than {_SHORTEST_TOKEN}"
+                " characters; make a longer one with: openssl rand -base64 32"
             )
         if token in names:
-            raise SettingsError(f"callers.{name}.token_file: has the token of caller {names[token]!r}")
+            raise SettingsError(
+                f"callers.{name}.token_file: has the same token as caller {names[token]!r}; each caller needs a"
+                " different one"
+            )
         names[token] = name
         callers[name] = (token, caller.machines, caller.backends)
     return Callers(callers)

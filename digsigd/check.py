@@ -1,4 +1,4 @@
-"""`twistd digsigd --check`: say what a configuration means, and reach everything it names, without listening."""
+"""`twistd digsigd --check`: report what a configuration means, and try everything it names, without listening."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from digsigd.signing.tools import CstTool
 
 
 async def check(reactor: Reactor, settings: Settings, config: str | None, out: IO[str]) -> None:
-    """Print a line for each thing checked. Raises `SystemExit` with 1 if anything is missing."""
+    """Print a line for each check to `out`. `config` is the name of the configuration file, None for no file.
+
+    Raises `SystemExit` with 1 if a check failed.
+    """
     report = _Report(out)
     report.say("configuration", config or "defaults and environment")
     try:
@@ -22,7 +25,7 @@ async def check(reactor: Reactor, settings: Settings, config: str | None, out: I
     except SettingsError as error:
         report.fail("configuration", str(error))
         raise SystemExit(1) from None
-    who = f"callers: {', '.join(settings.callers)}" if settings.callers else "nobody has to say who they are"
+    who = f"callers: {', '.join(settings.callers)}" if settings.callers else "authentication is off"
     report.say("listens on", f"{settings.listen.endpoint} ({who})")
     try:
         parts.start()
@@ -40,7 +43,7 @@ async def check(reactor: Reactor, settings: Settings, config: str | None, out: I
 async def _check_parts(parts: Parts, settings: Settings, report: _Report) -> None:
     report.say("workdir", f"{parts.workdir}")
     if parts.root.left_alone:
-        report.say("workdir", f"left alone, remove it yourself if it is nobody's: {parts.root.left_alone}")
+        report.say("workdir", f"not removed, remove it yourself if it is not in use: {parts.root.left_alone}")
     try:
         await parts.keys.check()
         report.say("key store", str(parts.source))
@@ -48,7 +51,7 @@ async def _check_parts(parts: Parts, settings: Settings, report: _Report) -> Non
         report.fail("key store", error.for_operator())
     tools = parts.tools.available()
     if not tools:
-        report.fail("cst", f"no version below {settings.cst.base}: `etc/get-cst --base DIR` gets one")
+        report.fail("cst", f"no cst found in {settings.cst.base}: get one with `etc/get-cst --base DIR`")
     for tool in tools:
         if problem := await _problem_of(parts, tool):
             report.fail(f"cst {tool.version}", problem)
@@ -64,7 +67,7 @@ async def _check_parts(parts: Parts, settings: Settings, report: _Report) -> Non
 
 
 async def _problem_of(parts: Parts, tool: CstTool) -> str | None:
-    """Return why a cst cannot sign on this host, None if it has just signed a trial image."""
+    """Return why a cst cannot sign on this host; None if it has signed a trial image."""
     workdir = parts.root.new(f"p{secrets.token_hex(8)}")
     try:
         return await prove(tool, parts.runner, workdir, parts.in_thread, parts.bounds)
@@ -73,24 +76,24 @@ async def _problem_of(parts: Parts, tool: CstTool) -> str | None:
 
 
 async def _keys_of(parts: Parts, machine: str) -> str:
-    """Return what a machine's tarball holds, in words. Raises the errors of `digsigd.errors`."""
+    """Return a summary of a machine's key tarball. Raises the errors of `digsigd.errors`."""
     facts = await parts.machines.facts(machine)
     fuses = ", ".join(facts.fuse_values)
     return f"{len(facts.certificates)} certificates, fuse value {fuses}, sha256 {facts.sha256}"
 
 
 class _Report:
-    """Lines for people, and whether any of them is about a failure."""
+    """A printer of result lines. `failed` is true once a failure was printed."""
 
     def __init__(self, out: IO[str]) -> None:
         self.failed = False
         self._out = out
 
     def say(self, topic: str, text: str) -> None:
-        """Print a line about what is right."""
+        """Print a line for a check that succeeded."""
         print(f"{'ok':7}{topic:15}{text}", file=self._out, flush=True)
 
     def fail(self, topic: str, text: str) -> None:
-        """Print a line about what is wrong."""
+        """Print a line for a check that failed."""
         self.failed = True
         print(f"{'FAILED':7}{topic:15}{text}", file=self._out, flush=True)

@@ -1,4 +1,4 @@
-"""The service as a process of its own under twistd: its signals, its log, and the one line of a failed start."""
+"""The service under twistd: signals, the log, and a failed start reported in one line."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _SignalHandler: TypeAlias = Callable[[int, FrameType | None], Any]
 
 
 class Daemon(SigningService):
-    """A service that has the process to itself.
+    """A signing service that is the only service of its process.
 
-    A start that fails ends the process with one line instead of a traceback. SIGHUP reloads. The first signal to stop
-    acts, others are only logged. `observer` makes what writes the log, or None where twistd's options say it.
+    A start that fails ends the process with one line instead of a traceback. SIGHUP reloads. The first SIGTERM or
+    SIGINT stops the service, later ones are only logged. `observer` returns the log observer, or None to leave the log
+    to twistd's options.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Daemon(SigningService):
         self._is_told_to_stop = False
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
-        """Tell the application, if this is its service, how to log."""
+        """Implement `IService.setServiceParent`. If the parent is the application, also set its log observer."""
         if isinstance(parent, Componentized) and parent.getComponent(ILogObserver, None) is None:
             observer = self._observer()
             if observer is not None:
@@ -44,7 +45,7 @@ class Daemon(SigningService):
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start, and take the signals of the process. Raises `SystemExit` with one line if it cannot start."""
+        """Start, and install the signal handlers. Raises `SystemExit` with one line if it cannot start."""
         try:
             super().startService()
         except DigsigError as error:
@@ -52,12 +53,12 @@ class Daemon(SigningService):
         except (SettingsError, CannotListenError) as error:
             raise SystemExit(f"digsigd: {error}") from None
         self._is_told_to_stop = False
-        # Twisted has no handler for it, and by itself it would end the process.
+        # Twisted installs no handler for SIGHUP, whose default is to end the process.
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
         self._reactor.callWhenRunning(self._take_signals_to_stop)
 
     def _take_signals_to_stop(self) -> None:
-        """Stand before Twisted's handlers, to which a second signal is a fault. The running reactor has set them."""
+        """Wrap the handlers of the running reactor, for which a second signal is an error."""
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.getsignal(number)
             if callable(before) and before != self._told_to_stop:
@@ -72,7 +73,9 @@ class Daemon(SigningService):
             self._before[number](number, frame)
 
     def _stops_already(self, name: str) -> None:
-        self.log.info("received {name}, already shutting down (SIGKILL ends it now)", name=name, event="stopping")
+        self.log.info(
+            "received {name}, already shutting down (send SIGKILL to end it now)", name=name, event="stopping"
+        )
 
     def _reload(self) -> None:
         try:

@@ -1,7 +1,7 @@
-"""The errors that end a signing request, each with what a client may read and what only the operator may.
+"""The errors that end a signing request. Each has a text for the client and details for the operator only.
 
-No module here knows HTTP: `digsigd.web.answers` gives each class its status. The pure packages `digsigd.csf` and
-`digsigd.hab` have errors of their own, which `digsigd.signing` turns into these.
+They do not depend on HTTP: `digsigd.web.answers` gives each class its status. The pure packages `digsigd.csf` and
+`digsigd.hab` have separate errors, which `digsigd.signing` turns into these.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from digsigd import Error
 
 
 class DigsigError(Error):
-    """A request that cannot be answered with a signature.
+    """An error that ends a signing request. Raised directly, it is an internal error of the signing host.
 
-    `what` says what happened and `hint` what to do next: both are read by the client, so they hold no secret, no
-    path of the host and no address of the key store. `detail` is for the operator's log alone. It holds no secret
-    either, but may name paths and addresses. `problem` is a short, stable name of the kind of error.
+    `what` says what happened and `hint` what to do next. Both are sent to the client, so they hold no secret, no path
+    of the host and no address of the key store. `detail` is only for the operator's log. It holds no secret either, but
+    may name paths and addresses. `problem` is a short, stable name of the kind of error.
     """
 
     problem: ClassVar[str] = "internal-error"
@@ -26,11 +26,11 @@ class DigsigError(Error):
         self.detail = detail
 
     def for_client(self) -> str:
-        """What happened and what to do next, in one line."""
+        """Return what happened and what to do next, in one line."""
         return f"{self.what}: {self.hint}" if self.hint else self.what
 
     def for_operator(self) -> str:
-        """Return all that is known of it in one line, for logs and terminals of this host."""
+        """Return what happened, the detail and the hint in one line, for logs and terminals of this host."""
         return " | ".join(part for part in (self.what, self.detail, self.hint) if part)
 
     def __str__(self) -> str:
@@ -38,19 +38,19 @@ class DigsigError(Error):
 
 
 class BadRequest(DigsigError):
-    """A field is missing or malformed, the body is no form, or the CSF description does not parse."""
+    """A field is missing or malformed, the body is not a form, or the CSF description does not parse."""
 
     problem = "bad-request"
 
 
 class NotAuthenticated(DigsigError):
-    """Nobody said who is calling, or what they said is wrong."""
+    """Credentials are missing, malformed or wrong."""
 
     problem = "not-authenticated"
 
 
 class NotAllowed(DigsigError):
-    """The caller is known, and may not use this machine's keys or this backend."""
+    """The caller is authenticated, but may not use this machine's keys or this backend."""
 
     problem = "not-allowed"
 
@@ -62,15 +62,15 @@ class NoKeys(DigsigError):
 
 
 class TooLarge(DigsigError):
-    """A part of the request, or all of it, is larger than this daemon takes."""
+    """The request, or a part of it, is larger than this daemon accepts."""
 
     problem = "too-large"
 
 
 class Refused(DigsigError):
-    """The CSF description is refused by policy, names what is not there, or cst refused it.
+    """The CSF description is refused by policy or by cst, or names something that does not exist.
 
-    `line` is the line of the client's CSF description that it is about, from 1; None where it is about no line.
+    `line` is the line of the client's CSF description, from 1; None if the error does not belong to a line.
     """
 
     problem = "refused"
@@ -81,7 +81,7 @@ class Refused(DigsigError):
 
 
 class Busy(DigsigError):
-    """As many requests as allowed are being signed and waiting. `retry_after` is in seconds."""
+    """There are too many requests, or the daemon is shutting down. `retry_after` is in seconds."""
 
     problem = "busy"
 
@@ -91,37 +91,37 @@ class Busy(DigsigError):
 
 
 class KeyStoreFailed(DigsigError):
-    """The key store cannot be reached, refused us, or sent nonsense."""
+    """The key store cannot be reached, refused the request, or sent an invalid response."""
 
     problem = "key-store-failed"
 
 
 class KeyStoreTimeout(DigsigError):
-    """The key store ran out of time."""
+    """The key store did not answer in time."""
 
     problem = "key-store-timeout"
 
 
 class BadTarball(DigsigError):
-    """The machine's key tarball is no tarball, is hostile, lacks what it must hold, or is not the pinned one."""
+    """The machine's key tarball is not a tarball, is unsafe, is incomplete, or is not the pinned one."""
 
     problem = "bad-key-tarball"
 
 
 class CstFailed(DigsigError):
-    """cst crashed, could not be started, or wrote no usable output: the fault is this host's."""
+    """cst crashed, could not be started, or wrote no usable output: a fault of this host."""
 
     problem = "cst-failed"
 
 
 class CstTimeout(DigsigError):
-    """cst ran out of time and was killed."""
+    """cst exceeded its time limit and was killed."""
 
     problem = "cst-timeout"
 
 
 class VerificationFailed(DigsigError):
-    """cst's result is not what the boot ROM would accept, so it was not sent."""
+    """The boot ROM would not accept cst's result, so it was not sent."""
 
     problem = "verification-failed"
 
@@ -133,11 +133,11 @@ class UploadTimeout(DigsigError):
 
 
 class TokenFailed(DigsigError):
-    """A token cannot be used: its PIN is not taken, or its module cannot be loaded."""
+    """A token cannot be used: its PIN is refused, or its module cannot be loaded."""
 
     problem = "token-failed"
 
 
 def shutting_down() -> Busy:
-    """What is said to whoever comes, or is still here, when this host stops."""
+    """Build the error for requests that arrive, or are cancelled, while this host stops."""
     return Busy("this signing host is shutting down")

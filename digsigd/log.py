@@ -1,8 +1,8 @@
-"""Log lines: one event a line, as text for people or JSON for machines, each with the id of its request.
+"""Log lines: one event per line, as text for people or JSON for machines, each with the id of its request.
 
-Every part of digsigd logs through `twisted.logger.Logger` with a format and named fields, among them `request_id`
-and `event` (a short, stable name: received, keys, cst, verified, answered, ...), so the events read well in anybody's
-observer too. Nothing secret is ever a field; the observers here make sure that one event is one line.
+Every part of digsigd logs through `twisted.logger.Logger` with a format and named fields, including `request_id` and
+`event` (a short, stable name: received, keys, cst, verified, answered, ...), so other observers can use the events,
+too. A field never holds a secret. The observers here write one event as one line.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from digsigd.text import one_line
 Format: TypeAlias = Literal["text", "json"]
 FORMATS: tuple[Format, ...] = ("text", "json")
 
-# What the logging system itself puts into an event, and what every line has in its own place.
+# Fields that the logging system adds, and fields that have a fixed place in every line.
 _OWN = frozenset(
     {"time", "message", "isError", "failure", "format", "system", "logSource", "why", "request_id", "event"}
 )
-# Twisted's parts that speak of every connection: of interest only where something is wrong.
+# Twisted's parts that log every connection: only their warnings and errors are logged.
 _QUIET = ("twisted.web.http.HTTPChannel", "twisted.web.client", "twisted.internet", "treq")
 
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes each event as one line to `stream`, flushed, in the given form."""
+    """A log observer that writes each event as one line to `stream`, flushed, as text or JSON."""
 
     def __init__(self, stream: IO[str], form: Format) -> None:
         self._stream = stream
@@ -43,7 +43,7 @@ class LineObserver:
         self._stream.close()
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event, unless it is chatter below a warning."""
+        """Write one event. Events of level debug, and information from Twisted's connections, are dropped."""
         level = event.get("log_level", LogLevel.info)
         if level is LogLevel.debug:
             return
@@ -54,20 +54,23 @@ class LineObserver:
             try:
                 self._stream.write(line)
             except UnicodeEncodeError:
-                # A terminal or a pipe that takes ASCII alone.
+                # The stream accepts ASCII only.
                 self._stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
             self._stream.flush()
         except ValueError:
-            return  # the stream was closed: the process is on its way out
+            return  # the stream is closed: the process is ending
         except OSError:
-            return  # a full disk must not stop the daemon; there is nowhere to say so
+            return  # a full disk must not stop the daemon, and there is no place to report it
 
 
 def observer(form: Format, logfile: str | None) -> LineObserver:
-    """An observer that writes to a file, or to standard output (None or "-")."""
+    """Return an observer that appends to a file, or writes to standard output (None or "-").
+
+    Raises `OSError` if the file cannot be opened.
+    """
     if logfile in (None, "-"):
         return LineObserver(sys.stdout, form)
-    # One line a write and no seeking: rotation by renaming works with a restart, copytruncate without.
+    # One write per line and no seeking: rotation by renaming works with a restart, copytruncate without.
     return LineObserver(Path(logfile).open("a", encoding="utf-8", buffering=1), form)
 
 
@@ -82,7 +85,7 @@ def _level(event: LogEvent) -> str:
 
 
 def _trace(event: LogEvent) -> str:
-    """The kind of an unexpected error and where it was raised; its text may hold what the log must not."""
+    """Return the type of an unexpected error and where it was raised. Its text is left out: it may hold secrets."""
     failure = event.get("log_failure")
     if not isinstance(failure, Failure):
         return ""

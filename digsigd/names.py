@@ -1,15 +1,15 @@
-"""The forms of the names that clients send and settings hold, for server and client alike."""
+"""The valid forms of names in requests and settings, for server and client."""
 
 from __future__ import annotations
 
 import re
 
-# `MACHINE.fullmatch(text)` says whether it is one; `MACHINE_FORM` is how that is said to people. So with the others.
+# `MACHINE.fullmatch(text)` checks a machine name; `MACHINE_FORM` is the text for people. The same for VERSION.
 MACHINE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}")
 MACHINE_FORM = "1-64 of A-Z a-z 0-9 . _ + -, not starting with a dot"
-# A version of cst, as clients ask for it: part of a path on the signing host, and never a path itself.
+# A version of cst, as clients request it. It becomes one segment of a path on the signing host.
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 VERSION_FORM = "1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit"
-# Where keys are: in a tarball, or on a token.
+# Where private keys are: in the key tarball, or on a token.
 BACKENDS = ("ssl", "pkcs11")
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

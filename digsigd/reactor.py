@@ -1,6 +1,6 @@
-"""What a signing service needs of a reactor, for type checkers and when it is made.
+"""What a signing service needs from a reactor: types for type checkers, and a check when the service is made.
 
-Nothing here imports `twisted.internet.reactor` before it is asked for: whoever embeds digsigd chooses the reactor.
+Importing this module does not import `twisted.internet.reactor`: a program that embeds digsigd chooses the reactor.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ _NEEDED = (
 
 
 class SigningReactor(HttpReactor, IReactorCore, IReactorThreads, IReactorProcess):
-    """All that the parts of a service use of a reactor, as one type. No object provides it by name."""
+    """All reactor interfaces that the parts of a service use, as one type. No object declares that it provides it."""
 
 
 class Reactor(Protocol):
-    """What type checkers accept as a reactor: `twisted.internet.reactor`, and any class of reactors by itself.
+    """The type of a `reactor` argument: `twisted.internet.reactor`, or an instance of a reactor class.
 
-    Twisted declares its installed reactor without some interfaces that it does provide, so this asks for less than
-    `SigningReactor`; `reactor_of` looks at the rest.
+    Twisted declares its installed reactor without some interfaces that it provides, so this type requires less than
+    `SigningReactor`. `reactor_of` checks the rest.
     """
 
     @property
     def callWhenRunning(self) -> Callable[..., Any]:
-        """As `IReactorCore` has it."""
+        """Defined by `IReactorCore`."""
 
     @property
     def callLater(self) -> Callable[..., IDelayedCall]:
-        """As `IReactorTime` has it."""
+        """Defined by `IReactorTime`."""
 
     @property
     def seconds(self) -> Callable[[], float]:
-        """As `IReactorTime` has it."""
+        """Defined by `IReactorTime`."""
 
     @property
     def spawnProcess(self) -> Callable[..., Any]:
-        """As `IReactorProcess` has it."""
+        """Defined by `IReactorProcess`."""
 
     @property
     def listenTCP(self) -> Callable[..., Any]:
-        """As `IReactorTCP` has it."""
+        """Defined by `IReactorTCP`."""
 
 
 def reactor_of(given: Reactor | None) -> SigningReactor:
-    """Return the given reactor, or the installed one (installing the default if there is none).
+    """Return the given reactor, or for None the installed one. If none is installed, the default is installed.
 
     Raises `TypeError` if it lacks an interface that a signing service needs.
     """

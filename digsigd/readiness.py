@@ -1,4 +1,4 @@
-"""Whether requests can be signed now, and if not, what is missing."""
+"""The readiness check: what is missing before requests can be signed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import WorkRoot
 
 T = TypeVar("T")
-# Load balancers ask often; the key store is asked once in so many seconds.
+# Load balancers ask often. The parts are checked at most once in this many seconds.
 _KEPT_SECONDS = 2.0
 
 
 class Readiness:
-    """Asks every part whether it can be used, and keeps the answer for two seconds."""
+    """A check of cst, the work directory, tokens and the key store. Its result is kept for two seconds."""
 
     log = Logger()
 
@@ -47,18 +47,18 @@ class Readiness:
         self._forgetting: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Begin to ask: before, and after `stop`, the service is not ready."""
+        """Begin to check. Before this, and after `stop`, the service is not ready."""
         self._running = True
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop checking."""
         self._running = False
         if self._forgetting is not None and self._forgetting.active():
             self._forgetting.cancel()
         self._forgetting = None
 
     async def missing(self) -> list[str]:
-        """Return what is missing before requests can be signed, a line each; an empty list means ready."""
+        """Return what is missing before requests can be signed, one line each; an empty list means ready."""
         if not self._running:
             return [shutting_down().what]
         if self._asked is None:
@@ -69,17 +69,17 @@ class Readiness:
         return await answer
 
     async def warn(self) -> None:
-        """Log what is missing, a line each. Raises nothing: whatever happens, the service serves on."""
+        """Log what is missing, one line each. Raises nothing: an unexpected error is logged, too."""
         try:
             for line in await self.missing():
                 self.log.warn("not ready: {missing}", missing=line, event="not-ready")
         except Exception:  # noqa: BLE001
-            self.log.failure("readiness cannot be told", event="not-ready")
+            self.log.failure("cannot check readiness", event="not-ready")
 
     async def _ask(self) -> list[str]:
         missing = []
         if not await self._in_thread(self._tools.available):
-            missing.append("no cst: there is none below the base folder, and none in [cst.versions]")
+            missing.append("no cst: neither in the folder cst.base nor in [cst.versions]")
         try:
             await self._in_thread(self._try_workdir)
         except DigsigError as error:
@@ -89,7 +89,7 @@ class Readiness:
         try:
             await self._keys.check()
         except NoKeys:
-            pass  # it answered
+            pass  # the key store has answered
         except DigsigError as error:
             self.log.warn("{error}", error=error.for_operator(), event="not-ready")
             missing.append(f"key store: {error.for_client()}")
@@ -110,6 +110,6 @@ class Readiness:
 
 
 def _copied_to(result: T, waiting: Deferred[T]) -> T:
-    """Pass a result on, and give it to whoever waits as well."""
+    """Fire `waiting` with a result, and return the result."""
     waiting.callback(result)
     return result

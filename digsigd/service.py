@@ -1,4 +1,4 @@
-"""The daemon as a service: it starts, listens or is mounted, and stops in order, as often as anybody likes."""
+"""The daemon as a Twisted service. It listens or is mounted on a site, and can be stopped and started again."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ Address: TypeAlias = IPv4Address | IPv6Address | UNIXAddress
 
 
 class SigningService(Service):
-    """A signing daemon as a service: start it alone or in anybody's `MultiService`.
+    """A signing daemon as a service. Start it alone or in a `MultiService`.
 
-    `listen=False` opens no port: `mount` it on a site of your own, or call `sign`. Raises `SettingsError` where
-    settings name what cannot be, and `TypeError` for a reactor that lacks what is needed (None: the installed one).
+    `listen=False` opens no port: `mount` the service on a site, or call `sign`. `reactor=None` uses the installed
+    reactor. Raises `SettingsError` for settings that cannot work, and `TypeError` for a reactor that lacks an
+    interface.
 
-    It can be stopped and started again, and a start that failed can be tried again. Each start after the first reads
-    anew the files that the settings name, such as tokens. What is mounted stays valid, and answers 503 while the
-    service does not run.
+    It can be stopped and started again, and a failed start can be repeated. Each start after the first reads the files
+    that the settings name again, such as tokens. A mounted resource stays valid, and answers 503 while the service is
+    not running.
     """
 
     log = Logger()
@@ -49,58 +50,62 @@ class SigningService(Service):
         self._parts = Parts(settings, reactor=self._reactor)
         self._listening: Deferred[None] | None = None
         self._port: IListeningPort | None = None
-        # While it stops: those who wait for the end.
+        # While it stops: the Deferreds that fire at the end. Otherwise None.
         self._when_stopped: list[Deferred[None]] | None = None
 
     @property
     def address(self) -> Address | None:
-        """Where it listens; None unless it does, or on a transport that is neither TCP nor a UNIX socket."""
+        """The address that it listens on. None if it does not listen, or not on TCP or a UNIX socket."""
         host = self._port.getHost() if self._port is not None else None
         return host if isinstance(host, Address) else None
 
     def mount(self, root: Resource, path: str) -> INonQueuedRequestFactory:
         """Put the endpoint at `path` below `root`, and return the request factory that the site of `root` needs.
 
-        `Site(root, requestFactory=service.mount(root, "/signing"))` is all it takes. Raises `ValueError` if the path is
-        empty, taken, or has characters that URLs would escape.
+        Use it as `Site(root, requestFactory=service.mount(root, "/signing"))`. Raises `ValueError` if the path is empty
+        or taken, or has characters that URLs would escape.
         """
         put(root, path, self.resource)
         return self.request_factory(path)
 
     def request_factory(self, path: str) -> INonQueuedRequestFactory:
-        """Return the request factory of a site that has `resource` at `path` by other means than `mount`."""
+        """Return the request factory for a site that serves `resource` at `path` without `mount`."""
         factory: INonQueuedRequestFactory = CurrentRequests(lambda: self._parts.uploads, path)
         return factory
 
     async def sign(self, request: SigningRequest) -> Signed:
-        """Sign without HTTP.
+        """Sign a request without HTTP. Cancelling stops cst.
 
-        Raises the errors of `digsigd.errors`, `Busy` among them while the service does not run. Cancelling stops cst.
+        Raises the errors of `digsigd.errors`; while the service is not running, that is `Busy`.
         """
         if not self.running:
             raise shutting_down()
         return await self._parts.direct.sign(request)
 
     async def missing(self) -> list[str]:
-        """Return what is missing before requests can be signed, a line each; an empty list means ready."""
+        """Return what is missing before requests can be signed, one line each; an empty list means ready."""
         return await self._parts.readiness.missing()
 
     def reload(self) -> None:
-        """Read the PINs of tokens again, and use those again that had failed. Raises `SettingsError`."""
+        """Read the PINs of tokens again, and try tokens that had failed again.
+
+        Raises `SettingsError` if a PIN cannot be read or is malformed; nothing has changed then.
+        """
         self._parts.tokens.reload(pins_of(self.settings, os.environ))
         self.log.info("reloaded", event="reloaded")
 
     def startService(self) -> None:
         """Make the work directory, start the threads, and listen.
 
-        Raises `DigsigError` if the work directory cannot be used, `CannotListenError`, and `SettingsError` if the
-        endpoint cannot be or, at another start, a file that the settings name has gone wrong. Nothing runs then. Raises
-        `RuntimeError` if it runs already, or if a stop is not over: wait for the Deferred of `stopService`.
+        Raises `DigsigError` if the work directory cannot be used, `CannotListenError` if the port cannot be opened, and
+        `SettingsError` if the endpoint is invalid or, at a later start, a file that the settings name can no longer be
+        used. Nothing runs then. Raises `RuntimeError` if the service is running or stopping: wait for the Deferred of
+        `stopService` first.
         """
         if self.running:
-            raise RuntimeError("this SigningService runs already")
+            raise RuntimeError("this SigningService is already running")
         if self._when_stopped is not None:
-            raise RuntimeError("this SigningService still stops: wait for the Deferred of stopService")
+            raise RuntimeError("this SigningService is still stopping: wait for the Deferred of stopService")
         if self._parts.used:
             self._parts = Parts(self.settings, reactor=self._reactor)
         self._parts.start()
@@ -115,10 +120,10 @@ class SigningService(Service):
             Deferred.fromCoroutine(self._parts.readiness.warn())
 
     def stopService(self) -> Deferred[None]:
-        """Accept nothing new, let requests finish within `daemon.shutdown_grace` seconds, end the rest.
+        """Refuse new requests, let the others finish within `daemon.shutdown_grace` seconds, and end the rest.
 
-        The Deferred fires when every directory is removed and every thread has ended; at once if nothing runs.
-        Cancelling it cuts nothing short.
+        The Deferred fires when every directory is removed and every thread has ended; immediately if the service is
+        not running. Cancelling it has no effect on the stop.
         """
         was_running = bool(self.running)
         super().stopService()
@@ -147,8 +152,8 @@ class SigningService(Service):
         self._port = port
         host: Any = port.getHost()
         where = f"{host.host}:{host.port}" if hasattr(host, "port") else str(getattr(host, "name", host))
-        # Whoever waits for this line may stop the daemon at once: before the reactor runs, a signal would end the
-        # process where it stands, and leave the work directory.
+        # A program that waits for this line may send SIGTERM immediately. Before the reactor runs, that signal would
+        # end the process without removing the work directory.
         self._reactor.callWhenRunning(
             partial(self.log.info, "listening on {address}", address=where, event="listening")
         )

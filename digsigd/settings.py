@@ -1,4 +1,4 @@
-"""The settings of a daemon: their names, types and defaults, and how a TOML file and the environment become them.
+"""The settings of a daemon: names, types and defaults. Read them from a TOML file and the environment.
 
 `etc/digsigd.toml` documents every key for operators. Times are in seconds, sizes in bytes.
 """
@@ -28,7 +28,7 @@ Size = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(gt=0)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{64}\Z")]
 
-# Which environment variable of the existing servers sets which key.
+# The environment variables of the existing servers, and the key that each sets.
 ENVIRONMENT = {
     "DIGSIGSERVER_KEYFILE_URI": ("keys", "uri"),
     "DIGSIGSERVER_IMX_CST_BASE": ("cst", "base"),
@@ -45,15 +45,15 @@ _TYPES = {
 
 
 class SettingsError(Error):
-    """Mistakes in the configuration, each on a line that names the file or variable, the key, and what was expected."""
+    """Mistakes in the configuration, one line each, with the file or variable, the key, and the expected value."""
 
     def diagnostics(self) -> str:
-        """Return the mistakes, a line each, and what to do about them indented below."""
+        """Return the mistakes, one line each, then the hint, indented."""
         return "\n".join([*self.what.splitlines(), *(f"  {line}" for line in self.hint.splitlines())])
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file. Unknown keys are errors."""
+    """A table of the configuration file. Unknown keys are errors."""
 
 
 class ListenSettings(_Section, frozen=True):
@@ -75,7 +75,7 @@ class HttpStoreSettings(_Section, frozen=True):
 
 
 class S3StoreSettings(_Section, frozen=True):
-    """Where an S3-compatible key store is; its credentials come from botocore's chain."""
+    """Where an S3-compatible key store is. Credentials come from botocore's chain."""
 
     endpoint_url: str | None = None
     region: str | None = None
@@ -83,7 +83,7 @@ class S3StoreSettings(_Section, frozen=True):
 
 
 class KeysSettings(_Section, frozen=True):
-    """Where key tarballs come from, and the bounds of fetching and keeping them."""
+    """Where key tarballs come from, and limits for fetching and keeping them."""
 
     uri: str | None = None
     keep: Annotated[float, Meta(ge=0)] = 300.0
@@ -98,7 +98,7 @@ class KeysSettings(_Section, frozen=True):
 
 
 class CstSettings(_Section, frozen=True):
-    """Where cst is, and the bounds of one run and of how many run."""
+    """Where cst is, limits for one run, and how many run at a time."""
 
     base: Path = Path("/opt/NXP")
     versions: dict[str, Path] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class CstSettings(_Section, frozen=True):
 
 
 class UploadSettings(_Section, frozen=True):
-    """The bounds of what a client may send."""
+    """Limits for what a client may send."""
 
     max_artifact: Size = 1 << 30
     max_at_once: Count = 128
@@ -121,14 +121,14 @@ class UploadSettings(_Section, frozen=True):
 
 
 class DaemonSettings(_Section, frozen=True):
-    """Where requests have their directories, and how the daemon ends."""
+    """Where the work directories are, and how the daemon stops."""
 
     workdir: Path | None = None
     shutdown_grace: Annotated[float, Meta(ge=0)] = 30.0
 
 
 class TokenSettings(_Section, frozen=True):
-    """One token: where its PIN is, for which machines it is, and how many may use it at once."""
+    """One token: where its PIN is, its machines, and how many runs of cst may use it at a time."""
 
     pin_file: Path | None = None
     machines: tuple[str, ...] | None = None
@@ -136,7 +136,7 @@ class TokenSettings(_Section, frozen=True):
 
 
 class Pkcs11Settings(_Section, frozen=True):
-    """How cst reaches tokens, and which there are."""
+    """How cst reaches tokens, and the tokens by their labels."""
 
     module: Path | None = None
     engine: Path | None = None
@@ -148,14 +148,14 @@ class Pkcs11Settings(_Section, frozen=True):
 
 
 class PolicySettings(_Section, frozen=True):
-    """What CSF descriptions may hold beyond the safe commands."""
+    """Which commands CSF descriptions may have beyond the safe ones."""
 
     allow: tuple[str, ...] = ()
     require_ivt: bool = True
 
 
 class MachineSettings(_Section, frozen=True):
-    """What is pinned and allowed for one machine; None and () leave the general setting."""
+    """What is pinned and allowed for one machine. None and () mean the general setting."""
 
     keys_sha256: Sha256 | None = None
     fuses: Sha256 | None = None
@@ -164,7 +164,7 @@ class MachineSettings(_Section, frozen=True):
 
 
 class CallerSettings(_Section, frozen=True):
-    """Somebody who may sign: the file with the token, and for which machines and backends."""
+    """A caller who may sign: the file with its token, and the machines and backends that it may use (None: all)."""
 
     token_file: Path
     machines: tuple[str, ...] | None = None
@@ -172,7 +172,7 @@ class CallerSettings(_Section, frozen=True):
 
 
 class Settings(_Section, frozen=True):
-    """All settings of a daemon. `Settings()` has every default; `load` reads a file and the environment."""
+    """All settings of a daemon. `Settings()` has the defaults; `load` reads a file and the environment."""
 
     listen: ListenSettings = ListenSettings()
     keys: KeysSettings = KeysSettings()
@@ -188,9 +188,8 @@ class Settings(_Section, frozen=True):
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, listen: str | None = None) -> Settings:
     """Read the settings from a TOML file (None: only defaults) and the environment, which overrides the file.
 
-    `listen` is an endpoint string that overrides both.
-
-    Raises `SettingsError` with every mistake that can be told at once, a line each.
+    `listen` is an endpoint string that overrides both. Raises `SettingsError` with one line for each unknown key, else
+    with the first mistake.
     """
     raw: dict[str, Any] = {}
     origin = str(path) if path else "the configuration"
@@ -220,23 +219,26 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, l
 
 
 def workdir_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder for requests' directories: as set, else systemd's RUNTIME_DIRECTORY, else one of this user's own."""
+    """Return the folder for work directories: the setting, else systemd's RUNTIME_DIRECTORY, else `own_workdir`."""
     # systemd separates several runtime directories by a colon: systemd.exec(5), RuntimeDirectory.
     runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return settings.daemon.workdir or (Path(runtime) if runtime else own_workdir())
 
 
 def own_workdir() -> Path:
-    """The folder that is made where nothing says where to: of this user alone, in the temporary directory.
+    """Return the default folder for work directories: private to this user, in the temporary directory.
 
-    Not in XDG_RUNTIME_DIR: that goes away when its user logs out, and a daemon may stay. Its name does not begin as the
-    directories in it do: daemons of earlier releases, whose folder was the temporary directory, removed what did.
+    It is not in XDG_RUNTIME_DIR, which is removed when the user logs out, while a daemon may stay. Its name does not
+    begin with `digsigd-`: earlier releases removed everything with that prefix from the temporary directory.
     """
     return Path(tempfile.gettempdir(), f"digsigd.{os.geteuid()}")
 
 
 def read_secret(path: Path, key: str) -> str:
-    """The secret in a file, without the newline at its end. Raises `SettingsError`, which never shows it."""
+    """Return the secret in a file, without the newline at its end.
+
+    Raises `SettingsError` with `key` if it cannot be read or is not one line of text. The error never shows it.
+    """
     try:
         text = path.read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
@@ -244,7 +246,7 @@ def read_secret(path: Path, key: str) -> str:
     except UnicodeDecodeError:
         raise SettingsError(f"{key}: {path} is not text") from None
     if not text or not text.isprintable():
-        raise SettingsError(f"{key}: {path} must hold the secret in one line and nothing else")
+        raise SettingsError(f"{key}: {path} must hold only the secret, in one line")
     return text
 
 
@@ -266,7 +268,7 @@ def _convert(raw: Mapping[str, Any], origin: str, folder: Path, environ: Mapping
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$")
         key = place.rstrip("`").lstrip(".")
-        # msgspec writes [...] for an entry of a table; of the entries, those that are wrong alone have the name.
+        # msgspec writes [...] instead of the entry's name. Find the name by converting each entry alone.
         table, bracket, rest = key.partition("[...]")
         if bracket:
             entries: Any = raw
@@ -278,7 +280,7 @@ def _convert(raw: Mapping[str, Any], origin: str, folder: Path, environ: Mapping
 
 
 def _alone(table: str, name: str, entry: object, decode: Callable[[type, Any], Any]) -> bool:
-    """Whether one entry of a table is right by itself."""
+    """Return whether one entry of a table converts without the others."""
     raw: dict[str, Any] = {name: entry}
     for part in reversed(table.split(".")):
         raw = {part: raw}
@@ -290,7 +292,7 @@ def _alone(table: str, name: str, entry: object, decode: Callable[[type, Any], A
 
 
 def _in_words(text: str) -> str:
-    """What msgspec says of a value, in the words of a configuration file."""
+    """Return msgspec's text about a value, with the words of a configuration file."""
     if "matching regex" in text and "{64}" in text:
         return "expected 64 hexadecimal digits"
 
@@ -303,7 +305,7 @@ def _in_words(text: str) -> str:
 
 
 def _unknown_keys(raw: object, kind: object, where: str = "") -> Iterator[str]:
-    """Every key of `raw` that `kind` has not, as a text with the nearest known key."""
+    """Yield a text for each key of `raw` that `kind` does not have, with the nearest known key."""
     if not isinstance(raw, Mapping):
         return
     for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,):
@@ -317,49 +319,49 @@ def _unknown_keys(raw: object, kind: object, where: str = "") -> Iterator[str]:
                     yield from _unknown_keys(entry, known[name], f"{where}{name}.")
                 else:
                     near = difflib.get_close_matches(name, known, 1, 0.6)
-                    advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+                    advice = f"did you mean {near[0]!r}?" if near else f"the keys are: {', '.join(known)}"
                     yield f"{where}{name}: unknown key; {advice}"
 
 
 def _check(settings: Settings, origin: str) -> None:
-    """What types cannot say."""
+    """Check what the types cannot express. Raises `SettingsError`."""
 
     def wrong(key: str, text: str) -> SettingsError:
         return SettingsError(f"{origin}: {key}: {text}")
 
     http = settings.keys.http
     if http.token_file and http.user:
-        raise wrong("keys.http", "has both token_file and user; one of them says who we are")
+        raise wrong("keys.http", "has both token_file and user; set only one of them")
     if bool(http.user) != bool(http.password_file):
-        raise wrong("keys.http", "user and password_file go together")
+        raise wrong("keys.http", "user and password_file go together; set both or neither")
     if http.key_file and not http.certificate_file:
         raise wrong("keys.http.key_file", "needs certificate_file")
     for name in settings.machines:
         if not MACHINE.fullmatch(name):
-            raise wrong(f"machines.{name}", f"is no machine name: {MACHINE_FORM}")
+            raise wrong(f"machines.{name}", f"is not a machine name: expected {MACHINE_FORM}")
     for version in settings.cst.versions:
         if not VERSION.fullmatch(version):
-            raise wrong(f"cst.versions.{version}", f"is no version: {VERSION_FORM}")
+            raise wrong(f"cst.versions.{version}", f"is not a version: expected {VERSION_FORM}")
     for name in settings.callers:
         if not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", name):
-            raise wrong(f"callers.{name}", "is no caller's name: 1-64 of A-Z a-z 0-9 . _ + @ -")
+            raise wrong(f"callers.{name}", "is not a caller name: expected 1-64 of A-Z a-z 0-9 . _ + @ -")
     for name in settings.pkcs11.tokens:
         if not name.isprintable() or not 0 < len(name.encode()) <= 32:
-            raise wrong(f"pkcs11.tokens.{name}", "is no label of a token: 1 to 32 bytes without control characters")
+            raise wrong(f"pkcs11.tokens.{name}", "is not a label: expected 1 to 32 bytes without control characters")
     names = [name for name, _ in _options(settings.listen.endpoint) if name is not None]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")
     if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
         raise wrong(
             "listen.endpoint",
-            f"{settings.listen.endpoint!r} is not loopback, and nobody would have to say who they are;"
-            " add [callers.NAME] with a token_file, or set listen.allow_anonymous = true if something in front"
+            f"{settings.listen.endpoint!r} is not loopback, and authentication is off;"
+            " add [callers.NAME] with a token_file, or set listen.allow_anonymous = true if a proxy in front"
             " authenticates",
         )
 
 
 def is_local(endpoint: str) -> bool:
-    """Whether an endpoint string surely listens on loopback or a Unix socket only."""
+    """Return whether an endpoint string certainly listens on loopback or a Unix socket only."""
     options = _options(endpoint)
     if options[0] == (None, "unix"):
         return True
@@ -381,10 +383,10 @@ def _is_loopback(interface: str) -> bool:
 
 
 def _options(endpoint: str) -> list[tuple[str | None, str]]:
-    """The parts of an endpoint string, each with its name where it has one.
+    """Return the parts of an endpoint string as (name, value), with None for parts without a name.
 
-    The form: Twisted, `serverFromString`. Colons part, the first equals sign ends a name, and what follows a backslash
-    is neither. Of an option that is repeated Twisted takes the last.
+    The form: Twisted, `serverFromString`. Colons separate parts, the first equals sign ends a name, and a backslash
+    escapes both. If an option is repeated, Twisted uses the last one.
     """
     parts: list[list[str]] = [[""]]
     for escaped, plain in re.findall(r"\\(.)|(.)", endpoint, re.DOTALL):

@@ -1,4 +1,4 @@
-"""Text from elsewhere, fit to be read."""
+"""Make untrusted text safe to print."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 def one_line(text: str) -> str:
     """Return the text with line ends and control characters escaped.
 
-    So nobody can write a log line of their own, or draw on a terminal.
+    Untrusted text then cannot forge a log line or control a terminal.
     """
     if text.isprintable():
         return text

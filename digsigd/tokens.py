@@ -1,4 +1,4 @@
-"""Tokens made from the settings, their files, and the environment."""
+"""Make the tokens from the settings, the files that they name, and the environment."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from twisted.internet.interfaces import IReactorTime
 from digsigd.settings import Settings, SettingsError, read_secret
 from digsigd.signing.pkcs11 import Access, Token, Tokens
 
-# The PIN of the only token, by the existing servers' variable.
+# The variable of the existing servers for the PIN, if there is one token.
 PIN_VARIABLE = "DIGSIGSERVER_YUBIHSM_PASSWORD"
-# What modules are configured by; taken from the daemon's own environment. Nothing else is.
+# Variables that configure PKCS #11 modules. Only these are passed on from the daemon's environment.
 MODULE_VARIABLES = ("SOFTHSM2_CONF", "YUBIHSM_PKCS11_CONF")
-# A shorter one cannot be told from ordinary words in cst's output.
+# A shorter PIN could be an ordinary word in cst's output, where PINs are redacted.
 _SHORTEST_PIN = 4
 _PROVIDER = "pkcs11-provider/pkcs11.so"
 
 
 def tokens_of(settings: Settings, environ: Mapping[str, str], *, clock: IReactorTime) -> Tokens:
-    """The tokens that settings name. Raises `SettingsError`."""
+    """Return the tokens that the settings name. Raises `SettingsError` if a PIN cannot be used."""
     chosen = settings.pkcs11
     provider = chosen.provider or settings.cst.base / _PROVIDER
     access = Access(
@@ -37,11 +37,16 @@ def tokens_of(settings: Settings, environ: Mapping[str, str], *, clock: IReactor
 
 
 def pins_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The PIN of each token, from its file or the environment. Raises `SettingsError`, which never shows one."""
+    """Return the PIN of each token by its label, from its file or the environment.
+
+    Raises `SettingsError` if a PIN is missing, unreadable or malformed. The error never shows a PIN.
+    """
     tokens = settings.pkcs11.tokens
     given = environ.get(PIN_VARIABLE)
     if given is not None and len(tokens) > 1:
-        raise SettingsError(f"{PIN_VARIABLE} is the PIN of one token, and there are {', '.join(tokens)}")
+        raise SettingsError(
+            f"{PIN_VARIABLE} works with one token only, and there are {', '.join(tokens)}; set pin_file for each"
+        )
     pins = {}
     for name, token in tokens.items():
         key = f"pkcs11.tokens.{name}.pin_file"
@@ -50,8 +55,8 @@ def pins_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
         pin = given if given is not None else read_secret(token.pin_file, key)  # type: ignore[arg-type]
         where = PIN_VARIABLE if given is not None else key
         if not (pin.isascii() and pin.isprintable() and _SHORTEST_PIN <= len(pin) <= 255):
-            raise SettingsError(f"{where}: a PIN has {_SHORTEST_PIN} to 255 printable ASCII characters")
+            raise SettingsError(f"{where}: a PIN must have {_SHORTEST_PIN} to 255 printable ASCII characters")
         if pin.startswith("file:"):
-            raise SettingsError(f"{where}: OpenSSL's provider would take a PIN that begins with file: for a path")
+            raise SettingsError(f"{where}: a PIN must not begin with file:, which OpenSSL's provider reads as a path")
         pins[name] = pin
     return pins

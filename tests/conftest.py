@@ -1,13 +1,83 @@
-"""What all tests share: where the real Code Signing Tools are."""
+"""What all tests share: where the real Code Signing Tools are, and which tests go to one worker together."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
+
+from digsigd.testing import TrialPki
+from tests.helpers import keys
+from tests.helpers.blobs import Signing
 
 CST_VERSIONS = ("3.4.1", "4.0.1")
+# Folders whose tests wait for daemons and commands: they are begun first, so that what is quick fills the end.
+_SLOW = ("cli", "daemon", "client", "signing")
+# In seconds, below the timeout in pyproject.toml.
+_LONGEST = 240.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give processes that tests start the usual signals, also below `nohup`, and workers a folder for keys."""
+    for one in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(one) == signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
+    if keys.FOLDER not in os.environ:
+        # Workers inherit it.
+        folder = os.environ[keys.FOLDER] = tempfile.mkdtemp(prefix="digsigd-tests-keys-")
+        config.add_cleanup(lambda: _forget_keys(folder))
+
+
+def _forget_keys(folder: str) -> None:
+    del os.environ[keys.FOLDER]
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs cst. For xdist, keep the tests of a file together, and begin with the slow ones.
+
+    The tests of a file share a daemon, a token or folders of the project, and keys that take long to make.
+    """
+    for item in items:
+        if "cst_base" in getattr(item, "fixturenames", ()):
+            item.add_marker("cst")
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj)
+    if hasattr(config, "workerinput"):
+        root = Path(__file__).parent
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(root))))
+        items.sort(key=lambda item: _turn(item.path.relative_to(root).parts))
+
+
+def _bounded(test: Callable[..., Any]) -> Callable[..., Any]:
+    """A test that fails once it has waited for too long: pytest-timeout's error would end in the reactor."""
+
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> Any:
+        from twisted.internet import reactor
+
+        waiting = Deferred.fromCoroutine(test(*args, **kwargs))
+        return await waiting.addTimeout(_LONGEST, reactor)
+
+    return bounded
+
+
+def _turn(parts: tuple[str, ...]) -> int:
+    """When a file's turn is; those of the same turn stay in their order."""
+    if len(parts) == 1:
+        return -1
+    return _SLOW.index(parts[0]) if parts[0] in _SLOW else len(_SLOW)
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +91,21 @@ def cst_base() -> Path:
             if not path.is_file():
                 pytest.fail(f"{path} is missing: `make test` gets it, or `etc/get-cst --base {base} {version}`")
     return base
+
+
+@pytest.fixture(scope="session")
+def signing(cst_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Signing:
+    """The real cst, both versions, and keys of every kind."""
+    return Signing(cst_base, lambda: tmp_path_factory.mktemp("signing"))
+
+
+@pytest.fixture(scope="session")
+def pki() -> TrialPki:
+    """The keys of the machine that most tests sign for."""
+    return keys.trial_keys("p256", srks=2)
+
+
+@pytest.fixture(scope="session")
+def other_pki() -> TrialPki:
+    """The keys of somebody else."""
+    return keys.trial_keys("p256", srks=1, other=True)

@@ -27,7 +27,7 @@ from digsigd.errors import Busy
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings
 from digsigd.signing.marks import is_mark
 from digsigd.testing import TrialPki
-from tests.embedded import IMAGE, MACHINE, ServiceSetup
+from tests.helpers.embedded import IMAGE, MACHINE, ServiceSetup
 
 reactor: Any = installed
 DOCUMENT = Path(__file__).parent.parent / "docs/embedding.md"
@@ -176,7 +176,7 @@ async def test_a_site_that_does_not_stream_is_told_so(rig: ServiceSetup, service
     client = treq.client.HTTPClient(Agent(reactor))
     answer = await client.post(f"http://127.0.0.1:{port.getHost().port}/sign/imx", data=b"", headers=Headers())
     assert answer.code == 500
-    assert b"request_factory" in await answer.content()
+    assert b"service.mount(root, PATH)" in await answer.content()
     await port.stopListening()
     await turned()
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from digsigd.testing import TrialImage, TrialPki
-from tests.proof import proven
-from tests.softhsm import SoftHsm, provider
+from digsigd.testing import TrialImage
+from tests.helpers.hsm import SoftHsm, provider
+from tests.helpers.keys import trial_keys
+from tests.helpers.proof import proven
 
 DOCUMENT = Path(__file__).parent.parent / "docs/hsm.md"
 SECTION = DOCUMENT.read_text().partition("## SoftHSM2, step by step")[2].partition("\n## ")[0]
@@ -42,7 +43,7 @@ def commands(version: str, port: int) -> str:
 def test_the_steps_lead_to_a_verified_blob(tmp_path: Path, cst_base: Path, version: str) -> None:
     """With files as NXP's scripts name them, and a PIN that only its file knows."""
     assert provider(cst_base)
-    pki = TrialPki.make("rsa2048")
+    pki = trial_keys("rsa2048")
     for name, content in pki.files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)

@@ -25,8 +25,8 @@ def modules_below(package: str) -> list[str]:
 
 
 def loaded_by(*modules: str) -> set[str]:
-    """The names of all modules that there are once these are imported."""
-    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    """The names of the modules that importing these loads; a bare start has some already, by a .pth of old zope."""
+    code = f"import sys; before = set(sys.modules); import {', '.join(modules)}; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
 

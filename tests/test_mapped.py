@@ -18,7 +18,7 @@ import digsigd
 from digsigd import mapped
 from digsigd.mapped import Mapped
 from digsigd.testing import TrialImage, TrialPki
-from tests.image import golden
+from tests.helpers import golden
 
 ROOT = Path(digsigd.__file__).parent
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -30,7 +30,7 @@ from digsigd.errors import Busy
 from digsigd.reactor import reactor_of
 from digsigd.settings import CallerSettings, DaemonSettings, KeysSettings, ListenSettings
 from digsigd.tap import Options
-from tests.embedded import MACHINE, ServiceSetup
+from tests.helpers.embedded import MACHINE, ServiceSetup
 from twisted.plugins import digsigd_plugin
 
 reactor: Any = installed
@@ -182,7 +182,7 @@ async def test_who_stops_it_twice_waits_for_the_same_end(rig: ServiceSetup, take
     )
     service = SigningService(settings, listen=False)
     service.startService()
-    with pytest.raises(RuntimeError, match="runs already"):
+    with pytest.raises(RuntimeError, match="already running"):
         service.startService()
     signing = Deferred.fromCoroutine(service.sign(request_of(rig)))
     connection, _ = await deferToThread(taken.accept)

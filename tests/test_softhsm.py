@@ -15,7 +15,8 @@ import pytest
 from digsigd import hab
 from digsigd.testing import TrialImage, TrialPki
 from tests.conftest import CST_VERSIONS
-from tests.softhsm import SoftHsm, label, provider
+from tests.helpers.hsm import SoftHsm, label, provider
+from tests.helpers.keys import trial_keys
 
 TOKEN, PIN = "trial token", "7391-secret-pin"
 IMAGE = TrialImage.of_size(0x4000)
@@ -26,12 +27,12 @@ DIGEST = hashlib.sha256(IMAGE.data[: IMAGE.signed_size]).digest()
 
 @pytest.fixture(scope="module")
 def rsa() -> TrialPki:
-    return TrialPki.make("rsa2048", srks=2)
+    return trial_keys("rsa2048", srks=2)
 
 
 @pytest.fixture(scope="module")
 def p256() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
+    return trial_keys("p256", srks=2)
 
 
 @pytest.fixture(scope="module")

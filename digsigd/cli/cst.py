@@ -175,9 +175,9 @@ def _settings() -> ClientSettings:
 
     settings = load(None, os.environ, server_needed=False)
     if not settings.server:
-        raise Trouble("which signing host?", hint="set DIGSIGN_SERVER, or server in digsign.toml")
+        raise Trouble("no signing host given", hint="set DIGSIGN_SERVER, or server in digsign.toml")
     if settings.machine is None:
-        raise Trouble("which machine?", hint="set DIGSIGN_MACHINE, or machine in digsign.toml")
+        raise Trouble("no machine given", hint="set DIGSIGN_MACHINE, or machine in digsign.toml")
     return settings
 
 
@@ -242,11 +242,11 @@ def _check_output(path: str) -> None:
     target = Path(os.path.realpath(path))
     why = ""
     if not path or target.is_dir():
-        why = "it is no name of a file"
+        why = "it is not a file name"
     elif target.exists():
         why = "" if os.access(target, os.W_OK) else "it may not be written"
     elif not target.parent.is_dir():
-        why = f"there is no folder {shown(str(target.parent))}"
+        why = f"no such folder: {shown(str(target.parent))}"
     elif not os.access(target.parent, os.W_OK | os.X_OK):
         why = f"the folder {shown(str(target.parent))} may not be written"
     if why:

@@ -96,7 +96,8 @@ def _read(path: str | None) -> bytes:
         raise Trouble(f'unable to open "{shown(path or "standard input")}": {error.strerror}') from None
     if len(text) > MAX_BYTES:
         raise Trouble(
-            f"{shown(path or 'standard input')}: a CSF description has at most {MAX_BYTES} bytes; is it the image?"
+            f"{shown(path or 'standard input')}: a CSF description has at most {MAX_BYTES} bytes; pass the description,"
+            " not the image"
         )
     return text
 
@@ -117,7 +118,7 @@ def _job(text: bytes) -> Job:
     _refuse(description)
     commands = [one for one in description.commands if isinstance(one, AuthenticateData)]
     if not commands:
-        raise csf.CsfPolicyError("there is no [Authenticate Data], so there is nothing to sign")
+        raise csf.CsfPolicyError("no [Authenticate Data], so there is nothing to sign")
     files, number_of = _the_files([block for command in commands for block in command.blocks])
     names = {
         block.file_place: files[number_of[block.file]].name
@@ -170,7 +171,7 @@ def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[st
         if identity not in numbers:
             if len(files) == MAX_FILES:
                 raise csf.CsfPolicyError(
-                    f"the blocks are of more than {MAX_FILES} files, which no server takes",
+                    f"the blocks are of more than {MAX_FILES} files, more than any server accepts",
                     *block.place,
                     hint="join some of them to one file and give each block its offset in that",
                 )
@@ -199,7 +200,7 @@ def _identity(block: csf.Block) -> tuple[int, int]:
             hint=f"names without / are taken from the working directory, {shown(str(Path.cwd()))}",
         ) from None
     if not stat.S_ISREG(status.st_mode):
-        raise csf.CsfNameError(f"{quoted(block.file)} is no regular file", *block.place)
+        raise csf.CsfNameError(f"{quoted(block.file)} is not a regular file", *block.place)
     return status.st_dev, status.st_ino
 
 

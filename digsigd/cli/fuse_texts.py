@@ -27,7 +27,7 @@ Before:
   Compare that very image with these words: digsign fuses {again} --compare IMAGE
 """
 _THEN = "Then, in U-Boot, which asks before it burns each:"
-_THEN_BLHOST = "Then, with the chip's flashloader running, by NXP's blhost, which burns at once and does not ask:"
+_THEN_BLHOST = "Then, with the chip's flashloader running, by NXP's blhost, which burns immediately, without asking:"
 _AFTER = """\
 After:
   Save what {tool} shows for `{reading}`, and compare: digsign fuses {again} --compare SAVED

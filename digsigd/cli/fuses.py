@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     chip: Chip | None = options.soc
     if options.file is not None:
         if options.machine is not None:
-            raise Trouble("FILE and --machine: which one?", hint="say one of them", code=2)
+            raise Trouble("pass FILE or --machine, not both", hint="say one of them", code=2)
         found, chip = _of_file(options.file, chip)
         source = quote(str(options.file))
     else:
@@ -78,7 +78,7 @@ def _which_chip() -> Trouble:
     from digsigd.image.chips import CHIPS
 
     return Trouble(
-        "for which chip? The SRK fuses of each family are elsewhere, and nothing burnt is unburnt",
+        "no chip given: each family has its SRK fuses at another place, and fuses cannot be undone",
         hint="say --soc with one of: " + ", ".join(chip.name for chip in CHIPS),
         code=2,
     )
@@ -109,7 +109,7 @@ def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[Fus
     settings = from_options(options, os.environ)
     machine = settings.machine
     if machine is None:
-        raise Trouble("whose fuses?", hint="say a FILE, or --machine M", code=2)
+        raise Trouble("no SRK table given", hint="say a FILE, or --machine M", code=2)
     keys = ask_server(settings, lambda client: client.machine_keys(machine), console)
     found = []
     for one in keys.srk_tables:
@@ -121,7 +121,7 @@ def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[Fus
             raise Trouble(
                 f"the host's SRK table {shown(one.name)} has the fuse value {table.fuse_value.hex()}, and the host says"
                 f" {one.fuse_value.hex()}",
-                hint="burn nothing; have whoever runs the host look at it",
+                hint="burn nothing; ask the operator of the host to check it",
             )
         found.append(FuseValue(one.name, table.fuse_value, table))
     if not found:

@@ -93,10 +93,10 @@ def _show(keys: MachineKeys, console: Console) -> None:
 
 
 def _part(certificate: CertificateInfo) -> str:
-    """What a certificate is to its SRK."""
+    """Return how a certificate relates to the SRK table."""
     if certificate.is_srk:
-        return "is it"
-    return "below it" if certificate.srk else "of none"
+        return "SRK"
+    return "signed by SRK" if certificate.srk else "not in the table"
 
 
 def _judge(found: _Found, settings: ClientSettings) -> None:
@@ -104,21 +104,21 @@ def _judge(found: _Found, settings: ClientSettings) -> None:
     if (error := found.error) is not None:
         if error.status == 404 and error.problem != "no-keys":
             error.hint = (
-                "this server does not tell of machines: it may be older, or of another kind\n"
-                "it may sign all the same, with the names of keys in digsign.toml: see docs/client.md"
+                "this server does not report the keys of machines: it may be older, or not digsigd\n"
+                "it may still sign if digsign.toml names the keys: see docs/client.md"
             )
         raise error
     if found.missing:
-        raise Trouble("the signing host is not ready", hint="what it lacks is said above; its operator has to act")
+        raise Trouble("the signing host is not ready", hint="the lines above say what is missing; ask its operator")
     if found.keys is None:
         return
     if settings.cst is not None and settings.cst not in found.keys.versions:
         raise Trouble(
             f"the signing host has no cst {settings.cst}",
-            hint=f"it has {', '.join(found.keys.versions) or 'none'}: say --cst, DIGSIGN_CST, or cst in digsign.toml",
+            hint=f"it has {', '.join(found.keys.versions) or 'none'}: pass --cst, DIGSIGN_CST, or cst in digsign.toml",
         )
     if settings.backend is not None and settings.backend not in found.keys.backends:
         raise Trouble(
-            f"the signing host does not sign with backend {settings.backend} for this machine, or not for us",
-            hint=f"it does with {', '.join(found.keys.backends) or 'none'}: say --backend, or set DIGSIGN_BACKEND",
+            f"the signing host does not sign with backend {settings.backend} for this machine, or not for you",
+            hint=f"it offers {', '.join(found.keys.backends) or 'none'}: pass --backend, or set DIGSIGN_BACKEND",
         )

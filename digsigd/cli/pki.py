@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _years(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MOST_YEARS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of years from 1 to {_MOST_YEARS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of years from 1 to {_MOST_YEARS}")
     return int(text)
 
 
@@ -155,7 +155,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         _put(target, lambda place: _write_all(place, {**pki.files, **pki.ca_files, **more}), folder=True)
     if not options.trial and not _is_private(target):
         console.tell(
-            f"digsign: {target} is on a file system where others may read it, with keys and {PASS_PHRASE_FILE}"
+            f"digsign: {target} is on a file system where other users may read it, with keys and {PASS_PHRASE_FILE}"
         )
     _explain(options, pki, target, console)
     return 0
@@ -183,7 +183,7 @@ def _target(options: argparse.Namespace) -> Path:
     if os.path.lexists(target):
         raise _in_the_way(target)
     if not target.parent.is_dir():
-        raise Trouble(f"{target.parent} is no folder", hint="make it first")
+        raise Trouble(f"{target.parent} is not a folder", hint="make it first")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise Trouble(f"{target.parent} cannot be written to")
     return target
@@ -210,11 +210,11 @@ def _pass_phrase(path: Path | None) -> str:
     lines = text.splitlines()
     # As key_pass.txt has it, the same line may stand there twice.
     if len(text) > _LONGEST_PASS_FILE or not lines or len(lines) > 2 or lines[0] != lines[-1]:
-        raise Trouble(f"{path} is no file with a pass phrase", hint="it has one line, or the same line twice")
+        raise Trouble(f"{path} is not a file with a pass phrase", hint="it has one line, or the same line twice")
     phrase = lines[0].decode("ascii", "replace")
     if not phrase.isascii() or not phrase.isprintable():
         raise Trouble(
-            f"the pass phrase in {path} has other characters than ASCII's", hint="cst takes its bytes as they are"
+            f"the pass phrase in {path} has other characters than ASCII's", hint="cst uses its bytes unchanged"
         )
     if not _SHORTEST_PHRASE <= len(phrase) <= _LONGEST_PHRASE:
         raise Trouble(f"the pass phrase in {path} has not {_SHORTEST_PHRASE} to {_LONGEST_PHRASE} characters")

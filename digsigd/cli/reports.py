@@ -33,7 +33,7 @@ _LEGEND = {
 _MEANINGS = {
     "refused": "a closed board would not boot this image",
     "unsigned": "a board boots this image and runs bytes that no signature covers",
-    "unknown": "what the chip takes is not known for certain",
+    "unknown": "it is not known for certain what the chip supports",
 }
 
 
@@ -42,9 +42,9 @@ def address(text: str) -> int:
     try:
         value = int(text, 0)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number, as 0x40480000 is one") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 0x40480000") from None
     if not 0 <= value < 1 << 32:
-        raise argparse.ArgumentTypeError(f"{text} is no address of 32 bits")
+        raise argparse.ArgumentTypeError(f"{text} is not a 32-bit address")
     return value
 
 
@@ -55,7 +55,9 @@ def fuse_value(text: str) -> bytes:
     except ValueError:
         value = b""
     if len(value) != 32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no fuse value: 64 hexadecimal digits, as `digsign fuses` shows")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a fuse value: 64 hexadecimal digits, as `digsign fuses` shows"
+        )
     return value
 
 
@@ -70,8 +72,8 @@ def add_fit_fdt(parser: argparse.ArgumentParser) -> None:
         "--fit-fdt",
         choices=("auto", "required"),
         default="auto",
-        help="required: for an SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE, which insists on the FIT-FDT signature;"
-        " others do not look at it (default: auto, sign it where there is room, and do without)",
+        help="required: for an SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE, which requires the FIT-FDT signature;"
+        " other SPLs ignore it (default: auto, sign it if there is room)",
     )
 
 

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="the signed image; may be IMAGE itself")
     parser.add_argument("--srk", type=int, choices=(1, 2, 3, 4), default=1, help="the SRK to sign with (default: 1)")
     parser.add_argument(
-        "--fast-auth", action="store_true", help="fast authentication: the SRK signs by itself, and has no CA flag"
+        "--fast-auth",
+        action="store_true",
+        help="fast authentication: the SRK signs the data itself, and has no CA flag",
     )
     add_soc_argument(
         parser, "the chip, asked for where the image does not tell: imx6ul, imx6ull, imx7d, imxrt1060, ..."
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sdp-output", type=Path, metavar="FILE", help="the file for serial download (default: OUT.sdp)"
     )
     parser.add_argument(
-        "--fuses", type=fuse_value, metavar="HEX", help="what the boards' SRK fuses hold: sign for no others"
+        "--fuses", type=fuse_value, metavar="HEX", help="the fuse value of the boards: refuse to sign for others"
     )
     parser.add_argument("--configuration", metavar="NAME", help="of a FIT whose configurations load different images")
     add_fit_fdt(parser)
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if plan.encrypted:
         raise Trouble(
             f"{shown(str(options.image))} is encrypted: {shown(plan.encrypted[0])}",
-            hint="Signing anew would drop what decrypts it. Sign and encrypt the plain image with cst.",
+            hint="Signing it again would remove what decrypts it. Sign and encrypt the plain image with cst.",
         )
     if options.dry_run:
         show_plan(plan, options.image, console)
@@ -86,7 +88,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.output is None and options.csf_only is None:
         raise Trouble("-o OUT is missing", hint="it says where the signed image goes; it may be IMAGE itself", code=2)
     if options.sdp_output is not None and (download is None or options.sdp_output == options.output):
-        raise Trouble("--sdp-output is a file of its own, and goes with --sdp", code=2)
+        raise Trouble("--sdp-output needs --sdp, and must be another file than OUT", code=2)
     _check(plan, options, console)
     settings = _settings(options)
     if options.csf_only is not None:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--load-address", type=address, metavar="ADDRESS", help="where a kernel or FIT is loaded, if it has no IVT"
     )
-    add_soc_argument(parser, "the boards' chip: see that it takes the engine and the keys")
+    add_soc_argument(parser, "the boards' chip: check that it supports the engine and the keys")
     parser.add_argument(
         "--sdp",
         type=address,
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         table = _table(options.srk_table)
         given = hab.SrkTable.parse(table).fuse_value
         if options.fuses is not None and options.fuses != given:
-            raise Trouble(f"{options.srk_table} has the fuse value {given.hex()}, which --fuses is not", code=2)
+            raise Trouble(f"{options.srk_table} has the fuse value {given.hex()}, not that of --fuses", code=2)
     try:
         report = verify_image(
             options.image,
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     else:
         show_report(report, options.image, console)
         if options.fuses is None and table is None and report.holds:
-            console.say("Whose fuse value that is, --fuses or --srk-table would tell.")
+            console.say("Pass --fuses or --srk-table to check that these are your keys.")
     return 0 if report.holds else 1
 
 
@@ -84,5 +84,5 @@ def _table(path: Path) -> bytes:
     try:
         hab.SrkTable.parse(contents)
     except hab.HabError as error:
-        raise Trouble(f"{path} is no SRK table: {error}", hint="it is the file SRK_1_2_3_4_table.bin") from None
+        raise Trouble(f"{path} is not an SRK table: {error}", hint="it is the file SRK_1_2_3_4_table.bin") from None
     return contents

@@ -23,7 +23,7 @@ class Engines:
         if isinstance(command, SetEngine):
             if command.hash_algorithm != "sha256":
                 raise CsfPolicyError(
-                    f"[Set Engine] for {command.hash_algorithm}: HAB4 hashes with sha256 alone", *command.place
+                    f"[Set Engine] for {command.hash_algorithm}: HAB4 hashes with sha256 only", *command.place
                 )
             _check("[Set Engine]", command.engine, command.engine_configuration, command.place)
             self._set = command.engine
@@ -40,11 +40,11 @@ class Engines:
 
 def _check(where: str, engine: str, configuration: tuple[str, ...] | None, place: Place) -> None:
     if engines.NUMBERS[engine] not in engines.HASHING:
-        raise CsfPolicyError(f"{where} with Engine = {engine}, which computes no hashes", *place, hint=_hint())
+        raise CsfPolicyError(f"{where} with Engine = {engine}, which cannot hash", *place, hint=_hint())
     if not configuration:
         return
     if engine == "ANY":
-        raise CsfPolicyError(f"{where}: Engine = ANY takes no Engine Configuration but 0", *place)
+        raise CsfPolicyError(f"{where}: Engine = ANY must have Engine Configuration 0", *place)
     if (engine, configuration) != ("RTIC", ("KEEP",)):
         raise CsfPolicyError(
             f"{where} with Engine Configuration = {', '.join(configuration)}: {engine} would swap bytes, and see others"
@@ -61,9 +61,9 @@ def _check_blocks(command: AuthenticateData, engine: str) -> None:
             f"{len(command.blocks)} blocks in one [Authenticate Data], and with Engine = {engine} HAB takes at most"
             f" {most}",
             *command.blocks[most].place,
-            hint="put the others into an [Authenticate Data] of their own",
+            hint="put the rest into another [Authenticate Data]",
         )
 
 
 def _hint() -> str:
-    return f"those that do are {', '.join(engines.NAMES[number] for number in engines.HASHING)}"
+    return f"engines that can: {', '.join(engines.NAMES[number] for number in engines.HASHING)}"

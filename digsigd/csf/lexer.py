@@ -98,7 +98,7 @@ def _tokens(line: str, number: int) -> tuple[list[Token], bool]:
         if match is None:
             wrong = len(line) - len(line[position:].lstrip(" \t\f\v"))
             if line[wrong] == '"':
-                raise CsfSyntaxError("the quotation mark is never closed", number, wrong + 1)
+                raise CsfSyntaxError("the quotation mark is not closed", number, wrong + 1)
             raise CsfSyntaxError(f"{quoted(line[wrong])} does not belong here", number, wrong + 1)
         position = match.end()
         kind = match.lastgroup
@@ -127,7 +127,7 @@ def _string(content: str, place: Place) -> str:
         raise CsfSyntaxError("the string is not UTF-8", *place) from None
     if not text.isprintable():
         unseen = next(c for c in text if not c.isprintable())
-        raise CsfSyntaxError(f"the string holds U+{ord(unseen):04X}, which is not to be seen", *place)
+        raise CsfSyntaxError(f"the string holds U+{ord(unseen):04X}, which is invisible", *place)
     return text
 
 
@@ -138,13 +138,13 @@ def _foreign(word: str, place: Place) -> CsfSyntaxError:
     wide = _WIDE.match(word, at)
     shown = _as_utf_8(wide[0]) if wide else word[at]
     if shown is None:
-        return CsfSyntaxError(f"the byte {ord(word[at]):#04x} is no character of the language", line, column)
+        return CsfSyntaxError(f"the byte {ord(word[at]):#04x} is not allowed", line, column)
     if shown in _QUOTES:
         return CsfSyntaxError(
-            f"{shown} (U+{ord(shown):04X}) is no quotation mark of the language",
+            f"{shown} (U+{ord(shown):04X}) is not a quotation mark of the language",
             line,
             column,
-            hint='names of files stand in plain quotation marks: "',
+            hint='put file names into plain quotation marks: "',
         )
     name = f"{shown} (U+{ord(shown):04X})" if shown.isprintable() else f"the character U+{ord(shown):04X}"
     return CsfSyntaxError(f"{name} does not belong here", line, column)

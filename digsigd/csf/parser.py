@@ -32,7 +32,7 @@ def parse(text: bytes, *, max_bytes: int = 1 << 20) -> Description:
             if len(commands) == MAX_COMMANDS:
                 raise CsfSyntaxError(f"more than {MAX_COMMANDS} commands", *tokens[0].place)
         elif current is None:
-            raise CsfSyntaxError("the description begins with [Header]", *tokens[0].place)
+            raise CsfSyntaxError("a CSF description begins with [Header]", *tokens[0].place)
         else:
             current.add(tokens)
     if current is None:
@@ -59,9 +59,9 @@ class _Open:
             words.append(token.text)
         end = 1 + len(words)
         if not words or end >= len(tokens) or tokens[end].kind != "]":
-            raise CsfSyntaxError("a command's name stands in [ and ]", *tokens[min(end, len(tokens) - 1)].place)
+            raise CsfSyntaxError("put the command's name between [ and ]", *tokens[min(end, len(tokens) - 1)].place)
         if len(tokens) > end + 1:
-            raise CsfSyntaxError("behind a command's name the line ends", *tokens[end + 1].place)
+            raise CsfSyntaxError("nothing may follow a command's name on its line", *tokens[end + 1].place)
         name = fold("".join(words))
         self._refused = grammar.REFUSED.get(name)
         found = grammar.COMMANDS.get(name)
@@ -129,11 +129,13 @@ def _groups(tokens: list[Token]) -> tuple[tuple[Token, ...], ...]:
         raise CsfSyntaxError("the value begins with a comma", *tokens[0].place)
     if not groups[-1]:
         raise CsfSyntaxError(
-            "the value ends with a comma", *tokens[-1].place, hint="where it goes on in the next line, a \\ follows"
+            "the value ends with a comma",
+            *tokens[-1].place,
+            hint="put a \\ at the end if it continues on the next line",
         )
     for before, group in pairwise(groups):
         if not group:
-            raise CsfSyntaxError("there is nothing between two commas", *before[-1].place)
+            raise CsfSyntaxError("nothing is between two commas", *before[-1].place)
     return tuple(tuple(group) for group in groups)
 
 

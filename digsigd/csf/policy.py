@@ -40,9 +40,9 @@ ALLOWABLE = {
 }
 _SAFE = {("CAAM", "MID"), ("CAAM", "RNG"), ("CAAM", "MFG")}
 _WHY_REFUSED = {
-    "Set MID": "U-Boot refuses images that hold it",
-    "Write Data": "it writes to any register of the board, and U-Boot refuses images that hold it",
-    "Check Data": "U-Boot refuses images that hold it",
+    "Set MID": "U-Boot refuses images with it",
+    "Write Data": "it can write to any register of the board, and U-Boot refuses images with it",
+    "Check Data": "U-Boot refuses images with it",
     "Install Secret Key": "cst would write a key file on this host; encrypted boot is not signed here",
     "Decrypt Data": "cst would encrypt files of this host in place; encrypted boot is not signed here",
 }
@@ -58,7 +58,7 @@ class Policy:
         """Refuse names that nothing stands behind."""
         for name in self.allow:
             if name not in ALLOWABLE:
-                raise ValueError(f"{name!r} cannot be allowed; what can: {', '.join(ALLOWABLE)}")
+                raise ValueError(f"{name!r} cannot be allowed; allowed can be: {', '.join(ALLOWABLE)}")
 
 
 def check(description: Description, policy: Policy) -> None:
@@ -83,7 +83,7 @@ def _check_header(header: Header) -> None:
         raise CsfPolicyError("Mode = HSM makes placeholders instead of signatures", *header.mode_place)
     if header.hash_algorithm != "sha256":
         raise CsfPolicyError(
-            f"Hash Algorithm = {header.hash_algorithm}: HAB4 takes sha256 alone",
+            f"Hash Algorithm = {header.hash_algorithm}: HAB4 supports sha256 only",
             *header.hash_algorithm_place,
         )
 
@@ -100,9 +100,9 @@ def _check_command(command: Command, policy: Policy) -> None:
         )
     if isinstance(command, InstallKey) and command.hash_algorithm is not None:
         raise CsfPolicyError(
-            "[Install Key] with a Hash Algorithm takes its certificate from elsewhere by its hash",
+            "[Install Key] with a Hash Algorithm refers to its certificate by hash",
             *command.hash_algorithm_place,
-            hint="leave it out; the certificate is in the CSF",
+            hint="leave it out; the CSF contains the certificate",
         )
     if isinstance(command, Init) and not _is_known(command):
         raise CsfPolicyError("[Init] is signed for CAAM RNG and SRTC only", *command.place)
@@ -118,10 +118,10 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
     if UNLOCKS.get(NUMBERS[command.engine]) == {}:
         # CST User Guide, table 24; SW is what barebox's scripts unlock on an i.MX 6ULL, whose ROM has no CAAM.
         if features or command.uid is not None:
-            raise CsfPolicyError(f"[Unlock] of {command.engine} takes no Features and no UID", *command.place)
+            raise CsfPolicyError(f"[Unlock] of {command.engine} must not have Features or a UID", *command.place)
         return
     if not features:
-        raise CsfPolicyError(f"[Unlock] of {command.engine} names no Features", *command.place)
+        raise CsfPolicyError(f"[Unlock] of {command.engine} needs Features", *command.place)
     allowed = _SAFE | {ALLOWABLE[name] for name in policy.allow}
     for feature in features:
         if (command.engine, feature) in allowed:
@@ -130,9 +130,9 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
         hint = f"the operator may allow it as {name!r}" if name else "signed are CAAM's MID, RNG and MFG"
         raise CsfPolicyError(f"[Unlock] of {command.engine} {feature} is not signed", *command.place, hint=hint)
     if command.uid is not None and command.engine != "OCOTP":
-        raise CsfPolicyError(f"[Unlock] of {command.engine} takes no UID", *command.place)
+        raise CsfPolicyError(f"[Unlock] of {command.engine} must not have a UID", *command.place)
     if (command.uid is not None) == OF_ONE_CHIP.isdisjoint(features):
-        what = "takes no UID" if command.uid is not None else "needs the UID of the chip it is for"
+        what = "must not have a UID" if command.uid is not None else "needs the chip's UID"
         raise CsfPolicyError(f"[Unlock] of OCOTP {', '.join(features)} {what}", *command.place)
 
 
@@ -142,16 +142,16 @@ def _check_size(description: Description) -> None:
         size += command_size(command)
         if size > MAX_BYTES:
             raise CsfPolicyError(
-                f"with this command the CSF's commands have {size} bytes, and cst and HAB take {MAX_BYTES}",
+                f"with this command the CSF's commands have {size} bytes, and cst and HAB allow {MAX_BYTES}",
                 *command.place,
-                hint="sign fewer, longer blocks, or parts of the image by a CSF of their own",
+                hint="sign fewer, longer blocks, or split the image into parts, each with its own CSF",
             )
     if size + appended_size(description) > MAX_BYTES:
         raise CsfPolicyError(
             f"the CSF's commands have {size} bytes and cst appends an Unlock of CAAM RNG of"
-            f" {appended_size(description)}, and cst and HAB take {MAX_BYTES}",
+            f" {appended_size(description)}, and cst and HAB allow {MAX_BYTES}",
             *description.commands[-1].place,
-            hint="sign fewer, longer blocks, or parts of the image by a CSF of their own",
+            hint="sign fewer, longer blocks, or split the image into parts, each with its own CSF",
         )
 
 
@@ -175,22 +175,22 @@ class _State:
         """The next command after the header."""
         # HABv4 API, 4.3.3 and 4.3.4: what needs no key may come before any.
         if not self._has_srk and not isinstance(command, Header | InstallSrk | Nop | SetEngine):
-            raise CsfPolicyError("[Install SRK] must be the first command behind [Header]", *command.place)
+            raise CsfPolicyError("[Install SRK] must be the first command after [Header]", *command.place)
         match command:
             case Header():
-                raise CsfPolicyError("there is a second [Header]", *command.place)
+                raise CsfPolicyError("[Header] is given twice", *command.place)
             case InstallSrk():
                 if self._has_srk:
-                    raise CsfPolicyError("there is a second [Install SRK]", *command.place)
+                    raise CsfPolicyError("[Install SRK] is given twice", *command.place)
                 self._has_srk = True
             case InstallCsfk() | InstallNocak():
                 self._install_csfk(command)
             case AuthenticateCsf():
                 if self._authenticated:
-                    raise CsfPolicyError("there is a second [Authenticate CSF]", *command.place)
+                    raise CsfPolicyError("[Authenticate CSF] is given twice", *command.place)
                 if self._csfk is None:
                     raise CsfPolicyError(
-                        "[Authenticate CSF] needs [Install CSFK] or [Install NOCAK] before", *command.place
+                        "[Authenticate CSF] must come after [Install CSFK] or [Install NOCAK]", *command.place
                     )
                 self._authenticated = True
             case InstallKey():
@@ -207,7 +207,7 @@ class _State:
 
     def _install_csfk(self, command: InstallCsfk | InstallNocak) -> None:
         if self._csfk is not None:
-            raise CsfPolicyError("there is a second [Install CSFK] or [Install NOCAK]", *command.place)
+            raise CsfPolicyError("[Install CSFK] or [Install NOCAK] is given twice", *command.place)
         self._csfk = command
         self._fast = isinstance(command, InstallNocak)
 
@@ -215,7 +215,7 @@ class _State:
         if not self._authenticated:
             raise CsfPolicyError("[Install Key] must come after [Authenticate CSF]", *command.place)
         if self._fast:
-            raise CsfPolicyError("with [Install NOCAK] the SRK signs itself, and no key is installed", *command.place)
+            raise CsfPolicyError("with [Install NOCAK] the SRK signs the data, and no key is installed", *command.place)
         if command.target_index < 2:
             raise CsfPolicyError("Target index is 2, 3 or 4: 0 and 1 are the SRK and the CSF key", *command.place)
         key = _plain(command.file), command.verification_index
@@ -238,7 +238,7 @@ class _State:
             raise CsfPolicyError(f"Verification index = {index}: data is verified by {what}", *command.place)
         for block in command.blocks:
             if block.length == 0:
-                raise CsfPolicyError("a block of no bytes", *block.place)
+                raise CsfPolicyError("the block is empty", *block.place)
         self._data = True
 
     def end(self, last: Command) -> None:

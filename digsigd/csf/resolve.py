@@ -152,9 +152,9 @@ class _Resolution:
             return matching[0]
         if matching:
             raise CsfNameError(
-                f"{quoted(name)} may be any of {len(matching)} files of the key tarball with that name",
+                f"{quoted(name)} matches {len(matching)} files of the key tarball",
                 *place,
-                hint="name it by its whole path in the tarball",
+                hint="use its whole path in the tarball",
             )
         names = sorted({base_of(one) for one in candidates})
         listed = ", ".join(names[:_LISTED]) or "none"
@@ -175,7 +175,7 @@ class _Resolution:
         candidates = [one for one in self._names if one.endswith(".bin")]
         member = self._member(name, place, "tables", self._members.named(name), candidates)
         if is_key(member) or CERTIFICATE.fullmatch(member):
-            raise CsfPolicyError(f"{quoted(name)} is no SRK table", *place)
+            raise CsfPolicyError(f"{quoted(name)} is not an SRK table", *place)
         self._need(member, cst_files.SRK_TABLE, "srk-table", name)
         return member
 
@@ -189,7 +189,7 @@ class _Resolution:
             )
         uri = KeyUri.parse(name, place)
         if self._token not in {None, uri.token}:
-            raise CsfPolicyError(f"the keys are on two tokens, {quoted(self._token or '')} and another", *place)
+            raise CsfPolicyError(f"the keys are on different tokens, {quoted(self._token or '')} and another", *place)
         self._token = uri.token
         ours = str(uri)
         if len(ours) > MAX_STRING:
@@ -205,7 +205,7 @@ class _Resolution:
         base = base_of(name)
         if not CERTIFICATE.fullmatch(base):
             raise CsfPolicyError(
-                f"{quoted(name)} is no certificate: its name must end with _crt.pem or _crt.der", *place
+                f"{quoted(name)} is not a certificate: its name must end with _crt.pem or _crt.der", *place
             )
         candidates = [one for one in self._names if CERTIFICATE.fullmatch(one)]
         member = self._member(name, place, "certificates", self._members.certificate(name), candidates)
@@ -248,7 +248,7 @@ class _Resolution:
                     f"the blocks name {quoted(called)} and {quoted(block.file)}, and several artifacts are called"
                     f" {quoted(name)}",
                     *block.place,
-                    hint="upload each under a name of its own (curl: -F 'artifact=@PATH;filename=NAME')",
+                    hint="upload each under a different name (curl: -F 'artifact=@PATH;filename=NAME')",
                 )
         if block.offset + block.length > self._artifacts[name]:
             raise CsfNameError(

@@ -45,7 +45,7 @@ class KeyUri:
                 continue
             name, equals, escaped = part.partition("=")
             if not equals or not _VALUE.fullmatch(escaped):
-                raise CsfSyntaxError(f"{quoted(part)} is no attribute of a PKCS #11 URI", *place)
+                raise CsfSyntaxError(f"{quoted(part)} is not an attribute of a PKCS #11 URI", *place)
             value = _unescaped(escaped)
             if name == "pin-value" and value == _PLACEHOLDER.encode():
                 continue
@@ -54,10 +54,10 @@ class KeyUri:
                 raise CsfSyntaxError(f"the PKCS #11 URI has {name} twice", *place)
             found[name] = value
         if found.pop("type", b"cert") != b"cert":
-            raise CsfPolicyError("the PKCS #11 URI names another object than a certificate", *place, hint="type=cert")
+            raise CsfPolicyError("the PKCS #11 URI does not name a certificate", *place, hint="type=cert")
         texts = {name: _text(name, value, place) for name, value in found.items() if name != "id"}
         if "id" in found and not 0 < len(found["id"]) <= _LONGEST["id"]:
-            raise CsfSyntaxError(f"the id of a PKCS #11 URI has 1 to {_LONGEST['id']} bytes", *place)
+            raise CsfSyntaxError(f"the id of a PKCS #11 URI must have 1 to {_LONGEST['id']} bytes", *place)
         if "token" not in texts:
             raise CsfPolicyError("the PKCS #11 URI names no token", *place, hint="pkcs11:token=NAME;object=LABEL")
         if "object" not in texts and "id" not in found:
@@ -84,23 +84,23 @@ def is_uri(name: str) -> bool:
 def _check_name(name: str, place: Place) -> None:
     if name in _FROM_ELSEWHERE:
         raise CsfPolicyError(
-            f"the PKCS #11 URI has {name}: modules and PINs are the signing host's own", *place, hint="leave it out"
+            f"the PKCS #11 URI has {name}: the signing host configures modules and PINs", *place, hint="leave it out"
         )
     if name == "pin-value":
         raise CsfPolicyError(
-            "the PKCS #11 URI has a PIN: it is the signing host's own, and must not be sent", *place,
+            "the PKCS #11 URI has a PIN: the signing host has its own, and a PIN must not be sent", *place,
             hint="leave pin-value out",
         )  # fmt: skip
     if name != "type" and name not in _LONGEST:
         known = ", ".join([*_LONGEST, "type"])
-        raise CsfPolicyError(f"the PKCS #11 URI has {quoted(name)}; what is read is {known}", *place)
+        raise CsfPolicyError(f"the PKCS #11 URI has {quoted(name)}; known are {known}", *place)
 
 
 def _text(name: str, value: bytes, place: Place) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        raise CsfSyntaxError(f"{name} of the PKCS #11 URI is no UTF-8", *place) from None
+        raise CsfSyntaxError(f"{name} of the PKCS #11 URI is not UTF-8", *place) from None
     if not text or not text.isprintable() or len(value) > _LONGEST[name]:
         raise CsfSyntaxError(
             f"{name} of the PKCS #11 URI must have 1 to {_LONGEST[name]} bytes, and no control characters", *place

@@ -39,7 +39,7 @@ class Value:
     def single(self) -> tuple[Token, ...]:
         """The only group."""
         if len(self.groups) != 1:
-            raise self.wrong("has several values, and takes one" if self.groups else "has no value")
+            raise self.wrong("has several values; it takes one" if self.groups else "has no value")
         return self.groups[0]
 
     def token(self) -> Token:
@@ -60,7 +60,7 @@ class Kind:
 
 def _number(value: Value, token: Token, limit: int = 1 << 32) -> int:
     if token.kind != "word" or not _NUMBER.fullmatch(token.text):
-        raise value.wrong(f"{quoted(token.text)} is no number (decimal, octal from 0, hexadecimal from 0x)", token)
+        raise value.wrong(f"{quoted(token.text)} is not a number (decimal, octal from 0, hexadecimal from 0x)", token)
     text = token.text.lower()
     number = int(text, 16) if text.startswith("0x") else int(text, 8 if text.startswith("0") else 10)
     if number >= limit:
@@ -89,7 +89,7 @@ def _keyword(value: Value, group: tuple[Token, ...], known: tuple[str, ...]) -> 
     meant = next((name for name in known if name.lower() in near), None)
     advice = f"did you mean {meant}?" if meant else f"it takes {', '.join(known)}"
     if all(any(fold(token.text) == fold(name) for name in known) for token in group):
-        advice = "put commas between"
+        advice = "separate values with commas"
     raise value.wrong(f"{quoted(text)} is not known: {advice}", group[0])
 
 
@@ -106,7 +106,7 @@ def keywords(*known: str) -> Kind:
             raise value.wrong("has no value")
         words = tuple(_keyword(value, group, known) for group in value.groups)
         if len(set(words)) != len(words):
-            raise value.wrong("names the same twice")
+            raise value.wrong("has a value twice")
         return words
 
     return Kind(read, ", ".join)
@@ -120,7 +120,7 @@ def configuration() -> Kind:
         groups = value.groups
         if len(groups) == 1 and len(groups[0]) == 1 and _NUMBER.fullmatch(groups[0][0].text):
             if _number(value, groups[0][0]) != 0:
-                raise value.wrong(f"of numbers it takes only 0; else {', '.join(CONFIGURATIONS)}", groups[0][0])
+                raise value.wrong(f"the only number allowed is 0; names: {', '.join(CONFIGURATIONS)}", groups[0][0])
             return ()
         return swaps.read(value)
 
@@ -157,7 +157,7 @@ def octets(count: int) -> Kind:
 
     def read(value: Value) -> tuple[int, ...]:
         if len(value.groups) != count or any(len(group) != 1 for group in value.groups):
-            raise value.wrong(f"takes {count} numbers with commas between")
+            raise value.wrong(f"takes {count} numbers separated by commas")
         return tuple(_number(value, group[0], 256) for group in value.groups)
 
     return Kind(read, lambda numbers: ", ".join(f"{n:#04x}" for n in numbers))
@@ -185,7 +185,7 @@ def _uri(value: Value, tokens: tuple[Token, ...]) -> str:
     for token in tokens[1:]:
         # Behind a string there is a quotation mark more than its text has.
         if token.kind == "string" or token.place != (line, column + len(text)):
-            raise value.wrong("a URI has no spaces, and nothing behind it", token)
+            raise value.wrong("a URI must not have spaces or anything after it", token)
         text += token.text
     if len(text) > MAX_STRING:
         raise value.wrong(f"a URI of {len(text)} bytes; cst takes at most {MAX_STRING}", tokens[0])
@@ -203,7 +203,7 @@ def blocks(limit: int) -> Kind:
         result = []
         for group in value.groups:
             if len(group) > 4 and group[3].kind == "string":
-                raise value.wrong("a comma goes between two blocks", group[4])
+                raise value.wrong("separate blocks with commas", group[4])
             if len(group) != 4 or group[3].kind != "string" or not group[3].text:
                 raise value.wrong('a block is ADDRESS OFFSET LENGTH "FILE"', group[0])
             address, offset, length = (_number(value, token) for token in group[:3])

@@ -92,7 +92,7 @@ def load(der: bytes) -> Certificate:
     try:
         return _load(der)
     except FormatError as error:
-        raise FormatError(f"no certificate: {error}") from None
+        raise FormatError(f"not a certificate: {error}") from None
 
 
 def load_file(data: bytes) -> Certificate:
@@ -101,11 +101,11 @@ def load_file(data: bytes) -> Certificate:
         return load(data)
     found = _ARMOUR.search(data)
     if found is None:
-        raise FormatError("no certificate: neither DER nor PEM")
+        raise FormatError("not a certificate: neither DER nor PEM")
     try:
         return load(binascii.a2b_base64(b"".join(found[2].split()), strict_mode=True))
     except binascii.Error:
-        raise FormatError("no certificate: its PEM is damaged") from None
+        raise FormatError("not a certificate: its PEM is damaged") from None
 
 
 # The same few certificates are read again for every image that is signed with their keys: once from a tarball, and once
@@ -115,7 +115,7 @@ def _load(der: bytes) -> Certificate:
     (whole,) = take(der, SEQUENCE)
     body, outer, signature = take(whole.content, SEQUENCE, SEQUENCE, BIT_STRING)
     if signature.content[:1] != b"\0":
-        raise FormatError("its signature has bits to spare")
+        raise FormatError("its signature has unused bits")
     parts = elements(body.content)
     version = 1
     if parts and parts[0].tag == CONTEXT_0:
@@ -124,11 +124,11 @@ def _load(der: bytes) -> Certificate:
         if not 1 <= version <= 3:
             raise FormatError(f"it is of version {version}")
     if [one.tag for one in parts[:6]] != [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE]:
-        raise FormatError("it lacks one of its parts")
+        raise FormatError("a part is missing")
     serial, inner, issuer, validity, subject, key = parts[:6]
     if inner.whole != outer.whole:
         # It stands there twice, only once under the signature: RFC 5280, 4.1.1.2.
-        raise FormatError("it names two signature algorithms")
+        raise FormatError("it names two different signature algorithms")
     not_before, not_after = (_time(one) for one in _pair(validity))
     kind, algorithm = _algorithm(outer.content)
     return Certificate(
@@ -151,7 +151,7 @@ def _load(der: bytes) -> Certificate:
 def _pair(validity: Element) -> list[Element]:
     found = elements(validity.content)
     if len(found) != 2:
-        raise FormatError("it is not valid between two dates")
+        raise FormatError("its validity does not have two dates")
     return found
 
 
@@ -161,18 +161,18 @@ def _time(element: Element) -> datetime:
     if element.tag == UTC_TIME and re.fullmatch("[0-9]{12}Z", text):
         text = ("19" if text[0] >= "5" else "20") + text
     elif element.tag != GENERALIZED_TIME or not re.fullmatch("[0-9]{14}Z", text):
-        raise FormatError("one of its dates is none")
+        raise FormatError("one of its dates is not valid")
     try:
         return datetime(*(int(text[a:b]) for a, b in ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))), tzinfo=UTC)  # type: ignore[misc, arg-type]
     except ValueError:
-        raise FormatError("one of its dates is none") from None
+        raise FormatError("one of its dates is not valid") from None
 
 
 def _algorithm(identifier: bytes) -> tuple[str, str]:
     """The kind of signature and its hash; both empty for what HAB4 does not have."""
     parts = elements(identifier)
     if not parts or parts[0].tag != OID:
-        raise FormatError("its signature algorithm is none")
+        raise FormatError("its signature algorithm is not valid")
     if [one.whole for one in parts[1:]] not in ([], [bytes([NULL, 0])]):
         return "", ""
     return SIGNATURES.get(parts[0].content, ("", ""))
@@ -184,7 +184,7 @@ def _key(info: bytes) -> PublicKey | None:
     except UnsupportedAlgorithm:
         return None
     except ValueError:
-        raise FormatError("its public key is none") from None
+        raise FormatError("its public key is not valid") from None
     return key if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else None
 
 
@@ -195,7 +195,7 @@ def _is_ca(rest: list[Element], version: int) -> bool:
     if not rest:
         return False
     if version != 3 or len(rest) != 1 or rest[0].tag != _EXTENSIONS:
-        raise FormatError("it has parts that its version does not")
+        raise FormatError("it has parts that its version does not allow")
     (listed,) = take(rest[0].content, SEQUENCE)
     values: dict[bytes, bytes] = {}
     for one in elements(listed.content):
@@ -203,7 +203,7 @@ def _is_ca(rest: list[Element], version: int) -> bool:
         if name.content in values:
             raise FormatError("it has an extension twice")
         if [flag.whole for flag in critical] not in ([], [b"\1\1\xff"], [b"\1\1\0"]):
-            raise FormatError("one of its extensions is none")
+            raise FormatError("one of its extensions is not valid")
         values[name.content] = value.content
     if _BASIC_CONSTRAINTS not in values:
         return False
@@ -213,7 +213,7 @@ def _is_ca(rest: list[Element], version: int) -> bool:
     if [one.tag for one in fields] not in ([], [BOOLEAN], [BOOLEAN, INTEGER], [INTEGER]) or (
         fields and fields[0].tag == BOOLEAN and fields[0].content not in {b"\0", b"\xff"}
     ):
-        raise FormatError("its basic constraints are none")
+        raise FormatError("its basic constraints are not valid")
     return is_ca
 
 
@@ -223,7 +223,7 @@ def _extension(element: Element) -> list[Element]:
         [OID, OCTET_STRING],
         [OID, BOOLEAN, OCTET_STRING],
     ):
-        raise FormatError("one of its extensions is none")
+        raise FormatError("one of its extensions is not valid")
     return found
 
 
@@ -233,11 +233,11 @@ def _name(der: bytes) -> str:
     parts: list[tuple[bytes, str]] = []
     for part in elements(sequence.content):
         if part.tag != SET:
-            raise FormatError("a name whose parts are none")
+            raise FormatError("a name with invalid parts")
         for attribute in elements(part.content):
             pair = elements(attribute.content)
             if len(pair) != 2 or pair[0].tag != OID:
-                raise FormatError("a name whose parts are none")
+                raise FormatError("a name with invalid parts")
             parts.append((pair[0].content, _text(pair[1])))
     common = next((text for kind, text in parts if kind == _COMMON_NAME), None)
     if common is not None:
@@ -248,7 +248,7 @@ def _name(der: bytes) -> str:
 def _text(element: Element) -> str:
     encoding = _ENCODINGS.get(element.tag)
     if encoding is None:
-        raise FormatError("a name of no kind of text")
+        raise FormatError("a name that is not text")
     return element.content.decode(encoding)
 
 

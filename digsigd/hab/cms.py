@@ -59,14 +59,14 @@ class CmsSignature:
         try:
             return cls._parse(data)
         except FormatError as error:
-            raise FormatError(f"a signature that is no CMS of HAB4's form: {error}") from None
+            raise FormatError(f"a signature that is not CMS as HAB4 requires it: {error}") from None
 
     @classmethod
     def _parse(cls, data: bytes) -> CmsSignature:
         (info,) = take(data, SEQUENCE)
         content_type, wrapped = take(info.content, OID, CONTEXT_0)
         if content_type.content != _SIGNED_DATA:
-            raise FormatError("it is no SignedData")
+            raise FormatError("it is not SignedData")
         (signed_data,) = take(wrapped.content, SEQUENCE)
         # Certificates and revocation lists would stand before the signers, as [0] and [1].
         version, algorithms, encapsulated, signers = take(signed_data.content, INTEGER, SET, SEQUENCE, SET)
@@ -78,16 +78,16 @@ class CmsSignature:
         )
         issuer, serial = take(identity.content, SEQUENCE, INTEGER)
         if encapsulated_type.content != _DATA or version.content != b"\1" or signer_version.content != b"\1":
-            raise FormatError("its content or its versions are not plain data's")
+            raise FormatError("its content type or versions are not those of plain data")
         algorithm = _DIGEST_ALGORITHMS.get(_algorithm(digest_algorithm.content))
         if algorithm is None:
-            raise FormatError("its digest algorithm is none of HAB4's")
+            raise FormatError("HAB4 does not support its digest algorithm")
         (named,) = take(algorithms.content, SEQUENCE)
         if _DIGEST_ALGORITHMS.get(_algorithm(named.content)) != algorithm:
             raise FormatError(f"its signer's digest algorithm is {algorithm}, its own is not")
         kind, bound_to = _SIGNATURE_ALGORITHMS.get(_algorithm(signature_algorithm.content), ("", None))
         if not kind:
-            raise FormatError("its signature algorithm is none of HAB4's")
+            raise FormatError("its signature algorithm is not valid of HAB4's")
         if bound_to not in {None, algorithm}:
             raise FormatError(f"it is signed with {bound_to} over attributes with {algorithm}")
         return cls(
@@ -139,17 +139,17 @@ def _signed_digest(attributes: bytes) -> bytes:
     """The digest that signed attributes hold, which must also say that it is over data."""
     found = elements(attributes)
     if {one.tag for one in found} != {SEQUENCE} or found != sorted(found, key=lambda one: one.whole):
-        raise FormatError("its attributes are none, or not in the order of DER")
+        raise FormatError("its attributes are not valid, or not in DER order")
     values: dict[bytes, Element] = {}
     for attribute in found:
         name, one_value = take(attribute.content, OID, SET)
         value = elements(one_value.content)
         if len(value) != 1 or name.content in values:
-            raise FormatError("one of its attributes has several values, or none")
+            raise FormatError("one of its attributes does not have exactly one value")
         values[name.content] = value[0]
     content_type, digest = values.get(_CONTENT_TYPE), values.get(_MESSAGE_DIGEST)
     if content_type is None or (content_type.tag, content_type.content) != (OID, _DATA):
-        raise FormatError("its attributes do not say that it is over data")
+        raise FormatError("its attributes do not have the content type data")
     if digest is None or digest.tag != OCTET_STRING:
-        raise FormatError("its attributes hold no digest of what it signs")
+        raise FormatError("its attributes hold no message digest")
     return digest.content

@@ -118,9 +118,9 @@ class CsfBlob:
         if tag != TAG_CSF:
             raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not {tag:#x}", 0)
         if version & 0xF0 != 0x40:
-            raise FormatError(f"a CSF of version {version:#x}; HAB4's are 0x40 to 0x4f", 3)
+            raise FormatError(f"a CSF of version {version:#x}; HAB4 has 0x40 to 0x4f", 3)
         if length > MAX_HEADER_LENGTH:
-            raise FormatError(f"a CSF whose commands have {length} bytes; HAB4 takes {MAX_HEADER_LENGTH}", 1)
+            raise FormatError(f"a CSF whose commands have {length} bytes; HAB4 allows {MAX_HEADER_LENGTH}", 1)
         blob = cls(data, length, version, tuple(walk(data)))
         return replace(blob, loose=blob._check_objects())
 
@@ -155,7 +155,7 @@ class CsfBlob:
             if isinstance(command, OtherCommand) or _is_outside(command):
                 continue
             start = command.data_offset
-            tag, length, _ = _header(self.data, start, "what a command points at")
+            tag, length, _ = _header(self.data, start, "the object that a command points at")
             wanted = TAG_CERTIFICATE
             if isinstance(command, Authenticate):
                 wanted = TAG_MAC if command.protocol == AEAD else TAG_SIGNATURE
@@ -217,7 +217,9 @@ def blob_length(data: bytes) -> int:
     for command in walk(data):
         fast = fast and not (isinstance(command, InstallKey) and command.protocol == X509)
         if not isinstance(command, OtherCommand) and not _is_outside(command):
-            end = max(end, command.data_offset + _header(data, command.data_offset, "what a command points at")[1])
+            end = max(
+                end, command.data_offset + _header(data, command.data_offset, "the object that a command points at")[1]
+            )
     # The SRK's certificate of fast authentication, which no command points at, may be the last.
     aligned = end + -end % 4
     if fast and data[aligned : aligned + 1] == bytes([TAG_CERTIFICATE]):

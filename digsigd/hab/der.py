@@ -36,10 +36,10 @@ def elements(data: bytes) -> list[Element]:
             start += len(digits)
             size = int.from_bytes(digits, "big")
             if size < 0x80 or len(digits) != (size.bit_length() + 7) // 8 or len(digits) != header[1] & 0x7F:
-                raise FormatError("DER with a length in other than the shortest form, or beyond 64 KiB")
+                raise FormatError("DER whose length is not in its shortest form, or is over 64 KiB")
         end = start + size
         if end > len(data):
-            raise FormatError(f"DER with a value of {size} bytes where {len(data) - start} are left")
+            raise FormatError(f"DER with a value of {size} bytes with only {len(data) - start} left")
         found.append(Element(header[0], data[start:end], data[position:end]))
         position = end
     return found
@@ -50,7 +50,7 @@ def take(data: bytes, *tags: int) -> list[Element]:
     found = elements(data)
     if [one.tag for one in found] != list(tags):
         has = " ".join(f"{one.tag:02x}" for one in found[:10])
-        raise FormatError(f"DER of the parts {has or 'none'}, where {bytes(tags).hex(' ')} must be")
+        raise FormatError(f"DER with the parts {has or 'none'}, expected {bytes(tags).hex(' ')}")
     return found
 
 

@@ -70,13 +70,14 @@ def features(engine: int, bits: int) -> list[str]:
 def check_hashing(engine: int, configuration: int, check: str) -> None:
     """Whether an engine computes a hash over bytes as they stand. Raises `VerificationError` of this check."""
     if engine not in HASHING:
-        raise VerificationError(check, f"{name(engine)} computes no hashes")
+        raise VerificationError(check, f"{name(engine)} cannot hash")
     if engine == ANY and configuration:
-        raise VerificationError(check, f"the engine ANY takes no configuration, and has {configuration:#x}")
+        raise VerificationError(check, f"the engine ANY must have configuration 0, not {configuration:#x}")
     if configuration and (engine, configuration) != (RTIC, _RTIC_KEEP):
         raise VerificationError(
             check,
-            f"the configuration {configuration:#x} has {name(engine)} swap bytes: it would see others than were signed",
+            f"the configuration {configuration:#x} makes {name(engine)} swap bytes: it would hash other bytes than were"
+            " signed",
         )
 
 
@@ -85,7 +86,7 @@ def check_blocks(engine: int, lengths: Sequence[int], check: str) -> None:
     most = MOST_BLOCKS.get(engine)
     if most is not None and len(lengths) > most:
         raise VerificationError(
-            check, f"{len(lengths)} blocks in one Authenticate Data, where {name(engine)} takes at most {most}"
+            check, f"{len(lengths)} blocks in one Authenticate Data; {name(engine)} allows at most {most}"
         )
 
 
@@ -107,19 +108,19 @@ def remark(engine: int, lengths: Sequence[int]) -> str:
 def check_features(command: str, engine: int, body: bytes, known: dict[int, dict[str, int]]) -> None:
     """Whether an Unlock or an Init is one that cst makes. Raises `VerificationError`."""
     if engine not in known:
-        raise VerificationError("command", f"{command} of {name(engine)}, which has nothing for that")
+        raise VerificationError("command", f"{command} of {name(engine)}, which does not support it")
     if not known[engine]:
         if body:
-            raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it takes none")
+            raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it must have none")
         return
     bits = int.from_bytes(body[:4], "big")
     uid = len(body) == 4 + _UID_SIZE and engine == OCOTP
     if len(body) != 4 and not uid:
-        raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it takes 4")
+        raise VerificationError("command", f"{command} of {name(engine)} with {len(body)} bytes; it must have 4")
     if bits & ~sum(known[engine].values()):
         raise VerificationError("command", f"{command} of {name(engine)} with the unknown features {bits:#x}")
     if uid == OF_ONE_CHIP.isdisjoint(features(engine, bits)):
-        what = "takes no unique id" if uid else "needs the unique id of a chip"
+        what = "must not have a unique id" if uid else "needs a chip's unique id"
         raise VerificationError("command", f"{command} of OCOTP {bits:#x} {what}")
 
 

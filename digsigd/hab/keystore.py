@@ -61,17 +61,17 @@ class KeyStore:
     def install_srk(self, command: InstallKey, table: bytes, *, source_index: int, fuse_value: bytes | None) -> None:
         """Install the SRK that must be `source_index` of the machine's own table."""
         if self._keys or command.target != SRK_INDEX or command.flags or command.hash_algorithm != SHA256:
-            raise VerificationError("srk-table", "the SRK is not installed first, with SHA-256, as key 0")
+            raise VerificationError("srk-table", "the SRK must be installed first, as key 0, with SHA-256")
         if table != self._table.data:
             raise VerificationError("srk-table", "its SRK table is not the machine's")
         fuses = self._table.fuse_value
         if fuse_value is not None and fuses != fuse_value:
             raise VerificationError("fuses", f"its SRK table has the fuse value {fuses.hex()}, not {fuse_value.hex()}")
         if command.source != source_index:
-            raise VerificationError("srk-index", f"it takes SRK {command.source + 1}, not {source_index + 1}")
+            raise VerificationError("srk-index", f"it uses SRK {command.source + 1}, not {source_index + 1}")
         if command.source >= len(self._table.records):
             raise VerificationError(
-                "srk-index", f"it takes SRK {command.source + 1} of a table with {len(self._table.records)}"
+                "srk-index", f"it uses SRK {command.source + 1} of a table with {len(self._table.records)}"
             )
         record: SrkRecord = self._table.records[command.source]
         if record.key is None:
@@ -92,10 +92,12 @@ class KeyStore:
             raise VerificationError("order", f"{name} is installed on the wrong side of Authenticate CSF")
         issuer = self._keys.get(command.source)
         if issuer is None or command.source == CSFK_INDEX:
-            raise VerificationError("certificate", f"{name} is to be verified by key {command.source}, which is none")
+            raise VerificationError(
+                "certificate", f"{name} is verified by key {command.source}, which is not installed"
+            )
         if not issuer.may_certify:
             raise VerificationError(
-                "ca-flag", f"{name} is verified by key {command.source}, which lacks the CA flag and may sign only data"
+                "ca-flag", f"{name} is verified by key {command.source}, which has no CA flag, so it can sign only data"
             )
         installed = load(der, name, command.data_offset)
         _check_issued(installed, issuer.public, name, command.source)
@@ -120,7 +122,7 @@ class KeyStore:
     def _note(self, installed: Certificate, name: str) -> None:
         whose = f"the certificate of {name} ({installed.name})"
         if _EXTENDED_KEY_USAGE in installed.tbs:
-            self.notes.append(f"{whose} has an extended key usage, which some i.MX 6 are told not to take")
+            self.notes.append(f"{whose} has an extended key usage, which some i.MX 6 are reported to refuse")
         if self._now is None:
             return
         if installed.not_after < self._now:
@@ -146,7 +148,7 @@ def _check_issued(installed: Certificate, issuer: PublicKey, name: str, index: i
     if installed.algorithm not in engines.ALGORITHMS:
         how = installed.algorithm or "an unknown algorithm"
         raise VerificationError(
-            "certificate", f"{name} ({installed.name}) is signed with {how}; the engines of HAB4 compute sha256"
+            "certificate", f"{name} ({installed.name}) is signed with {how}; the engines of HAB4 support sha256 only"
         )
     if not verifies(issuer, installed.signature, installed.tbs, HASHES[installed.algorithm], installed.kind):
         who = "the chosen SRK" if index == SRK_INDEX else f"key {index}"

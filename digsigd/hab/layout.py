@@ -47,7 +47,7 @@ class _Loaded:
     place: int
 
     def __str__(self) -> str:
-        return f"the boot data at {self.place:#x} in the file have the ROM load {self.start:#x} to {self.end:#x}"
+        return f"the boot data at {self.place:#x} in the file make the ROM load {self.start:#x} to {self.end:#x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def check_room(layout: Layout, blob_length: int) -> None:
     if layout.room is not None and blob_length > layout.room:
         raise VerificationError(
             "room",
-            f"the CSF has {blob_length:#x} bytes, the room for it only {layout.room:#x}"
+            f"the CSF has {blob_length:#x} bytes, but the reserved room is only {layout.room:#x}"
             + (f": then {layout.bound}" if layout.bound else ""),
         )
 

@@ -214,7 +214,9 @@ class _Verification:
         if not self._csf_authenticated:
             raise VerificationError("order", "data is decrypted before the commands are authenticated")
         if command.flags or command.key not in self._secret_keys:
-            raise VerificationError("secret-key", f"data is decrypted by the secret key {command.key}, which is none")
+            raise VerificationError(
+                "secret-key", f"data is decrypted by the secret key {command.key}, which is not installed"
+            )
         if command.engine not in {engines.ANY, engines.CAAM}:
             raise VerificationError("secret-key", f"data is decrypted by {engines.name(command.engine)}, not by CAAM")
         engines.check_hashing(command.engine, command.configuration, "secret-key")
@@ -246,12 +248,12 @@ class _Verification:
                 if has != must:
                     raise VerificationError(
                         "blocks",
-                        f"block {number} is {has[0]:#x}+{has[1]:#x}, where {must[0]:#x}+{must[1]:#x} was asked for",
+                        f"block {number} is {has[0]:#x}+{has[1]:#x}, expected {must[0]:#x}+{must[1]:#x} was asked for",
                     )
             raise VerificationError("blocks", f"it has {len(command.blocks)} blocks, where {len(pairs)} were asked for")
         index = command.key
         if index == CSFK_INDEX or index not in self._keys:
-            raise VerificationError("data-signature", f"data is authenticated by key {index}, which is none for data")
+            raise VerificationError("data-signature", f"data is authenticated by key {index}, which cannot sign data")
         if index == SRK_INDEX and CSFK_INDEX in self._keys:
             raise VerificationError("data-signature", "data is authenticated by the SRK beside a CSF key")
         self._check_signature(command, index, digest, "data-signature", "the data")

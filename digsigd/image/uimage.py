@@ -17,12 +17,12 @@ from digsigd.image.errors import ImageError
 from digsigd.image.fit_plan import read_plain_ivt
 from digsigd.image.model import Buffer, Signing
 from digsigd.image.options import Options
-from digsigd.image.regions import RegionMap, aligned
+from digsigd.image.regions import RegionMap
 
 MAGIC = b"\x27\x05\x19\x56"
 HEADER_SIZE = 0x40
 FIRMWARE, FIRMWARE_IVT = 5, 32
-ARM, ARM64 = 2, 22
+ARM64 = 22
 # tools/default_image.c; SPL has it as CONFIG_CSF_SIZE.
 _CSF_SIZE = 0x2060
 # spl.c, CSF_PAD_SIZE: what SPL tells HAB that there is behind the IVT.
@@ -121,8 +121,3 @@ def plan_second(regions: RegionMap, offset: int, wanted: Options) -> Signing:
     regions.add_room(csf, _ROOM, "room for the CSF of the U-Boot")
     regions.must.append((offset, csf - offset))
     return signing
-
-
-def end_of(found: UImage) -> int:
-    """Where its data end, up to a page: U-Boot looks for the IVT there (uboot-imx, hab.c, get_image_ivt_offset)."""
-    return aligned(HEADER_SIZE + found.size, 0x1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,16 +16,18 @@ _EMPTY = ("error: undefined error", "undefined error")
 def reason_of(output: bytes, workdir: Path, client_name_of: Mapping[str, str], secrets: Iterable[bytes]) -> str:
     """Return the messages in the output of cst as one line of at most 500 characters.
 
-    File names become the client's names from `client_name_of`. Each line of each of `secrets` (contents of files) is
-    replaced by `***`. The path of the work directory is removed.
+    File names become the client's names from `client_name_of`. Each line of `secrets` (contents of files) with at least
+    4 bytes is replaced with `***`. The path of the work directory is removed.
     """
-    for secret in secrets:
-        for phrase in secret.splitlines():
-            if len(phrase) >= _SHORTEST_SECRET:
-                output = output.replace(phrase, b"***")
+    phrases = {phrase for secret in secrets for phrase in secret.splitlines() if len(phrase) >= _SHORTEST_SECRET}
+    # Replace the longest first: if one begins with another, its rest would be left.
+    for phrase in sorted(phrases, key=len, reverse=True):
+        output = output.replace(phrase, b"***")
     text = output.decode("utf-8", "replace").replace(f"{workdir}/", "").replace(str(workdir), ".")
-    for ours in sorted(client_name_of, key=len, reverse=True):
-        text = text.replace(ours, client_name_of[ours])
+    if client_name_of:
+        # Replace all in one pass, because a client's name can contain one of ours.
+        ours = "|".join(map(re.escape, sorted(client_name_of, key=len, reverse=True)))
+        text = re.sub(ours, lambda found: client_name_of[found[0]], text)
     kept: dict[str, None] = {}
     length = 0
     for line in text.splitlines():

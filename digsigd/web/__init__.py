@@ -1,1 +1,1 @@
-"""Bytes on the wire: forms streamed into a work directory, who is calling, and the answers."""
+"""The HTTP side: forms streamed into a work directory, callers, and answers."""

@@ -1,4 +1,4 @@
-"""The one place that turns errors into answers: status, headers and body (RFC 9457 where JSON is asked for)."""
+"""Turn errors into answers: status, headers and body (RFC 9457 if the client asks for JSON). Nothing else does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from digsigd.errors import (
 from digsigd.names import REQUEST_ID
 from digsigd.text import one_line
 
-# The paths there are, and their methods. What stands in braces is any one part of a path.
+# All paths and their methods. A name in braces matches any one segment of a path.
 ROUTES: dict[str, tuple[str, ...]] = {
     "/sign/imx": ("POST",),
     "/machines/{machine}": ("GET", "HEAD"),
@@ -39,8 +39,8 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "/readyz": ("GET", "HEAD"),
 }
 
-# curl retries 408, 429, 500, 502, 503 and 504: what will never succeed is none of these, but for 500, where the host's
-# operator has to act.
+# curl retries 408, 429, 500, 502, 503 and 504. An error that a retry cannot cure has another status, except 500, where
+# the host's operator has to act.
 STATUS: dict[type[DigsigError], int] = {
     BadRequest: 400,
     NotAuthenticated: 401,
@@ -59,16 +59,16 @@ STATUS: dict[type[DigsigError], int] = {
     CstTimeout: 504,
 }
 _ROUTES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), methods) for path, methods in ROUTES.items()]
-# More of a header is not parsed: what werkzeug needs for it grows with the square of its length.
+# Only this much of a header is parsed, in characters: werkzeug takes time in the square of its length.
 MAX_HEADER = 1024
 _JSON = {"application/json", "application/problem+json", "application/*"}
 _TEXT = {"text/plain", "text/*"}
-# `type` of RFC 9457, 3.1.1: an identifier, which nobody has to be able to fetch.
+# `type` of RFC 9457, 3.1.1: an identifier, which need not be a URL that can be fetched.
 _PROBLEM = "urn:digsigd:problem:"
 
 
 class HttpError(DigsigError):
-    """An answer that only HTTP knows of: no such path, no such method."""
+    """An error that exists in HTTP only: an unknown path, a method that is not allowed."""
 
     def __init__(self, status: int, what: str, *, hint: str = "", headers: dict[str, str] | None = None) -> None:
         super().__init__(what, hint=hint)
@@ -78,38 +78,38 @@ class HttpError(DigsigError):
 
 
 def not_routed(path: str) -> HttpError:
-    """What a request to a path or with a method that is not there is answered with."""
+    """Build the error for an unknown path, or for a method that a path does not allow."""
     methods = methods_of(path)
     if not methods:
-        return HttpError(404, "there is nothing here", hint="images are signed by POST /sign/imx")
-    return HttpError(405, f"{path} takes {' and '.join(methods)} only", headers={"Allow": ", ".join(methods)})
+        return HttpError(404, "path not found", hint="to sign an image, send POST /sign/imx")
+    return HttpError(405, f"{path} allows only {' and '.join(methods)}", headers={"Allow": ", ".join(methods)})
 
 
 def methods_of(path: str) -> tuple[str, ...]:
-    """The methods of a path; none where it is not there."""
+    """Return the methods that a path allows; an empty tuple for an unknown path."""
     return next((methods for pattern, methods in _ROUTES if pattern.fullmatch(path)), ())
 
 
 def text_of(headers: Headers, name: bytes) -> str:
-    """A header's values with commas between, whatever bytes they hold; empty where there is none."""
+    """Return a header's values, joined with commas; empty if it is missing. Bytes that are not UTF-8 are replaced."""
     return b",".join(headers.getRawHeaders(name, [])).decode("utf-8", "replace")
 
 
 def new_request_id(headers: Headers) -> str:
-    """The client's X-Request-Id if it is one, else a new one."""
+    """Return the client's X-Request-Id if it is valid, else a new id of 16 hexadecimal digits."""
     given = text_of(headers, b"x-request-id")
     return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def status_of(error: DigsigError) -> int:
-    """The status of an error; 500 for those that nothing else is known of."""
+    """Return the HTTP status of an error; 500 for an error that `STATUS` does not list."""
     if isinstance(error, HttpError):
         return error.status
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
 
 def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the answer to an error."""
+    """Return status, headers and body of the answer to an error, for the request's `Accept` header."""
     status = status_of(error)
     headers = common_headers(request_id)
     if isinstance(error, NotAuthenticated):
@@ -136,7 +136,7 @@ def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[
 
 
 def common_headers(request_id: str) -> dict[str, str]:
-    """What every answer has."""
+    """Return the headers that every answer has."""
     return {
         "Server": "digsigd",
         "X-Request-Id": request_id,

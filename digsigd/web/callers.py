@@ -1,4 +1,4 @@
-"""Who is calling, and what they may sign."""
+"""Authenticate callers, and check what they may sign."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from digsigd.errors import NotAllowed, NotAuthenticated
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who may sign. `machines` are patterns of names, None for all; `backends` likewise."""
+    """A caller who may sign.
+
+    `machines` are patterns of machine names, `backends` are names; None allows all.
+    """
 
     name: str
     machines: tuple[str, ...] | None = None
@@ -26,7 +29,7 @@ class Caller:
         if self.machines is not None and not any(fnmatchcase(machine, pattern) for pattern in self.machines):
             raise NotAllowed(
                 f"caller {self.name!r} may not sign for machine {machine!r}",
-                hint="the operator of the signing host says who may",
+                hint="ask the operator of the signing host to allow it",
             )
 
     def check_backend(self, backend: str) -> None:
@@ -34,7 +37,7 @@ class Caller:
         if self.backends is not None and backend not in self.backends:
             raise NotAllowed(
                 f"caller {self.name!r} may not use backend={backend}",
-                hint="the operator of the signing host says who may",
+                hint="ask the operator of the signing host to allow it",
             )
 
 
@@ -42,33 +45,36 @@ ANONYMOUS = Caller("anonymous")
 
 
 class Callers:
-    """Those who may sign, by name. Without any, everybody may, as "anonymous"."""
+    """The callers who may sign. If there are none, authentication is off, and every caller is "anonymous"."""
 
     def __init__(self, callers: Mapping[str, tuple[str, tuple[str, ...] | None, tuple[str, ...] | None]]) -> None:
-        """`callers` gives each name's token, machines and backends. Of a token only a hash is kept."""
+        """Take the token, machines and backends of each caller by name. Only a hash of the token is kept."""
         self._callers = tuple(
             Caller(name, machines, backends, _hashed(token.encode()))
             for name, (token, machines, backends) in callers.items()
         )
 
     def identify(self, authorization: str) -> Caller:
-        """Who an `Authorization` header says is calling. Raises `NotAuthenticated`."""
+        """Return the caller that an `Authorization` header identifies.
+
+        Raises `NotAuthenticated` if the header is empty or malformed, or its name or token is wrong.
+        """
         if not self._callers:
             return ANONYMOUS
         if not authorization:
             raise NotAuthenticated(
-                "this signing host wants to know who is calling",
-                hint="send Authorization: Bearer TOKEN, or the caller's name and token as user and password",
+                "authentication required",
+                hint="send Authorization: Bearer TOKEN, or the caller's name and token as user name and password",
             )
         name, token = _credentials(authorization)
         given = _hashed(token)
         found = None
-        # Every caller is compared, whoever matches: how long it takes tells nothing.
+        # All callers are compared even after a match, so that the time taken reveals nothing.
         for caller in self._callers:
             if hmac.compare_digest(given, caller.token_hash) and name in {None, caller.name}:
                 found = caller
         if found is None:
-            raise NotAuthenticated("the name or the token is wrong")
+            raise NotAuthenticated("wrong caller name or token")
         return found
 
 
@@ -77,7 +83,7 @@ def _hashed(token: bytes) -> bytes:
 
 
 def _credentials(authorization: str) -> tuple[str | None, bytes]:
-    """The caller's name, where it is given, and the token."""
+    """Return the caller's name (None for a bearer token) and the token."""
     scheme, _, rest = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
         return None, rest.strip().encode()
@@ -86,7 +92,7 @@ def _credentials(authorization: str) -> tuple[str | None, bytes]:
             name, colon, token = base64.b64decode(rest.strip(), validate=True).partition(b":")
             if colon:
                 return name.decode(), token
-        except ValueError:  # no base64, or no UTF-8 in it
+        except ValueError:  # not base64, or not UTF-8 inside
             pass
-        raise NotAuthenticated("the Basic credentials cannot be read")
-    raise NotAuthenticated("credentials are Bearer or Basic")
+        raise NotAuthenticated("malformed Basic credentials: expected NAME:TOKEN in base64")
+    raise NotAuthenticated("unknown authentication scheme: expected Bearer or Basic")

@@ -1,4 +1,4 @@
-"""The form of a signing request, read while it arrives: small fields into memory, artifacts into files."""
+"""Read the form of a signing request while it arrives: small fields into memory, artifacts into files."""
 
 from __future__ import annotations
 
@@ -23,27 +23,30 @@ MAX_PARTS = 16
 MAX_ARTIFACTS = 8
 MAX_CSF = 1 << 20
 MAX_FIELD = 64 << 10
-# Boundaries and headers of sixteen parts; whatever a whole body has beyond its parts fits well.
+# Room in bytes for boundaries and headers of sixteen parts: more than a body needs besides the contents of its parts.
 OVERHEAD = MAX_PARTS * 16 << 10
-# The small fields: what each must be, and how that is said.
+# The small fields: the pattern of each, and the words for it.
 _FIELDS = {
     "machine": (names.MACHINE, names.MACHINE_FORM),
     "soctype": (re.compile("mx8m"), "mx8m"),
     "cstversion": (names.VERSION, names.VERSION_FORM),
-    # An empty one is ssl as well.
+    # Empty means ssl.
     "backend": (re.compile("|".join((*names.BACKENDS, ""))), " or ".join(names.BACKENDS)),
 }
-# Longer than those of RFC 2046, 5.1.1, with any printable character: the parser only looks for it.
+# More lenient than RFC 2046, 5.1.1: longer, and with any printable character. The parser only searches for it.
 _BOUNDARY = re.compile(r"[ -~]{1,200}")
-# What a CSF description may say it is. curl calls a file of unknown kind application/octet-stream, unless told.
+# Content types of a CSF description. curl sends application/octet-stream for a file of unknown type.
 _CSF_TYPES = {"", "text/plain", "application/octet-stream"}
 
 
 def boundary_of(content_type: str) -> str:
-    """Return the boundary of a multipart/form-data body. Raises `BadRequest`."""
+    """Return the boundary of a multipart/form-data body.
+
+    Raises `BadRequest` for another content type, or a boundary that is missing or malformed.
+    """
     kind, parameters = parse_options_header(content_type[:MAX_HEADER])
     if kind.lower() != "multipart/form-data":
-        raise BadRequest("the body is no multipart/form-data", hint="with curl, send each field with -F")
+        raise BadRequest("the body is not multipart/form-data", hint="with curl, send each field with -F")
     boundary = parameters.get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
         raise BadRequest("the Content-Type of the form has no boundary")
@@ -51,11 +54,11 @@ def boundary_of(content_type: str) -> str:
 
 
 class Form:
-    """Takes the chunks of a body, in whatever pieces they come.
+    """A parser of the form. It takes the body in chunks of any size.
 
-    `workdir` gives the directory that artifacts go into, and is called when the first byte of one is there.
-    `max_artifact` bounds all artifacts together, in bytes. `checks` are called with the value of the field they are
-    named for as soon as it is known, and may raise.
+    `workdir` returns the directory for artifacts; it is called when the first byte of an artifact arrives.
+    `max_artifact` limits all artifacts together, in bytes. `checks` are functions by the name of a field: each is
+    called with the field's value as soon as that is known, and raises to refuse it.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Form:
         self._checks = checks
         self._values: dict[str, str] = {}
         self._description: bytes | None = None
-        # The artifacts that have content, and of the names that were seen those that have none.
+        # The artifacts that have content, and the names of those that are empty.
         self._artifacts: dict[str, Artifact] = {}
         self._empty: set[str] = set()
         self._repeated: set[str] = set()
@@ -86,7 +89,7 @@ class Form:
         self._file_path = Path()
         self._file_name = ""
         self._unnamed = False
-        # The part being read: its name, and the same or "" for one that is not wanted; how large it is and may be.
+        # The part being read: its name, again its name or "" if it is ignored, its size so far and its limit.
         self._name = ""
         self._part = ""
         self._buffer = bytearray()
@@ -106,12 +109,12 @@ class Form:
         except ParserLimitReached:
             raise TooLarge(f"the form has more than {MAX_PARTS} parts, or headers of a part are too long") from None
         except (MultipartError, UnicodeDecodeError, ValueError):
-            raise BadRequest("the body is no well-formed multipart/form-data") from None
+            raise BadRequest("the body is not well-formed multipart/form-data") from None
 
     def finish(self, *, request_id: str, caller: str) -> SigningRequest:
-        """Return what the form asks for, once the body is whole. Raises `BadRequest` for what is missing or malformed.
+        """Return the request, once the body is complete. Its artifacts are in the order of their files.
 
-        The artifacts are in the order of their files.
+        Raises `BadRequest` for a form that ends early, a missing field, or an empty artifact.
         """
         self.close()
         try:
@@ -142,7 +145,7 @@ class Form:
         )
 
     def close(self) -> None:
-        """Close the artifact's file. Closing twice is closing once."""
+        """Close the artifact's file, if one is open. It may be called again."""
         if self._file is not None:
             file, self._file = self._file, None
             file.close()
@@ -151,7 +154,7 @@ class Form:
         name = part.name or ""
         self._buffer, self._size, self._limit = bytearray(), 0, MAX_FIELD
         self._part, self._name = "", name
-        # Of a repeated field the first counts. The others may be as large.
+        # The first of a repeated field counts. The size limit holds for the others, too.
         if name == "artifact":
             self._limit = self._artifact_bytes_left
             if not self._begin_artifact(part.filename):
@@ -168,7 +171,7 @@ class Form:
         self._part = name
 
     def _begin_artifact(self, filename: str | None) -> bool:
-        """Whether an artifact of this name is wanted: of several with one name the first counts."""
+        """Return whether to keep an artifact of this name: the first of several with the same name counts."""
         self._file_name = base_name(filename)
         self._unnamed = not filename
         if self._file_name in self._artifacts or self._file_name in self._empty:
@@ -194,7 +197,8 @@ class Form:
     def _too_much(self) -> str:
         if self._name == "artifact" and self._limit < self._max_artifact:
             return f"the artifacts together have more than {self._max_artifact} bytes"
-        return f"the field {self._part or 'of a name that is not known'} has more than {self._limit} bytes"
+        which = f"the field {self._part}" if self._part else "an unknown or repeated field"
+        return f"{which} has more than {self._limit} bytes"
 
     def _end(self) -> None:
         if self._name == "artifact":
@@ -219,5 +223,8 @@ class Form:
 
 
 def base_name(filename: str | None) -> str:
-    """Return the base name of what a client calls its file. It is only ever compared, never used as a path."""
+    """Return the base name of a client's file name, at most 255 characters; `artifact` if it is empty.
+
+    It is only compared with other names, never used as a path.
+    """
     return base_of(filename or "")[:255] or "artifact"

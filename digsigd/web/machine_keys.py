@@ -1,4 +1,4 @@
-"""Questions about a machine's keys: who may ask, how many at once, and the answer as JSON."""
+"""Requests for a machine's public keys: authentication, how many at a time, and the answer as JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from digsigd.signing.machine_keys import MachineKeyReader, MachineKeys
 from digsigd.signing.queue import Queue
 from digsigd.web.callers import Callers
 
-# So many are answered at once, and so many wait for it: whoever asks in a loop neither floods the key store nor takes
-# the threads from those who sign.
+# How many are answered at a time, and how many wait. A client that asks in a loop must not flood the key store, nor
+# take the threads that signing needs.
 _AT_ONCE, _WAITING = 4, 128
 
 
 class MachineKeyRequests:
-    """Answers `GET /machines/{machine}`, to those who may sign for the machine."""
+    """The answers to `GET /machines/{machine}`, for callers who may sign for the machine."""
 
     log = Logger()
 
@@ -35,24 +35,26 @@ class MachineKeyRequests:
 
     @property
     def active(self) -> int:
-        """How many are being answered, or wait for it."""
+        """The number of requests that are being answered or wait."""
         return self._queue.running + self._queue.waiting
 
     async def answer(self, machine: str, authorization: str, request_id: str, address: str) -> bytes:
-        """The body of an answer: JSON. Raises the errors of `digsigd.errors`.
+        """Return the body of an answer: one line of JSON.
 
-        `machine` is a client's text as it came, `authorization` the header; `address` is for the log.
+        `machine` is the client's text, unchecked; `authorization` is the header; `address` is for the log.
+
+        Raises `Busy`, `NotAuthenticated`, `BadRequest`, `NotAllowed`, and what `MachineKeyReader.facts` raises.
         """
-        # In the order of signing: room, caller, form, right.
+        # The same order as for signing: room, caller, form, permission.
         if self._stopped:
             raise shutting_down()
         self._queue.check_room()
         caller = self._callers.identify(authorization)
         if not names.MACHINE.fullmatch(machine):
-            raise BadRequest(f"a machine's name must be {names.MACHINE_FORM}")
+            raise BadRequest(f"the machine name must be {names.MACHINE_FORM}")
         caller.check_machine(machine)
         self.log.info(
-            "keys of {machine} asked for by {caller} at {address}",
+            "keys of {machine} requested by {caller} at {address}",
             request_id=request_id, event="machine", machine=machine, caller=caller.name, address=address,
         )  # fmt: skip
         async with self._queue.slot():
@@ -64,21 +66,21 @@ class MachineKeyRequests:
                 self._asking.discard(asking)
 
     def start(self) -> None:
-        """Take new ones, as from the beginning on."""
+        """Accept new requests. A new object accepts them already."""
         self._stopped = False
 
     def stop(self) -> None:
-        """Send new ones away; those that are there go on."""
+        """Refuse new requests with `Busy`. Requests under way continue."""
         self._stopped = True
 
     def end(self) -> None:
-        """End those that are still there."""
+        """Cancel the requests under way."""
         self._queue.stop()
         for asking in list(self._asking):
             asking.cancel()
 
     def drained(self) -> Deferred[None]:
-        """Fires when there are none."""
+        """Return a Deferred that fires when no request is under way."""
         return self._queue.drained()
 
     async def _ask(self, machine: str, allowed: Sequence[str] | None, request_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The endpoint below a path of somebody's site. What is mounted once serves however often the service starts."""
+"""Mount the endpoint at a path of another site. It stays valid when the service stops and starts again."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from zope.interface import implementer
 from digsigd.web.request import RequestFactory
 from digsigd.web.upload import Uploads
 
-# RFC 3986, 2.3: what has one form only. Of other characters a path may have several.
+# RFC 3986, 2.3: unreserved characters. A URL can write other characters in several ways.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 class CurrentResource(Resource):
-    """Renders each request by the resource that is the current one then."""
+    """A resource that passes each request to the resource that `current` returns at that time."""
 
     isLeaf = True
 
@@ -28,25 +28,28 @@ class CurrentResource(Resource):
         self._current = current
 
     def render(self, request: Any) -> Any:
-        """Render the request."""
+        """Implement `IResource.render`."""
         return self._current().render(request)
 
 
 @implementer(INonQueuedRequestFactory)
 class CurrentRequests:
-    """Makes each request for the uploads that are the current ones then; `mount` is the path of the resource."""
+    """A request factory that makes each request for the `Uploads` that `current` returns at that time.
+
+    `mount` is the path of the resource on the site.
+    """
 
     def __init__(self, current: Callable[[], Uploads], mount: str) -> None:
         self._current = current
         self._mount = mount
 
     def __call__(self, channel: Any, queued: bool = False) -> Request:
-        """Make the request of a channel."""
+        """Return a new request for a channel."""
         return RequestFactory(self._current(), mount=self._mount, keep_others=True)(channel, queued)
 
 
 def put(root: Resource, path: str, resource: IResource) -> None:
-    """Put `resource` at `path` below `root`, and plain resources between the two where there are none.
+    """Put `resource` at `path` below `root`. Folders that are missing on the way are added as plain resources.
 
     Raises `ValueError` if the path is empty, taken, below a leaf, or has characters that URLs would escape.
     """
@@ -61,8 +64,8 @@ def put(root: Resource, path: str, resource: IResource) -> None:
             inner = Resource()
             folder.putChild(name.encode(), inner)
         if not isinstance(inner, Resource) or inner.isLeaf:
-            raise ValueError(f"cannot mount at {path!r}: nothing can be put below {name!r}")
+            raise ValueError(f"cannot mount at {path!r}: the resource at {name!r} takes no children")
         folder = inner
     if folder.getStaticEntity(last.encode()) is not None:
-        raise ValueError(f"cannot mount at {path!r}: another resource is there")
+        raise ValueError(f"cannot mount at {path!r}: the path already has a resource")
     folder.putChild(last.encode(), resource)

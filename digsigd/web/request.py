@@ -1,4 +1,4 @@
-"""Requests whose bodies are read while they arrive, and refused as soon as it is known that they will be."""
+"""Requests whose bodies are read while they arrive, and refused as soon as a fault is found."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from digsigd.web.upload import Upload, Uploads
 from digsigd.web.upload_state import Action, Event, State, UploadState
 
 PATH = b"/sign/imx"
-# Bytes of a body are given to the form in pieces no smaller than this, as long as more are at hand.
+# Smaller pieces of a body, in bytes, are collected before the form parses them, if more follow in the same turn.
 SMALL_PIECE = 16 << 10
-# A client that still sends gets so long (and LINGER_BYTES) to see an early answer before the connection is closed.
+# How long a client that still sends has to read an early answer before the connection is closed; see LINGER_BYTES.
 LINGER_SECONDS = 2.0
 
 
 class UploadRequest(Request):
-    """A request that streams what is posted to `/sign/imx` into a work directory.
+    """A request that streams an upload to `/sign/imx` into a work directory.
 
-    `upload` is set for those alone. `path` is where they are posted. Other requests are Twisted's own where
-    `keep_others` is true; else their bodies are thrown away, and what has a long one is refused at once.
+    `path` is the path that uploads are posted to. `upload` is None for all other requests. If `keep_others` is true,
+    Twisted handles those; else their bodies are discarded, and one with a long body is refused immediately.
 
-    What becomes of an upload `upload_state.py` decides: here it is told what the connection brings, and what it says is
-    done.
+    `upload_state.py` decides what happens to an upload: this class passes it the events of the connection, and carries
+    out its actions.
     """
 
     log = Logger()
@@ -58,17 +58,17 @@ class UploadRequest(Request):
 
     @property
     def state(self) -> State | None:
-        """Where an upload is in its life; None for other requests."""
+        """The state of an upload; None for other requests."""
         return self._life.state if self._life is not None else None
 
     @property
     def error(self) -> DigsigError | None:
-        """Why an upload was refused; None if it was not."""
+        """The reason why an upload was refused; None if it was not."""
         return self._life.error if self._life is not None else None
 
     def gotLength(self, length: int | None) -> None:
-        """All headers are there; `length` is that of the body, None for a chunked one."""
-        # The channel gives the request its method and path only with the end of the body.
+        """Handle the end of the headers. `length` is the body's length in bytes, None for a chunked body."""
+        # The channel sets the request's method and path only at the end of the body.
         method, path = self.channel._command, self.channel._path.partition(b"?")[0]  # noqa: SLF001
         ours = method == b"POST" and path == self._path
         if self._keep_others and not ours:
@@ -86,7 +86,7 @@ class UploadRequest(Request):
             self._wrong(_unwanted(method.decode("ascii", "replace"), path.decode("ascii", "replace")))
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Some bytes of the body are there."""
+        """Handle the next bytes of the body."""
         if self._life is not None:
             actions = self._life.piece(len(data))
             self._do(actions)
@@ -96,7 +96,7 @@ class UploadRequest(Request):
             super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """The whole request is there."""
+        """Handle the end of the request."""
         if self._life is None:
             super().requestReceived(command, path, version)
             return
@@ -108,7 +108,7 @@ class UploadRequest(Request):
             super().requestReceived(command, path, version)
 
     def getRequestHostname(self) -> bytes:
-        """The host that the client has asked, or localhost where that is no name: only links would need it."""
+        """Return the host name that the client used; localhost if it is not valid. Only links would need it."""
         try:
             name: bytes = super().getRequestHostname()
             name.decode("ascii").encode("idna")
@@ -117,13 +117,13 @@ class UploadRequest(Request):
         return name
 
     def seconds(self) -> float:
-        """How long ago it began."""
+        """Return the seconds since the request began."""
         return self._uploads.clock.seconds() - self.began
 
     def happened(self, event: Event, error: DigsigError | None = None) -> tuple[Action, ...]:
-        """Tell the state machine what happened, do what it says, and return that.
+        """Pass an event to the state machine, carry out its actions, and return them.
 
-        `FEED`, `SIGN`, `ANSWER_AT_END` and `ANSWER` are left to whoever told of the event.
+        The caller carries out `FEED`, `SIGN`, `ANSWER_AT_END` and `ANSWER`.
         """
         return self._do(self._life.happened(event, error)) if self._life is not None else ()
 
@@ -148,9 +148,9 @@ class UploadRequest(Request):
         upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened)
         if length != 0:
             bounds = self._uploads.bounds
-            # The channel's own timeout closes without an answer: it comes after ours.
+            # The channel's timeout closes without an answer, so it has to come later than ours.
             self.channel.setTimeout(bounds.idle_timeout + 30)
-            self._idle = self._call_later(bounds.idle_timeout, self._too_slow, "stood still for", bounds.idle_timeout)
+            self._idle = self._call_later(bounds.idle_timeout, self._too_slow, "stalled for", bounds.idle_timeout)
             self._call_later(bounds.timeout, self._too_slow, "took longer than", bounds.timeout)
         try:
             upload.begin(self.requestHeaders, length)
@@ -158,7 +158,7 @@ class UploadRequest(Request):
             self._wrong(error)
 
     def _collect(self, data: bytes) -> None:
-        """Feed the form, and what comes in small pieces at once: each piece is a search through a part's headers."""
+        """Feed the form. Small pieces are joined first, because each one costs a search through a part's headers."""
         self._pieces.append(data)
         self._pieces_size += len(data)
         if self._pieces_size >= SMALL_PIECE:
@@ -191,9 +191,9 @@ class UploadRequest(Request):
         self.happened(Event.OVER)
 
     def _answer_now(self) -> None:
-        """Answer with the error before the request has ended, which Twisted's own request cannot."""
-        error = self.error or DigsigError("this signing host lost the upload")
-        # Else the channel would tell the client to go on.
+        """Answer with the error before the body has ended, which Twisted's request class cannot do."""
+        error = self.error or DigsigError("internal error on the signing host: the upload is gone")
+        # Otherwise the channel would send 100 Continue.
         self.requestHeaders.removeHeader("expect")
         if self.upload is not None:
             request_id, accept = self.upload.request_id, self.upload.accept
@@ -222,14 +222,14 @@ class UploadRequest(Request):
 
 
 def _unwanted(method: str, path: str) -> DigsigError:
-    """The error of a request that nobody reads the body of."""
+    """Build the error for a request that is not an upload and has a long body."""
     if method in methods_of(path):
         return TooLarge(f"{method} {path} takes no body")
     return not_routed(path)
 
 
 def log_answered(log: Logger, request_id: str, status: int, seconds: float, error: DigsigError | None) -> None:
-    """The line of a request's end. Faults of this host are errors, those of clients are not."""
+    """Log the end of a request. Faults of this host are logged as errors, faults of clients as information."""
     write = log.error if status >= 500 and status != 503 else log.info
     if error is None:
         write(
@@ -248,24 +248,24 @@ def log_answered(log: Logger, request_id: str, status: int, seconds: float, erro
 
 @implementer(INonQueuedRequestFactory)
 class RequestFactory:
-    """Makes the requests of a site: `Site(root, requestFactory=this)`."""
+    """The factory of a site's requests, for `Site(root, requestFactory=...)`."""
 
     def __init__(self, uploads: Uploads, *, mount: str = "/", keep_others: bool) -> None:
-        """`mount` is the path of the resource on the site."""
+        """Make requests for `uploads`. `mount` is the path of the resource on the site."""
         self._uploads = uploads
         self._path = mount.strip("/").encode()
         self._path = (b"/" + self._path if self._path else b"") + PATH
         self._keep_others = keep_others
 
     def __call__(self, channel: Any, queued: bool = False) -> Request:
-        """The request of a channel. HTTP/2's tell of their headers in another way: theirs are Twisted's own."""
+        """Return a new request for a channel. A channel of HTTP/2 gets Twisted's class: it has no `gotLength`."""
         if not isinstance(channel, HTTPChannel):
             return Request(channel, queued)
         return UploadRequest(channel, uploads=self._uploads, path=self._path, keep_others=self._keep_others)
 
 
 class _Channel(HTTPChannel):
-    """A connection that its site knows of."""
+    """A connection that adds itself to its site's set of connections."""
 
     site: SigningSite
 
@@ -279,7 +279,7 @@ class _Channel(HTTPChannel):
 
 
 class SigningSite(Site):
-    """The site of a daemon that serves nothing else, over HTTP/1.1 alone."""
+    """The site of a daemon that serves only the signing endpoint, over HTTP/1.1 only."""
 
     noisy = False
     protocol = _Channel  # type: ignore[assignment]
@@ -291,13 +291,13 @@ class SigningSite(Site):
         self.channels: set[HTTPChannel] = set()
 
     def close_connections(self) -> None:
-        """Close every connection, once what is on its way out has left."""
+        """Close every connection, after its buffered output has been sent."""
         for channel in list(self.channels):
             channel.loseConnection()
 
     def log(self, request: object) -> None:
-        """Write no access log: every answer has its own line already."""
+        """Write nothing to an access log: `log_answered` logs every answer."""
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What TLS may agree on."""
+        """Return the protocols that TLS may negotiate: HTTP/1.1."""
         return [b"http/1.1"]

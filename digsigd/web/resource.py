@@ -1,4 +1,4 @@
-"""The endpoint: a Klein resource for a site whose requests are `digsigd.web.request.UploadRequest`."""
+"""The HTTP endpoint: a Klein resource for a site whose requests are `digsigd.web.request.UploadRequest`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Missing = Callable[[], Awaitable[list[str]]]
 
 
 class Endpoint:
-    """`POST /sign/imx`, `GET /machines/{machine}`, `GET /healthz` and `GET /readyz`.
+    """The routes `POST /sign/imx`, `GET /machines/{machine}`, `GET /healthz` and `GET /readyz`.
 
-    `missing` says what is missing before requests can be signed; an empty list means ready.
+    `missing` returns what is missing before requests can be signed, one line each; an empty list means ready.
     """
 
     app = Klein()
@@ -40,16 +40,16 @@ class Endpoint:
         self._machine_key_requests = machine_key_requests
 
     def resource(self) -> KleinResource:
-        """A resource to serve at the root of a site or below any path."""
+        """Return a new resource, to serve at the root of a site or at any path."""
         return _Resource(self.app, self)
 
     @app.route("/sign/imx", methods=["POST"])
     async def sign_imx(self, request: IRequest) -> bytes:
-        """Answer with the CSF blob of the artifact."""
+        """Answer with the CSF blob of the artifacts. Raises the errors of `digsigd.errors`, and `CancelledError`."""
         arrived, upload = _upload_of(request)
         try:
             if arrived.error is not None:
-                # An answer leaves when nothing of the request is left.
+                # The answer is sent after everything of the request is removed.
                 await upload.remove()
                 raise arrived.error
             if upload.request is not None:
@@ -69,8 +69,8 @@ class Endpoint:
 
     @app.route("/machines/<machine>", methods=["GET"])
     async def machine_keys(self, request: IRequest, machine: str) -> bytes:
-        """Answer with what is public of a machine's keys."""
-        # From here on the request's id is that of its headers, wherever it is asked for.
+        """Answer with a machine's public keys. Raises the errors of `digsigd.errors`, and `CancelledError`."""
+        # Store the id in the headers, so that `failed` uses the same.
         request_id = new_request_id(request.requestHeaders)
         request.requestHeaders.setRawHeaders("x-request-id", [request_id])
         gone: list[Failure] = []
@@ -90,18 +90,18 @@ class Endpoint:
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:
-        """The daemon is alive."""
+        """Answer 200: the daemon is alive."""
         return _status(request, 200, [])
 
     @app.route("/readyz", methods=["GET"])
     async def readyz(self, request: IRequest) -> bytes:
-        """Requests can be signed; else what is missing."""
+        """Answer 200 if requests can be signed, else 503 with what is missing, one line each."""
         missing = await self._missing()
         return _status(request, 503 if missing else 200, missing)
 
     @app.handle_errors(Exception)
     def failed(self, request: IRequest, failure: Failure) -> bytes:
-        """Turn whatever was raised into an answer."""
+        """Turn any exception of a route into an answer."""
         error = failure.value
         upload = getattr(request, "upload", None)
         request_id = upload.request_id if upload else new_request_id(request.requestHeaders)
@@ -111,13 +111,15 @@ class Endpoint:
             error = shutting_down()
         elif not isinstance(error, DigsigError):
             self.log.failure("unexpected", failure, request_id=request_id, event="unexpected")
-            error = DigsigError("this signing host failed", hint="its log has the cause under the request's id")
+            error = DigsigError(
+                "internal error on the signing host", hint="search for the request's id in the host's log"
+            )
         accept = text_of(request.requestHeaders, b"accept")
         status, headers, body = render(error, request_id, accept)
         return self._answer(request, status, headers, body, error)
 
     def not_text(self, request: IRequest) -> bytes:
-        """Answer to a path that is no text, and so none of ours."""
+        """Answer 404 to a path that is not UTF-8."""
         body: bytes = self.failed(request, Failure(not_routed("")))
         return body
 
@@ -132,7 +134,7 @@ class Endpoint:
 
     def _log_received(self, signing: SigningRequest, request: Any) -> None:
         self.log.info(
-            "received {size} bytes {name!r} for {machine} with cst {version} ({backend}) of {caller} at {address}",
+            "received {size} bytes {name!r} for {machine} with cst {version} ({backend}) from {caller} at {address}",
             request_id=signing.request_id, event="received", size=signing.size,
             name=" ".join(one.name for one in signing.artifacts),
             machine=signing.machine, version=signing.cst_version, backend=signing.backend, caller=signing.caller,
@@ -141,7 +143,7 @@ class Endpoint:
 
 
 class _Resource(KleinResource):
-    """Klein's, but for paths that are no UTF-8: those it answers by itself, and logs as a fault."""
+    """Klein's resource, except for paths that are not UTF-8, which Klein would log as faults."""
 
     def __init__(self, app: Klein, endpoint: Endpoint) -> None:
         super().__init__(app)
@@ -158,13 +160,13 @@ class _Resource(KleinResource):
 def _upload_of(request: IRequest) -> tuple[UploadRequest, Upload]:
     if not isinstance(request, UploadRequest):
         if request.clientproto == b"HTTP/2":  # type: ignore[attr-defined]
-            raise HttpError(505, "images are signed over HTTP/1.1 only", hint="with curl: --http1.1")
+            raise HttpError(505, "cannot sign images over HTTP/2", hint="use HTTP/1.1; with curl: --http1.1")
         raise DigsigError(
             "the site of this resource does not stream uploads",
-            hint="make it with Site(root, requestFactory=service.request_factory(PATH)), the resource being at PATH",
+            hint="make the site with Site(root, requestFactory=service.mount(root, PATH))",
         )
     if request.upload is None:
-        # The path was written in another way, with %2F for example.
+        # Klein's route matched, but the path is escaped differently, with %2F for example.
         raise not_routed(_text(request.path))
     return request, request.upload
 

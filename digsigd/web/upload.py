@@ -1,4 +1,4 @@
-"""One upload from its headers to its whole form, on the way into a directory of its own."""
+"""Uploads: each is checked, read into a private work directory, signed and removed."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Sign: TypeAlias = Callable[[SigningRequest, Workdir], Coroutine[Any, Any, Signed]]
-# Tells the state machine what happened, does what it says, and returns that.
+# Passes an event to the state machine, carries out its actions, and returns them.
 Happened: TypeAlias = Callable[[Event, DigsigError | None], tuple[Action, ...]]
 
 
 class Uploads:
-    """All uploads of a daemon: what they share, and how many there are.
+    """All uploads of a daemon, and what they share.
 
-    An upload counts from its headers until its directory is gone.
+    An upload is active from its headers until its work directory is removed.
     """
 
     log = Logger()
@@ -49,48 +49,48 @@ class Uploads:
         self._stopped = False
         self._made = 0
         self._when_drained: list[Deferred[None]] = []
-        # Directories that could not be removed: for want of a file descriptor, say.
+        # Directories that could not be removed, because file descriptors ran out for example.
         self.left: list[Workdir] = []
 
     @property
     def active(self) -> int:
-        """How many there are."""
+        """The number of active uploads."""
         return len(self._active)
 
     @property
     def stopped(self) -> bool:
-        """Whether new ones are sent away."""
+        """Whether new uploads are refused."""
         return self._stopped
 
     def begin(self, headers: Headers, happened: Happened) -> Upload:
-        """Make an upload, before anything of it is checked."""
+        """Return a new upload, counted as active. Nothing of it is checked yet."""
         self._made += 1
         upload = Upload(self, headers, f"r{self._made}", happened)
         self._active.add(upload)
         return upload
 
     def check_room(self) -> None:
-        """Raise `Busy` if there are too many, or the daemon is stopping."""
+        """Raise `Busy` if there are too many uploads, or the daemon is stopping."""
         if self._stopped:
             raise shutting_down()
         if len(self._active) > self.bounds.max_at_once:
-            raise Busy("this signing host has as many requests as it can take")
+            raise Busy("too many requests on this signing host")
 
     def start(self) -> None:
-        """Take new ones, as from the beginning on."""
+        """Accept new uploads. A new object accepts them already."""
         self._stopped = False
 
     def stop(self) -> None:
-        """Send new ones away; those that are there go on."""
+        """Refuse new uploads with `Busy`. Active uploads continue."""
         self._stopped = True
 
     def end(self) -> None:
-        """End those that are still there."""
+        """End the active uploads: bodies that still arrive are answered, signing is cancelled."""
         for upload in list(self._active):
             upload.happened(Event.SHUTDOWN, shutting_down())
 
     def drained(self) -> Deferred[None]:
-        """Fires when there are none."""
+        """Return a Deferred that fires when no upload is active."""
         if not self._active:
             return succeed(None)
         drained: Deferred[None] = Deferred(self._when_drained.remove)
@@ -98,7 +98,7 @@ class Uploads:
         return drained
 
     def remove_left(self) -> None:
-        """Try again what could not be removed. It blocks, where there is any."""
+        """Remove the directories that could not be removed before. It blocks."""
         again, self.left = self.left, []
         for workdir in again:
             try:
@@ -107,7 +107,7 @@ class Uploads:
                 self.left.append(workdir)
 
     def removed(self, upload: Upload) -> None:
-        """Count an upload no longer: its directory is gone."""
+        """Stop counting an upload as active: its directory is removed."""
         self._active.discard(upload)
         if not self._active:
             drained, self._when_drained = self._when_drained, []
@@ -116,10 +116,9 @@ class Uploads:
 
 
 class Upload:
-    """What there is of one request to sign: its form, its directory, and the signing itself.
+    """One request to sign: its form, its work directory, and the signing.
 
-    Where it is in its life, `upload_state.py` knows; `happened` tells that of an event. `request` is the whole request,
-    once it is there.
+    Its state is in `upload_state.py`; `happened` passes an event there. `request` is None until the form is complete.
     """
 
     log = Logger()
@@ -135,18 +134,18 @@ class Upload:
         self._form: Form | None = None
         self._workdir: Workdir | None = None
         self._signing: Deferred[Signed] | None = None
-        # Held by whatever works in the directory, at the last by its removal.
+        # Held while something works in the directory, and by its removal in the end.
         self._working = DeferredLock()
         self._removal: Deferred[None] | None = None
 
     def workdir(self) -> Workdir:
-        """The directory of this request, made when it is first asked for."""
+        """Return the work directory of this request, made at the first call. Raises `DigsigError` if it cannot be."""
         if self._workdir is None:
             self._workdir = self._uploads.root.new(self._name)
         return self._workdir
 
     def begin(self, headers: Headers, length: int | None) -> None:
-        """Check what the headers tell: room, caller, size and type.
+        """Check what is known from the headers: room, caller, size and type. `length` is the body's, in bytes.
 
         Raises `Busy`, `NotAuthenticated`, `TooLarge` or `BadRequest`.
         """
@@ -154,7 +153,7 @@ class Upload:
         self.caller = self._uploads.callers.identify(text_of(headers, b"authorization"))
         largest = self._uploads.bounds.max_artifact
         if length is not None and length > largest + MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD:
-            raise TooLarge(f"the body has {length} bytes; artifacts may have {largest}")
+            raise TooLarge(f"the body has {length} bytes; artifacts may have at most {largest}")
         if length == 0:
             raise BadRequest("the request has no body", hint="send a multipart/form-data form")
         self._form = Form(
@@ -165,27 +164,33 @@ class Upload:
         )
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body. Raises the errors of `digsigd.errors`."""
+        """Take the next bytes of the body.
+
+        Raises `BadRequest`, `TooLarge`, `NotAllowed`, and `DigsigError` if they cannot be stored.
+        """
         if self._form is not None:
             self._stored(self._form.feed, chunk)
 
     def finish(self) -> None:
-        """Take the end of the body: `request` is there afterwards. Raises the errors of `digsigd.errors`."""
+        """Take the end of the body, and set `request`.
+
+        Raises `BadRequest`, `NotAllowed`, and `DigsigError` if the upload cannot be stored.
+        """
         if self._form is None:
             return
         request = self._stored(self._form.finish, request_id=self.request_id, caller=self.caller.name)
-        # Whoever leaves `backend` out means ssl, and needs to be allowed to.
+        # A missing `backend` means ssl, for which the caller needs permission, too.
         self.caller.check_backend(request.backend)
         self.request = request
         self._form = None
 
     async def sign(self, sign: Sign) -> Signed:
-        """Sign what came, and return the result once nothing of the request is left.
+        """Sign the request, remove its directory, and return the result.
 
-        Raises what `sign` raises, and `CancelledError` where nobody waits for the answer any more.
+        Raises what `sign` raises, and `CancelledError` if the client has gone away.
         """
         if self.request is None or self._removal is not None:
-            raise DigsigError("this signing host lost the upload")
+            raise DigsigError("internal error on the signing host: the upload is gone")
         event = Event.FAILED
         try:
             async with self._working:
@@ -200,12 +205,12 @@ class Upload:
         return signed
 
     def cancel(self) -> None:
-        """Cancel signing, if it has begun; `sign` ends once nothing works in the directory any more."""
+        """Cancel signing, if it has begun. `sign` ends when nothing works in the directory any more."""
         if self._signing is not None:
             self._signing.cancel()
 
     def remove(self) -> Deferred[None]:
-        """Close and remove all there is of it, and fire when that is done. A second time waits for the first."""
+        """Close and remove everything of the upload, and fire when that is done. It may be called again."""
         if self._removal is None:
             self._removal = Deferred.fromCoroutine(self._remove())
         waiting: Deferred[None] = Deferred()
@@ -224,7 +229,7 @@ class Upload:
                 form, self._form = self._form, None
                 form.close()
         except OSError:
-            pass  # what could not be written is removed now
+            pass  # the file is removed below
         try:
             if self._uploads.left:
                 await self._uploads.in_thread(self._uploads.remove_left)
@@ -238,13 +243,16 @@ class Upload:
             self._uploads.removed(self)
 
     def _stored(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a step of the form; what goes wrong there but the client's own mistakes is this host's fault."""
+        """Call a step of the form. Errors that are not the client's become a `DigsigError`, a fault of this host."""
         try:
             return step(*args, **kwargs)
         except DigsigError:
             raise
         except OSError as error:
             raise DigsigError("this signing host cannot store the upload", detail=str(error)) from error
-        except Exception:  # noqa: BLE001 - whatever it is, it ends this request alone
-            self.log.failure("an upload could not be read", Failure(), request_id=self.request_id, event="unexpected")
-            raise DigsigError("this signing host failed to read the upload") from None
+        except Exception:  # noqa: BLE001 - any exception ends only this request
+            self.log.failure("cannot read an upload", Failure(), request_id=self.request_id, event="unexpected")
+            raise DigsigError(
+                "internal error while the signing host read the upload",
+                hint="search for the request's id in the host's log",
+            ) from None

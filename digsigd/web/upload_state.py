@@ -1,13 +1,13 @@
-"""The life of one upload as a table: events go in, actions come out, and nothing else decides.
+"""The state machine of an upload: a table from states and events to actions. Nothing else decides what happens.
 
-It knows no Twisted and does no I/O. `web/request.py`, `web/upload.py` and `web/resource.py` tell it what happened, and
-do what it says. What it means when an upload is in a state:
+It does not use Twisted and does no I/O. `web/request.py`, `web/upload.py` and `web/resource.py` pass it events and
+carry out its actions. The states of an upload:
 
-    receiving   the body is arriving, and nothing is wrong so far
-    refused     it will not be signed; the short rest of the body is read and thrown away, then the answer leaves
-    signing     the body is whole and well-formed, and belongs to the endpoint
-    answered    its one answer is on the way; what still arrives of the body is thrown away
-    gone        over: nothing is done any more, whatever happens
+    receiving   the body is arriving, and no fault has been found
+    refused     it will not be signed; the short rest of the body is read and discarded, then the answer is sent
+    signing     the body is complete and well-formed, and the endpoint has it
+    answered    its only answer is being sent; the rest of the body is discarded
+    gone        finished: events have no effect
 
     state      event                    next       actions
     ---------  -----------------------  ---------  ---------------------------------
@@ -30,8 +30,8 @@ do what it says. What it means when an upload is in a state:
     answered   lingered                 gone       stop clocks, close
     answered   over                     gone       stop clocks
 
-An event that has no row changes nothing and asks for nothing. So there is one answer at most; the directory is removed
-once, before the answer leaves and after whatever worked in it has ended; and whoever goes away ends it from any state.
+An event without a row changes nothing and causes no action. Therefore there is at most one answer; the directory is
+removed once, after all work in it has ended and before the answer is sent; and a lost connection ends it in any state.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from enum import Enum
 
 from digsigd.errors import DigsigError
 
-# A refused body that ends within so many bytes is read to its end, and the connection lives on. More is answered at
-# once, and the connection closed.
+# If a refused body ends within this many bytes, it is read to its end, and the connection stays open. Otherwise it is
+# answered immediately, and the connection is closed.
 SHORT_REST = 64 << 10
-# A client that still sends gets so many bytes (and LINGER_SECONDS) to see the answer before the connection is closed:
-# closing one with unread bytes resets it, and the answer is lost (RFC 9112, 9.6).
+# How many bytes are discarded after an early answer (within LINGER_SECONDS) before the connection is closed. Closing
+# it with unread bytes would reset it, and the answer would be lost (RFC 9112, 9.6).
 LINGER_BYTES = 16 << 20
 
 
 class State(Enum):
-    """Where an upload is in its life."""
+    """The states of an upload."""
 
     RECEIVING = "receiving"
     REFUSED = "refused"
@@ -59,46 +59,46 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What happens to an upload."""
+    """The events of an upload."""
 
     PIECE = "piece"
-    """Some bytes of the body are there."""
+    """Bytes of the body have arrived."""
     WRONG_LITTLE_TO_COME = "wrong, little to come"
-    """It will not be signed, by its headers, a field or its form, and the rest of the body is short."""
+    """The headers, a field or the form are wrong, and the rest of the body is short."""
     WRONG_MUCH_TO_COME = "wrong, much to come"
-    """The same, and the rest is long, of unknown length, or the client waits to be told to send it."""
+    """The same, and the rest is long, of unknown length, or not sent before `100 Continue`."""
     TOO_SLOW = "too slow"
-    """The body stood still, or took too long altogether."""
+    """The body stalled, or took too long in all."""
     SHUTDOWN = "shutdown"
-    """The daemon waits no longer for what is under way."""
+    """The daemon does not wait any longer for requests under way."""
     END_OF_BODY = "end of body"
     SIGNED = "signed"
     FAILED = "failed"
     """Signing has ended with an error, or was cancelled."""
     LINGERED = "lingered"
-    """A client that was answered early has had its time, or its bytes, to read the answer."""
+    """A client that was answered early has used up its time, or its bytes, to read the answer."""
     OVER = "over"
-    """The connection is lost, or the answer has left."""
+    """The connection is lost, or the answer has been sent."""
 
 
 class Action(Enum):
-    """What the adapters do."""
+    """The actions that the adapters carry out."""
 
     FEED = "feed"
-    """Give the piece to the form, and let the time to stand still begin anew."""
+    """Pass the piece to the form, and restart the idle timeout."""
     STOP_CLOCKS = "stop clocks"
     REMOVE = "remove"
-    """Remove the directory, once nothing works in it any more."""
+    """Remove the directory, as soon as nothing works in it."""
     ANSWER_NOW = "answer now"
-    """Answer with the error while the body is still arriving, and give the client a moment to read it."""
+    """Answer with the error while the body is still arriving, and give the client time to read it."""
     ANSWER_AT_END = "answer at end"
     """Call the endpoint to answer with the error."""
     SIGN = "sign"
     """Call the endpoint to sign."""
     CANCEL = "cancel"
-    """Cancel signing, which then fails."""
+    """Cancel signing, which causes the event `FAILED`."""
     ANSWER = "answer"
-    """The endpoint, which was signing, answers once the directory is gone."""
+    """Let the endpoint, which was signing, answer after the directory is removed."""
     CLOSE = "close"
     """Close the connection."""
 
@@ -125,7 +125,7 @@ TABLE: dict[State, dict[Event, tuple[State, tuple[Action, ...]]]] = {
         Event.SHUTDOWN: (State.SIGNING, (Action.CANCEL,)),
         Event.SIGNED: (State.ANSWERED, (Action.REMOVE, Action.ANSWER)),
         Event.FAILED: (State.ANSWERED, (Action.REMOVE, Action.ANSWER)),
-        # Nobody cancels here: Klein cancels the endpoint of a connection that is lost, and with it the signing.
+        # No CANCEL here: Klein cancels the endpoint when its connection is lost, and that cancels signing.
         Event.OVER: (State.GONE, (Action.REMOVE,)),
     },
     State.ANSWERED: {
@@ -138,15 +138,15 @@ TABLE: dict[State, dict[Event, tuple[State, tuple[Action, ...]]]] = {
 
 
 class UploadState:
-    """The state of one upload, and what the table's events depend on: how much of the body is to come.
+    """The state of one upload, and how much of its body is still to come.
 
-    `error` is why it was refused; the last of several reasons counts.
+    `error` is the reason why it was refused; the last of several reasons counts.
     """
 
     def __init__(self, length: int | None, *, expects: bool) -> None:
-        """Begin with the headers: the body's length in bytes, None for a chunked one.
+        """Begin in the state `RECEIVING`. `length` is the body's length in bytes, None for a chunked body.
 
-        `expects` says that the client waits for `100 Continue` before it sends the body.
+        `expects` is true if the client waits for `100 Continue` before it sends the body.
         """
         self._state = State.RECEIVING
         self._error: DigsigError | None = None
@@ -156,23 +156,23 @@ class UploadState:
 
     @property
     def state(self) -> State:
-        """Where it is in its life."""
+        """The current state."""
         return self._state
 
     @property
     def error(self) -> DigsigError | None:
-        """Why it was refused; None if it was not."""
+        """The reason why the upload was refused; None if it was not."""
         return self._error
 
     @property
     def much_to_come(self) -> bool:
-        """Whether an error is answered at once, rather than after the rest of the body."""
+        """Whether an error is answered immediately, rather than after the rest of the body."""
         if self._to_come is None or self._to_come > SHORT_REST:
             return True
         return self._expects and self._to_come > 0
 
     def piece(self, size: int) -> tuple[Action, ...]:
-        """Take `size` bytes of the body."""
+        """Take `size` bytes of the body, and return the actions to carry out."""
         if self._to_come is not None:
             self._to_come -= size
         if self._state is State.ANSWERED:
@@ -182,15 +182,18 @@ class UploadState:
         return self.happened(Event.PIECE)
 
     def whole(self) -> None:
-        """Note that the last bytes are there, before they are looked at: what is wrong with them is answered at end."""
+        """Note that the body has ended, before its last bytes are parsed: a fault in them is answered at the end."""
         self._to_come = 0
 
     def wrong(self, error: DigsigError) -> tuple[Action, ...]:
-        """Take an error that is found in the headers, a field or the form."""
+        """Take an error in the headers, a field or the form, and return the actions to carry out."""
         return self.happened(Event.WRONG_MUCH_TO_COME if self.much_to_come else Event.WRONG_LITTLE_TO_COME, error)
 
     def happened(self, event: Event, error: DigsigError | None = None) -> tuple[Action, ...]:
-        """Take any other event. `error` is what a client is told where that ends the upload before it is signed."""
+        """Take any other event, and return the actions to carry out.
+
+        `error` is the answer if the event ends the upload before it is signed.
+        """
         row = TABLE[self._state].get(event)
         if row is None:
             return ()

@@ -1,4 +1,4 @@
-"""For mkdocs: the files at the top of the repository and in etc/ are part of the site, and links to them work there."""
+"""mkdocs hooks: add files from the top of the repository and from etc/ to the site, and adjust the links to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
-# Where files of the repository stand in the site. Files in docs/ keep their names; a link to any other is a warning.
+# The places of files of the repository in the site. Files in docs/ keep their names; a link to any other is a warning.
 PLACES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",

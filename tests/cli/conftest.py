@@ -1,24 +1,15 @@
-"""The command as people run it, and the real cst for what it looks at."""
+"""The command as people run it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.hab.blobs import Signing
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def signing(cst_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Signing:
-    """The real cst, both versions, and keys of every kind."""
-    return Signing(cst_base, lambda: tmp_path_factory.mktemp("signing"))
+from tests.helpers.commands import Run
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from digsigd import hab
 from digsigd.image.plan import plan
 from digsigd.image.verify import verify
 from digsigd.testing import TrialPki
-from tests.cli.drop_in import Build, Done, proven
-from tests.daemon.rig import MACHINE, Daemon
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.daemons import MACHINE, Daemon
+from tests.helpers.drop_in import Build, Done, proven
+from tests.helpers.keys import trial_keys
 
 BINMAN = Path(sys.executable).with_name("binman")
 KINDS = ("normal", "fast")
@@ -81,7 +82,7 @@ def pkis() -> dict[str, TrialPki]:
     """Keys with the names that binman takes where its entry names none: RSA-4096, four SRKs."""
     if not BINMAN.is_file():
         pytest.fail(f"{BINMAN} is missing: `make test` gets it, or `pip install --group test`")
-    return {kind: TrialPki.make("rsa4096", fast_auth=kind == "fast") for kind in KINDS}
+    return {kind: trial_keys("rsa4096", fast_auth=kind == "fast") for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_a_flexspi_header_that_the_rom_does_not_load_is_not_signed(build_of: Mak
     spl = SPL.format(boot="fspi", rom=2, address=0x912000)
     done = binman(build, signed_entry(0, 0x912000, spl, fast=False))
     assert done.returncode != 0
-    assert "the boot data at 0x1020 in the file have the ROM load 0x911fc0 to" in done.stderr
+    assert "the boot data at 0x1020 in the file make the ROM load 0x911fc0 to" in done.stderr
     assert "and the block 0x910fc0 0x0" in done.stderr
 
 

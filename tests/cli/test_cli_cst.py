@@ -22,20 +22,15 @@ import pytest
 
 from digsigd import hab
 from digsigd.testing import TrialPki
-from tests.cli.conftest import Run
-from tests.cli.drop_in import Build, Done, commands_of, proven
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
-from tests.softhsm import SoftHsm, provider
+from tests.helpers.commands import Run
+from tests.helpers.daemons import IMAGE, MACHINE, Daemon
+from tests.helpers.drop_in import Build, Done, commands_of, proven
+from tests.helpers.hsm import SoftHsm, provider
 
 DONE = "CSF Processed successfully and signed data available in {}\n"
 NOTHING = "Error: the CSF was not processed, and nothing was written\n"
 PIN = "4711"
 BLOCK = hab.Block(IMAGE.address, 0, IMAGE.signed_size)
-
-
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
 
 
 @pytest.fixture(scope="module")
@@ -478,7 +473,11 @@ def test_a_file_that_is_none(build: Build) -> None:
     """Missing, a folder, a pipe that nobody writes to."""
     (build.folder / "folder").mkdir()
     os.mkfifo(build.folder / "pipe")
-    for name, text in (("no.bin", "file not present"), ("folder", "no regular file"), ("pipe", "no regular file")):
+    for name, text in (
+        ("no.bin", "file not present"),
+        ("folder", "not a regular file"),
+        ("pipe", "not a regular file"),
+    ):
         csf_with(build, block(name))
         refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "line 29, column 14", text, f'"{name}"')
 
@@ -523,7 +522,7 @@ def test_descriptions_that_cannot_be_read(build: Build) -> None:
         ("empty", "begins with [Header]"),
         ("none", "no [Authenticate Data]"),
         ("binary", "binary: line"),
-        ("image", "is it the image?"),
+        ("image", "pass the description, not the image"),
         ("folder", "Is a directory"),
         ("not\x1bthere", 'unable to open "not\\x1bthere": No such file'),
     ):

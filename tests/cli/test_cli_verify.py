@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
-from tests.hab.blobs import IMAGE, Signing
-from tests.image import golden
-from tests.image.signed import signed as signed_image
+from tests.helpers import golden
+from tests.helpers.blobs import IMAGE, Signing
+from tests.helpers.commands import Run
+from tests.helpers.signed_images import signed as signed_image
 from tests.image.test_encrypted import encrypted
 from tests.image.test_verdict import SHORT
 
@@ -36,7 +36,7 @@ def test_what_holds_ends_with_0(digsign: Run, signed: Path, signing: Signing) ->
 
 def test_without_fuses_it_says_what_is_not_known(digsign: Run, signed: Path) -> None:
     """That the keys are anybody's."""
-    assert "Whose fuse value that is" in digsign("verify", signed.name).stdout
+    assert "Pass --fuses or --srk-table" in digsign("verify", signed.name).stdout
 
 
 def test_what_does_not_hold_ends_with_1(digsign: Run, signed: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ MISTAKES = {
     "an empty file": (["empty"], 1, "has 0x0 bytes"),
     "no image": (["text"], 1, "is not known"),
     "fuses that are none": (["text", "--fuses", "12"], 2, "64 hexadecimal digits"),
-    "a table that is none": (["signed.bin", "--srk-table", "text"], 1, "is no SRK table"),
+    "a table that is none": (["signed.bin", "--srk-table", "text"], 1, "is not an SRK table"),
     "an address that is none": (["signed.bin", "--load-address", "here"], 2, "0x40480000"),
 }
 

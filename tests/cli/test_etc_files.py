@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from digsigd.testing import TrialPki
-from tests.daemon.rig import MACHINE, Daemon
-from tests.hab.blobs import Signing
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.blobs import Signing
+from tests.helpers.daemons import MACHINE, Daemon
 
 ETC = Path(__file__).parents[2] / "etc"
 LAYER = ETC / "yocto"
@@ -276,7 +276,7 @@ def test_a_failure_ends_the_build(make: Make, tmp_path: Path, values: Mapping[st
     image = write(tmp_path / "git" / f"imx-boot-{MACHINE}-sd.bin-flash", unsigned)
     done = make(IMX_BOOT, **values).run("do_digsign", tmp_path)
     assert done.returncode == 1
-    assert f"ERROR: {image} was not signed, and is as it was" in done.stdout
+    assert f"ERROR: {image} was not signed and is unchanged" in done.stdout
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert image.read_bytes() == unsigned
@@ -286,7 +286,7 @@ def test_an_image_that_is_not_there_ends_the_build(make: Make, tmp_path: Path) -
     """Rather than that nothing is signed."""
     done = make(IMX_BOOT).run("do_digsign", tmp_path)
     assert done.returncode == 1
-    assert "there is no" in done.stdout
+    assert "not found; check this recipe's DIGSIGN_IMAGES" in done.stdout
     assert "imx-boot*-imx8mm-evk-*.bin-*" in done.stdout
 
 

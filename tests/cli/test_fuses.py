@@ -22,9 +22,9 @@ from digsigd.cli.inspect.fuses import FuseValue, fuse_values
 from digsigd.image.chips import find
 from digsigd.pki import pack
 from digsigd.testing import TrialPki
-from tests.cli.running import Digsign
-from tests.daemon.rig import MACHINE, Daemon
-from tests.hab.blobs import IMAGE, Signing
+from tests.helpers.blobs import IMAGE, Signing
+from tests.helpers.commands import Digsign
+from tests.helpers.daemons import MACHINE, Daemon
 
 # NXP's mx8m_secure_boot.txt, 1.7: what hexdump shows for its fuse file, and the commands made of it.
 GUIDE = (0x20593752, 0x6ACE6962, 0x26E0D06C, 0xFC600661, 0x1240E88F, 0x1209F144, 0x831C8117, 0x1190FD4D)
@@ -303,16 +303,16 @@ def test_the_same_table_twice_is_one(digsign: Digsign, keys: Keys, tmp_path: Pat
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "no SRK table, fuse file"),
-        (b"nothing of the kind\n", "no SRK table, fuse file"),
+        (b"", "not an SRK table, fuse file"),
+        (b"nothing of the kind\n", "not an SRK table, fuse file"),
         (b"\xd7\0\x10\x40" + bytes(12), "record of 0 bytes"),
         (b"\xd4\0\x10\x43" + bytes(12), "a command"),
         (b"\x1f\x8b\x08\0garbage", "the key tarball"),
-        (pack({"a": b"b"}), "no SRK table that can be read"),
+        pytest.param(pack({"a": b"b"}), "no SRK table that can be read", id="tarball"),
         (IMAGE.data, "not signed"),
         (bytes(20), "SHA-1"),
         (bytes(range(64)), "SHA-512"),
-        (bytes(127) + b"\1" + b"\1", "no SRK table, fuse file"),
+        (bytes(127) + b"\1" + b"\1", "not an SRK table, fuse file"),
         (IMAGE.with_csf(b"\xd4\0\x10\x43" + bytes(12)), "CSF at 0x2000 is damaged"),
     ],
 )

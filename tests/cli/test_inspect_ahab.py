@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from digsigd.cli.inspect import inspect
 from digsigd.pki import pack
-from tests.cli.inspecting import Inspect, notes, parts
-from tests.cli.running import Digsign
+from tests.helpers.commands import Digsign
+from tests.helpers.inspecting import Inspect, notes, parts
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "ahab"
 IMAGES = ("good-93-sd-spl.bin.gz", "good-qxp-spl-sgk.bin.gz", "good-v2-p384.bin.gz", "os-container-unsigned.bin.gz")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from digsigd.cli.main import COMMANDS
-from tests.cli.conftest import Run
+from tests.helpers.commands import Run
 
 # What takes long to import, and is not needed to show what there is.
 ROOT = Path(__file__).parent.parent.parent

@@ -14,17 +14,10 @@ from pathlib import Path
 import pytest
 
 from digsigd.testing import TrialPki
-from tests.cli.conftest import Run
-from tests.client.servers import TlsDaemon
-from tests.daemon.rig import MACHINE, Daemon
-from tests.keys.certificates import Authority
-
-TOKEN = "a-token-of-the-release-team"
-
-
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
+from tests.helpers.certificates import Authority
+from tests.helpers.commands import Run
+from tests.helpers.daemons import MACHINE, TOKEN, Daemon
+from tests.helpers.hostile_servers import TlsDaemon
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +87,7 @@ def test_a_token(digsign: Run, guarded: Daemon, tmp_path: Path) -> None:
     ask = ("ping", "--server", guarded.url, "--machine", MACHINE)
     done = digsign(*ask)
     assert done.returncode == 1
-    assert "wants to know who is calling" in done.stderr
+    assert "authentication required" in done.stderr
     assert "--token-file FILE" in done.stderr
     done = digsign(*ask, DIGSIGN_TOKEN="another-token-altogether")
     assert done.returncode == 1
@@ -222,7 +215,7 @@ def test_a_server_that_does_not_tell_of_machines(digsign: Run) -> None:
     assert "ready    yes" in done.stdout
     first, *hint = done.stderr.splitlines()
     assert first.startswith("digsign: Not Found")
-    assert hint[0].startswith("  this server does not tell of machines")
+    assert hint[0].startswith("  this server does not report the keys of machines")
     assert hint[1].endswith("see docs/client.md")
 
 

@@ -21,10 +21,10 @@ from digsigd.cli import pki as command
 from digsigd.cli.console import Trouble
 from digsigd.keys.tarball import read_tarball
 from digsigd.pki import KINDS, KeyKind, Pki, Protection, Validity
-from tests.cli.running import Digsign, as_pki, read_folder
 from tests.conftest import CST_VERSIONS
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
-from tests.hab.blobs import Signing
+from tests.helpers.blobs import Signing
+from tests.helpers.commands import Digsign, as_pki, read_folder
+from tests.helpers.daemons import IMAGE, MACHINE, Daemon
 
 TARBALL = "imx-cst-keys.tar.gz"
 LABELS = {
@@ -232,10 +232,10 @@ def test_a_pass_phrase_of_ones_own_is_taken_from_a_file(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no file with a pass phrase"),
-        (b"one-s3cr3t\nanother-s3cr3t\n", "no file with a pass phrase"),
-        (b"s3cr3t-same\n" * 3, "no file with a pass phrase"),
-        (b"s3cr3t" * 900, "no file with a pass phrase"),
+        (b"", "not a file with a pass phrase"),
+        (b"one-s3cr3t\nanother-s3cr3t\n", "not a file with a pass phrase"),
+        (b"s3cr3t-same\n" * 3, "not a file with a pass phrase"),
+        (b"s3cr3t" * 900, "not a file with a pass phrase"),
         (b"s3cr3t7\n", "not 8 to 128 characters"),
         (b"s3cr3t" * 22, "not 8 to 128 characters"),
         ("schlüssel-s3cr3t".encode(), "other characters than ASCII's"),
@@ -351,7 +351,7 @@ def test_a_place_that_cannot_be_written_is_told_before_keys_are_made(digsign: Di
     for parent in (tmp_path / "file", tmp_path / "none"):
         ended = digsign("pki", "new", parent / "keys", "--kind", "rsa4096")
         assert ended.code == 1
-        assert f"{parent} is no folder" in ended.err
+        assert f"{parent} is not a folder" in ended.err
         assert "making" not in ended.err
 
 

@@ -24,11 +24,12 @@ from digsigd.image.errors import ImageError
 from digsigd.image.plan import plan
 from digsigd.image.verify import verify
 from digsigd.testing import TrialPki
-from tests.cli.conftest import Run
-from tests.daemon.rig import MACHINE, Daemon
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.commands import Run
+from tests.helpers.daemons import MACHINE, Daemon
+from tests.helpers.hsm import SoftHsm, label, provider
+from tests.helpers.keys import trial_keys
 from tests.image.test_encrypted import encrypted
-from tests.softhsm import SoftHsm, label, provider
 
 FAST = "fast-machine"
 SAMPLES = Path(__file__).parents[1] / "samples/images"
@@ -67,12 +68,12 @@ IMAGES: Images = {
 
 @pytest.fixture(scope="session")
 def pki() -> TrialPki:
-    return TrialPki.make("rsa2048", srks=2)
+    return trial_keys("rsa2048", srks=2)
 
 
 @pytest.fixture(scope="session")
 def fast_pki() -> TrialPki:
-    return TrialPki.make("rsa2048", srks=2, fast_auth=True)
+    return trial_keys("rsa2048", srks=2, fast_auth=True)
 
 
 @pytest.fixture(scope="session")
@@ -250,7 +251,7 @@ def test_more_blocks_than_caam_takes_at_once_are_signed(
 @pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
 def test_keys_on_a_token_sign(digsign: Run, cst_base: Path, tmp_path: Path, version: str) -> None:
     """Their names are configured: the host knows what is in the tarball only, the SRK table."""
-    pki = TrialPki.make("rsa2048", srks=1)
+    pki = trial_keys("rsa2048", srks=1)
     (tmp_path / "token").mkdir()
     hsm = SoftHsm(tmp_path / "token")
     hsm.init_token("release", "1234-5678")
@@ -299,7 +300,7 @@ MISTAKES = {
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
     "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
     "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 there is a key"),
-    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would drop what decrypts it"),
+    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would remove what decrypts it"),
     "descriptions for an encrypted image": (["secret", "--csf-only", "out", "--machine", MACHINE], 1, "is encrypted"),
     "FIT-FDT where it has no place": (["image", "-o", "out", "--fit-fdt", "required"], 1, "no IVT for a signature of"),
     "a kernel of no address": (["kernel", "-o", "out", "--machine", MACHINE], 1, "load"),

@@ -14,10 +14,11 @@ from digsigd.image.chips import find
 from digsigd.image.plan import plan
 from digsigd.image.verify import verify
 from digsigd.testing import TrialPki
-from tests.cli.conftest import Run
-from tests.daemon.rig import MACHINE, Daemon
-from tests.image import golden
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.commands import Run
+from tests.helpers.daemons import MACHINE, Daemon
+from tests.helpers.keys import trial_keys
 
 CAAM, DCP, ANY, SW = 0x1D, 0x1B, 0x00, 0xFF
 UL, ULL = ("--soc", "imx6ul"), ("--soc", "imx6ull")
@@ -76,7 +77,7 @@ IMAGES: Images = {
 
 @pytest.fixture(scope="session")
 def pki() -> TrialPki:
-    return TrialPki.make("rsa2048", srks=2)
+    return trial_keys("rsa2048", srks=2)
 
 
 @pytest.fixture(scope="session")
@@ -173,8 +174,8 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
     (tmp_path / "u-boot.imx").write_bytes(kinds.imximage())
     for options, says in (
         (("--sdp", "0x87800000"), "one memory cannot hold both"),
-        (("--sdp", "0x910000", "--sdp-output", "out.imx"), "a file of its own"),
-        (("--sdp-output", "other"), "goes with --sdp"),
+        (("--sdp", "0x910000", "--sdp-output", "out.imx"), "another file than OUT"),
+        (("--sdp-output", "other"), "needs --sdp"),
         (("--sdp", "0x910000", "--sdp-output", "no/where"), "cannot be written"),
     ):
         done = digsign(

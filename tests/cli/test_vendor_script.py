@@ -15,9 +15,10 @@ import pytest
 from digsigd.image.plan import plan
 from digsigd.image.verify import verify
 from digsigd.testing import TrialPki
-from tests.cli.drop_in import Build, Done, install
-from tests.daemon.rig import MACHINE, Daemon
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.daemons import MACHINE, Daemon
+from tests.helpers.drop_in import Build, Done, install
+from tests.helpers.keys import trial_keys
 
 # The keys' names are put in by sed, the blocks too; with fast authentication the parts between marks are left out.
 TEMPLATE = """\
@@ -118,7 +119,7 @@ MakeBuild = Callable[..., Build]
 
 @pytest.fixture(scope="module")
 def pkis() -> dict[str, TrialPki]:
-    return {kind: TrialPki.make("rsa2048", fast_auth=kind == "fast") for kind in KINDS}
+    return {kind: trial_keys("rsa2048", fast_auth=kind == "fast") for kind in KINDS}
 
 
 @pytest.fixture(scope="module")

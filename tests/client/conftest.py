@@ -14,20 +14,14 @@ from digsigd.client._internal.api import SigningClient
 from digsigd.client._internal.settings import ClientSettings
 from digsigd.client._internal.tries import Timeouts
 from digsigd.testing import TrialPki
-from tests.client.servers import RawServer, Says
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
+from tests.helpers.daemons import IMAGE, MACHINE, TOKEN, Daemon
+from tests.helpers.hostile_servers import RawServer, Says
 from tests.http.clocked import ClockedReactor
 
 # Pauses between tries are short.
 QUICK = Timeouts(first_pause=0.01)
-TOKEN = "a-token-of-the-release-team"
 MakeClient = Callable[..., SigningClient]
 Serve = Callable[..., Awaitable[RawServer]]
-
-
-@pytest.fixture(scope="session")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
 
 
 @pytest.fixture(scope="session")

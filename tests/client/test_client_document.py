@@ -25,8 +25,8 @@ from digsigd.http.retry import PASSING
 from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient
 from tests.client.test_client_signing import check
-from tests.daemon.rig import MACHINE, Daemon
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.daemons import MACHINE, Daemon
 
 TEXT = (Path(__file__).parents[2] / "docs/client.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

@@ -32,10 +32,10 @@ from digsigd.hab import HabError
 from digsigd.image.chips import AmbiguousChipError, ChipError
 from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient, Serve
-from tests.client.servers import turned, until
-from tests.daemon.rig import MACHINE, Daemon
-from tests.image import golden
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.daemons import MACHINE, Daemon
+from tests.helpers.hostile_servers import turned, until
 from tests.image.test_encrypted import encrypted
 
 PARTS = ["SPL", "FIT", "FIT-FDT"]

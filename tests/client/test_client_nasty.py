@@ -17,7 +17,7 @@ from digsigd.client._internal.api import ClientError, ServerFailed, ServerRefuse
 from digsigd.client._internal.tries import Timeouts
 from digsigd.http.connection import HEAD_BYTES
 from tests.client.conftest import MakeClient, Serve
-from tests.client.servers import (
+from tests.helpers.hostile_servers import (
     Connection,
     answer,
     endless,

@@ -12,10 +12,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from digsigd.client._internal.api import ClientError, ServerRefused, SigningClient
 from digsigd.client._internal.image_signing.key_names import KeyNames, key_names
 from digsigd.testing import TrialPki
-from tests.client.conftest import TOKEN, MakeClient
-from tests.client.servers import turned, until
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
-from tests.proof import proven
+from tests.client.conftest import MakeClient
+from tests.helpers.daemons import IMAGE, MACHINE, TOKEN, Daemon
+from tests.helpers.hostile_servers import turned, until
+from tests.helpers.proof import proven
 
 Order = dict[str, Any]
 

@@ -16,10 +16,10 @@ from twisted.protocols.portforward import ProxyFactory
 from digsigd.client._internal.api import ClientSettingsError, ServerRefused, ServerUnreachable
 from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient, Serve
-from tests.client.servers import TlsDaemon, answer, reactor, turned
 from tests.client.test_client_signing import check
-from tests.daemon.rig import MACHINE, Daemon
-from tests.keys.certificates import Authority
+from tests.helpers.certificates import Authority
+from tests.helpers.daemons import MACHINE, Daemon
+from tests.helpers.hostile_servers import TlsDaemon, answer, reactor, turned
 
 Order = dict[str, Any]
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from digsigd.client._internal.api import ClientError, ServerFailed, ServerUnreachable
 from tests.client.conftest import MakeClient, Serve
-from tests.client.servers import answer, problem, then_close, turned, until
+from tests.helpers.hostile_servers import answer, problem, then_close, turned, until
 from tests.http.clocked import ClockedReactor
 
 Order = dict[str, Any]

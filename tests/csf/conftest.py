@@ -10,7 +10,8 @@ import pytest
 
 from digsigd.testing import TrialPki
 from tests.conftest import CST_VERSIONS
-from tests.csf.signing import Signer
+from tests.helpers.descriptions import Signer
+from tests.helpers.keys import trial_keys
 
 # Tarballs as samples expect them: by layout, their files by name.
 Tarballs: TypeAlias = Callable[[str], Mapping[str, bytes]]
@@ -19,13 +20,13 @@ Tarballs: TypeAlias = Callable[[str], Mapping[str, bytes]]
 @pytest.fixture(scope="session")
 def normal_pki() -> TrialPki:
     """SRKs with CA flag, and CSF and IMG keys below each, as NXP's scripts name them."""
-    return TrialPki.make("rsa2048")
+    return trial_keys("rsa2048")
 
 
 @pytest.fixture(scope="session")
 def fast_pki() -> TrialPki:
     """SRKs without CA flag, which sign by themselves."""
-    return TrialPki.make("rsa2048", fast_auth=True)
+    return trial_keys("rsa2048", fast_auth=True)
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_an_engine_that_is_set_hashes_bytes_as_they_stand() -> None:
     """As one that a command names does."""
     for engine in ("SNVS", "OCOTP", "SRTC", "ROM"):
         text = BASE + SET.replace("DCP", engine)
-        assert refused(text).startswith(f"[Set Engine] with Engine = {engine}, which computes no hashes")
+        assert refused(text).startswith(f"[Set Engine] with Engine = {engine}, which cannot hash")
     swapped = f"{BASE}{SET}Engine Configuration = IN_SWAP_8\n"
     assert refused(swapped).startswith("[Set Engine] with Engine Configuration = IN_SWAP_8: DCP would swap bytes")
 

@@ -87,7 +87,7 @@ def test_one_of_two_files_of_one_name_is_meant_by_one_spelling() -> None:
     [
         ("Engine Configuration = 0, IN_SWAP_8", "Engine Configuration"),
         ("Engine Configuration = 0 0", "Engine Configuration"),
-        ("Engine Configuration = 1", "of numbers it takes only 0"),
+        ("Engine Configuration = 1", "the only number allowed is 0"),
     ],
 )
 def test_a_configuration_is_0_alone_or_names(line: str, says: str) -> None:
@@ -117,7 +117,7 @@ def test_a_uid_is_numbers_with_commas_between() -> None:
     unlock = "[Unlock]\nEngine = OCOTP\nFeatures = JTAG\nUID = {}\n"
     assert csf.parse((BASE + unlock.format("1, 2, 3, 4, 5, 6, 7, 8")).encode())
     for uid in ("1 1, 2, 3, 4, 5, 6, 7, 8", "1, 2, 3, 4, 5, 6, 7, 8 8", "1 2 3 4 5 6 7 8"):
-        with pytest.raises(csf.CsfSyntaxError, match="UID: takes 8 numbers with commas between"):
+        with pytest.raises(csf.CsfSyntaxError, match="UID: takes 8 numbers separated by commas"):
             csf.parse((BASE + unlock.format(uid)).encode())
 
 
@@ -137,15 +137,15 @@ def test_a_uri_has_255_bytes_at_most() -> None:
 def test_nothing_stands_behind_a_uri() -> None:
     """In quotation marks or not."""
     for text in ('"pkcs11:token=T;object=x"y', 'pkcs11:token=T;object=x "y"', 'pkcs11:token=T;object=x"y"'):
-        with pytest.raises(csf.CsfSyntaxError, match="a URI has no spaces, and nothing behind it"):
+        with pytest.raises(csf.CsfSyntaxError, match="a URI must not have spaces or anything after it"):
             uri_of(text)
 
 
 def test_a_block_that_is_none_is_told_from_two_without_a_comma() -> None:
     """By where the file's name stands."""
     for block, says in (
-        ('0 0 1 "a" 0 0 1 "b"', "a comma goes between two blocks"),
-        ('0 0 1 "a" 2', "a comma goes between two blocks"),
+        ('0 0 1 "a" 0 0 1 "b"', "separate blocks with commas"),
+        ('0 0 1 "a" 2', "separate blocks with commas"),
         ('0 0 1 2 "a"', "a block is ADDRESS OFFSET LENGTH"),
         ("0 0 1 2 3", "a block is ADDRESS OFFSET LENGTH"),
     ):

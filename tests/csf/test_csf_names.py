@@ -111,8 +111,7 @@ def test_an_ambiguous_name_is_refused() -> None:
     error = refusal(members=members)
     assert type(error) is csf.CsfNameError
     assert str(error) == (
-        f'line 4, column 8: "{TABLE}" may be any of 3 files of the key tarball with that name;'
-        " name it by its whole path in the tarball"
+        f'line 4, column 8: "{TABLE}" matches 3 files of the key tarball; use its whole path in the tarball'
     )
 
 
@@ -160,7 +159,7 @@ def test_only_a_table_is_installed_as_one(name: str) -> None:
     """Keys, pass phrases and certificates never get into a blob as an SRK table."""
     error = refusal(changed(TABLE, name))
     assert type(error) is csf.CsfPolicyError
-    assert str(error) == f'line 4, column 8: "{name}" is no SRK table'
+    assert str(error) == f'line 4, column 8: "{name}" is not an SRK table'
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,7 @@ def test_only_a_certificate_is_installed_as_one(name: str) -> None:
     """The ending tells: cst makes the name of the key of it."""
     error = refusal(changed(CSF, name))
     assert type(error) is csf.CsfPolicyError
-    assert str(error) == f'line 7, column 8: "{name}" is no certificate: its name must end with _crt.pem or _crt.der'
+    assert str(error) == f'line 7, column 8: "{name}" is not a certificate: its name must end with _crt.pem or _crt.der'
 
 
 URI_PARTS = ["token=T;pin-source=file:/etc/passwd", "token=T;pin-source=|id", "module-path=/x_crt.pem"]
@@ -307,7 +306,7 @@ def test_copies_of_a_file_are_one_file() -> None:
     text = BASE.replace("crts/", "elsewhere/")
     assert file_of(resolved_with(members, text), "certificate")[0] == (f"crts/{CSF}", "k1/a_crt.pem")
     assert resolved_with(members, text).srk_table == f"a-backup/{TABLE}"
-    with pytest.raises(csf.CsfNameError, match="may be any of 2 files of the key tarball"):
+    with pytest.raises(csf.CsfNameError, match="matches 2 files of the key tarball"):
         resolved_with(members, text, identity=lambda name: name)
 
 

@@ -13,9 +13,9 @@ DATA = f"[Authenticate Data]\nVerification index = 2\nBlocks = {BLOCK}\n"
 KEY = lines(12, 15)
 UID = "UID = 1, 2, 3, 4, 5, 6, 7, 8"
 
-OWN = "put the others into an [Authenticate Data] of their own"
+OWN = "put the rest into another [Authenticate Data]"
 ENCRYPTED = "encrypted boot is not signed here"
-BY_HASH = "takes its certificate from elsewhere by its hash; leave it out; the certificate is in the CSF"
+BY_HASH = "refers to its certificate by hash; leave it out; the CSF contains the certificate"
 
 
 def many(count: int, length: int = 0x40, *, last: int = 0) -> str:
@@ -34,7 +34,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "another hash": (
         changed("Version = 4.3", "Version = 4.3\nHash Algorithm = sha512"),
         "3:18",
-        "Hash Algorithm = sha512: HAB4 takes sha256 alone",
+        "Hash Algorithm = sha512: HAB4 supports sha256 only",
     ),
     "another hash of the SRK table": (
         changed("Source index = 0", "Source index = 0\nHash Algorithm = sha1"),
@@ -59,23 +59,23 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "registers written": (
         changed("", "[Write Data]\nWidth = 4\nAddress Data = 0x30391000 0x0\n"),
         "19:1",
-        "[Write Data] is not signed: it writes to any register of the board, and U-Boot refuses images that hold it",
+        "[Write Data] is not signed: it can write to any register of the board, and U-Boot refuses images with it",
     ),
     "registers checked": (
         changed("", "[Check Data]\nWidth = 4\nAddress Mask = 0x30391000 0x1\n"),
         "19:1",
-        "[Check Data] is not signed: U-Boot refuses images that hold it",
+        "[Check Data] is not signed: U-Boot refuses images with it",
     ),
     "a manufacturing id": (
         changed("", "[Set MID]\nBank = 0\nRow = 0\n"),
         "19:1",
-        "[Set MID] is not signed: U-Boot refuses images that hold it",
+        "[Set MID] is not signed: U-Boot refuses images with it",
     ),
     "no header": (lines(3, 18), "1:1", "the first command must be [Header]"),
     "a refused command first": ("[Write Data]\n", "1:1", "the first command must be [Header]"),
     "a header late": (lines(3, 5) + lines(1, 2), "1:1", "the first command must be [Header]"),
-    "a second header": (changed("", "[Header]\nVersion = 4.3\n"), "19:1", "there is a second [Header]"),
-    "a second header at once": (lines(1, 2) + BASE, "3:1", "there is a second [Header]"),
+    "a second header": (changed("", "[Header]\nVersion = 4.3\n"), "19:1", "[Header] is given twice"),
+    "a second header at once": (lines(1, 2) + BASE, "3:1", "[Header] is given twice"),
     "a header alone": ("[Header]\nVersion = 4.3\n", "1", "the description has no [Install SRK]"),
     "a header and a table": (lines(1, 5), "3", "the description has no [Install CSFK]"),
     "no signature of the commands": (lines(1, 7), "6", "the description has no [Authenticate CSF]"),
@@ -83,26 +83,26 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "the table late": (
         lines(1, 2) + lines(6, 7) + lines(3, 5),
         "3:1",
-        "[Install SRK] must be the first command behind [Header]",
+        "[Install SRK] must be the first command after [Header]",
     ),
-    "no table": (lines(1, 2) + lines(6, 18), "3:1", "[Install SRK] must be the first command behind [Header]"),
-    "a second table": (changed("", lines(3, 5)), "19:1", "there is a second [Install SRK]"),
+    "no table": (lines(1, 2) + lines(6, 18), "3:1", "[Install SRK] must be the first command after [Header]"),
+    "a second table": (changed("", lines(3, 5)), "19:1", "[Install SRK] is given twice"),
     "a second CSF key": (
         changed("", lines(6, 7)),
         "19:1",
-        "there is a second [Install CSFK] or [Install NOCAK]",
+        "[Install CSFK] or [Install NOCAK] is given twice",
     ),
     "a CSF key and fast authentication": (
         changed("[Authenticate CSF]", '[Install NOCAK]\nFile = "SRK1_crt.pem"\n[Authenticate CSF]'),
         "8:1",
-        "there is a second [Install CSFK] or [Install NOCAK]",
+        "[Install CSFK] or [Install NOCAK] is given twice",
     ),
     "commands signed without a key": (
         lines(1, 5) + lines(8, 18),
         "6:1",
-        "[Authenticate CSF] needs [Install CSFK] or [Install NOCAK] before",
+        "[Authenticate CSF] must come after [Install CSFK] or [Install NOCAK]",
     ),
-    "commands signed twice": (changed("", "[Authenticate CSF]\n"), "19:1", "there is a second [Authenticate CSF]"),
+    "commands signed twice": (changed("", "[Authenticate CSF]\n"), "19:1", "[Authenticate CSF] is given twice"),
     "a key before the commands": (
         lines(1, 7) + KEY + lines(8, 11) + lines(16, 18),
         "8:1",
@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "a key with fast authentication": (
         changed("[Authenticate Data]", KEY + "[Authenticate Data]", FAST),
         "9:1",
-        "with [Install NOCAK] the SRK signs itself, and no key is installed",
+        "with [Install NOCAK] the SRK signs the data, and no key is installed",
     ),
     "a key in the SRK's place": (
         changed("Target index = 2", "Target index = 0"),
@@ -178,31 +178,31 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "9:1",
         "Verification index = 2: data is verified by 0, the SRK",
     ),
-    "a block of nothing": (changed("0x2000", "0x0"), "18:10", "a block of no bytes"),
-    "a second block of nothing": (changed(BLOCK, f'{BLOCK}, \\\n 0 0 0 "flash.bin"'), "19:2", "a block of no bytes"),
-    "an unlock of nothing": (changed("Features = MID\n", ""), "9:1", "[Unlock] of CAAM names no Features"),
+    "a block of nothing": (changed("0x2000", "0x0"), "18:10", "the block is empty"),
+    "a second block of nothing": (changed(BLOCK, f'{BLOCK}, \\\n 0 0 0 "flash.bin"'), "19:2", "the block is empty"),
+    "an unlock of nothing": (changed("Features = MID\n", ""), "9:1", "[Unlock] of CAAM needs Features"),
     "features of a clock": (
         changed(CAAM_MID, "Engine = SRTC\nFeatures = MID"),
         "9:1",
-        "[Unlock] of SRTC takes no Features and no UID",
+        "[Unlock] of SRTC must not have Features or a UID",
     ),
     "a UID of the software": (
         changed(CAAM_MID, f"Engine = SW\n{UID}"),
         "9:1",
-        "[Unlock] of SW takes no Features and no UID",
+        "[Unlock] of SW must not have Features or a UID",
     ),
-    "an unlock of another engine": (changed(CAAM_MID, "Engine = DCP"), "9:1", "[Unlock] of DCP names no Features"),
+    "an unlock of another engine": (changed(CAAM_MID, "Engine = DCP"), "9:1", "[Unlock] of DCP needs Features"),
     "an engine without hashes": (
         changed("Version = 4.3", "Version = 4.3\nEngine = SNVS"),
         "1:1",
-        "[Header] with Engine = SNVS, which computes no hashes; those that do are ANY, RTIC, SAHARA, DCP, CAAM, SW",
+        "[Header] with Engine = SNVS, which cannot hash; engines that can: ANY, RTIC, SAHARA, DCP, CAAM, SW",
     ),
     "an engine without hashes for the commands": (
         changed("[Authenticate CSF]", "[Authenticate CSF]\nEngine = OCOTP"),
         "8:1",
         (
-            "[Authenticate CSF] with Engine = OCOTP, which computes no hashes;"
-            " those that do are ANY, RTIC, SAHARA, DCP, CAAM, SW"
+            "[Authenticate CSF] with Engine = OCOTP, which cannot hash;"
+            " engines that can: ANY, RTIC, SAHARA, DCP, CAAM, SW"
         ),
     ),
     "swapped bytes": (
@@ -224,7 +224,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "a configuration of no engine": (
         changed(BLOCK, f"{BLOCK}\nEngine Configuration = KEEP"),
         "16:1",
-        "[Authenticate Data]: Engine = ANY takes no Engine Configuration but 0",
+        "[Authenticate Data]: Engine = ANY must have Engine Configuration 0",
     ),
     "nine blocks": (
         changed(BLOCK, many(9)),
@@ -263,7 +263,11 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "9:1",
         "[Unlock] of SNVS LP SWR is not signed; the operator may allow it as 'unlock-snvs-lp-swr'",
     ),
-    "a UID of no use": (changed("Features = MID", f"Features = MID\n{UID}"), "9:1", "[Unlock] of CAAM takes no UID"),
+    "a UID of no use": (
+        changed("Features = MID", f"Features = MID\n{UID}"),
+        "9:1",
+        "[Unlock] of CAAM must not have a UID",
+    ),
     "an initialisation of something else": (
         changed("[Install Key]", "[Init]\nEngine = OCOTP\n[Install Key]"),
         "12:1",
@@ -346,11 +350,11 @@ def test_what_an_operator_may_allow_is_refused_until_then(name: str) -> None:
 @pytest.mark.parametrize(
     ("feature", "uid", "words"),
     [
-        ("FIELD RETURN", False, "needs the UID of the chip it is for"),
-        ("SCS", False, "needs the UID of the chip it is for"),
-        ("JTAG", False, "needs the UID of the chip it is for"),
-        ("SRK REVOKE, JTAG", False, "needs the UID of the chip it is for"),
-        ("SRK REVOKE", True, "takes no UID"),
+        ("FIELD RETURN", False, "needs the chip's UID"),
+        ("SCS", False, "needs the chip's UID"),
+        ("JTAG", False, "needs the chip's UID"),
+        ("SRK REVOKE, JTAG", False, "needs the chip's UID"),
+        ("SRK REVOKE", True, "must not have a UID"),
     ],
 )
 def test_the_uid_is_there_exactly_where_hab_wants_it(feature: str, uid: bool, words: str) -> None:
@@ -362,7 +366,7 @@ def test_the_uid_is_there_exactly_where_hab_wants_it(feature: str, uid: bool, wo
 
 def test_nothing_else_can_be_allowed() -> None:
     """A policy with a name that nothing stands behind is a mistake in the configuration."""
-    with pytest.raises(ValueError, match=r"^'write-data' cannot be allowed; what can: unlock-snvs-lp-swr, "):
+    with pytest.raises(ValueError, match=r"^'write-data' cannot be allowed; allowed can be: unlock-snvs-lp-swr, "):
         csf.Policy(frozenset({"write-data"}))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from digsigd import csf
 from tests.csf.conftest import Tarballs
-from tests.csf.signing import Artifact, Signer, commands, meaning, plan
+from tests.helpers.descriptions import Artifact, Signer, commands, meaning, plan
 
 SAMPLES = Path(__file__).parent / "samples"
 

@@ -6,9 +6,9 @@ import pytest
 
 from digsigd import csf
 from digsigd.testing import TrialPki
-from tests.csf.signing import ENGINES, Artifact, Signer, commands, meaning
 from tests.csf.test_csf_policy import ACCEPTED, CAAM_MID, UID
 from tests.csf.texts import BASE, BLOCK, changed
+from tests.helpers.descriptions import ENGINES, Artifact, Signer, commands, meaning
 
 ARTIFACT = Artifact.of_size("flash.bin", 0x8000)
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from digsigd import csf
 from digsigd.csf.size import MAX_BYTES, csf_size
 from digsigd.testing import TrialPki
-from tests.csf.signing import Artifact, Signer
 from tests.csf.test_csf_policy import ACCEPTED, KEY, UID
 from tests.csf.texts import BASE, FAST, changed, lines
+from tests.helpers.descriptions import Artifact, Signer
 
 ARTIFACT = Artifact.of_size("flash.bin", 0x8000)
 CAAM = ("Version = 4.3", "Version = 4.3\nEngine = CAAM")
@@ -77,7 +77,7 @@ def test_the_length_is_what_cst_makes(signer: Signer, normal_pki: TrialPki, fast
         fast, text = drawn
         description = csf.parse(text.encode())
         if csf_size(description) > MAX_BYTES:
-            with pytest.raises(csf.CsfPolicyError, match="cst and HAB take 768"):
+            with pytest.raises(csf.CsfPolicyError, match="cst and HAB allow 768"):
                 csf.check(description, csf.Policy(frozenset(csf.ALLOWABLE)))
             return
         signed = signer.sign(text.encode(), (fast_pki if fast else normal_pki).files, ARTIFACT, *csf.ALLOWABLE)
@@ -126,7 +126,7 @@ def test_the_error_is_at_the_command_that_crosses_the_bound() -> None:
     with pytest.raises(csf.CsfPolicyError) as error:
         csf.check(csf.parse(text.encode()), csf.Policy())
     assert (error.value.line, error.value.column) == (line, 1)
-    assert error.value.what == "with this command the CSF's commands have 772 bytes, and cst and HAB take 768"
+    assert error.value.what == "with this command the CSF's commands have 772 bytes, and cst and HAB allow 768"
 
 
 def test_the_unique_id_of_a_chip_counts() -> None:

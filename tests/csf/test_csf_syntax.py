@@ -11,28 +11,38 @@ COMMANDS = (
     "Header, Install SRK, Install CSFK, Install NOCAK, Authenticate CSF, Install Key, Authenticate Data, Unlock,"
     " Set Engine, Init, NOP"
 )
-NUMBER = "is no number (decimal, octal from 0, hexadecimal from 0x)"
+NUMBER = "is not a number (decimal, octal from 0, hexadecimal from 0x)"
 SRK_ARGUMENTS = "File, Source index, Hash Algorithm"
 # By what is wrong: what of the description is replaced, by what, and the error's place and words. With None in place of
 # the first, the second is the whole text.
 CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
     "an empty text": (None, "", "", "the CSF description is empty; it begins with [Header]"),
     "comments alone": (None, "# nothing\n\n  # here\n", "", "the CSF description is empty; it begins with [Header]"),
-    "text before the first command": (None, "hello\n" + BASE, "1:1", "the description begins with [Header]"),
+    "text before the first command": (None, "hello\n" + BASE, "1:1", "a CSF description begins with [Header]"),
     "an argument before the first command": (
         None,
         "Version = 4.3\n" + BASE,
         "1:1",
-        "the description begins with [Header]",
+        "a CSF description begins with [Header]",
     ),
-    "a name never closed": ("[Install SRK]", "[Install SRK", "3:10", "a command's name stands in [ and ]"),
+    "a name never closed": ("[Install SRK]", "[Install SRK", "3:10", "put the command's name between [ and ]"),
     "a name never opened": ("[Install SRK]", "Install SRK]", "3:1", "expected [Command] or Argument = value"),
-    "an empty name": ("[Install SRK]", "[]", "3:2", "a command's name stands in [ and ]"),
-    "a name in quotation marks": ("[Install SRK]", '["Install SRK"]', "3:2", "a command's name stands in [ and ]"),
-    "a name in two pairs": ("[Install SRK]", "[[Install SRK]]", "3:2", "a command's name stands in [ and ]"),
-    "an argument behind a name": ("[Install SRK]\n", "[Install SRK] ", "3:15", "behind a command's name the line ends"),
-    "a word behind a name": ("[Install SRK]", "[Install SRK] here", "3:15", "behind a command's name the line ends"),
-    "a value in a name": ("[Install SRK]", "[Install SRK = 0]", "3:14", "a command's name stands in [ and ]"),
+    "an empty name": ("[Install SRK]", "[]", "3:2", "put the command's name between [ and ]"),
+    "a name in quotation marks": ("[Install SRK]", '["Install SRK"]', "3:2", "put the command's name between [ and ]"),
+    "a name in two pairs": ("[Install SRK]", "[[Install SRK]]", "3:2", "put the command's name between [ and ]"),
+    "an argument behind a name": (
+        "[Install SRK]\n",
+        "[Install SRK] ",
+        "3:15",
+        "nothing may follow a command's name on its line",
+    ),
+    "a word behind a name": (
+        "[Install SRK]",
+        "[Install SRK] here",
+        "3:15",
+        "nothing may follow a command's name on its line",
+    ),
+    "a value in a name": ("[Install SRK]", "[Install SRK = 0]", "3:14", "put the command's name between [ and ]"),
     "an unknown command": ("[Unlock]", "[Unlok]", "9:1", 'the command "Unlok" is not known: did you mean [Unlock]?'),
     "a command that is nearly one that is refused": (
         "[Unlock]",
@@ -118,33 +128,33 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         '"SRK_1_2_3_4_table.bin"',
         '"SRK_1_2_3_4_table.bin',
         "4:8",
-        "the quotation mark is never closed",
+        "the quotation mark is not closed",
     ),
     "a quotation mark too many": (
         '"SRK_1_2_3_4_table.bin"',
         '"SRK_1_2_3_4_table.bin""',
         "4:31",
-        "the quotation mark is never closed",
+        "the quotation mark is not closed",
     ),
-    "a NUL in a name": ('"flash.bin"', '"fla\0sh.bin"', "18:30", "the string holds U+0000, which is not to be seen"),
+    "a NUL in a name": ('"flash.bin"', '"fla\0sh.bin"', "18:30", "the string holds U+0000, which is invisible"),
     "a control character in a name": (
         '"flash.bin"',
         '"fla\x1bsh.bin"',
         "18:30",
-        "the string holds U+001B, which is not to be seen",
+        "the string holds U+001B, which is invisible",
     ),
-    "a tab in a name": ('"flash.bin"', '"fla\tsh.bin"', "18:30", "the string holds U+0009, which is not to be seen"),
+    "a tab in a name": ('"flash.bin"', '"fla\tsh.bin"', "18:30", "the string holds U+0009, which is invisible"),
     "a line separator in a name": (
         '"flash.bin"',
         '"fla\u2028sh.bin"',
         "18:30",
-        "the string holds U+2028, which is not to be seen",
+        "the string holds U+2028, which is invisible",
     ),
     "a direction mark in a name": (
         '"flash.bin"',
         '"fla\u202esh.bin"',
         "18:30",
-        "the string holds U+202E, which is not to be seen",
+        "the string holds U+202E, which is invisible",
     ),
     "a name in Latin-1": ('"flash.bin"', '"fla\udce4sh.bin"', "18:30", "the string is not UTF-8"),
     "a surrogate in UTF-8": ('"flash.bin"', '"\udced\udca0\udc80"', "18:30", "the string is not UTF-8"),
@@ -164,7 +174,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = M\udcffD",
         "11:13",
-        "the byte 0xff is no character of the language",
+        "the byte 0xff is not allowed",
     ),
     "a command behind a carriage return": (
         "[Unlock]",
@@ -181,19 +191,19 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = M\udcfcD",
         "11:13",
-        "the byte 0xfc is no character of the language",
+        "the byte 0xfc is not allowed",
     ),
     "typographic quotation marks": (
         '"flash.bin"',
         "\u201cflash.bin\u201d",
         "18:30",
-        '\u201c (U+201C) is no quotation mark of the language; names of files stand in plain quotation marks: "',
+        '\u201c (U+201C) is not a quotation mark of the language; put file names into plain quotation marks: "',
     ),
     "a typographic quotation mark at the end": (
         '"flash.bin"',
         '"flash.bin\u201d',
         "18:30",
-        "the quotation mark is never closed",
+        "the quotation mark is not closed",
     ),
     "UTF-16": (None, BASE.encode("utf-16"), "1:1", "the description is UTF-16; save it as UTF-8, or as plain text"),
     "UTF-16 of the other order": (
@@ -310,11 +320,17 @@ def test_a_byte_order_mark_is_in_no_column() -> None:
             csf.parse(start + b"[Heading]\n")
 
 
+def test_utf_16_is_told_by_both_bytes_of_its_mark() -> None:
+    """In either order."""
+    for start, told in ((b"\xff\xfe", True), (b"\xfe\xff", True), (b"\xfe\xfe", False), (b"\xff\xff", False)):
+        with pytest.raises(csf.CsfSyntaxError) as caught:
+            csf.parse(start + b"[Header]\n")
+        assert ("the description is UTF-16" in str(caught.value)) is told
+
+
 def test_a_blank_in_a_name_is_told() -> None:
     """Between quotation marks a no-break space is no blank, and nobody would find it."""
-    with pytest.raises(
-        csf.CsfSyntaxError, match=r"line 18, column 30: the string holds U\+00A0, which is not to be seen"
-    ):
+    with pytest.raises(csf.CsfSyntaxError, match=r"line 18, column 30: the string holds U\+00A0, which is invisible"):
         csf.parse(changed("flash.bin", "fla\u00a0sh.bin").encode())
 
 

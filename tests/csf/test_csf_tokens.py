@@ -46,7 +46,7 @@ def test_keys_on_two_tokens_are_refused(other: str) -> None:
     """There is one PIN, one login and one line for a request: the second token's name is told to nobody."""
     error = refusal(described("pkcs11:token=T;object=CSF1", f"pkcs11:token={other};object=IMG1"))
     assert type(error) is csf.CsfPolicyError
-    assert error.what == 'the keys are on two tokens, "T" and another'
+    assert error.what == 'the keys are on different tokens, "T" and another'
     assert error.line == 15
 
 

@@ -43,10 +43,22 @@ def test_what_names_an_object_is_read(rest: str) -> None:
 REFUSED = {
     "token=T;object=a;pin-value=1234": (csf.CsfPolicyError, "must not be sent"),
     "token=T;object=a?pin-value=1234": (csf.CsfPolicyError, "must not be sent"),
-    "token=T;object=a;pin-source=file:/etc/passwd": (csf.CsfPolicyError, "has pin-source: modules and PINs are"),
-    "token=T;object=a?pin-source=|id": (csf.CsfPolicyError, "has pin-source: modules and PINs are"),
-    "token=T;object=a?module-path=/a.so": (csf.CsfPolicyError, "has module-path: modules and PINs are"),
-    "token=T;object=a;module-name=a": (csf.CsfPolicyError, "has module-name: modules and PINs are"),
+    "token=T;object=a;pin-source=file:/etc/passwd": (
+        csf.CsfPolicyError,
+        "has pin-source: the signing host configures modules and PINs",
+    ),
+    "token=T;object=a?pin-source=|id": (
+        csf.CsfPolicyError,
+        "has pin-source: the signing host configures modules and PINs",
+    ),
+    "token=T;object=a?module-path=/a.so": (
+        csf.CsfPolicyError,
+        "has module-path: the signing host configures modules and PINs",
+    ),
+    "token=T;object=a;module-name=a": (
+        csf.CsfPolicyError,
+        "has module-name: the signing host configures modules and PINs",
+    ),
     "token=T;object=a;type=private": (csf.CsfPolicyError, "type=cert"),
     "token=T;object=a;slot-id=1": (csf.CsfPolicyError, "slot-id"),
     "token=T;object=a;library-version=1": (csf.CsfPolicyError, "library-version"),
@@ -55,16 +67,16 @@ REFUSED = {
     "token=T": (csf.CsfPolicyError, "no object"),
     "": (csf.CsfPolicyError, "no token"),
     "token=T;object=a;object=b": (csf.CsfSyntaxError, "twice"),
-    "token=T;object": (csf.CsfSyntaxError, "no attribute"),
+    "token=T;object": (csf.CsfSyntaxError, "not an attribute"),
     "token=T;object=%0a": (csf.CsfSyntaxError, "control characters"),
-    "token=T;object=%ff": (csf.CsfSyntaxError, "no UTF-8"),
-    "token=T;object=%zz": (csf.CsfSyntaxError, "no attribute"),
-    "token=T;object=%4": (csf.CsfSyntaxError, "no attribute"),
+    "token=T;object=%ff": (csf.CsfSyntaxError, "not UTF-8"),
+    "token=T;object=%zz": (csf.CsfSyntaxError, "not an attribute"),
+    "token=T;object=%4": (csf.CsfSyntaxError, "not an attribute"),
     "token=T;object=": (csf.CsfSyntaxError, "1 to 128 bytes"),
     "token=T;id=": (csf.CsfSyntaxError, "1 to 64 bytes"),
     f"token={'T' * 33};object=a": (csf.CsfSyntaxError, "1 to 32 bytes"),
-    "token=T;object=ü": (csf.CsfSyntaxError, "no attribute"),
-    "token=T;object=a b": (csf.CsfSyntaxError, "no attribute"),
+    "token=T;object=ü": (csf.CsfSyntaxError, "not an attribute"),
+    "token=T;object=a b": (csf.CsfSyntaxError, "not an attribute"),
 }
 
 

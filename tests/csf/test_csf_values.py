@@ -7,13 +7,13 @@ import pytest
 from digsigd import csf
 from tests.csf.texts import BLOCK, changed
 
-NUMBER = "is no number (decimal, octal from 0, hexadecimal from 0x)"
+NUMBER = "is not a number (decimal, octal from 0, hexadecimal from 0x)"
 ENGINES = "ANY, CAAM, CSU, DCP, DTCP, HDCP, OCOTP, ROM, RTIC, SAHARA, SCC, SNVS, SRTC, SW"
 FEATURES = "MID, RNG, MFG, LP SWR, ZMK WRITE, FIELD RETURN, SRK REVOKE, SCS, JTAG"
 SWAPS = "IN_SWAP_8, IN_SWAP_16, OUT_SWAP_8, OUT_SWAP_16, DSC_SWAP_8, DSC_SWAP_16, KEEP"
 VERSIONS = "takes 4.0 to 4.5; descriptions for HAB3 and AHAB are not signed here"
 BLOCKS = 'a block is ADDRESS OFFSET LENGTH "FILE"'
-COMMA = "the value ends with a comma; where it goes on in the next line, a \\ follows"
+COMMA = "the value ends with a comma; put a \\ at the end if it continues on the next line"
 # By what is wrong: what of the description is replaced, by what, and the error's place and words. With None in place of
 # the first, the second is the whole text.
 CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = MID\nUID =",
         "12:1",
-        "UID: takes 8 numbers with commas between",
+        "UID: takes 8 numbers separated by commas",
     ),
     "no value for a version": ("Version = 4.3", "Version =", "2:1", "Version: has no value"),
     "no value for blocks": (BLOCK, "", "18:1", "Blocks: has no block"),
@@ -67,7 +67,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Source index = 0",
         "Source index = 0, 1",
         "5:1",
-        "Source index: has several values, and takes one",
+        "Source index: has several values; it takes one",
     ),
     "a number for a file": (
         'File = "SRK_1_2_3_4_table.bin"',
@@ -87,7 +87,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         'File = "SRK_1_2_3_4_table.bin"',
         'File = "a", "b"',
         "4:1",
-        "File: has several values, and takes one",
+        "File: has several values; it takes one",
     ),
     "a string beside a file": ('File = "SRK_1_2_3_4_table.bin"', 'File = "a" "b"', "4:12", "File: takes one value"),
     "an empty file name": ('File = "SRK_1_2_3_4_table.bin"', 'File = ""', "4:8", "File: the file name is empty"),
@@ -113,19 +113,19 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         '"SRK_1_2_3_4_table.bin"',
         "pkcs11:token=a b",
         "4:23",
-        "File: a URI has no spaces, and nothing behind it",
+        "File: a URI must not have spaces or anything after it",
     ),
     "a URI and a string": (
         '"SRK_1_2_3_4_table.bin"',
         'pkcs11:token="a"',
         "4:21",
-        "File: a URI has no spaces, and nothing behind it",
+        "File: a URI must not have spaces or anything after it",
     ),
     "two URIs": (
         '"SRK_1_2_3_4_table.bin"',
         '"pkcs11:a", "pkcs11:b"',
         "4:18",
-        "File: a URI has no spaces, and nothing behind it",
+        "File: a URI must not have spaces or anything after it",
     ),
     "an unknown keyword": (
         "Engine = CAAM",
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         f'Engine: "0x1d" is not known: it takes {ENGINES}',
     ),
     "a string for a keyword": ("Engine = CAAM", 'Engine = "CAAM"', "10:10", f"Engine: takes one of {ENGINES}"),
-    "several engines": ("Engine = CAAM", "Engine = CAAM, SW", "10:1", "Engine: has several values, and takes one"),
+    "several engines": ("Engine = CAAM", "Engine = CAAM, SW", "10:1", "Engine: has several values; it takes one"),
     "numbers that hang cst": (
         "Features = MID",
         "Features = 1 2",
@@ -158,7 +158,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = MID RNG",
         "11:12",
-        'Features: "MID RNG" is not known: put commas between',
+        'Features: "MID RNG" is not known: separate values with commas',
     ),
     "a feature and a string": ("Features = MID", 'Features = MID "RNG"', "11:12", f"Features: takes one of {FEATURES}"),
     "a feature and something else": (
@@ -167,7 +167,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "11:12",
         f'Features: "MID Turbo" is not known: it takes {FEATURES}',
     ),
-    "a feature twice": ("Features = MID", "Features = MID, RNG, mid", "11:1", "Features: names the same twice"),
+    "a feature twice": ("Features = MID", "Features = MID, RNG, mid", "11:1", "Features: has a value twice"),
     "a very long keyword": (
         "Features = MID",
         "Features = " + "MID" * 1000,
@@ -184,7 +184,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Version = 4.3",
         "Version = 4.3\nEngine Configuration = 3",
         "3:24",
-        f"Engine Configuration: of numbers it takes only 0; else {SWAPS}",
+        f"Engine Configuration: the only number allowed is 0; names: {SWAPS}",
     ),
     "a configuration that corrupts cst": (
         "Version = 4.3",
@@ -219,13 +219,13 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = MID\nUID = 1, 2, 3, 4, 5, 6, 7",
         "12:1",
-        "UID: takes 8 numbers with commas between",
+        "UID: takes 8 numbers separated by commas",
     ),
     "a UID without commas": (
         "Features = MID",
         "Features = MID\nUID = 1 2 3 4 5 6 7 8",
         "12:1",
-        "UID: takes 8 numbers with commas between",
+        "UID: takes 8 numbers separated by commas",
     ),
     "a UID beyond bytes": (
         "Features = MID",
@@ -236,7 +236,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
     "a comma first": ("Features = MID", "Features = , MID", "11:12", "the value begins with a comma"),
     "a comma last": ("Features = MID", "Features = MID,", "11:15", f"{COMMA}"),
     "a comma last and a line continued": (BLOCK, BLOCK + ", \\\n", "18:41", f"{COMMA}"),
-    "two commas": (BLOCK, BLOCK + ", , " + BLOCK, "18:30", "there is nothing between two commas"),
+    "two commas": (BLOCK, BLOCK + ", , " + BLOCK, "18:30", "nothing is between two commas"),
     "a bracket in a value": ("Features = MID", "Features = [MID]", "11:12", '"[" does not belong in a value'),
     "a bracket behind a value": ("Features = MID", "Features = MID]", "11:15", '"]" does not belong in a value'),
     "an equals sign in a value": ("Features = MID", "Features = MID = RNG", "11:16", '"=" does not belong in a value'),
@@ -248,12 +248,12 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
     "a file name alone": (BLOCK, '"flash.bin"', "18:10", f"Blocks: {BLOCKS}"),
     "a negative address": ("0x7e0fc0", "-0x10", "18:10", f'Blocks: "-0x10" {NUMBER}'),
     "a length of 33 bits": ("0x2000", "0x100002000", "18:23", "Blocks: 0x100002000 is more than 4294967295"),
-    "blocks without a comma": (BLOCK, BLOCK + " " + BLOCK, "18:42", "Blocks: a comma goes between two blocks"),
+    "blocks without a comma": (BLOCK, BLOCK + " " + BLOCK, "18:42", "Blocks: separate blocks with commas"),
     "a second block on a new line without a comma": (
         BLOCK,
         BLOCK + " \\\n " + BLOCK,
         "19:2",
-        "Blocks: a comma goes between two blocks",
+        "Blocks: separate blocks with commas",
     ),
     "a second block on a new line without a backslash": (BLOCK, BLOCK + ",\n " + BLOCK, "18:41", f"{COMMA}"),
     "65 blocks": (BLOCK, ", ".join([BLOCK] * 65), "18:2122", "Blocks: has 65 blocks; at most 64 are signed"),

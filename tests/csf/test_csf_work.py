@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from digsigd import csf
 from tests.csf.texts import BASE, BLOCK, changed
+from tests.helpers.work import instructions
 
 MIB = 1 << 20
-
-
-def counted(function: Callable[[], object]) -> int:
-    """How many instructions of Python a call takes."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        count += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def read(text: bytes) -> None:
@@ -122,14 +100,14 @@ def bytes_of(shape: str, size: int) -> bytes:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_work_grows_with_the_text_and_no_faster(shape: str) -> None:
     """Reading takes linear time, or ends at a limit."""
-    assert is_linear(lambda size: counted(lambda: read(bytes_of(shape, size))))
+    assert is_linear(lambda size: instructions(lambda: read(bytes_of(shape, size))))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_byte_costs_a_bounded_number_of_instructions(shape: str) -> None:
     """However a text is made, there is no byte in it that is worth more than a few steps."""
     text = bytes_of(shape, 32)
-    assert counted(lambda: read(text)) <= 150 * max(len(text), 1000)
+    assert instructions(lambda: read(text)) <= 150 * max(len(text), 1000)
 
 
 def test_counting_finds_loops_within_loops() -> None:
@@ -140,8 +118,8 @@ def test_counting_finds_loops_within_loops() -> None:
             if depth:
                 loops(size, depth - 1)
 
-    assert is_linear(lambda size: counted(lambda: loops(100 * size, 0)))
-    assert not is_linear(lambda size: counted(lambda: loops(10 * size, 1)))
+    assert is_linear(lambda size: instructions(lambda: loops(100 * size, 0)))
+    assert not is_linear(lambda size: instructions(lambda: loops(10 * size, 1)))
 
 
 HUGE = {

@@ -14,8 +14,8 @@ from digsigd.csf import grammar, lexer, model, parser, size
 from digsigd.hab import engines, layout
 from digsigd.testing import TrialPki
 from digsigd.web import form
-from tests.csf.signing import Artifact, Signer, commands, meaning, plan
 from tests.csf.texts import BASE, BLOCK, changed
+from tests.helpers.descriptions import Artifact, Signer, commands, meaning, plan
 
 TEXT = (Path(__file__).parents[2] / "docs/csf.md").read_text()
 EXAMPLES = re.findall(r"^```csf\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)

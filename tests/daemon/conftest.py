@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from digsigd.testing import TrialPki
-from tests.daemon.rig import MACHINE, Daemon
-
-TOKEN = "a-token-of-the-release-team"
-Start = Callable[..., Daemon]
-
-
-@pytest.fixture(scope="session")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=2)
-
-
-@pytest.fixture(scope="session")
-def other_pki() -> TrialPki:
-    return TrialPki.make("p256", srks=1)
+from tests.helpers.daemons import MACHINE, TOKEN, Daemon, Start
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from digsigd.testing import TrialPki
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
+from tests.helpers.daemons import IMAGE, MACHINE, Daemon
 
 VERSIONS = ("3.4.1", "4.0.1")
 CANARY = b"\xd7\x00\x20\x40 the canary of this host, which could pass for an SRK table"

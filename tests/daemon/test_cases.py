@@ -10,19 +10,27 @@ import httpx
 import pytest
 
 from digsigd.testing import TrialPki
+from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.daemon.rig import DEADLINE, Daemon
+from tests.helpers.daemons import DEADLINE, Daemon
+from tests.helpers.keys import trial_keys
 
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "samples/cases").glob("*/expect"))
 
-PKIS = {"imx2048": TrialPki.make("rsa2048", srks=2), "imx4096": TrialPki.make("rsa4096", srks=1)}
+KEYS: dict[str, tuple[KeyKind, int]] = {"imx2048": ("rsa2048", 2), "imx4096": ("rsa4096", 1)}
+
+
+def pki_of(machine: str) -> TrialPki:
+    """The keys of a machine."""
+    kind, srks = KEYS[machine]
+    return trial_keys(kind, srks=srks)
 
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path_factory.mktemp("cases"), cst_base)
-    for machine, pki in PKIS.items():
-        daemon.put_keys(machine, pki.tarball())
+    for machine in KEYS:
+        daemon.put_keys(machine, pki_of(machine).tarball())
     yield daemon.start()
     daemon.stop()
 
@@ -40,7 +48,7 @@ def test_a_case_is_answered_as_it_has_to_be(daemon: Daemon, case: Path, version:
     text = (case / "csf.txt").read_bytes()
     machine = expect.get("machine", "imx2048")
     # Four SRKs would take long to make.
-    text = text.replace(b"crts/SRK_1_2_3_4_table.bin", PKIS[machine].table().encode())
+    text = text.replace(b"crts/SRK_1_2_3_4_table.bin", pki_of(machine).table().encode())
     files: list[tuple[str, tuple[str | None, bytes] | tuple[str, bytes, str]]] = [
         ("machine", (None, machine.encode())),
         ("cstversion", (None, version.encode())),

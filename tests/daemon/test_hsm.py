@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from digsigd.testing import TrialImage, TrialPki
-from tests.daemon.conftest import Start
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
-from tests.proof import proven
-from tests.softhsm import SoftHsm, label, provider
+from tests.helpers.daemons import IMAGE, MACHINE, Daemon, Start
+from tests.helpers.hsm import SoftHsm, label, provider
+from tests.helpers.keys import trial_keys
+from tests.helpers.proof import proven
 
 PIN = 'p "i\\n$7391'
 VERSIONS = ["3.4.1", "4.0.1"]
@@ -258,7 +258,7 @@ def test_the_pin_is_in_no_argument_and_no_environment(
     start: Start, tmp_path: Path, cst_base: Path, hsm: SoftHsm, pki: TrialPki, version: str
 ) -> None:
     """Seen from within, and equal to backend ssl's blob within the same second, byte for byte."""
-    rsa = TrialPki.make("rsa2048", srks=1)
+    rsa = trial_keys("rsa2048", srks=1)
     own = SoftHsm(tmp_path / "rsa")
     own.init_token("release", PIN)
     own.put_pki("release", PIN, rsa)
@@ -342,7 +342,11 @@ def test_who_waits_too_long_for_a_token_is_sent_away(
         second = post(daemon, pki, text, "3.4.1")
         (tmp_path / "go").touch()
         assert first.result().status_code == 422
-    assert (second.status_code, "had no free session" in second.text, "Retry-After" in second.headers) == (503, True, True)
+    assert (second.status_code, "had no free session" in second.text, "Retry-After" in second.headers) == (
+        503,
+        True,
+        True,
+    )
     assert post(daemon, pki, text, "3.4.1").status_code == 200
 
 

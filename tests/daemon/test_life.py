@@ -15,8 +15,7 @@ import httpx
 import pytest
 
 from digsigd.testing import TrialImage, TrialPki
-from tests.daemon.conftest import Start
-from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
+from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, Daemon, Start
 
 CONFIG = """
 [cst]

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from digsigd.testing import TrialPki
-from tests.daemon.conftest import TOKEN, Start
-from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
 from tests.daemon.test_attacks import ATTACKS, attacked
+from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, TOKEN, Daemon, Start
 
 CALLERS = '[callers.release]\ntoken_file = "token"\n'
 

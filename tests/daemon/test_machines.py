@@ -37,15 +37,15 @@ from twisted.web.server import Site
 from digsigd import Settings, SigningService, hab
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, ListenSettings
 from digsigd.testing import TrialPki
-from tests.daemon.conftest import TOKEN, Start
-from tests.daemon.rig import DEADLINE, MACHINE, Daemon
+from tests.helpers.daemons import DEADLINE, MACHINE, TOKEN, Daemon, Start
+from tests.helpers.keys import trial_keys
 
 ROOT = Path(__file__).parent.parent.parent
 PKIS: dict[str, Callable[[], TrialPki]] = {
-    "rsa": lambda: TrialPki.make("rsa2048", srks=2),
-    "p521": lambda: TrialPki.make("p521", srks=4),
-    "fast": lambda: TrialPki.make("p384", srks=2, fast_auth=True),
-    "fast-rsa": lambda: TrialPki.make("rsa2048", srks=1, fast_auth=True),
+    "rsa": lambda: trial_keys("rsa2048", srks=2),
+    "p521": lambda: trial_keys("p521", srks=4),
+    "fast": lambda: trial_keys("p384", srks=2, fast_auth=True),
+    "fast-rsa": lambda: trial_keys("rsa2048", srks=1, fast_auth=True),
     "der": lambda: TrialPki.make("p256", srks=1, encoding="der"),
     "bare": lambda: TrialPki.make("p256", srks=1, encrypted=False),
 }
@@ -509,7 +509,7 @@ def test_beyond_the_grace_it_is_ended(start: Start) -> None:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         daemon = start("[daemon]\nshutdown_grace = 0.2\n[keys]\nidle_timeout = 50\n", DIGSIGSERVER_KEYFILE_URI=uri)
         asked = [in_background(lambda: get(daemon, MACHINE)) for _ in range(6)]
-        daemon.wait_for_log("asked for by", len(asked))
+        daemon.wait_for_log("requested by", len(asked))
         daemon.stop()
         for thread, _ in asked:
             thread.join()
@@ -526,13 +526,13 @@ def test_more_than_can_be_taken_are_sent_away(start: Start, pki: TrialPki) -> No
         for _ in range(132):
             connection = stack.enter_context(socket.create_connection((host, int(port)), DEADLINE))
             connection.sendall(f"GET /machines/{MACHINE} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        daemon.wait_for_log("asked for by", 132)
+        daemon.wait_for_log("requested by", 132)
         busy = get(daemon, MACHINE)
         assert (busy.status_code, int(busy.headers["Retry-After"]) >= 1) == (503, True)
         stack.close()
         daemon.wait_for_log("went away", 132)
         thread, results = in_background(lambda: get(daemon, MACHINE))
-        daemon.wait_for_log("asked for by", 133)
+        daemon.wait_for_log("requested by", 133)
         daemon.stop()
         thread.join()
     assert results[0].status_code == 503

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from digsigd.testing import TrialPki
-from tests.daemon.rig import MACHINE, Daemon
+from tests.helpers.daemons import MACHINE, Daemon
 
 DEADLINE = 60
 

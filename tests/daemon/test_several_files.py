@@ -12,7 +12,7 @@ import pytest
 
 from digsigd import hab
 from digsigd.testing import TrialPki
-from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
+from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, Daemon
 
 DTB = b"\xd0\x0d\xfe\xed" + bytes(0x7FC)
 # A kernel for U-Boot: its IVT at its end, without boot data, and the CSF behind.

@@ -18,8 +18,7 @@ import httpx
 import pytest
 
 from digsigd.testing import TrialPki
-from tests.daemon.conftest import TOKEN, Start
-from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
+from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, TOKEN, Daemon, Start
 
 CONFIG = """
 [cst]
@@ -239,7 +238,7 @@ TABLE = {
     "with a slash": Row(path("POST", "/sign/imx/"), 404),
     "method": Row(path("GET", "/sign/imx"), 405, headers={"Allow": "POST"}),
     "method of healthz": Row(path("DELETE", "/healthz"), 405, headers={"Allow": "GET, HEAD"}),
-    "upload stands still": Row(upload_stands_still, 408, ["stood still"]),
+    "upload stands still": Row(upload_stands_still, 408, ["stalled"]),
     "artifact too large": Row(posted(data=bytes(1_000_001)), 413, ["1000000"]),
     "declared too large": Row(declared_too_large, 413, ["500000000", "1000000"]),
     "chunked too large": Row(chunked_too_large, 413, ["1000000"]),
@@ -258,7 +257,12 @@ TABLE = {
     "a Source index that does not fit": Row(
         with_csf("Source index = 0", "Source index = 1"),
         422,
-        ["Source index = 1 is SRK 2", "CSF1_1_sha256_secp256r1_v3_usr_crt.pem", "signed by SRK 1", "use Source index = 0"],
+        [
+            "Source index = 1 is SRK 2",
+            "CSF1_1_sha256_secp256r1_v3_usr_crt.pem",
+            "signed by SRK 1",
+            "use Source index = 0",
+        ],
         line=9,
     ),
     "a Source index beyond the table": Row(
@@ -290,7 +294,10 @@ TABLE = {
         posted(machine="with-another-key"), 500, ["does not match crts/CSF1_1"], problem="bad-key-tarball"
     ),
     "a certificate of another PKI": Row(
-        posted(machine="with-a-strange-certificate"), 500, ["not signed by an SRK of the table"], problem="bad-key-tarball"
+        posted(machine="with-a-strange-certificate"),
+        500,
+        ["not signed by an SRK of the table"],
+        problem="bad-key-tarball",
     ),
     "a certificate that is none": Row(
         posted(machine="with-a-broken-certificate"), 500, ["crts/CSF1_1", "no certificate"], problem="bad-key-tarball"

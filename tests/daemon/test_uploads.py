@@ -19,10 +19,9 @@ from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from digsigd.testing import TrialImage, TrialPki
-from tests.daemon.conftest import TOKEN, Start
-from tests.daemon.rig import DEADLINE, IMAGE, MACHINE, Daemon
 from tests.daemon.test_life import body_of, connected
 from tests.daemon.test_statuses import answer_from
+from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, TOKEN, Daemon, Start
 
 reactor: Any = installed
 

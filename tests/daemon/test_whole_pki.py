@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from digsigd.hab.der import INTEGER, SEQUENCE, elements
 from digsigd.testing import TrialPki
-from tests.daemon.rig import IMAGE, MACHINE, Daemon
-from tests.proof import proven
+from tests.helpers.daemons import IMAGE, MACHINE, Daemon
+from tests.helpers.proof import proven
 
 
 def der_of(pem: bytes) -> bytes:

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["digsigd.image", "digsigd.hab"]):
     from digsigd.image.fit import Fit
     from digsigd.image.plan import plan
 
-from tests.image import damage, golden
+from tests.helpers import damage, golden
 from tests.image.test_plan_layouts import check
 
 MOST_EDITS = 8

@@ -13,7 +13,7 @@ from digsigd import hab
 from digsigd.hab.csf_blob import Authenticate, CsfBlob, InstallKey
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import Signed, Signing, changed_at
+from tests.helpers.blobs import Signed, Signing, changed_at
 
 both_versions = pytest.mark.parametrize("version", CST_VERSIONS)
 # A changed certificate may have a serial number that cryptography warns of.

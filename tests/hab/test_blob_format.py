@@ -12,7 +12,7 @@ from digsigd import hab
 from digsigd.hab.csf_blob import Authenticate, CsfBlob, InstallKey, OtherCommand
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import Signing, judged
+from tests.helpers.blobs import Signing, judged
 
 # A changed certificate may have a serial number that cryptography warns of.
 pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
@@ -78,7 +78,7 @@ def test_the_certificate_of_fast_authentication_is_found(signing: Signing, kind:
         (blob(NOP, version=0x30), "version 0x30", 3),
         (blob(NOP, more=4), "says it has 12 bytes and does not fit the 8", 0),
         (b"\xd4\0\3\x43", "says it has 3 bytes", 0),
-        (blob(NOP * 192), "have 772 bytes; HAB4 takes 768", 1),
+        (blob(NOP * 192), "have 772 bytes; HAB4 allows 768", 1),
         (blob(b"\xc1\0\4\0"), "unknown command 0xc1", 4),
         (blob(b"\xc0\0\3\0"), "says it has 3 bytes", 4),
         (blob(b"\xc0\0\0\0"), "says it has 0 bytes", 4),

@@ -12,7 +12,7 @@ from digsigd import hab
 from digsigd.testing import TrialPki
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import IMAGE, KINDS, WHOLE, Signing, strips, written
+from tests.helpers.blobs import IMAGE, KINDS, WHOLE, Signing, strips, written
 
 # One block a line: to cst a string ends with the last quotation mark of its line.
 _NEXT = ", \\\n"
@@ -105,7 +105,7 @@ def test_an_engine_takes_so_many_blocks(signing: Signing, version: str, engine: 
     assert signing.sign(pki, version, blocks=strips(taken, 0x40), edit=with_engine).verify().blocks == taken
     if refused:
         error = signing.sign(pki, version, blocks=strips(refused, 0x40), edit=with_engine).refused()
-        assert f"{refused} blocks in one Authenticate Data, where {engine} takes at most {taken}" in str(error)
+        assert f"{refused} blocks in one Authenticate Data; {engine} allows at most {taken}" in str(error)
 
 
 @both_versions

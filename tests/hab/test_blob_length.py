@@ -8,10 +8,10 @@ import pytest
 
 from digsigd import hab
 from digsigd.hab.csf_blob import CsfBlob
-from tests.hab.forge import authenticate, forge, install_srk, padded, secret_key
 from tests.hab.test_blob_format import NOP, blob, install, part
 from tests.hab.test_blob_format import authenticate as command
 from tests.hab.test_blob_rules import BLOCK, CSF, DATA, IMAGE, SRK_CSFK, SRK_IMG, TABLE, USER_SRK, USER_TABLE, by, over
+from tests.helpers.forge import authenticate, forge, install_srk, padded, secret_key
 
 WHOLE = forge(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, IMAGE).rstrip(b"\0")
 FAST = install_srk(USER_TABLE), authenticate(1, by(USER_SRK)), authenticate(0, over(DATA, USER_SRK), BLOCK)
@@ -47,7 +47,7 @@ def test_a_blob_that_is_none_has_no_length() -> None:
             hab.blob_length(data)
     assert hab.blob_length(blob(NOP)) == 8
     assert hab.blob_length(blob(NOP * 200)) == 768
-    with pytest.raises(hab.FormatError, match="what a command points at lies outside"):
+    with pytest.raises(hab.FormatError, match="the object that a command points at lies outside"):
         hab.blob_length(blob(install(0x100)))
 
 
@@ -78,7 +78,7 @@ def test_only_the_key_of_an_encrypted_image_may_be_elsewhere() -> None:
     """Which its flag says; without, it would be in the blob."""
     assert CsfBlob.parse(forge(secret_key(0x7EC000, 0, 0))).commands[0].outside  # type: ignore[union-attr]
     for flags in (0, 2):
-        with pytest.raises(hab.FormatError, match="what a command points at lies outside"):
+        with pytest.raises(hab.FormatError, match="the object that a command points at lies outside"):
             CsfBlob.parse(forge(secret_key(0x7EC000, 0, 0, flags=flags)))
-    with pytest.raises(hab.FormatError, match="what a command points at lies outside"):
+    with pytest.raises(hab.FormatError, match="the object that a command points at lies outside"):
         CsfBlob.parse(blob(install(0x7EC000).replace(b"\x0c\0", b"\x0c\1", 1)))

@@ -13,7 +13,7 @@ import pytest
 
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import IMAGE, KINDS, Signed, Signing, changed_at, strips
+from tests.helpers.blobs import IMAGE, KINDS, Signed, Signing, changed_at, strips
 
 both_versions = pytest.mark.parametrize("version", CST_VERSIONS)
 both_ways = pytest.mark.parametrize("fast", [False, True], ids=["csf-and-img-keys", "fast"])

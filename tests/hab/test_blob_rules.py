@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding
 
 from digsigd import hab
 from digsigd.hab.der import elements
-from tests.hab.blobs import Signed
-from tests.hab.forge import (
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import (
     Named,
     Piece,
     authenticate,
@@ -91,7 +91,7 @@ def test_a_forged_blob_with_fast_authentication_is_proven() -> None:
 def test_the_srk_is_installed_first_and_in_one_way(install_it: tuple[Piece, ...]) -> None:
     """As key 0, hashed with SHA-256, once."""
     says = judged(*install_it, SRK_CSFK, CSF, SRK_IMG, IMAGE)
-    assert says == "srk-table: the SRK is not installed first, with SHA-256, as key 0"
+    assert says == "srk-table: the SRK must be installed first, as key 0, with SHA-256"
 
 
 def test_what_needs_no_key_may_stand_before_the_srk() -> None:
@@ -103,7 +103,7 @@ def test_what_needs_no_key_may_stand_before_the_srk() -> None:
 def test_a_csf_without_an_srk_is_refused() -> None:
     """Nothing stands between its keys and the fuses."""
     assert judged(other(0xC0)) == "srk-table: it installs no SRK"
-    assert "key 0, which is none" in judged(SRK_CSFK)
+    assert "key 0, which is not installed" in judged(SRK_CSFK)
     assert "not installed" in judged(authenticate(1, by(CSFK)))
 
 
@@ -121,8 +121,14 @@ def test_a_csf_that_does_not_authenticate_itself_is_refused() -> None:
         (install(CSFK.der, 0, 1, flags=2, protocol=0xBB), "certificate: it installs a key by the protocol 0xbb"),
         (install(CSFK.der, 0, 1, flags=2, hashed=0x17), "certificate: the CSF key cannot be installed there"),
         (install(CSFK.der, 0, 0), "certificate: key 0 cannot be installed there"),
-        (install(CSFK.der, 1, 1, flags=2), "certificate: the CSF key is to be verified by key 1, which is none"),
-        (install(CSFK.der, 3, 1, flags=2), "certificate: the CSF key is to be verified by key 3, which is none"),
+        (
+            install(CSFK.der, 1, 1, flags=2),
+            "certificate: the CSF key is verified by key 1, which is not installed",
+        ),
+        (
+            install(CSFK.der, 3, 1, flags=2),
+            "certificate: the CSF key is verified by key 3, which is not installed",
+        ),
         (install(IMG.der, 0, 2), "order: key 2 is installed on the wrong side of Authenticate CSF"),
     ],
 )
@@ -138,9 +144,9 @@ def test_a_csf_key_is_installed_in_one_way(piece: Piece, says: str) -> None:
         ((install(IMG.der, 0, 6),), "certificate: key 6 cannot be installed there"),
         ((SRK_IMG, install(OTHER_IMG.der, 0, 2)), "certificate: key 2 cannot be installed there: another key is there"),
         ((SRK_CSFK,), "order: the CSF key is installed on the wrong side of Authenticate CSF"),
-        ((install(IMG.der, 1, 2),), "certificate: key 2 is to be verified by key 1, which is none"),
-        ((install(IMG.der, 4, 2),), "certificate: key 2 is to be verified by key 4, which is none"),
-        ((SRK_IMG, install(IMG.der, 2, 3)), "ca-flag: key 3 is verified by key 2, which lacks the CA flag"),
+        ((install(IMG.der, 1, 2),), "certificate: key 2 is verified by key 1, which is not installed"),
+        ((install(IMG.der, 4, 2),), "certificate: key 2 is verified by key 4, which is not installed"),
+        ((SRK_IMG, install(IMG.der, 2, 3)), "ca-flag: key 3 is verified by key 2, which has no CA flag"),
         ((install(USER_SRK.der, 0, 2),), "certificate: key 2 (SRK of its own) is not signed by the chosen SRK"),
     ],
 )
@@ -197,7 +203,7 @@ def test_certificates_are_signed_with_sha256(algorithm: hashes.SHA384 | hashes.S
     else:
         der = certificate_of(IMG.key.public_key(), "IMG", ("SRK", SRK.key), algorithm=algorithm).public_bytes(DER)
     says = judged(install_srk(TABLE), SRK_CSFK, CSF, install(der, 0, 2), IMAGE)
-    assert says == f"certificate: key 2 (IMG) is signed with {name}; the engines of HAB4 compute sha256"
+    assert says == f"certificate: key 2 (IMG) is signed with {name}; the engines of HAB4 support sha256 only"
 
 
 def without_sha256(der: bytes) -> bytes:
@@ -244,7 +250,7 @@ def test_an_srk_without_the_ca_flag_signs_no_certificates() -> None:
     """Its record says so, whatever its certificate says."""
     csfk = Named(CSFK.key, certificate_of(CSFK.key.public_key(), "CSFK", ("SRK of its own", USER_SRK.key)))
     says = judged(install_srk(USER_TABLE), install(csfk.der, 0, 1, flags=2), table=USER_TABLE)
-    assert says.startswith("ca-flag: the CSF key is verified by key 0, which lacks the CA flag")
+    assert says.startswith("ca-flag: the CSF key is verified by key 0, which has no CA flag")
 
 
 def test_an_srk_with_the_ca_flag_signs_no_data() -> None:
@@ -273,8 +279,8 @@ def test_only_rsa_and_ecdsa_keys_are_installed() -> None:
             (SRK_CSFK, decrypt(1, b"")),
             "csf-signature: the signature over its commands is by the protocol 0xa3",
         ),
-        ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x1E)), "csf-signature: SNVS computes no hashes"),
-        ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x42)), "csf-signature: engine 0x42 computes no hashes"),
+        ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x1E)), "csf-signature: SNVS cannot hash"),
+        ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x42)), "csf-signature: engine 0x42 cannot hash"),
         ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x1D, configuration=1)), "csf-signature: the configuration 0x1"),
         ((SRK_CSFK, authenticate(1, by(CSFK), flags=1)), "csf-signature: the signature over its commands is by"),
         ((SRK_CSFK, authenticate(1, over(b"", CSFK))), "csf-signature: the signature over its commands is for the"),
@@ -288,16 +294,25 @@ def test_commands_are_authenticated_once_and_by_the_csf_key(pieces: tuple[Piece,
 @pytest.mark.parametrize(
     ("piece", "says"),
     [
-        (authenticate(1, over(DATA, CSFK), BLOCK), "data-signature: data is authenticated by key 1, which is none for"),
-        (authenticate(3, over(DATA, IMG), BLOCK), "data-signature: data is authenticated by key 3, which is none for"),
+        (
+            authenticate(1, over(DATA, CSFK), BLOCK),
+            "data-signature: data is authenticated by key 1, which cannot sign data",
+        ),
+        (
+            authenticate(3, over(DATA, IMG), BLOCK),
+            "data-signature: data is authenticated by key 3, which cannot sign data",
+        ),
         (authenticate(0, over(DATA, SRK), BLOCK), "data-signature: data is authenticated by the SRK beside a CSF key"),
         (authenticate(2, over(DATA, CSFK), BLOCK), "data-signature: the signature over the data names another"),
         (authenticate(2, over(DATA, IMG), BLOCK, protocol=0xC6), "data-signature: the signature over the data is by"),
         (decrypt(2, b"", BLOCK), "data-signature: the signature over the data is by the protocol 0xa3, not CMS"),
-        (authenticate(2, over(DATA, IMG), BLOCK, configuration=1), "data-signature: the engine ANY takes no"),
+        (
+            authenticate(2, over(DATA, IMG), BLOCK, configuration=1),
+            "data-signature: the engine ANY must have configuration 0",
+        ),
         (authenticate(2, over(DATA, IMG), BLOCK, engine=0x1D, configuration=0x40), "data-signature: the configuration"),
         (authenticate(2, over(DATA, IMG), BLOCK, engine=0x05, configuration=0x81), "data-signature: the configuration"),
-        (authenticate(2, over(DATA, IMG), BLOCK, engine=0x21), "data-signature: OCOTP computes no hashes"),
+        (authenticate(2, over(DATA, IMG), BLOCK, engine=0x21), "data-signature: OCOTP cannot hash"),
         (authenticate(2, over(DATA, IMG), BLOCK, flags=1), "data-signature: the signature over the data is by"),
         (authenticate(2, over(DATA[1:], IMG), BLOCK), "data-signature: the signature over the data is for the digest"),
         (authenticate(2, over(DATA, IMG), BLOCK, BLOCK), "blocks: it has 2 blocks, where 1 were asked for"),
@@ -346,25 +361,25 @@ def test_other_commands_change_nothing_and_some_are_noted() -> None:
     ("command", "says"),
     [
         (other(0xB2, 0x1D, bytes([0, 0, 0, 8])), "command: Unlock of CAAM with the unknown features 0x8"),
-        (other(0xB2, 0x1D), "command: Unlock of CAAM with 0 bytes; it takes 4"),
-        (other(0xB2, 0x1D, bytes(8)), "command: Unlock of CAAM with 8 bytes; it takes 4"),
+        (other(0xB2, 0x1D), "command: Unlock of CAAM with 0 bytes; it must have 4"),
+        (other(0xB2, 0x1D, bytes(8)), "command: Unlock of CAAM with 8 bytes; it must have 4"),
         (other(0xB2, 0x1E, bytes([0, 0, 0, 4])), "command: Unlock of SNVS with the unknown features 0x4"),
-        (other(0xB2, 0x0C, bytes(4)), "command: Unlock of SRTC with 4 bytes; it takes none"),
-        (other(0xB2, 0xFF, bytes(4)), "command: Unlock of SW with 4 bytes; it takes none"),
-        (other(0xB2, 0x1B), "command: Unlock of DCP, which has nothing for that"),
-        (other(0xB2, 0x00), "command: Unlock of ANY, which has nothing for that"),
-        (other(0xB2, 0x21, bytes([0, 0, 0, 1])), "command: Unlock of OCOTP 0x1 needs the unique id of a chip"),
-        (other(0xB2, 0x21, bytes([0, 0, 0, 2]) + bytes(8)), "command: Unlock of OCOTP 0x2 takes no unique id"),
-        (other(0xB2, 0x21, bytes([0, 0, 0, 1]) + bytes(7)), "command: Unlock of OCOTP with 11 bytes; it takes 4"),
+        (other(0xB2, 0x0C, bytes(4)), "command: Unlock of SRTC with 4 bytes; it must have none"),
+        (other(0xB2, 0xFF, bytes(4)), "command: Unlock of SW with 4 bytes; it must have none"),
+        (other(0xB2, 0x1B), "command: Unlock of DCP, which does not support it"),
+        (other(0xB2, 0x00), "command: Unlock of ANY, which does not support it"),
+        (other(0xB2, 0x21, bytes([0, 0, 0, 1])), "command: Unlock of OCOTP 0x1 needs a chip's unique id"),
+        (other(0xB2, 0x21, bytes([0, 0, 0, 2]) + bytes(8)), "command: Unlock of OCOTP 0x2 must not have a unique id"),
+        (other(0xB2, 0x21, bytes([0, 0, 0, 1]) + bytes(7)), "command: Unlock of OCOTP with 11 bytes; it must have 4"),
         (other(0xB4, 0x1D, bytes([0, 0, 0, 1])), "command: Init of CAAM with the unknown features 0x1"),
-        (other(0xB4, 0x0C, bytes(4)), "command: Init of SRTC with 4 bytes; it takes none"),
-        (other(0xB4, 0x1E, bytes(4)), "command: Init of SNVS, which has nothing for that"),
+        (other(0xB4, 0x0C, bytes(4)), "command: Init of SRTC with 4 bytes; it must have none"),
+        (other(0xB4, 0x1E, bytes(4)), "command: Init of SNVS, which does not support it"),
         (other(0xB1, 0x02, bytes(4)), "command: Set of the unknown item 0x2"),
         (other(0xB1, 0x03, bytes(4)), "command: Set of an engine by 00 00 00 00: it is for SHA-256 alone"),
         (other(0xB1, 0x03), "command: Set of an engine by nothing"),
         (other(0xB1, 0x03, bytes([1, 0x17, 0x1D, 0])), "command: Set of an engine by 01 17 1d 00"),
-        (other(0xB1, 0x03, bytes([0, 0x17, 0x1D, 2])), "command: the configuration 0x2 has CAAM swap bytes"),
-        (other(0xB1, 0x03, bytes([0, 0x17, 0x1E, 0])), "command: SNVS computes no hashes"),
+        (other(0xB1, 0x03, bytes([0, 0x17, 0x1D, 2])), "command: the configuration 0x2 makes CAAM swap bytes"),
+        (other(0xB1, 0x03, bytes([0, 0x17, 0x1E, 0])), "command: SNVS cannot hash"),
     ],
 )
 def test_commands_that_cst_does_not_make_are_refused(command: Piece, says: str) -> None:
@@ -407,11 +422,11 @@ def test_the_engine_that_was_set_bounds_the_blocks_of_any() -> None:
         except hab.VerificationError as error:
             return str(error)
 
-    assert tried(many) == "blocks: 16 blocks in one Authenticate Data, where ANY takes at most 8"
-    assert tried(dcp, many) == "blocks: 16 blocks in one Authenticate Data, where DCP takes at most 6"
+    assert tried(many) == "blocks: 16 blocks in one Authenticate Data; ANY allows at most 8"
+    assert tried(dcp, many) == "blocks: 16 blocks in one Authenticate Data; DCP allows at most 6"
     assert tried(dcp, software, many).endswith("64 bytes of data in 16 blocks")
     caam = authenticate(2, over(DATA, IMG), *blocks, engine=0x1D)
-    assert tried(software, caam) == "blocks: 16 blocks in one Authenticate Data, where CAAM takes at most 8"
+    assert tried(software, caam) == "blocks: 16 blocks in one Authenticate Data; CAAM allows at most 8"
 
 
 ENCRYPTED = (0x7E1000, 0x1000)
@@ -444,7 +459,7 @@ def test_an_encrypted_image_is_proven_as_far_as_it_can_be() -> None:
 @pytest.mark.parametrize(
     ("pieces", "says"),
     [
-        ((decrypt(0, b"", ENCRYPTED),), "secret-key: data is decrypted by the secret key 0, which is none"),
+        ((decrypt(0, b"", ENCRYPTED),), "secret-key: data is decrypted by the secret key 0, which is not installed"),
         ((secret_key(0, 0, 1), decrypt(0, b"", ENCRYPTED)), "secret-key: data is decrypted by the secret key 0"),
         ((secret_key(0, 4, 0),), "secret-key: a secret key is installed as 0, by the master key 4"),
         ((secret_key(0, 0, 4),), "secret-key: a secret key is installed as 4, by the master key 0"),
@@ -454,7 +469,7 @@ def test_an_encrypted_image_is_proven_as_far_as_it_can_be() -> None:
         ((secret_key(0, 0, 0), decrypt(0, b"", *[ENCRYPTED] * 9)), "blocks: 9 blocks in one Authenticate Data"),
         (
             (secret_key(0, 0, 0), decrypt(0, b"", ENCRYPTED), decrypt(0, b"", ENCRYPTED)),
-            "secret-key: data is decrypted by the secret key 0, which is none",
+            "secret-key: data is decrypted by the secret key 0, which is not installed",
         ),
     ],
 )

@@ -8,10 +8,10 @@ import pytest
 
 from digsigd import hab
 from digsigd.hab.csf_blob import Authenticate, Command, CsfBlob, InstallKey, OtherCommand, walk
-from tests.hab.forge import authenticate, forge, install_srk, padded
 from tests.hab.test_blob_format import NOP, blob, install, part
 from tests.hab.test_blob_format import authenticate as command
 from tests.hab.test_blob_rules import BLOCK, CSF, DATA, IMAGE, SRK_CSFK, SRK_IMG, TABLE, USER_SRK, USER_TABLE, by, over
+from tests.helpers.forge import authenticate, forge, install_srk, padded
 
 WHOLE = forge(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, IMAGE)
 FAST = forge(install_srk(USER_TABLE), authenticate(1, by(USER_SRK)), authenticate(0, over(DATA, USER_SRK), BLOCK))

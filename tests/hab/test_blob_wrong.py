@@ -11,7 +11,7 @@ import pytest
 from digsigd import hab
 from digsigd.testing import TrialPki
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import ARTIFACT, IMAGE, WHOLE, Signed, Signing, changed_at, strips, with_image
+from tests.helpers.blobs import ARTIFACT, IMAGE, WHOLE, Signed, Signing, changed_at, strips, with_image
 
 both_versions = pytest.mark.parametrize("version", CST_VERSIONS)
 both_kinds = pytest.mark.parametrize("kind", ["rsa2048", "p256"])
@@ -160,7 +160,7 @@ def test_the_placeholders_of_hsm_mode_are_refused(signing: Signing, version: str
 def test_more_blocks_than_cst_can_hold_are_refused(signing: Signing, version: str, count: int) -> None:
     """A buffer of cst's overflows and it ends with 0; HAB takes no CSF as long as that."""
     signed = signing.sign(signing.pki("p256"), version, blocks=strips(count))
-    assert f"whose commands have {80 + 8 * count} bytes; HAB4 takes 768" in str(signed.refused())
+    assert f"whose commands have {80 + 8 * count} bytes; HAB4 allows 768" in str(signed.refused())
 
 
 def test_an_expired_chain_with_another_flaw_is_refused_for_that(signing: Signing, version: str) -> None:

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from digsigd import hab
 from digsigd.hab.certificate import load
 from digsigd.hab.chain import is_srk, signing_srk
-from tests.hab import forge
-from tests.hab.blobs import Signed
-from tests.hab.forge import Named, authenticate, certificate_of, cms, install, install_srk, named
 from tests.hab.test_cms_form import der
+from tests.helpers import forge
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import Named, authenticate, certificate_of, cms, install, install_srk, named
 
 BLOCK = (0x7E0FC0, 0x40)
 DATA = bytes(range(0x40))

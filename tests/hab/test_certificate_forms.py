@@ -43,7 +43,7 @@ def test_unique_ids_may_follow_the_key() -> None:
             lambda parts, first=first: [*parts[:7], first, der(0xA3, der(0x30, constraints(b"\x30\3\1\1\xff")))]
         )
         assert load(authority).is_ca
-    with pytest.raises(FormatError, match="it lacks one of its parts"):
+    with pytest.raises(FormatError, match="a part is missing"):
         load(changed(lambda _: []))
     with pytest.raises(FormatError, match="parts that its version does not"):
         load(changed(lambda parts: [VERSION_2, *parts[1:]]))
@@ -95,7 +95,7 @@ def test_constraints_have_a_flag_and_a_length(value: bytes, is_ca: bool) -> None
 )
 def test_extensions_of_another_form_are_refused(listed: tuple[bytes, ...]) -> None:
     """Of those that count, and of those that do not."""
-    with pytest.raises(FormatError, match="no certificate"):
+    with pytest.raises(FormatError, match="not a certificate"):
         load(with_extensions(*listed))
 
 
@@ -134,14 +134,14 @@ def test_the_century_of_a_date_is_told(tag: int, text: bytes, year: int) -> None
 )
 def test_dates_of_another_form_are_refused(tag: int, text: bytes) -> None:
     """Without seconds or with parts of them, in another zone, or under another tag."""
-    with pytest.raises(FormatError, match="one of its dates is none"):
+    with pytest.raises(FormatError, match="one of its dates is not valid"):
         load(changed(lambda parts: [*parts[:4], sequence(0x30, der(tag, text), der(tag, text)), *parts[5:]]))
 
 
 def test_validity_has_two_dates() -> None:
     """No third."""
     date = der(0x17, b"240229235959Z")
-    with pytest.raises(FormatError, match="not valid between two dates"):
+    with pytest.raises(FormatError, match="does not have two dates"):
         load(changed(lambda parts: [*parts[:4], sequence(0x30, date, date, date), *parts[5:]]))
 
 
@@ -171,7 +171,7 @@ def test_the_algorithm_of_the_signature_is_told(algorithm: str, kind: str, name:
         found = load(signed_with(identifier))
         assert (found.kind, found.algorithm) == told
     for wrong in (der(0x30), der(0x30, der(4, oid(algorithm)[2:]))):
-        with pytest.raises(FormatError, match="its signature algorithm is none"):
+        with pytest.raises(FormatError, match="its signature algorithm is not valid"):
             load(signed_with(wrong))
 
 
@@ -187,9 +187,9 @@ def test_a_signature_has_whole_bytes() -> None:
     (whole,) = elements(changed(lambda parts: parts))
     body, algorithm, signature = elements(whole.content)
     spared = der(3, b"\1" + signature.content[1:])
-    with pytest.raises(FormatError, match="bits to spare"):
+    with pytest.raises(FormatError, match="unused bits"):
         load(der(0x30, body.whole, algorithm.whole, spared))
-    with pytest.raises(FormatError, match="bits to spare"):
+    with pytest.raises(FormatError, match="unused bits"):
         load(der(0x30, body.whole, algorithm.whole, der(3)))
 
 

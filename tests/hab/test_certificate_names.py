@@ -11,7 +11,7 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
 from digsigd.hab.certificate import load
-from tests.hab.forge import SIGNER
+from tests.helpers.forge import SIGNER
 
 
 def shown(*attributes: x509.NameAttribute[str]) -> str:

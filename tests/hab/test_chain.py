@@ -14,8 +14,8 @@ from digsigd import hab
 from digsigd.hab.certificate import load
 from digsigd.hab.chain import is_srk, signing_srk
 from digsigd.hab.der import elements
-from tests.hab.forge import Named, certificate_of, named
 from tests.hab.test_cms_form import der
+from tests.helpers.forge import Named, certificate_of, named
 
 SRK = named("SRK", ca=True)
 BELOW = named("CSF", SRK).certificate

@@ -19,8 +19,8 @@ from digsigd.hab.cms import CmsSignature
 from digsigd.hab.csf_blob import Authenticate, CsfBlob
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import KINDS, Signing, changed_at
-from tests.hab.forge import SIGNER, Named, certificate_of, cms
+from tests.helpers.blobs import KINDS, Signing, changed_at
+from tests.helpers.forge import SIGNER, Named, certificate_of, cms
 
 
 def der(tag: int, *parts: bytes) -> bytes:

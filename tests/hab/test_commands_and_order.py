@@ -8,8 +8,6 @@ from dataclasses import replace
 import pytest
 
 from digsigd import hab
-from tests.hab.blobs import Signed
-from tests.hab.forge import authenticate, forge, install_srk, other, padded
 from tests.hab.test_blob_rules import (
     BLOCK,
     CSF,
@@ -25,6 +23,8 @@ from tests.hab.test_blob_rules import (
     judged,
     over,
 )
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import authenticate, forge, install_srk, other, padded
 
 
 def test_write_data_comes_behind_authenticate_csf() -> None:
@@ -77,5 +77,5 @@ def test_of_the_srk_there_is_one_certificate() -> None:
     assert says == "certificate: it holds a certificate that is not the chosen SRK's"
     blob = forge(*fast, loose=(USER_SRK.der[:-1],))
     error = Signed(blob, USER_TABLE, ((hab.Block(BLOCK[0], 0, BLOCK[1]),),), image=DATA).refused()
-    assert str(error).startswith("the certificate of the SRK: no certificate: ")
+    assert str(error).startswith("the certificate of the SRK: not a certificate: ")
     assert "offset" not in str(error)

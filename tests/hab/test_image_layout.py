@@ -115,7 +115,7 @@ def test_a_good_layout_gives_the_room_for_the_csf() -> None:
     found = layout(IMAGE.data, [WHOLE])
     assert found.room == 0x2000
     hab.check_room(found, 0x2000)
-    with pytest.raises(hab.VerificationError, match="has 0x2001 bytes, the room for it only 0x2000") as error:
+    with pytest.raises(hab.VerificationError, match="has 0x2001 bytes, but the reserved room is only 0x2000") as error:
         hab.check_room(found, 0x2001)
     assert error.value.check == "room"
 

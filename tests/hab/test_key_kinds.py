@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from digsigd import hab
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import Signed, Signing
-from tests.hab.forge import certificate_of
+from tests.helpers.blobs import Signed, Signing
+from tests.helpers.forge import certificate_of
 
 pytestmark = pytest.mark.parametrize("version", CST_VERSIONS)
 Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from digsigd import hab
 from digsigd.hab.der import elements
-from tests.hab.blobs import Signed
-from tests.hab.forge import Named, authenticate, certificate_of, forge, install, install_srk
 from tests.hab.test_blob_rules import BLOCK, CSF, CSFK, DATA, DER, IMAGE, IMG, SRK, SRK_CSFK, SRK_IMG, TABLE, by, judged
 from tests.hab.test_cms_form import der
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import Named, authenticate, certificate_of, forge, install, install_srk
 
 SIGNED = Signed(
     forge(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, IMAGE),
@@ -83,8 +83,8 @@ def test_an_srk_behind_the_end_of_the_table_is_refused() -> None:
     """Whoever asked for it."""
     blob = forge(install_srk(TABLE, source=1), SRK_CSFK, authenticate(1, by(CSFK)))
     signed = Signed(blob, TABLE, SIGNED.blocks, 1, DATA)
-    assert str(signed.refused()) == "srk-index: it takes SRK 2 of a table with 1"
-    assert str(signed.refused(source_index=0)) == "srk-index: it takes SRK 2, not 1"
+    assert str(signed.refused()) == "srk-index: it uses SRK 2 of a table with 1"
+    assert str(signed.refused(source_index=0)) == "srk-index: it uses SRK 2, not 1"
 
 
 def test_an_image_key_has_no_flags() -> None:

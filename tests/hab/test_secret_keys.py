@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from digsigd import hab
-from tests.hab.blobs import Signed
-from tests.hab.forge import Piece, authenticate, decrypt, forge, install_srk, secret_key
 from tests.hab.test_blob_rules import BLOCK, CSF, DATA, ENCRYPTED, IMAGE, SRK_CSFK, SRK_IMG, TABLE
+from tests.helpers.blobs import Signed
+from tests.helpers.forge import Piece, authenticate, decrypt, forge, install_srk, secret_key
 
 KEY, USED = secret_key(0x7EC000, 0, 0), decrypt(0, b"nonce and mac", ENCRYPTED)
 
@@ -48,7 +48,9 @@ def test_data_is_decrypted_by_caam_as_it_stands() -> None:
     for engine in (0x00, 0x1D):
         swapped = authenticate(0, lambda _: b"mac", ENCRYPTED, protocol=0xA3, engine=engine, configuration=1)
         says = judged(SRK_CSFK, CSF, SRK_IMG, IMAGE, KEY, swapped)
-        assert says.startswith(f"secret-key: the {'configuration 0x1 has CAAM' if engine else 'engine ANY takes no'}")
+        assert says.startswith(
+            f"secret-key: the {'configuration 0x1 makes CAAM' if engine else 'engine ANY must have configuration 0'}"
+        )
     flagged = authenticate(0, lambda _: b"mac", ENCRYPTED, protocol=0xA3, engine=0x1D, flags=1)
     says = judged(SRK_CSFK, CSF, SRK_IMG, IMAGE, KEY, flagged)
     assert says.startswith("secret-key: data is decrypted by the secret key 0")

@@ -19,8 +19,8 @@ from digsigd import hab
 from digsigd.testing import TrialPki
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import KINDS, SRKS, Signing, changed_at, judged
-from tests.hab.forge import certificate_of
+from tests.helpers.blobs import KINDS, SRKS, Signing, changed_at, judged
+from tests.helpers.forge import certificate_of
 
 both_versions = pytest.mark.parametrize("version", CST_VERSIONS)
 

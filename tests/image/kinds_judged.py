@@ -13,7 +13,7 @@ from digsigd.image.model import Plan
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from digsigd.image.verify import verify
-from tests.image.signed import KEYS, failing
+from tests.helpers.signed_images import KEYS, failing
 
 
 def refused(data: bytes, soc: str | None = None, **options: object) -> str:

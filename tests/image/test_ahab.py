@@ -15,8 +15,8 @@ from digsigd.image import ahab
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import plan
 from digsigd.testing.pki import KeyKind
-from tests.hab.blobs import Signing
-from tests.image import golden
+from tests.helpers import golden
+from tests.helpers.blobs import Signing
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "ahab"
 

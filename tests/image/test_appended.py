@@ -6,8 +6,8 @@ import pytest
 
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
-from tests.image import golden
-from tests.image.signed import failing, holds, judged, signed
+from tests.helpers import golden
+from tests.helpers.signed_images import failing, holds, judged, signed
 
 NAME = b"UUUBURNXXOEUZX7+A-XY5601QQWWZ"
 OLD = golden.flash("mm", "nxp-old")

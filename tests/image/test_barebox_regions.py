@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
 from tests.image.kinds_judged import at, blocks, planned, refused
 
 SIX = kinds.barebox()

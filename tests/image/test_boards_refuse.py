@@ -13,9 +13,9 @@ from digsigd import hab
 from digsigd.image.model import Signing as Part
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
-from tests.hab.forge import forge, install, install_srk, named, other
-from tests.image import golden
-from tests.image.signed import KEYS, OTHER_KEYS, UNLOCK_MID, Maker, failing, holds, judged, signed
+from tests.helpers import golden
+from tests.helpers.forge import forge, install, install_srk, named, other
+from tests.helpers.signed_images import KEYS, OTHER_KEYS, UNLOCK_MID, Maker, failing, holds, judged, signed
 
 NEW = golden.flash("mm", "nxp-new")
 OLD = golden.flash("mm", "nxp-old")

@@ -12,8 +12,8 @@ from digsigd.image.chip_support import check_chip, check_chips, engines_of
 from digsigd.image.chips import find
 from digsigd.image.model import Signing
 from digsigd.image.report import Check, CsfReport
-from tests.hab.forge import authenticate, certificate_of, cms, forge, install_srk
-from tests.image.signed import KEYS
+from tests.helpers.forge import authenticate, certificate_of, cms, forge, install_srk
+from tests.helpers.signed_images import KEYS
 
 IVT = hab.Ivt.parse(b"\xd1\0\x20\x40" + bytes(28))
 ANY, DCP, CAAM, SW = 0x00, 0x1B, 0x1D, 0xFF

@@ -7,8 +7,8 @@ import pytest
 from digsigd import hab
 from digsigd.hab import csf_blob
 from digsigd.image.commands import describe, is_secret, keys_of, refused_by_u_boot
-from tests.hab.forge import Piece, authenticate, cms, decrypt, forge, install, install_srk, other, secret_key
-from tests.image.signed import KEYS, OTHER_KEYS
+from tests.helpers.forge import Piece, authenticate, cms, decrypt, forge, install, install_srk, other, secret_key
+from tests.helpers.signed_images import KEYS, OTHER_KEYS
 
 
 def parsed(*pieces: Piece) -> hab.CsfBlob:

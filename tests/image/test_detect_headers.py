@@ -11,7 +11,7 @@ from digsigd.image.detect import plan_kind
 from digsigd.image.errors import ImageError
 from digsigd.image.options import Options
 from digsigd.image.regions import RegionMap
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
 from tests.image.kinds_judged import at, planned
 from tests.image.test_rom_header import OWN, Words
 
@@ -61,3 +61,24 @@ def kind_of(data: bytes) -> str:
         return planned(data).layout
     except ImageError:
         return ""
+
+
+def test_an_spl_for_nand_has_nothing_else_before_its_ivt() -> None:
+    """Between its marker and 0x400; else that is no marker."""
+    spl = kinds.nand_spl()
+    assert planned(spl).layout == "image with an IVT, NAND"
+    for place in (0x08, 0x200, 0x3FF):
+        assert planned(at(spl, place, b"\x13")).layout == "image with an IVT, other data in front"
+
+
+def test_other_data_may_stand_in_front_of_an_ivt_for_sd() -> None:
+    """Of which the boot data say that it is for SD; the ROM does not look at them."""
+    for place in (0, 1, 0x3FF):
+        assert planned(at(kinds.nand_u_boot(), place, b"\x13")).layout == "image with an IVT, other data in front"
+    for start in (OWN, OWN - 0x100, OWN - 0x1000):
+        data = bytes(Words(place=0x400, start=start).made())
+        assert plan_kind(RegionMap(data), Options(chip=find("imx6ul"))) is not None
+        assert plan_kind(RegionMap(at(data, 0, b"\x13")), Options(chip=find("imx6ul"))) is None
+    for place in (0x400, 0x1000):
+        data = at(bytes(Words(place=place, start=OWN - place).made()), 0, b"\x13")
+        assert (plan_kind(RegionMap(data), Options(chip=find("imx6ul"))) is not None) is (place == 0x400)

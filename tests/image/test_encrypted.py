@@ -10,9 +10,9 @@ import functools
 from digsigd import hab
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
-from tests.hab.forge import decrypt, secret_key
-from tests.image import golden
-from tests.image.signed import Maker, failing, judged, signed
+from tests.helpers import golden
+from tests.helpers.forge import decrypt, secret_key
+from tests.helpers.signed_images import Maker, failing, judged, signed
 
 MAC = bytes([0, 12, 16, 0]) + bytes(range(28))
 KEY_BLOB = b"\x81\x00\x58\x43" + bytes(range(0x54))

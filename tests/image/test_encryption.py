@@ -42,6 +42,18 @@ def test_no_command_is_behind_the_end_of_the_header() -> None:
         assert encrypted_by(commands(UNLOCK, SECRET, length=size)) == "Install Secret Key"
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [(SECRET, "Install Secret Key"), (DECRYPT, "Decrypt Data"), (SRK, None), (AUTHENTICATE, None)],
+)
+def test_a_damaged_command_counts_by_its_protocol(command: bytes, expected: str | None) -> None:
+    """Cut off behind that, or of a length that it does not have."""
+    for size in (6, 8, 11):
+        assert encrypted_by(commands(UNLOCK, command)[: 12 + size]) == expected
+    longer = command[:2] + bytes([14]) + command[3:] + bytes(2)
+    assert encrypted_by(commands(UNLOCK, longer, UNLOCK)) == expected
+
+
 def test_what_stands_in_another_command_is_no_command() -> None:
     """However long that one is, and whatever protocol its bytes would be."""
     write = bytes([0xCC, 0, 20, 4])

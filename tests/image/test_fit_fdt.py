@@ -8,8 +8,8 @@ from digsigd import hab
 from digsigd.image.model import Signing
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
-from tests.image import golden
-from tests.image.signed import Maker, failing, holds, judged, signed
+from tests.helpers import golden
+from tests.helpers.signed_images import Maker, failing, holds, judged, signed
 
 NEW = golden.flash("mm", "nxp-new")
 

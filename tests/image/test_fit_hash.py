@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from digsigd.image.plan import plan
-from tests.image import golden
+from tests.helpers import golden
 from tests.image.test_plan_errors import at, refused
 
 NEW = golden.flash("mm", "nxp-new")

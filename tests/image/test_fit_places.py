@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from digsigd.image.plan import plan
-from tests.image import golden
+from tests.helpers import golden
 from tests.image.test_plan_errors import refused
 
 LIMIT = 1 << 32

@@ -11,7 +11,7 @@ from digsigd.image.errors import ImageError
 from digsigd.image.fit import Fit
 from digsigd.image.fit_plan import FitOptions, FitPlan, label, plan_fit, read_plain_ivt
 from digsigd.image.regions import RegionMap
-from tests.image import golden
+from tests.helpers import golden
 from tests.image.kinds_judged import at
 from tests.image.test_fdt_reader import node
 from tests.image.test_fit_bounds import fit, has

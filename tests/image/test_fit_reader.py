@@ -10,7 +10,7 @@ import pytest
 
 from digsigd.image.errors import ImageError
 from digsigd.image.fit import Fit
-from tests.image import golden
+from tests.helpers import golden
 
 PARTS = (
     golden.Part("a", golden.filler("a", 0x101), "standalone", 0x40200000, description="the first"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from digsigd.image.plan import plan
-from tests.image import golden
+from tests.helpers import golden
 
 CASES = [
     pytest.param(soc, boot, hdmi, id=f"{soc}-{boot}{'-hdmi' * hdmi}")

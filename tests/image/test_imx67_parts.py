@@ -11,8 +11,8 @@ from digsigd.image.errors import ImageError
 from digsigd.image.options import Options
 from digsigd.image.regions import RegionMap
 from digsigd.image.rom import Header
-from tests.image import golden
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden
+from tests.helpers import golden_kinds as kinds
 from tests.image.kinds_judged import at, planned, refused
 
 U_BOOT = kinds.imximage()

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from digsigd.image.errors import ImageError
-from tests.image import golden, golden_kinds
+from tests.helpers import golden, golden_kinds
 from tests.image.kinds_judged import at, planned
 
 MIB = 1 << 20

@@ -7,9 +7,9 @@ import struct
 import pytest
 
 from digsigd import hab
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.signed_images import Maker, signed
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, report_of, why_not
-from tests.image.signed import Maker, signed
 
 SIX = kinds.barebox()
 EIGHT = kinds.barebox_8m()

@@ -15,11 +15,11 @@ from digsigd.csf import model
 from digsigd.hab import Block
 from digsigd.image.chip_clues import chips_of
 from digsigd.image.chips import NotConfirmedError, find
-from tests.hab.forge import authenticate, cms, forge, install, install_srk
-from tests.image import golden
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.forge import authenticate, cms, forge, install, install_srk
+from tests.helpers.signed_images import KEYS
 from tests.image.kinds_judged import is_good, planned, refused, why_not
-from tests.image.signed import KEYS
 
 NAMES = KeyNames("table", "csf", "img")
 

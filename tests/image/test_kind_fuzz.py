@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from digsigd.image.chips import CHIPS, Chip
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import plan
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
 
 SEEDS = (
     kinds.imximage(size=0x3000),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.image import golden
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden
+from tests.helpers import golden_kinds as kinds
 
 
 def mkimage(folder: Path, code: bytes, *arguments: str) -> bytes:

@@ -11,10 +11,10 @@ import pytest
 from digsigd import hab
 from digsigd.image.model import Signing
 from digsigd.image.report import Report
-from tests.image import golden
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.signed_images import Maker, failing, signed
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, report_of, why_not, without
-from tests.image.signed import Maker, failing, signed
 
 U_BOOT = kinds.imximage()
 CSF = kinds.csf_offset(U_BOOT)

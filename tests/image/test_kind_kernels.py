@@ -8,10 +8,10 @@ import pytest
 
 from digsigd import hab
 from digsigd.image.plan import plan
-from tests.image import golden
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.signed_images import Maker, signed
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, report_of, why_not
-from tests.image.signed import Maker, signed
 
 LOAD = 0x12000000
 Z, U = kinds.zimage(), kinds.kernel_uimage()

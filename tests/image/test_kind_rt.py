@@ -9,9 +9,9 @@ import pytest
 
 from digsigd import hab
 from digsigd.image.chips import find
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.signed_images import Maker, signed
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, report_of, why_not
-from tests.image.signed import Maker, signed
 
 RT = kinds.rt()
 CSF = kinds.csf_offset(RT, 0x1000)

@@ -8,9 +8,9 @@ import pytest
 
 from digsigd.image.model import Patch
 from digsigd.image.sdp import Overlaid
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.signed_images import Maker, signed
 from tests.image.kinds_judged import at, blocks, is_good, planned, refused, why_not
-from tests.image.signed import Maker, signed
 
 DCD = kinds.dcd("ul")
 U_BOOT = kinds.imximage()

@@ -12,7 +12,7 @@ import pytest
 
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import plan
-from tests.image import golden
+from tests.helpers import golden
 
 FIT = 0x57C00
 NEW = golden.flash("mm", "nxp-new")

@@ -13,7 +13,7 @@ import pytest
 from digsigd import hab
 from digsigd.image.model import Plan, Signing
 from digsigd.image.plan import plan
-from tests.image import golden
+from tests.helpers import golden
 
 KERNEL = 0x40480000
 # imx-mkimage, lf-6.6.3, iMX8M/soc.mak and its output: SPL, its IVT, ATF, TEE; FIT and its CSF in flash.bin for SD.

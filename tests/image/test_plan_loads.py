@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from digsigd.image.plan import plan
-from tests.image import golden
+from tests.helpers import golden
 from tests.image.test_plan_errors import refused
 
 

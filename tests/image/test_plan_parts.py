@@ -9,7 +9,7 @@ import pytest
 
 from digsigd.image.errors import ImageError
 from digsigd.image.plan import plan
-from tests.image import golden
+from tests.helpers import golden
 from tests.image.kinds_judged import at, planned, refused
 from tests.image.test_fdt_reader import node
 from tests.image.test_fit_bounds import fit, has

@@ -14,7 +14,7 @@ from digsigd.image.chips import CHIPS, find
 from digsigd.image.errors import ImageError
 from digsigd.image.rom import Header
 from digsigd.image.rt import is_rt
-from tests.image import golden_kinds as kinds
+from tests.helpers import golden_kinds as kinds
 from tests.image.kinds_judged import at, planned, refused
 
 BASE = 0x60000000

@@ -14,8 +14,9 @@ from digsigd.image.options import CHIPS_32
 from digsigd.image.regions import RegionMap
 from digsigd.image.rom import Header
 from digsigd.image.sdp import download, with_pointer
-from tests.image import golden_kinds as kinds
-from tests.image.kinds_judged import planned
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.signed_images import signed
+from tests.image.kinds_judged import at, is_good, planned, why_not
 
 U_BOOT = kinds.imximage()
 PLACE = 0x910000
@@ -100,3 +101,16 @@ def test_chips_that_the_pointer_may_stay_on_are_named_where_others_are_possible(
     assert with_pointer(planned(U_BOOT)) is None
     assert with_pointer(replace(planned(U_BOOT), possible=())) is None
     assert struct.unpack_from(">H", U_BOOT, 0x2D) == (LENGTH,)
+
+
+def test_a_forgotten_address_is_told_of_a_dcd_of_any_length() -> None:
+    """By the length of the block that is at no place of the image."""
+    pairs = struct.pack(">2I", 0x021B0800, 0xA1390003) * 40
+    long = struct.pack(">BHBBHB", 0xD2, 8 + len(pairs), 0x40, 0xCC, 4 + len(pairs), 4) + pairs
+    data = at(U_BOOT, 0x2C, long)
+    (mask,) = planned(data, sdp=PLACE).masks
+    sent = signed(at(data, mask.offset, mask.data), planned(data, sdp=PLACE))
+    whole = at(sent, mask.offset, data[mask.offset : mask.offset + 4])
+    assert is_good(whole, sdp=PLACE)
+    assert f"{PLACE:#x}+{len(long):#x} is signed" in why_not(whole)
+    assert f"--sdp {PLACE:#x}?" in why_not(whole)

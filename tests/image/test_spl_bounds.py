@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from digsigd.image.plan import plan
-from tests.image import golden
+from tests.helpers import golden
 from tests.image.test_plan_errors import at, refused
 from tests.image.test_vendor_firmware import behind
 

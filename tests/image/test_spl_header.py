@@ -9,7 +9,7 @@ import pytest
 from digsigd.image.errors import ImageError
 from digsigd.image.regions import RegionMap
 from digsigd.image.spl import Spl, find_spl
-from tests.image import golden
+from tests.helpers import golden
 from tests.image.kinds_judged import at
 
 SPL = golden.spl("mm")

@@ -6,8 +6,8 @@ import pytest
 
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
-from tests.image import golden
-from tests.image.signed import holds, judged, signed
+from tests.helpers import golden
+from tests.helpers.signed_images import holds, judged, signed
 
 # The IVT once more, 0x18c00 behind the first, as in NXP's files.
 FIRMWARE = golden.signed_hdmi().ljust(0x19000, b"\0") + golden.signed_hdmi()[0x400:0x440]

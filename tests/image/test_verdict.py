@@ -9,9 +9,9 @@ from digsigd.image.chips import find
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from digsigd.image.verify import verify
-from tests.image import golden
-from tests.image import golden_kinds as kinds
-from tests.image.signed import KEYS, OTHER_KEYS, Maker, judged, signed
+from tests.helpers import golden
+from tests.helpers import golden_kinds as kinds
+from tests.helpers.signed_images import KEYS, OTHER_KEYS, Maker, judged, signed
 
 # csf.sh of U-Boot and Toradex: the length is that of u-boot-spl-ddr.bin, and the block begins at the IVT before it.
 _SHORT = 0x40

@@ -12,7 +12,7 @@ from digsigd.image.model import Signing as Part
 from digsigd.image.verify import CsfReport, Report, verify
 from digsigd.testing.pki import KeyKind
 from tests.conftest import CST_VERSIONS
-from tests.hab.blobs import IMAGE, WHOLE, Signing
+from tests.helpers.blobs import IMAGE, WHOLE, Signing
 
 SIZE = len(IMAGE.data)
 ROOM = SIZE - IMAGE.signed_size

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from digsigd.image.model import Plan
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
-from tests.image import golden
-from tests.image.signed import judged, signed
+from tests.helpers import golden
+from tests.helpers.signed_images import judged, signed
 from tests.image.test_encrypted import encrypted
 
 CHANGES = st.one_of(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from digsigd.image.verify import Check, verify
-from tests.hab.blobs import IMAGE, WHOLE, Signing
+from tests.helpers.blobs import IMAGE, WHOLE, Signing
 from tests.image.test_verify import PLAN, failing, only
 
 # IVT and boot data, without the code that the IVT's entry points at.

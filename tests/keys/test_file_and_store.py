@@ -16,8 +16,7 @@ from digsigd.errors import BadTarball, KeyStoreFailed, KeyStoreTimeout, NoKeys
 from digsigd.keys import KeyStore
 from digsigd.keys.file import FileSource
 from digsigd.testing import TrialPki
-
-MACHINE = "imx8mm-evk"
+from tests.helpers.daemons import MACHINE
 
 
 def at_once(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
@@ -29,12 +28,7 @@ async def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=1)
-
-
-class Rig:
+class KeyFolder:
     """A folder with one machine's keys, and a store on it."""
 
     def __init__(self, folder: Path, tarball: bytes) -> None:
@@ -65,103 +59,103 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path, pki: TrialPki) -> Rig:
-    return Rig(tmp_path, pki.tarball())
+def key_folder(tmp_path: Path, pki: TrialPki) -> KeyFolder:
+    return KeyFolder(tmp_path, pki.tarball())
 
 
-async def test_keys_are_fetched_once_and_revalidated_after(rig: Rig, pki: TrialPki) -> None:
+async def test_keys_are_fetched_once_and_revalidated_after(key_folder: KeyFolder, pki: TrialPki) -> None:
     """The second request asks only whether the file is the same."""
-    store = rig.store()
+    store = key_folder.store()
     first = await store.get(MACHINE)
     second = await store.get(MACHINE)
     assert (first.how, second.how) == ("fetched", "revalidated")
     assert first.tarball.members == pki.files
     assert second.tarball is first.tarball
-    assert first.origin == rig.root.as_uri()
+    assert first.origin == key_folder.root.as_uri()
     await store.stop()
 
 
-async def test_a_changed_tarball_is_used_by_the_next_request(rig: Rig) -> None:
+async def test_a_changed_tarball_is_used_by_the_next_request(key_folder: KeyFolder) -> None:
     """Written over, replaced, or of the same size and time: the next request has it."""
     other = TrialPki.make("p256", srks=1)
-    store = rig.store()
+    store = key_folder.store()
     before = await store.get(MACHINE)
-    rig.put(other.tarball())
+    key_folder.put(other.tarball())
     assert (await store.get(MACHINE)).tarball.members == other.files
-    status = rig.path.stat()
-    new = rig.path.with_name("new")
+    status = key_folder.path.stat()
+    new = key_folder.path.with_name("new")
     new.write_bytes(TrialPki.make("p256", srks=1).tarball().ljust(status.st_size, b"\0")[: status.st_size + 100])
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
-    new.rename(rig.path)
+    new.rename(key_folder.path)
     assert (await store.get(MACHINE)).tarball.members not in (before.tarball.members, other.files)
     await store.stop()
 
 
-async def test_a_file_written_just_now_is_read_again(rig: Rig, pki: TrialPki) -> None:
+async def test_a_file_written_just_now_is_read_again(key_folder: KeyFolder, pki: TrialPki) -> None:
     """Two changes within one tick of the clock cannot be told apart by their times."""
-    store = rig.store()
-    rig.path.write_bytes(pki.tarball())
+    store = key_folder.store()
+    key_folder.path.write_bytes(pki.tarball())
     assert (await store.get(MACHINE)).how == "fetched"
-    rig.age()
+    key_folder.age()
     assert (await store.get(MACHINE)).how == "fetched"
     assert (await store.get(MACHINE)).how == "revalidated"
     await store.stop()
 
 
-async def test_half_a_tarball_is_one_that_is_being_written(rig: Rig, pki: TrialPki) -> None:
+async def test_half_a_tarball_is_one_that_is_being_written(key_folder: KeyFolder, pki: TrialPki) -> None:
     """In place, with pauses: the store's failure for that moment, wherever it is cut. Later it is a bad tarball."""
     whole = pki.tarball()
-    store = rig.store()
+    store = key_folder.store()
     await store.get(MACHINE)
     for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
-        rig.put(whole[:length])
+        key_folder.put(whole[:length])
         with pytest.raises(KeyStoreFailed, match=r"are being written .*try again") as caught:
             await store.get(MACHINE)
-        assert str(rig.root) not in caught.value.for_client()
-    rig.put(b"no tarball at all")
+        assert str(key_folder.root) not in caught.value.for_client()
+    key_folder.put(b"no tarball at all")
     with pytest.raises(BadTarball, match="damaged"):
         await store.get(MACHINE)
-    rig.put(whole[:-1])
+    key_folder.put(whole[:-1])
     an_hour_ago = time.time() - 3600
-    os.utime(rig.path, (an_hour_ago, an_hour_ago))
+    os.utime(key_folder.path, (an_hour_ago, an_hour_ago))
     with pytest.raises(BadTarball, match="ends in the middle"):
         await store.get(MACHINE)
-    rig.put(whole)
+    key_folder.put(whole)
     assert (await store.get(MACHINE)).tarball.members == pki.files
     await store.stop()
 
 
-async def test_keys_are_forgotten_after_so_long_without_a_request(rig: Rig) -> None:
+async def test_keys_are_forgotten_after_so_long_without_a_request(key_folder: KeyFolder) -> None:
     """Each request starts the time anew."""
-    store = rig.store(keep=10.0)
+    store = key_folder.store(keep=10.0)
     await store.get(MACHINE)
-    rig.clock.advance(9)
+    key_folder.clock.advance(9)
     assert (await store.get(MACHINE)).how == "revalidated"
-    rig.clock.advance(9)
+    key_folder.clock.advance(9)
     assert (await store.get(MACHINE)).how == "revalidated"
-    rig.clock.advance(10)
+    key_folder.clock.advance(10)
     assert (await store.get(MACHINE)).how == "fetched"
     await store.stop()
-    assert rig.clock.getDelayedCalls() == []
+    assert key_folder.clock.getDelayedCalls() == []
 
 
-async def test_keys_are_not_kept_where_that_is_asked_for(rig: Rig) -> None:
+async def test_keys_are_not_kept_where_that_is_asked_for(key_folder: KeyFolder) -> None:
     """Keep = 0."""
-    store = rig.store(keep=0.0)
+    store = key_folder.store(keep=0.0)
     await store.get(MACHINE)
     assert (await store.get(MACHINE)).how == "fetched"
-    assert rig.clock.getDelayedCalls() == []
+    assert key_folder.clock.getDelayedCalls() == []
 
 
-async def test_what_is_kept_has_a_bound(rig: Rig, pki: TrialPki) -> None:
+async def test_what_is_kept_has_a_bound(key_folder: KeyFolder, pki: TrialPki) -> None:
     """The machine that was asked for longest ago is forgotten first."""
     size = sum(map(len, pki.files.values()))
-    store = rig.store(max_kept_bytes=size * 2)
+    store = key_folder.store(max_kept_bytes=size * 2)
     for name in ("a", "b", "c"):
-        path = rig.root / name / "imxsign/imx-cst-keys.tar.gz"
+        path = key_folder.root / name / "imxsign/imx-cst-keys.tar.gz"
         path.parent.mkdir(parents=True)
         path.write_bytes(pki.tarball())
-    rig.age()
+    key_folder.age()
     await store.get("a")
     await store.get("b")
     await store.get("a")
@@ -171,79 +165,79 @@ async def test_what_is_kept_has_a_bound(rig: Rig, pki: TrialPki) -> None:
     await store.stop()
 
 
-async def test_a_tarball_that_is_not_the_pinned_one_is_refused(rig: Rig, pki: TrialPki) -> None:
+async def test_a_tarball_that_is_not_the_pinned_one_is_refused(key_folder: KeyFolder, pki: TrialPki) -> None:
     """With both hashes in the text; the right one, in any case, is taken."""
-    seen = (await rig.store().get(MACHINE)).tarball.sha256
-    assert (await rig.store(pins={MACHINE: seen.upper()}).get(MACHINE)).tarball.members == pki.files
+    seen = (await key_folder.store().get(MACHINE)).tarball.sha256
+    assert (await key_folder.store(pins={MACHINE: seen.upper()}).get(MACHINE)).tarball.members == pki.files
     with pytest.raises(BadTarball, match=seen) as caught:
-        await rig.store(pins={MACHINE: "0" * 64}).get(MACHINE)
+        await key_folder.store(pins={MACHINE: "0" * 64}).get(MACHINE)
     assert "0" * 64 in str(caught.value)
 
 
-async def test_keys_that_are_taken_away_are_gone(rig: Rig) -> None:
+async def test_keys_that_are_taken_away_are_gone(key_folder: KeyFolder) -> None:
     """Nobody signs with keys that the store has no more."""
-    store = rig.store()
+    store = key_folder.store()
     await store.get(MACHINE)
-    rig.path.unlink()
+    key_folder.path.unlink()
     with pytest.raises(NoKeys, match=MACHINE) as caught:
         await store.get(MACHINE)
-    assert str(rig.root) not in caught.value.for_client()
+    assert str(key_folder.root) not in caught.value.for_client()
     await store.stop()
 
 
-async def test_a_store_that_is_not_there_fails(rig: Rig, tmp_path: Path) -> None:
+async def test_a_store_that_is_not_there_fails(key_folder: KeyFolder, tmp_path: Path) -> None:
     """A missing root is not the same as a missing machine."""
-    rig.root.rename(tmp_path / "elsewhere")
+    key_folder.root.rename(tmp_path / "elsewhere")
     with pytest.raises(KeyStoreFailed):
-        await rig.store().get(MACHINE)
+        await key_folder.store().get(MACHINE)
     with pytest.raises(KeyStoreFailed):
-        await rig.store().check()
-    rig.root.write_text("a file")
+        await key_folder.store().check()
+    key_folder.root.write_text("a file")
     with pytest.raises(KeyStoreFailed, match="is not a folder"):
-        await rig.store().check()
+        await key_folder.store().check()
 
 
-async def test_what_is_no_regular_file_fails(rig: Rig) -> None:
+async def test_what_is_no_regular_file_fails(key_folder: KeyFolder) -> None:
     """A FIFO does not hold anybody, and a folder is no tarball."""
-    rig.path.unlink()
-    os.mkfifo(rig.path)
+    key_folder.path.unlink()
+    os.mkfifo(key_folder.path)
     with pytest.raises(KeyStoreFailed, match="regular"):
-        await rig.store().get(MACHINE)
-    rig.path.unlink()
-    rig.path.mkdir()
+        await key_folder.store().get(MACHINE)
+    key_folder.path.unlink()
+    key_folder.path.mkdir()
     with pytest.raises(KeyStoreFailed):
-        await rig.store().get(MACHINE)
+        await key_folder.store().get(MACHINE)
 
 
-async def test_a_tarball_beyond_the_bound_is_refused(rig: Rig) -> None:
+async def test_a_tarball_beyond_the_bound_is_refused(key_folder: KeyFolder) -> None:
     """Before it is read."""
-    rig.put(bytes((1 << 20) + 1))
+    key_folder.put(bytes((1 << 20) + 1))
     with pytest.raises(BadTarball, match="more than"):
-        await rig.store().get(MACHINE)
+        await key_folder.store().get(MACHINE)
 
 
-async def test_names_that_are_no_machines_are_refused(rig: Rig) -> None:
+async def test_names_that_are_no_machines_are_refused(key_folder: KeyFolder) -> None:
     """Whoever forgot to check them."""
     for name in ("..", "a/b", "", ".hidden", "a\n"):
         with pytest.raises(ValueError, match="is not a machine name"):
-            await rig.store().get(name)
+            await key_folder.store().get(name)
 
 
-async def test_a_folder_that_hangs_is_given_up(rig: Rig) -> None:
+async def test_a_folder_that_hangs_is_given_up(key_folder: KeyFolder) -> None:
     """As a dead file server's does."""
 
     def never(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
         return Deferred()
 
     source = FileSource(
-        rig.root,
+        key_folder.root,
         max_tarball=1,
         timeout=5,
-        clock=rig.clock,
+        clock=key_folder.clock,
         in_thread=never,
     )
-    store = KeyStore(source, keep=1, clock=rig.clock, in_thread=at_once, pins={}, max_unpacked=1)
+    store = KeyStore(source, keep=1, clock=key_folder.clock, in_thread=at_once, pins={}, max_unpacked=1)
     getting = Deferred.fromCoroutine(store.get(MACHINE))
-    rig.clock.advance(5)
+    key_folder.clock.advance(5)
     with pytest.raises(KeyStoreTimeout):
         await getting

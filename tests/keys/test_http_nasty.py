@@ -15,8 +15,8 @@ from digsigd.errors import BadTarball, KeyStoreFailed, NoKeys
 from digsigd.http.connection import HEAD_BYTES
 from digsigd.keys import KeyStore
 from digsigd.testing import TrialPki
-from tests.keys.certificates import Authority
-from tests.keys.webserver import MACHINE, Rig, Server
+from tests.helpers.certificates import Authority
+from tests.helpers.key_servers import MACHINE, KeyServers, Server
 
 Answer = Callable[[Any], Any]
 
@@ -45,11 +45,11 @@ def with_header(name: bytes, value: bytes, body: bytes, status: int = 200) -> An
         b"ftp://user:SECRET@127.0.0.1/x?SECRET",
     ],
 )
-async def test_a_redirect_to_nowhere_is_the_stores_failure(rig: Rig, location: bytes) -> None:
+async def test_a_redirect_to_nowhere_is_the_stores_failure(key_servers: KeyServers, location: bytes) -> None:
     """For a machine and for the check of the store, at once, and without what may be a secret in it."""
-    server = await rig.server()
+    server = await key_servers.server()
     server.answer = to(location)
-    for ask in (rig.store(server).check, lambda: rig.store(server).get(MACHINE)):
+    for ask in (key_servers.store(server).check, lambda: key_servers.store(server).get(MACHINE)):
         with pytest.raises(KeyStoreFailed) as caught:
             await ask()
         assert "127.0.0.1" in caught.value.detail
@@ -58,40 +58,40 @@ async def test_a_redirect_to_nowhere_is_the_stores_failure(rig: Rig, location: b
     assert len(server.seen) == 2
 
 
-async def test_an_etag_that_is_no_text_is_the_stores_failure(rig: Rig, pki: TrialPki) -> None:
+async def test_an_etag_that_is_no_text_is_the_stores_failure(key_servers: KeyServers, pki: TrialPki) -> None:
     """A time that is none is not looked at."""
-    server = await rig.server()
+    server = await key_servers.server()
     server.answer = with_header(b"etag", b'"\xff"', server.tarball)
     with pytest.raises(KeyStoreFailed, match=r"sent an invalid response .*etag"):
-        await rig.store(server).get(MACHINE)
+        await key_servers.store(server).get(MACHINE)
     server.answer = with_header(b"last-modified", b"\xff", server.tarball)
-    assert (await rig.store(server).get(MACHINE)).tarball.members == pki.files
+    assert (await key_servers.store(server).get(MACHINE)).tarball.members == pki.files
 
 
-async def test_a_presigned_address_is_not_told(rig: Rig) -> None:
+async def test_a_presigned_address_is_not_told(key_servers: KeyServers) -> None:
     """Where a redirect to it fails, in whatever way."""
-    server, other = await rig.server(), await rig.server()
+    server, other = await key_servers.server(), await key_servers.server()
     server.answer = to(f"{other.root}/k.tgz?X-Amz-Signature=SECRET#SECRET".encode())
     for status in (400, 403, 404, 500):
         other.answer = with_header(b"x", b"y", b"", status)
         with pytest.raises((KeyStoreFailed, NoKeys)) as caught:
-            await rig.store(server, tries=2).get(MACHINE)
+            await key_servers.store(server, tries=2).get(MACHINE)
         assert "SECRET" not in str(caught.value)
     other.answer = lambda _: NOT_DONE_YET
     with pytest.raises(Exception, match=r"k\.tgz\?\.\.\.") as late:
-        await rig.store(server, tries=1, idle_timeout=0.1, connect_timeout=0.1).get(MACHINE)
+        await key_servers.store(server, tries=1, idle_timeout=0.1, connect_timeout=0.1).get(MACHINE)
     assert "SECRET" not in str(late.value)
     assert other.seen[-1].uri == b"/k.tgz?X-Amz-Signature=SECRET"
     await other.port.stopListening()
     with pytest.raises(KeyStoreFailed, match="refused") as refused:
-        await rig.store(server, tries=1).get(MACHINE)
+        await key_servers.store(server, tries=1).get(MACHINE)
     assert "SECRET" not in str(refused.value)
 
 
-async def test_cookies_are_not_kept(rig: Rig, pki: TrialPki) -> None:
+async def test_cookies_are_not_kept(key_servers: KeyServers, pki: TrialPki) -> None:
     """Nor do they go elsewhere, nor have to be any."""
-    server, other = await rig.server(), await rig.server()
-    store = rig.store(server)
+    server, other = await key_servers.server(), await key_servers.server()
+    store = key_servers.store(server)
     for value in (b"session=1; Path=/", b"\xff=\xff"):
         server.answer = with_header(b"set-cookie", value, server.tarball)
         assert (await store.get(MACHINE)).tarball.members == pki.files
@@ -104,27 +104,27 @@ async def test_cookies_are_not_kept(rig: Rig, pki: TrialPki) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZip", "identity, gzip", "identity"])
-async def test_a_tarball_that_is_called_gzip_is_the_file(rig: Rig, coding: str) -> None:
+async def test_a_tarball_that_is_called_gzip_is_the_file(key_servers: KeyServers, coding: str) -> None:
     """As Apache's AddEncoding does: its SHA-256 is the one of the file, which can be pinned."""
-    server = await rig.server()
+    server = await key_servers.server()
     server.answer = with_header(b"content-encoding", coding.encode(), server.tarball)
-    assert (await rig.store(server).get(MACHINE)).tarball.sha256 == hashlib.sha256(server.tarball).hexdigest()
+    assert (await key_servers.store(server).get(MACHINE)).tarball.sha256 == hashlib.sha256(server.tarball).hexdigest()
 
 
-async def test_a_tarball_that_is_compressed_on_the_way_is_the_file_as_well(rig: Rig) -> None:
+async def test_a_tarball_that_is_compressed_on_the_way_is_the_file_as_well(key_servers: KeyServers) -> None:
     """Once more, and it unpacks to the file within the bounds of one."""
-    server = await rig.server()
+    server = await key_servers.server()
     server.answer = with_header(b"content-encoding", b"gzip", gzip.compress(server.tarball))
-    assert (await rig.store(server).get(MACHINE)).tarball.sha256 == hashlib.sha256(server.tarball).hexdigest()
+    assert (await key_servers.store(server).get(MACHINE)).tarball.sha256 == hashlib.sha256(server.tarball).hexdigest()
     with pytest.raises(KeyStoreFailed, match="more than"):
-        await rig.store(server, max_tarball=len(server.tarball) - 1).get(MACHINE)
+        await key_servers.store(server, max_tarball=len(server.tarball) - 1).get(MACHINE)
 
 
-async def test_a_plain_tar_that_is_compressed_on_the_way_is_read(rig: Rig, pki: TrialPki) -> None:
+async def test_a_plain_tar_that_is_compressed_on_the_way_is_read(key_servers: KeyServers, pki: TrialPki) -> None:
     """It looks like a tarball of its own."""
-    server = await rig.server()
+    server = await key_servers.server()
     server.answer = with_header(b"content-encoding", b"gzip", gzip.compress(gzip.decompress(server.tarball)))
-    assert (await rig.store(server).get(MACHINE)).tarball.members == pki.files
+    assert (await key_servers.store(server).get(MACHINE)).tarball.members == pki.files
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,14 @@ async def test_a_plain_tar_that_is_compressed_on_the_way_is_read(rig: Rig, pki: 
         (b"\xff\n\x1b[2J" + b"x" * 200, b"x", "Content-Encoding is"),
     ],
 )
-async def test_any_other_coding_is_the_stores_failure(rig: Rig, coding: bytes, body: bytes, words: str) -> None:
+async def test_any_other_coding_is_the_stores_failure(
+    key_servers: KeyServers, coding: bytes, body: bytes, words: str
+) -> None:
     """It is named, and what is broken is not taken for an empty tarball."""
-    server = await rig.server()
+    server = await key_servers.server()
     server.answer = with_header(b"content-encoding", coding, body)
     with pytest.raises(KeyStoreFailed, match="sent an invalid response") as caught:
-        await rig.store(server).get(MACHINE)
+        await key_servers.store(server).get(MACHINE)
     assert words in caught.value.detail
     assert caught.value.detail.isprintable()
     assert len(caught.value.detail) < 300
@@ -164,9 +166,9 @@ async def peak_of(store: KeyStore, error: type[Exception]) -> int:
         tracemalloc.stop()
 
 
-async def test_a_bomb_is_not_unpacked(rig: Rig) -> None:
+async def test_a_bomb_is_not_unpacked(key_servers: KeyServers) -> None:
     """Once, twice, with a tarball's beginning, or where the body is only an error's."""
-    server = await rig.server()
+    server = await key_servers.server()
     zeros = gzip.compress(bytes(64 << 20))
     twice = gzip.compress(zeros)
     like_gzip = gzip.compress(b"\x1f\x8b" + bytes(64 << 20))
@@ -178,7 +180,7 @@ async def test_a_bomb_is_not_unpacked(rig: Rig) -> None:
         (b"gzip, gzip", twice, 404, NoKeys),
     ):
         server.answer = with_header(b"content-encoding", coding, body, status)
-        assert await peak_of(rig.store(server, max_tarball=1 << 20), error) < 8 << 20
+        assert await peak_of(key_servers.store(server, max_tarball=1 << 20), error) < 8 << 20
 
 
 def flood(server: Server, start: bytes, line: bytes) -> Answer:
@@ -215,25 +217,27 @@ def flood(server: Server, start: bytes, line: bytes) -> Answer:
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
 )
-async def test_headers_without_an_end_are_not_read(rig: Rig, tls: bool, start: bytes, line: bytes) -> None:
+async def test_headers_without_an_end_are_not_read(
+    key_servers: KeyServers, tls: bool, start: bytes, line: bytes
+) -> None:
     """The connection is cut, and there is no other try."""
     authority = Authority()
     more: dict[str, Any] = {}
-    server = await rig.server(authority.server_options() if tls else None)
+    server = await key_servers.server(authority.server_options() if tls else None)
     if tls:
-        more = {"http": rig.trusting(authority)}
+        more = {"http": key_servers.trusting(authority)}
     server.answer = flood(server, start, line)
     server.tarball = b""
     with pytest.raises(KeyStoreFailed, match=f"headers of more than {HEAD_BYTES} bytes"):
-        await rig.store(server, **more).get(MACHINE)
+        await key_servers.store(server, **more).get(MACHINE)
     # What the kernel's buffers hold has been sent as well.
     assert len(server.tarball) * 16384 < 32 << 20
     assert len(server.seen) == 1
 
 
-async def test_headers_and_a_body_within_their_bounds_are_read(rig: Rig, pki: TrialPki) -> None:
+async def test_headers_and_a_body_within_their_bounds_are_read(key_servers: KeyServers, pki: TrialPki) -> None:
     """Many headers, a body far larger than they may be, and another request on the same connection."""
-    server = await rig.server()
+    server = await key_servers.server()
     padded = gzip.compress(gzip.decompress(server.tarball) + bytes(900_000), 0)
     peers = set()
 
@@ -244,7 +248,7 @@ async def test_headers_and_a_body_within_their_bounds_are_read(rig: Rig, pki: Tr
         return padded
 
     server.answer = answer
-    store = rig.store(server)
+    store = key_servers.store(server)
     for _ in range(3):
         assert (await store.get(MACHINE)).tarball.members == pki.files
     assert len(peers) == 1

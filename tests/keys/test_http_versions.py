@@ -17,7 +17,7 @@ from twisted.web.http import datetimeToString
 from digsigd.keys import KeyStore, key_source
 from digsigd.settings import KeysSettings
 from digsigd.testing import TrialPki
-from tests.keys.webserver import MACHINE, Rig, at_once, reactor
+from tests.helpers.key_servers import MACHINE, KeyServers, at_once, reactor
 
 
 def tagged(server: Any, *tags: str, **headers: str) -> Callable[[Any], bytes]:
@@ -41,23 +41,23 @@ def tagged(server: Any, *tags: str, **headers: str) -> Callable[[Any], bytes]:
     "tags",
     [(), ('W/"weak"',), ("unquoted",), ("",), ('"a"b"',), ('"two words"',), ('"a"', '"b"'), (f'"{"e" * 5000}"',)],
 )
-async def test_what_is_no_strong_etag_is_no_version(rig: Rig, tags: tuple[str, ...]) -> None:
+async def test_what_is_no_strong_etag_is_no_version(key_servers: KeyServers, tags: tuple[str, ...]) -> None:
     """The tarball is sent each time, so that whatever has changed is seen."""
-    server = await rig.server()
-    store = rig.store(server)
+    server = await key_servers.server()
+    store = key_servers.store(server)
     server.answer = tagged(server, *tags)
     await store.get(MACHINE)
     server.tarball = TrialPki.make("p256", srks=1).tarball()
     before = await store.get(MACHINE)
     assert before.how == "fetched"
-    assert (await rig.store(server).get(MACHINE)).tarball.members == before.tarball.members
+    assert (await key_servers.store(server).get(MACHINE)).tarball.members == before.tarball.members
     assert [server.header("if-none-match", number) for number in range(3)] == [None] * 3
 
 
-async def test_a_time_is_no_version(rig: Rig) -> None:
+async def test_a_time_is_no_version(key_servers: KeyServers) -> None:
     """Last-Modified is not asked about, even that the server would answer."""
-    server = await rig.server()
-    store = rig.store(server)
+    server = await key_servers.server()
+    store = key_servers.store(server)
     server.answer = lambda request: b"" if request.setLastModified(1_700_000_000) else server.tarball
     await store.get(MACHINE)
     assert (await store.get(MACHINE)).how == "fetched"
@@ -102,10 +102,10 @@ async def test_a_replaced_file_is_seen_at_once(files: tuple[str, Path], pki: Tri
     await store.stop()
 
 
-async def test_a_304_for_a_tag_that_only_looks_the_same_is_not_taken(rig: Rig) -> None:
+async def test_a_304_for_a_tag_that_only_looks_the_same_is_not_taken(key_servers: KeyServers) -> None:
     """The known tag is strong, the server has a weak one like it by now: the tarball is asked for without condition."""
-    server = await rig.server()
-    store = rig.store(server)
+    server = await key_servers.server()
+    store = key_servers.store(server)
     server.answer = tagged(server, '"one"')
     await store.get(MACHINE)
     assert (await store.get(MACHINE)).how == "revalidated"
@@ -116,20 +116,20 @@ async def test_a_304_for_a_tag_that_only_looks_the_same_is_not_taken(rig: Rig) -
     assert [server.header("if-none-match", number) for number in (-2, -1)] == ['"one"', None]
 
 
-async def test_a_304_without_a_tag_is_taken(rig: Rig) -> None:
+async def test_a_304_without_a_tag_is_taken(key_servers: KeyServers) -> None:
     """Servers should send it, and some do not."""
-    server = await rig.server()
-    store = rig.store(server)
+    server = await key_servers.server()
+    store = key_servers.store(server)
     await store.get(MACHINE)
     server.answer = lambda request: request.setResponseCode(304) or b""
     assert (await store.get(MACHINE)).how == "revalidated"
 
 
 @pytest.mark.parametrize(("age", "how"), [(0, "fetched"), (1, "fetched"), (3, "revalidated"), (-3, "fetched")])
-async def test_a_file_written_just_now_is_sent_again(rig: Rig, age: int, how: str) -> None:
+async def test_a_file_written_just_now_is_sent_again(key_servers: KeyServers, age: int, how: str) -> None:
     """ETags as nginx makes them do not show a second change within the same second."""
-    server = await rig.server()
-    store = rig.store(server)
+    server = await key_servers.server()
+    store = key_servers.store(server)
     now = time.time()
     last_modified = datetimeToString(now - age).decode()
     server.answer = tagged(server, '"one"', date=datetimeToString(now).decode(), last_modified=last_modified)
@@ -138,10 +138,10 @@ async def test_a_file_written_just_now_is_sent_again(rig: Rig, age: int, how: st
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov", "\xff"])
-async def test_times_that_are_none_change_nothing(rig: Rig, date: str) -> None:
+async def test_times_that_are_none_change_nothing(key_servers: KeyServers, date: str) -> None:
     """The ETag stands."""
-    server = await rig.server()
-    store = rig.store(server)
+    server = await key_servers.server()
+    store = key_servers.store(server)
     server.answer = tagged(server, '"one"', last_modified=date)
     await store.get(MACHINE)
     assert (await store.get(MACHINE)).how == "revalidated"

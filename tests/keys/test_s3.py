@@ -19,10 +19,10 @@ from digsigd.errors import KeyStoreFailed, NoKeys
 from digsigd.keys import KeyStore, key_source
 from digsigd.settings import KeysSettings, S3StoreSettings, SettingsError
 from digsigd.testing import TrialPki
+from tests.helpers.key_servers import MACHINE
 
 reactor: Any = installed
 BUCKET = "boot-keys"
-MACHINE = "imx8mm+evk"
 OBJECT = f"release keys/{MACHINE}/imxsign/imx-cst-keys.tar.gz"
 # What the server does before it checks signatures: make a user with a key and a policy, a bucket, and an object.
 SETUP = """
@@ -94,11 +94,6 @@ class Store:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait()
-
-
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=1)
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,6 @@ from digsigd.testing import TrialPki
 ROOM = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def pki() -> TrialPki:
-    return TrialPki.make("p256", srks=1)
-
-
 def read(data: bytes, **more: int) -> dict[str, bytes]:
     return read_tarball(data, max_bytes=ROOM, **more).members
 

@@ -28,20 +28,20 @@ from tests.model.shapes import BASE, SIZE, Case, right
 
 # What the ROM takes and the daemon does not: how it says so, and why it is stricter.
 STRICTER = {
-    r"blocks in one Authenticate Data, where \S+ takes at most": "which one is taken for ANY is the board's to"
+    r"blocks in one Authenticate Data; \S+ allows at most": "which one is taken for ANY is the board's to"
     " choose, and one that was set is taken for all that follows",
     r"asks for the engine \S+, and the chip has": "what boards do without that engine is not known of all",
     r"overlap in memory": "no tool signs bytes twice with one command",
     r"no block covers the (boot data|DCD) that": "the ROM acts on all of it, and asserts the first byte",
     r"it stands at the start, or 0x100, 0x400, 0x1000 behind it": "boot devices have the IVT at these offsets alone",
     r"the SRK is not installed first": "the table again: cst makes no such CSF",
-    r"no CMS of HAB4's form": "every field of a signature has one right value, whatever the ROM looks at",
-    r"the certificate of .* (is none|names two algorithms|has bits to spare)": "the same of certificates",
+    r"not CMS as HAB4 requires it": "every field of a signature has one right value, whatever the ROM looks at",
+    r"the certificate of .* (is not valid|names two algorithms|has unused bits)": "the same of certificates",
     r"names another certificate than key": "who signed is said twice, and has to be the same",
-    r"is to be verified by key \d, which is none": "a CSF that relies on keys of one before it: cst makes none",
+    r"is verified by key \d, which is not installed": "a CSF that relies on keys of one before it: cst makes none",
     r"Set of an engine by .* it is for SHA-256 alone": "the only digest that is accepted",
     r"with the unknown features": "of engines' features those that the manual names",
-    r"of OCOTP .* (needs the|takes no) unique id": "cst makes no other: User Guide, table 24",
+    r"of OCOTP .* (needs a chip's|must not have a) unique id": "cst makes no other: User Guide, table 24",
     r"bytes that belong to no command|point at the same bytes|points into the commands": "cst's form",
     r"of version 0x.. in a CSF of version": "cst writes one version throughout",
     r"which has the FIT at": "an entry point that no tool writes",

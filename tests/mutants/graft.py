@@ -102,7 +102,10 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _constant(name: str, old: object, new: object) -> None:
-    """Put it where it was imported to. Small numbers are one object wherever they stand: the name counts too."""
+    """Put it where it was imported to, which pytest's own modules are too ("test_chips", without their packages).
+
+    Small numbers are one object wherever they stand: the name counts too.
+    """
     for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").startswith(("digsigd", "tests")) and vars(module).get(name) is old:
+        if getattr(module, "__name__", "").startswith(("digsigd", "test")) and vars(module).get(name) is old:
             setattr(module, name, new)

@@ -154,16 +154,18 @@ def test_a_change_of_a_constant_is_seen_in_what_was_built_of_it(
 def test_of_two_constants_of_one_value_one_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small numbers are one object, in all modules; where a constant was imported to it changes too."""
     source = "LEAST = 32\nMOST = 32\nTAKEN = (1, 2)\n"
-    for name, text in (("one", source), ("two", "from digsigd_one import *\n"), ("three", "OTHER = 32\n")):
-        (tmp_path / f"digsigd_{name}.py").write_text(text)
+    using = "from digsigd_one import *\n"
+    names = ("digsigd_one", "digsigd_two", "test_two", "digsigd_three")
+    for name, text in zip(names, (source, using, using, "OTHER = 32\n"), strict=True):
+        (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    one, two, three = (importlib.import_module(f"digsigd_{name}") for name in ("one", "two", "three"))
+    one, two, test, three = map(importlib.import_module, names)
     change = next(change for change in mutants(source) if change.name == "module: 32 -> 31")
     for _ in range(2):
         graft(one, loaded(one, change.tree()))
-    assert [(module.LEAST, module.MOST) for module in (one, two)] == [(31, 32)] * 2
+    assert [(module.LEAST, module.MOST) for module in (one, two, test)] == [(31, 32)] * 3
     assert three.OTHER == 32
-    for module in (one, two, three):
+    for module in (one, two, test, three):
         del sys.modules[module.__name__]
 
 

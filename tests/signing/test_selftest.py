@@ -18,7 +18,7 @@ from digsigd.signing.signer import RunBounds
 from digsigd.signing.threads import InThread, in_threads_of
 from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import Workdir
-from tests.signing.conftest import Rig
+from tests.helpers.tools import ToolFolder
 
 
 @pytest_twisted.async_yield_fixture
@@ -30,8 +30,8 @@ async def in_thread() -> AsyncIterator[InThread]:
 
 
 @pytest.fixture
-def ask(rig: Rig, runner: CstRunner, in_thread: InThread) -> Callable[[str], object]:
-    folder = rig.folder / "workdir"
+def ask(tool_folder: ToolFolder, runner: CstRunner, in_thread: InThread) -> Callable[[str], object]:
+    folder = tool_folder.folder / "workdir"
     folder.mkdir()
     return lambda tool: prove(CstTool("1", tool), runner, Workdir(folder), in_thread, RunBounds())
 
@@ -51,18 +51,18 @@ async def test_a_real_cst_is_proven(cst_base: Path, ask: Callable, version: str)
         ("head -c 2000 /dev/urandom > csf.bin", "wrong signature"),
     ],
 )
-async def test_what_does_not_sign_is_told(rig: Rig, ask: Callable, text: str, problem: str) -> None:  # type: ignore[type-arg]
+async def test_what_does_not_sign_is_told(tool_folder: ToolFolder, ask: Callable, text: str, problem: str) -> None:  # type: ignore[type-arg]
     """A crash, silence, an error, and an answer that is no signature."""
-    told = await ask(rig.shell(text))
+    told = await ask(tool_folder.shell(text))
     assert told is not None
     assert problem in told
 
 
-async def test_what_cannot_run_is_told(rig: Rig, ask: Callable) -> None:  # type: ignore[type-arg]
+async def test_what_cannot_run_is_told(tool_folder: ToolFolder, ask: Callable) -> None:  # type: ignore[type-arg]
     """A program for another machine, with the system's own words."""
     foreign = bytearray(Path(sys.executable).resolve().read_bytes())
     struct.pack_into("<H", foreign, 18, 0xFEED)  # e_machine, ELF specification
-    path = rig.folder / "foreign"
+    path = tool_folder.folder / "foreign"
     path.write_bytes(foreign)
     path.chmod(0o755)
     assert "Exec format error" in str(await ask(str(path)))

@@ -122,7 +122,7 @@ def test_a_boundary_that_is_none(parameters: str) -> None:
 )
 def test_what_is_no_form(content_type: str) -> None:
     """Only multipart/form-data is."""
-    with pytest.raises(BadRequest, match="no multipart/form-data"):
+    with pytest.raises(BadRequest, match="not multipart/form-data"):
         boundary_of(content_type)
 
 

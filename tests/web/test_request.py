@@ -218,7 +218,7 @@ def test_an_upload_that_stands_still(host: Host) -> None:
     assert host.directories() != []
     host.clock.advance(10)
     assert client.statuses == [408]
-    assert b"stood still for 10 s" in client.transport.value()
+    assert b"stalled for 10 s" in client.transport.value()
     assert host.directories() == []
     client.lose()
     assert host.clock.getDelayedCalls() == []

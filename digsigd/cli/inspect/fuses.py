@@ -106,7 +106,7 @@ def _of_image(data: mmap.mmap | bytes) -> list[FuseValue]:
     if not ivts:
         digest = _OTHER_DIGESTS.get(len(data))
         size = f" (a fuse file of {digest} has {len(data)} bytes; that of HAB4 is SHA-256's)" if digest else ""
-        raise NoFuseValueError(f"it is no SRK table, fuse file, key tarball, CSF blob or signed image{size}")
+        raise NoFuseValueError(f"it is not an SRK table, fuse file, key tarball, CSF blob or signed image{size}")
     found: list[FuseValue] = []
     for ivt in ivts:
         of = f"CSF at {ivt.offset_of(ivt.csf):#x}"

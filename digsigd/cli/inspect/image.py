@@ -84,14 +84,14 @@ def describe_image(data: mmap.mmap | bytes) -> Part:
     try:
         plan = plan_of(data)
     except ImageError as error:
-        part.notes.append(f"as a whole it is no image that digsign signs: {error.what}")
+        part.notes.append(f"as a whole it is not an image that digsign can sign: {error.what}")
     if plan is not None:
         part.facts = {"layout": plan.layout, "soc": plan.soc, "boards": plan.boards or None, "size": plan.size}
         rows = [(Hex(one.offset), Hex(one.length), one.name) for one in plan.regions]
         part.tables.append(Table("regions", ("offset", "length", "part"), rows))
         part.notes += plan.notes
         if plan.ask:
-            part.notes.append(f"which chip it is for has to be said: {plan.ask}")
+            part.notes.append(f"pass --soc: {plan.ask}")
     part.parts += describe_front(data)
     ivts = find_ivts(data)
     for ivt in ivts:
@@ -106,7 +106,7 @@ def describe_image(data: mmap.mmap | bytes) -> Part:
     if data[:4] == FDT_MAGIC and not any(tree.offset == 0 for tree, _ in fits):
         part.damage += _why_no_tree(data)
     if not ivts:
-        part.notes.append("there is no IVT in it, and so no place for a CSF")
+        part.notes.append("it has no IVT, so there is no place for a CSF")
     return part
 
 
@@ -182,7 +182,7 @@ def _describe_dcd(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
     place = ivt.offset_of(ivt.dcd)
     head = data[place : place + 4] if place >= 0 else b""
     if len(head) < 4 or head[0] != 0xD2:
-        part.damage.append(f"its DCD, {ivt.dcd:#x} in memory, is none: {head.hex(' ') or 'not in the file'}")
+        part.damage.append(f"its DCD, {ivt.dcd:#x} in memory, is not a DCD: {head.hex(' ') or 'not in the file'}")
         return
     length = struct.unpack(">H", head[1:3])[0]
     whole = data[place : place + length]

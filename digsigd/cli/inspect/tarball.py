@@ -101,16 +101,16 @@ def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
         elif name.endswith("_table.bin") and name not in tables:
             part.damage += [f"{name}: {error}" for error in describe_table(members[name]).damage]
         elif name.endswith(("_crt.pem", "_crt.der")) and name not in certificates:
-            part.damage.append(f"{name} is no certificate that can be read")
+            part.damage.append(f"{name} is not a readable certificate")
     for name, certificate in certificates.items():
         part.notes += certificate.outdated(name)
         if not _base(name).startswith("CA") and not any(_base(key) == _base(name) for key in keys):
-            part.notes.append(f"there is no private key for {name}")
+            part.notes.append(f"the private key of {name} is missing")
     part.notes += [f"{name} is the CA's: no signing host needs it" for name in keys if _base(name).startswith("CA")]
     if any(kind.endswith("in the clear") for kind in kinds.values()):
         part.notes.append("private keys are in the clear")
     if not tables:
-        part.notes.append("there is no SRK table in it: a signing host can do nothing with it")
+        part.notes.append("it has no SRK table, so a signing host cannot use it")
 
 
 def _base(name: str) -> str:
@@ -165,8 +165,8 @@ def _place(certificate: Seen, tables: Mapping[str, SrkTable]) -> str:
         if itself:
             return f"SRK {itself}{which}"
         if signer:
-            return f"below SRK {signer}{which}"
-    return "below no SRK"
+            return f"signed by SRK {signer}{which}"
+    return "not signed by an SRK of the table"
 
 
 def _kind(name: str, data: bytes) -> str:

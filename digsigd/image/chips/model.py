@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
-from digsigd.hab import engines
 from digsigd.image.errors import ImageError
 
 Family: TypeAlias = Literal["i.MX 6", "i.MX 7", "i.MX 7ULP", "i.MX 8M", "Vybrid", "i.MX RT"]
@@ -174,11 +173,15 @@ class Chip:
     def block_max(self) -> int | None:
         """How many blocks one Authenticate Data may have; None for any number. `ANY` leaves the engine to the ROM."""
         engine = self.engine
+        from digsigd.hab import engines
+
         return engines.MOST_BLOCKS.get(engines.NUMBERS[self.crypto if engine == "ANY" else engine])
 
     @property
     def block_multiple(self) -> int:
         """All blocks of a command but the last have to be multiples of this many bytes."""
+        from digsigd.hab import engines
+
         return engines.DCP_UNIT if self.engine == "DCP" else 1
 
     @property

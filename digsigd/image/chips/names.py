@@ -74,6 +74,6 @@ def find_compatible(compatible: tuple[str, ...]) -> Chip | None:
     for text in compatible:
         maker, _, name = text.partition(",")
         chip = _BY_NAME.get(_short(name)) if maker == "fsl" and name.startswith(("imx", "vf")) else None
-        if chip is not None and chip.short != name:
+        if chip is not None:
             return chip
     return None

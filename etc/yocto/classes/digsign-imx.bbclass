@@ -1,19 +1,19 @@
-# Signs images of the i.MX 8M family (HAB4) by a signing host, with `digsign`.
+# Signs images of the i.MX 8M family (HAB4) on a signing host, with `digsign`.
 #
-# A recipe that inherits this says in DIGSIGN_IMAGES which files do_compile makes. do_digsign signs them where they are,
-# so that whatever do_install and do_deploy take is signed. `digsign` writes a file only when it has proven the result
-# as the boot ROM, SPL and U-Boot would; a failure ends the build and leaves the file as it was.
+# A recipe that inherits this class lists the images that do_compile makes in DIGSIGN_IMAGES. do_digsign signs them in
+# place, so that do_install and do_deploy take the signed files. `digsign` writes a file only after it has verified the
+# result by the rules of the boot ROM, SPL and U-Boot; a failure ends the build and leaves the file unchanged.
 #
-# No secret is in any variable: the token is read from a file by `digsign`.
+# No variable holds a secret: `digsign` reads the token from a file.
 
-# The command: a path, or a name that HOSTTOOLS has.
+# The command: a path, or a name in HOSTTOOLS.
 DIGSIGN ??= "digsign"
-# "1" signs; anything else leaves the images as they are.
+# "1" signs; any other value leaves the images unsigned.
 DIGSIGN_ENABLE ??= "1"
-# Files, separated by spaces; * and ? are the shell's.
+# Files, separated by spaces; * and ? are wildcards of the shell.
 DIGSIGN_IMAGES ??= ""
 
-# The signing host and what it needs; what is not set here, digsign.toml may have.
+# The signing host and its credentials. Settings that are empty here can be in digsign.toml.
 DIGSIGN_SERVER ??= ""
 DIGSIGN_TOKEN_FILE ??= ""
 DIGSIGN_CA_FILE ??= ""
@@ -21,21 +21,21 @@ DIGSIGN_CLIENT_CERT ??= ""
 DIGSIGN_CLIENT_KEY ??= ""
 DIGSIGN_CONFIG ??= ""
 
-# Which keys sign, and by what.
+# Which keys sign, with which cst and backend.
 DIGSIGN_MACHINE ??= "${MACHINE}"
 DIGSIGN_CST ??= ""
 DIGSIGN_BACKEND ??= ""
 DIGSIGN_SRK ??= "1"
 DIGSIGN_FAST_AUTH ??= "0"
-# The fuse value of the boards, as `digsign fuses` shows it: nothing is signed with keys of other fuses.
+# The fuse value of the boards, as printed by `digsign fuses`. Keys with another fuse value are refused.
 DIGSIGN_FUSES ??= ""
-# Where a kernel is loaded.
+# The load address of a kernel.
 DIGSIGN_LOAD_ADDRESS ??= ""
 
-# Signs one file where it is.
+# Signs one file in place.
 digsign_sign() {
     if [ ! -f "$1" ]; then
-        bbfatal "there is no $1 to sign; the images of this recipe are DIGSIGN_IMAGES = \"${DIGSIGN_IMAGES}\""
+        bbfatal "$1 not found; check this recipe's DIGSIGN_IMAGES = \"${DIGSIGN_IMAGES}\""
     fi
     set -- sign "$1" --output "$1" --machine "${DIGSIGN_MACHINE}" --srk "${DIGSIGN_SRK}"
     [ "${DIGSIGN_FAST_AUTH}" != "1" ] || set -- "$@" --fast-auth
@@ -50,27 +50,27 @@ digsign_sign() {
     [ -z "${DIGSIGN_CLIENT_KEY}" ] || set -- "$@" --client-key "${DIGSIGN_CLIENT_KEY}"
     [ -z "${DIGSIGN_CONFIG}" ] || set -- "$@" --config "${DIGSIGN_CONFIG}"
     bbnote "digsign $*"
-    # Recipes set these for the Python that they build with, which is not digsign's.
+    # Recipes set these for the Python of the build, which is not digsign's.
     env -u PYTHONHOME -u PYTHONPATH -u _PYTHON_SYSCONFIGDATA_NAME -u LD_LIBRARY_PATH "${DIGSIGN}" "$@" || \
-        bbfatal "$2 was not signed, and is as it was; the reason is above"
+        bbfatal "$2 was not signed and is unchanged; the reason is above"
 }
 
 do_digsign() {
     if [ "${DIGSIGN_ENABLE}" != "1" ]; then
-        bbnote "nothing is signed: DIGSIGN_ENABLE is \"${DIGSIGN_ENABLE}\""
+        bbnote "nothing is signed: DIGSIGN_ENABLE is \"${DIGSIGN_ENABLE}\", not \"1\""
         return 0
     fi
     for image in ${DIGSIGN_IMAGES}; do
         digsign_sign "$image"
     done
 }
-# Tasks have no network of their own since Yocto 4.0.
+# Since Yocto 4.0, tasks have no network unless they ask for it.
 do_digsign[network] = "1"
 do_digsign[dirs] = "${B}"
-do_digsign[doc] = "Signs the images of this recipe by a signing host"
+do_digsign[doc] = "Signs the images of this recipe on a signing host"
 addtask digsign after do_compile before do_install do_deploy
 
-# Where the host is, and how one is known there, changes no image: what is signed already need not be signed again.
+# The host's address and credentials do not change an image, so they do not cause it to be signed again.
 digsign_sign[vardepsexclude] += " \
     DIGSIGN DIGSIGN_SERVER DIGSIGN_TOKEN_FILE DIGSIGN_CA_FILE DIGSIGN_CLIENT_CERT DIGSIGN_CLIENT_KEY DIGSIGN_CONFIG \
 "

@@ -21,6 +21,7 @@ from digsigd.client._internal.threads import in_thread
 from digsigd.image.chips import Chip
 from digsigd.image.model import Plan
 from digsigd.image.report import Report
+from digsigd.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +185,7 @@ def machine_of(settings: ClientSettings, machine: str | None) -> str:
 
 def default_name(path: Path) -> str:
     """Return what the host is told of a file's name: descriptions take any name but one with a quotation mark."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in path.name)
-    return shown.replace('"', "_")
+    return one_line(path.name).replace('"', "_")
 
 
 def _first_failure(report: Report) -> str:

@@ -1,4 +1,4 @@
-# flash.bin of U-Boot's binman, where the machine has it in place of imx-boot (class imx-boot-container).
+# flash.bin of U-Boot's binman, for machines that use it instead of imx-boot (class imx-boot-container).
 inherit digsign-imx
 
 DIGSIGN_BOOT ??= "1"

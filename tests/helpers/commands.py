@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from digsigd.cli.main import main
 from digsigd.hab import SrkTable
 from digsigd.testing import TrialPki
 from digsigd.testing.pki import KeyKind
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.cli.running import Digsign
+from tests.helpers.commands import Digsign
 
 
 class Inspect:

@@ -13,6 +13,7 @@ from typing import Any
 from digsigd import hab
 from digsigd.testing import TrialImage, TrialPki
 from digsigd.testing.pki import KeyKind
+from tests.helpers.keys import trial_keys
 
 KINDS: tuple[KeyKind, ...] = ("rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521")
 # Kinds whose keys are quick to make have as many SRKs as a table holds. Tables of one or two RSA keys have odd sizes,
@@ -88,7 +89,7 @@ class Signing:
         return self._plain(kind, version, fast, srk)
 
     def _make_pki(self, kind: KeyKind, fast: bool) -> TrialPki:
-        return TrialPki.make(kind, fast_auth=fast, srks=SRKS[kind], encrypted=False)
+        return trial_keys(kind, fast_auth=fast, srks=SRKS[kind], encrypted=False)
 
     def _sign_plain(self, kind: KeyKind, version: str, fast: bool, srk: int) -> Signed:
         return self.sign(self.pki(kind, fast), version, srk=srk)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from digsigd.signing.marks import is_mark
 from digsigd.testing import TrialImage, TrialPki
 
 MACHINE = "imx8mm-evk"
+TOKEN = "a-token-of-the-release-team"
 DEADLINE = 60.0
 
 
@@ -168,3 +169,5 @@ class Daemon:
 
 
 IMAGE = TrialImage.of_size(0x4000)
+# Starts one with this configuration.
+Start = Callable[..., Daemon]

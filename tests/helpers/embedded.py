@@ -12,7 +12,7 @@ from twisted.web.client import Agent
 from digsigd import Settings
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, ListenSettings
 from digsigd.testing import TrialImage, TrialPki
-from tests.proof import proven
+from tests.helpers.proof import proven
 
 reactor: Any = installed
 MACHINE = "imx8mm-evk"

@@ -15,7 +15,7 @@ from twisted.web.server import Site
 
 from digsigd.keys import KeyStore, key_source
 from digsigd.settings import HttpStoreSettings, KeysSettings
-from tests.keys.certificates import Authority
+from tests.helpers.certificates import Authority
 
 reactor: Any = installed
 MACHINE = "imx8mm+evk"
@@ -66,7 +66,7 @@ class Server(Resource):
         self.port = await endpoint.listen(site)
 
 
-class Rig:
+class KeyServers:
     """Servers and stores that are gone after the test."""
 
     def __init__(self, folder: Path, tarball: bytes) -> None:

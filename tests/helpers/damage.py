@@ -6,7 +6,7 @@ import functools
 import struct
 from dataclasses import dataclass
 
-from tests.image import golden
+from tests.helpers import golden
 
 
 @dataclass(frozen=True)

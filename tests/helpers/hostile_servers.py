@@ -13,7 +13,7 @@ from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from tests.daemon.rig import Daemon
+from tests.helpers.daemons import Daemon
 
 reactor: Any = installed
 Says = bytes | Callable[["Connection"], None]

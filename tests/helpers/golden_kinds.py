@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from tests.image.golden import FCFB, Config, Part, aligned, filler, ivt, mkimage
+from tests.helpers.golden import FCFB, Config, Part, aligned, filler, ivt, mkimage
 
 CSF_SIZE = 0x2060
 # What DCDs of these boards write to, as (address, value): mx6ullevk, mx6sabresd, mx6sxsabresd, mx7dsabresd, mx7ulp_evk.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from digsigd import csf, hab
 from digsigd.testing import TrialPki
-from tests.daemon.rig import MACHINE, Daemon
+from tests.helpers.daemons import MACHINE, Daemon
 
 DEADLINE = 120.0
 Done = subprocess.CompletedProcess[str]

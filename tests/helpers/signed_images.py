@@ -12,7 +12,7 @@ from digsigd.image.model import Signing as Part
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from digsigd.image.verify import verify
-from tests.hab.forge import Named, Piece, authenticate, cms, forge, install, install_srk, named, other
+from tests.helpers.forge import Named, Piece, authenticate, cms, forge, install, install_srk, named, other
 
 UNLOCK_MID = other(0xB2, 0x1D, bytes([0, 0, 0, 1]))
 _MOST_BLOCKS = 8
