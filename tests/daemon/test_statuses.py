@@ -300,7 +300,10 @@ TABLE = {
         problem="bad-key-tarball",
     ),
     "a certificate that is none": Row(
-        posted(machine="with-a-broken-certificate"), 500, ["crts/CSF1_1", "no certificate"], problem="bad-key-tarball"
+        posted(machine="with-a-broken-certificate"),
+        500,
+        ["crts/CSF1_1", "is not a certificate"],
+        problem="bad-key-tarball",
     ),
     "unknown version": Row(posted(cstversion="2.3.3"), 422, ["cst 2.3.3 is not installed", "3.4.1", "4.0.1"]),
     "no such backend": Row(posted(backend="pkcs11"), 422, ["pkcs11"]),
