@@ -248,7 +248,7 @@ class _Verification:
                 if has != must:
                     raise VerificationError(
                         "blocks",
-                        f"block {number} is {has[0]:#x}+{has[1]:#x}, expected {must[0]:#x}+{must[1]:#x} was asked for",
+                        f"block {number} is {has[0]:#x}+{has[1]:#x}, expected {must[0]:#x}+{must[1]:#x}",
                     )
             raise VerificationError("blocks", f"it has {len(command.blocks)} blocks, where {len(pairs)} were asked for")
         index = command.key

@@ -77,7 +77,7 @@ def test_what_is_told_is_read(told: dict[str, Any], pki: TrialPki, kind: str) ->
         (("srk_tables",), {}, "srk_tables"),
         (("srk_tables", 0, "fuse_value"), "0" * 64, "another fuse value"),
         (("srk_tables", 0, "fuse_value"), "0" * 64 + "\n", "fuse_value"),
-        (("srk_tables", 0, "data"), "AAAA", "is not an SRK table"),
+        (("srk_tables", 0, "data"), "AAAA", "is no SRK table"),
         (("srk_tables", 0, "data"), "!", "data"),
         (("srk_tables", 0, "name"), "", "name"),
         (("srk_tables", 0, "name"), "a\nb", "control characters"),

@@ -138,7 +138,7 @@ def test_an_engine_that_swaps_bytes_is_refused(signing: Signing, version: str, e
         return text.replace("Engine Configuration = 0", f"Engine Configuration = {configuration}", 1)
 
     says = str(signing.sign(signing.pki("p256"), version, edit=swapped).refused())
-    assert f"has {engine} swap bytes" in says
+    assert f"makes {engine} swap bytes" in says
 
 
 @both_versions

@@ -66,7 +66,7 @@ def test_an_image_key_of_another_srk_is_refused(signing: Signing, version: str, 
 
 @both_kinds
 def test_fast_authentication_with_another_srk_is_refused(signing: Signing, version: str, kind: Any) -> None:
-    """SRK 2 signs where the CSF takes SRK 1: cst ends with 0."""
+    """SRK 2 signs where the CSF uses SRK 1: cst ends with 0."""
     pki = signing.pki(kind, fast=True)
     signed = signing.sign(pki, version, srk=2, edit=replaced("Source index = 1", "Source index = 0"))
     assert "not the chosen SRK's" in refused_by("certificate", replace(signed, source_index=0).refused())
@@ -75,14 +75,14 @@ def test_fast_authentication_with_another_srk_is_refused(signing: Signing, versi
 def test_another_source_index_than_asked_for_is_refused(signing: Signing, version: str) -> None:
     """A good blob of SRK 2 is not one of SRK 1."""
     text = refused_by("srk-index", signing.plain("p256", version, srk=2).refused(source_index=0))
-    assert "takes SRK 2, not 1" in text
+    assert "uses SRK 2, not 1" in text
 
 
 def test_an_srk_that_the_table_does_not_have_is_refused(signing: Signing, version: str) -> None:
     """SRK 4 of a table with two: cst ends with 0."""
     signed = signing.sign(signing.pki("p384"), version, edit=replaced("Source index = 0", "Source index = 3"))
     text = refused_by("srk-index", replace(signed, source_index=3).refused())
-    assert "takes SRK 4 of a table with 2" in text
+    assert "uses SRK 4 of a table with 2" in text
 
 
 def test_another_machines_table_is_refused(signing: Signing, version: str) -> None:
@@ -130,7 +130,7 @@ def test_a_block_of_no_length_is_refused(signing: Signing, version: str, kind: A
     empty = hab.Block(IMAGE.address, 0, 0)
     signed = signing.sign(signing.pki(kind), version, blocks=[empty])
     text = refused_by("blocks", replace(signed, blocks=((WHOLE,),)).refused())
-    assert "0x7e0fc0+0x0, where 0x7e0fc0+0x2000" in text
+    assert "0x7e0fc0+0x0, expected 0x7e0fc0+0x2000" in text
 
 
 @both_kinds
@@ -153,7 +153,7 @@ def test_the_placeholders_of_hsm_mode_are_refused(signing: Signing, version: str
     signed = signing.sign(signing.pki(kind), version, edit=replaced("[Header]\n", "[Header]\nMode = HSM\n"))
     error = signed.refused()
     assert isinstance(error, hab.FormatError)
-    assert "no CMS" in str(error)
+    assert "not CMS" in str(error)
 
 
 @pytest.mark.parametrize("count", [88, 100])
@@ -180,11 +180,11 @@ def test_a_blob_for_other_blocks_is_refused(signing: Signing, version: str, fast
         return replace(signed, blocks=(blocks,))
 
     moved = replace(second, address=second.address + 4)
-    assert "block 2 is 0x7e17c0+0x800, where 0x7e17c4+0x800" in refused_by(
+    assert "block 2 is 0x7e17c0+0x800, expected 0x7e17c4+0x800" in refused_by(
         "blocks", with_blocks(first, moved).refused()
     )
     shorter = replace(first, length=0x7FF)
-    assert "block 1 is 0x7e0fc0+0x800, where 0x7e0fc0+0x7ff" in refused_by(
+    assert "block 1 is 0x7e0fc0+0x800, expected 0x7e0fc0+0x7ff" in refused_by(
         "blocks", with_blocks(shorter, second).refused()
     )
     refused_by("blocks", with_blocks(second, first).refused())
