@@ -1,1 +1,1 @@
-"""From a request to a verified CSF blob: keys, description, cst and its directory, verification."""
+"""Sign a request: check keys and CSF description, run cst in a work directory, verify the CSF blob."""

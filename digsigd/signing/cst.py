@@ -1,4 +1,4 @@
-"""Running cst, or any tool in its place: bounded in every way, and with nothing of it left afterwards."""
+"""Run cst, or any other program, with limits on all resources and no processes left afterwards."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from digsigd.errors import CstFailed, CstTimeout, shutting_down
 from digsigd.signing.process import GroupProcess
 
-# What is kept of a run's output: its start and its end.
+# How many bytes of a run's output are kept: its start and its end.
 KEPT_OUTPUT = 64 << 10
 
-# Twisted starts a process with posix_spawn, which neither makes a session nor changes the directory nor
-# sets limits. setsid and a shell do, for 1.5 ms of CPU time; setsid, prlimit and `env -C` took 2.1 ms.
-# Every value is a positional parameter, so the shell interprets none of them. The soft limit of CPU time
-# goes first, as a hard one below the soft one is refused, and stays below the hard one, at which the kernel
-# sends KILL instead of XCPU. -v counts KiB, -f 512 bytes. The script then waits for a line: a run that waits for its
-# turn has all this behind it when that comes. If the daemon dies meanwhile, there is no line, and the script ends.
+# Twisted starts a process with posix_spawn, which does not make a session, change the directory or set limits.
+# setsid and a shell do that in 1.5 ms of CPU time; setsid, prlimit and `env -C` took 2.1 ms.
+# Every value is a positional parameter, so the shell interprets none of them. The soft limit of CPU time is set first,
+# because a hard limit below the soft one is refused. It stays below the hard limit, at which the kernel sends KILL
+# instead of XCPU. -v counts KiB, -f 512 bytes. The script then waits for a line, so a run in the queue is ready when
+# its turn comes. If the daemon dies meanwhile, `read` fails and the script ends.
 _NAME = "digsigd-start"
 _SCRIPT = (
     'exec 2>&1; umask 077; cd -- "$1" && unset PWD OLDPWD && ulimit -S -t "$2" && ulimit -H -t "$3" '
@@ -38,9 +38,9 @@ _NOT_STARTED = frozenset({126, 127})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What each process of a run may use: CPU time in seconds, bytes of memory and of any file, open files.
+    """Limits of each process of a run: CPU time in seconds, bytes of memory, bytes of any file, open files.
 
-    A limit above this process's own hard limit is lowered to it. There is never a core dump.
+    A limit above the daemon's hard limit is lowered to it. Core dumps are off.
     """
 
     cpu_seconds: int
@@ -50,7 +50,7 @@ class Limits:
 
 
 def _parameters(limits: Limits) -> list[str]:
-    """Parameters 2 to 6 of the script."""
+    """Return parameters 2 to 6 of the script."""
     cpu = _below_hard(resource.RLIMIT_CPU, limits.cpu_seconds)
     return [
         str(cpu),
@@ -68,9 +68,9 @@ def _below_hard(which: int, wanted: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CstRun:
-    """How a run ended: by itself with `exit_code`, or by `signal`; the other is None.
+    """How a run ended: with `exit_code`, or with `signal` if it was killed; the other is None.
 
-    `output` is stdout and stderr in order of arrival, 64 KiB at most; `seconds` is wall-clock time.
+    `output` is stdout and stderr in order of arrival, at most 64 KiB. `seconds` is the duration by the clock.
     """
 
     exit_code: int | None
@@ -81,18 +81,18 @@ class CstRun:
 
     @property
     def ran_out_of_cpu(self) -> bool:
-        """Whether its CPU limit ended it."""
+        """Whether the run was killed at its CPU limit."""
         return self.signal == signal.SIGXCPU
 
 
 def describe(run: CstRun) -> str:
-    """How a run ended, to follow a name: "was killed by SIGSEGV"."""
+    """Return how a run ended, as the end of a sentence: "was killed by SIGSEGV"."""
     if run.signal is None:
         return f"ended with exit code {run.exit_code}"
     if run.signal == signal.SIGXCPU:
-        return "ran out of its CPU limit" + (f" of {run.limits.cpu_seconds} s" if run.limits else "")
+        return "exceeded its CPU limit" + (f" of {run.limits.cpu_seconds} s" if run.limits else "")
     if run.signal == signal.SIGXFSZ:
-        return "wrote a file beyond its limit" + (f" of {run.limits.file_size} bytes" if run.limits else "")
+        return "exceeded its file size limit" + (f" of {run.limits.file_size} bytes" if run.limits else "")
     try:
         return f"was killed by {signal.Signals(run.signal).name}"
     except ValueError:
@@ -100,9 +100,9 @@ def describe(run: CstRun) -> str:
 
 
 def why_not_executable(path: str) -> str:
-    """Why `path` is no program that this process may run; empty if it is one."""
+    """Return why this process cannot execute the file `path`, or an empty text if it can."""
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - three times faster, and asked for each request
+        mode = os.stat(path).st_mode  # noqa: PTH116 - three times faster, and called for each request
     except OSError as error:
         return error.strerror or str(error)
     if not stat.S_ISREG(mode):
@@ -111,12 +111,11 @@ def why_not_executable(path: str) -> str:
 
 
 class CstRunner:
-    """Runs cst; each run has a session, a process group and an environment of its own.
+    """Runs cst, each run in a new session and process group, with a minimal environment.
 
-    After `timeout` seconds a run's group gets TERM, and `kill_after` seconds later KILL. `environment` is
-    added to what every run gets: PATH, LC_ALL, OPENSSL_CONF, and its directory as HOME and TMPDIR; nothing
-    else is in it. `clock` is the reactor unless a test brings its own. Raises CstFailed if the host has no
-    setsid or shell.
+    After `timeout` seconds the run's group gets TERM, and `kill_after` seconds later KILL. The environment of a run is
+    PATH, LC_ALL, OPENSSL_CONF, its directory as HOME and TMPDIR, and `environment`. `clock` is the reactor by default.
+    Raises `CstFailed` if the host has no setsid or shell.
     """
 
     def __init__(
@@ -140,7 +139,7 @@ class CstRunner:
 
     @property
     def running(self) -> int:
-        """How many runs have processes now."""
+        """The number of runs that have processes now."""
         return len(self._runs)
 
     async def run(
@@ -154,11 +153,13 @@ class CstRunner:
         timeout: float | None = None,
         slot: AbstractAsyncContextManager[object] | None = None,
     ) -> CstRun:
-        """Run `executable`, an absolute path, in the directory `cwd`; `timeout` replaces that of all runs.
+        """Run `executable`, an absolute path, in the directory `cwd`. `timeout`, in seconds, replaces the default.
 
-        It runs within `slot`, if there is one to wait for, and all is made ready for it before. Raises CstFailed if it
-        cannot be started, CstTimeout after its deadline, Busy after `stop`. Cancelling stops it as the deadline does.
-        However this ends, the process and its group are gone by then.
+        The process is prepared first, then waits for `slot` if one is given, and runs while it holds the slot. When
+        this returns or raises, the process and its group are gone. Cancelling stops the run as its timeout does.
+
+        Raises `CstFailed` if it cannot be started, `CstTimeout` after its timeout, `Busy` after `stop`, and
+        `ValueError` for a relative path.
         """
         if self._stopped:
             raise shutting_down()
@@ -175,7 +176,7 @@ class CstRunner:
             on_over=self._over,
         )
         self._runs.add(process)
-        # It is stderr until the script joins that to stdout. One pipe for both keeps the order.
+        # /dev/null is stderr until the script redirects it to stdout. One pipe for both keeps the order.
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             self._reactor.spawnProcess(
@@ -207,7 +208,7 @@ class CstRunner:
                 await process.over
         finally:
             if not process.over.called:
-                # Nobody waits for its turn any more.
+                # Cancelled or failed while it waited for its slot.
                 process.stop()
                 await process.over
         if process.reason == "timeout":
@@ -217,12 +218,12 @@ class CstRunner:
         run = CstRun(process.exit_code, process.signal, bytes(process.output), self._clock.seconds() - began, limits)
         if run.exit_code in _NOT_STARTED:
             last = run.output.decode(errors="replace").strip().rpartition("\n")[2]
-            # Only the script's own words: a tool's may hold secrets.
+            # Show only the script's own text: a tool's output can contain secrets.
             raise _not_started(f"{executable}: {last if last.startswith(_NAME) else describe(run)}")
         return run
 
     async def stop(self, grace: float) -> None:
-        """Begin no more runs, kill those that still run after `grace` seconds, end when all are gone."""
+        """Refuse new runs, kill those that still run after `grace` seconds, and return when all are gone."""
         self._stopped = True
         if not self._runs:
             return
@@ -248,11 +249,11 @@ class CstRunner:
 
 
 def _not_started(detail: str) -> CstFailed:
-    return CstFailed("cst could not be started", hint="the log of this signing host has the cause", detail=detail)
+    return CstFailed("cst could not be started", hint="see the log of the signing host for the cause", detail=detail)
 
 
 def _find(*names: str) -> str:
-    """The absolute path of the first of these programs that this host has."""
+    """Return the absolute path of the first of these programs that is installed."""
     for name in names:
         if found := shutil.which(name, path="/usr/bin:/bin") or shutil.which(name):
             return os.path.abspath(found)  # noqa: PTH100 - resolved, a link to busybox would lose its name

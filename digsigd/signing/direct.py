@@ -1,4 +1,4 @@
-"""Requests that are signed without HTTP: each in a directory of its own, all of them ended when the service stops."""
+"""Requests that the embedding program makes without HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from digsigd.signing.workdir import WorkRoot
 
 
 class DirectRequests:
-    """Signs for the program that the service runs in."""
+    """Signs requests of the program that embeds the service, each in a separate work directory."""
 
     def __init__(self, *, signer: Signer, root: WorkRoot, in_thread: InThread) -> None:
         self._signer = signer
@@ -26,11 +26,11 @@ class DirectRequests:
 
     @property
     def active(self) -> int:
-        """How many there are."""
+        """The number of requests in progress."""
         return len(self._signing)
 
     async def sign(self, request: SigningRequest) -> Signed:
-        """Sign one request. Raises the errors of `digsigd.errors`, `Busy` among them once this has stopped."""
+        """Sign one request. Raises the errors of `digsigd.errors`: after `stop`, `Busy`."""
         if self._stopped:
             raise shutting_down()
         signing = Deferred.fromCoroutine(self._sign(request))
@@ -49,20 +49,20 @@ class DirectRequests:
                     deferred.callback(None)
 
     def start(self) -> None:
-        """Take new ones, as from the beginning on."""
+        """Accept new requests, as initially."""
         self._stopped = False
 
     def stop(self) -> None:
-        """Send new ones away; those that are there go on."""
+        """Refuse new requests. Those in progress continue."""
         self._stopped = True
 
     def end(self) -> None:
-        """End those that are still there."""
+        """Cancel the requests in progress."""
         for signing in list(self._signing):
             signing.cancel()
 
     def drained(self) -> Deferred[None]:
-        """Return a Deferred that fires when there are none."""
+        """Return a Deferred that fires when no requests are in progress."""
         if not self._signing:
             return succeed(None)
         drained: Deferred[None] = Deferred(self._when_drained.remove)

@@ -1,4 +1,4 @@
-"""What a request needs done: its files found and written, its keys and blocks checked, the blob proven."""
+"""The blocking steps of a request: find and write its files, check keys and blocks, verify the CSF blob."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir
 
-# A blob holds a table, two certificates and some signatures: tens of kB. Whatever is larger is none.
+# A CSF blob holds a table, two certificates and some signatures: tens of kB. Anything larger is not a CSF blob.
 MAX_BLOB = 1 << 20
 _INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
 
 
 @dataclass(frozen=True, slots=True)
 class MachineRules:
-    """What the operator allows and pins for one machine."""
+    """The operator's rules for one machine: CSF policy, pinned fuse value, and if images must have an IVT."""
 
     policy: csf.Policy
     fuse_value: bytes | None = None
@@ -43,7 +43,7 @@ class MachineRules:
 
 @contextmanager
 def csf_errors() -> Iterator[None]:
-    """Turn the errors of `digsigd.csf` into ours: what does not parse is a bad request, the rest is refused."""
+    """Turn errors of `digsigd.csf` into `BadRequest` for syntax errors and `Refused` for all others."""
     try:
         yield
     except csf.CsfSyntaxError as error:
@@ -53,7 +53,10 @@ def csf_errors() -> Iterator[None]:
 
 
 class Job:
-    """The blocking steps of one request. Each runs in a thread; they follow one another."""
+    """The blocking steps of one request. Run each in a thread, one after the other.
+
+    Raises `Refused` or `BadRequest` if the description names files that are missing or not allowed.
+    """
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class Job:
                 from_token=request.backend == "pkcs11",
                 identity=self._identity,
             )
-        # Files that no block names are of no interest, to cst neither.
+        # Ignore files that no block names. cst does not need them.
         self._artifacts = {cst_files.artifact(number): request.artifacts[number] for number in self._plan.artifacts}
         number_of = {name: number for number, name in enumerate(self._artifacts)}
         self._blocks = [
@@ -92,11 +95,14 @@ class Job:
 
     @property
     def size(self) -> int:
-        """The most bytes that one command signs: more than the artifacts have, where it signs parts of them twice."""
+        """The most bytes that one command signs. Can exceed the artifacts' size, if it signs parts of them twice."""
         return max(sum(block.length for block in blocks) for blocks in self._blocks)
 
     def prepare(self) -> None:
-        """Check what can be known before signing, and write what cst needs into the directory."""
+        """Check keys and blocks, and write the files that cst needs into the work directory.
+
+        Raises `Refused`, `BadTarball`, or `DigsigError` if a file cannot be read or written.
+        """
         self._check_keys()
         self._check_layout()
         for name, artifact in self._artifacts.items():
@@ -107,12 +113,15 @@ class Job:
         self.workdir.write(DESCRIPTION, csf.write(self._plan.description))
 
     def unlock(self, way: Way, access: Access, pin: str) -> None:
-        """Write what cst needs to use a token: as late as may be, since an operator may change the PIN any time."""
+        """Write what cst needs to use a token. Call this last, because an operator can change the PIN at any time.
+
+        Raises `DigsigError` if it cannot be written.
+        """
         self._secrets += forms_of(pin)
         self.environment = write_access(self.workdir, way, access, pin)
 
     def judge_token(self, token: Token, way: Way, pin: str, run: CstRun) -> CstRun:
-        """Raise what a run tells of the token; the result is the run without what OpenSSL's libraries said."""
+        """Raise the errors of `Token.judge` for a run. Return the run without the output of OpenSSL's libraries."""
         token.judge(way, run.output, self.workdir.path, self._plan.uris, pin=pin, worked=run.exit_code == 0)
         return replace(run, output=without_chatter(run.output))
 
@@ -125,15 +134,17 @@ class Job:
             if others:
                 line = self._plan.srk_table_line
                 raise Refused(
-                    f"csf: line {line}: {name!r} is no SRK table", line=line, hint=f"in the key tarball is {others}"
+                    f"csf: line {line}: {name!r} is not an SRK table",
+                    line=line,
+                    hint=f"SRK tables in the key tarball: {others}",
                 ) from None
             raise BadTarball(f"the SRK table in the key tarball is bad: {error}") from None
         pinned = self._rules.fuse_value
         if pinned is not None and table.fuse_value != pinned:
             raise BadTarball(
-                f"the SRK table in the key tarball has the fuse value {table.fuse_value.hex()}, machine"
+                f"the SRK table in the key tarball has the fuse value {table.fuse_value.hex()}, but machine"
                 f" {self.request.machine!r} has {pinned.hex()}",
-                hint="signing with it would make images that its boards refuse; check the tarball and the pinned value",
+                hint="its boards would refuse images signed with it; check the key tarball and the pinned value",
             )
         certificates: dict[str, Certificate] = {}
         member_of = {one.name: one.member for one in self._plan.files if one.kind == "certificate"}
@@ -147,7 +158,7 @@ class Job:
         check_fit(self._description, Tables(table, lambda: self._tables(self._plan.srk_table)), certificates)
 
     def _tables(self, but: str) -> dict[str, hab.SrkTable]:
-        """The other SRK tables of the tarball."""
+        """Return the SRK tables of the tarball except `but`, by name."""
         found = {}
         for name, data in self._members.items():
             if name != but and data[:1] == bytes([TAG_TABLE]):
@@ -163,14 +174,14 @@ class Job:
 
     def _content(self, needed: FileNeeded) -> bytes:
         data = self._members[needed.member]
-        # cst goes by the ending, whatever is in the file.
+        # cst decides by the file name's ending, not by the content.
         if needed.kind != "certificate" or data.startswith(b"\x30") == needed.name.endswith(".der"):
             return data
         der = self._certificate(needed.member).der
         return der if needed.name.endswith(".der") else ssl.DER_cert_to_PEM_cert(der).encode()
 
     def _identity(self, member: str) -> object:
-        """What copies of a member have in common: its bytes, or the certificate in it."""
+        """Return what copies of a member have in common: its bytes, or the DER of the certificate in it."""
         data = self._members[member]
         if CERTIFICATE.fullmatch(member):
             with suppress(hab.HabError):
@@ -185,7 +196,10 @@ class Job:
             raise Refused(f"csf: {error}", line=self._plan.blocks_line) from None
 
     def digests(self) -> list[bytes]:
-        """The digest of what each [Authenticate Data] covers, by the description's own hash algorithm."""
+        """Return the digest of each [Authenticate Data]'s blocks, with the description's hash algorithm.
+
+        Raises `DigsigError` if an artifact cannot be read.
+        """
         algorithm = self._plan.hash_algorithm
         with self._files() as files:
             return [hab.digest_blocks(algorithm, blocks, files) for blocks in self._blocks]
@@ -202,7 +216,7 @@ class Job:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
     def diagnose(self) -> None:
-        """Raise `BadTarball` where it is the keys that made cst fail."""
+        """Raise `BadTarball` if private keys do not match their certificates or cannot be read."""
         folders: dict[str, dict[str, str]] = {}
         for needed in self._plan.files:
             folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member
@@ -214,24 +228,27 @@ class Job:
         return KeyPair(certificate, self._members[certificate], key, self._members[key], phrase or None)
 
     def judge(self, run: CstRun) -> None:
-        """Raise unless cst says that it worked, which is no proof yet."""
+        """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""
         reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets)
         if run.ran_out_of_cpu:
-            raise CstTimeout("cst ran out of processor time and was stopped", detail=reason)
+            raise CstTimeout("cst exceeded its CPU time limit and was stopped", detail=reason)
         if run.signal is not None:
             raise CstFailed(f"cst {describe(run)}", detail=reason)
         if run.exit_code != 0:
             raise Refused(f"cst refused the CSF description: {reason or describe(run)}", detail=describe(run))
         if not (self.workdir.path / BLOB).is_file():
-            raise CstFailed("cst ended with 0 and wrote no CSF blob", detail=reason)
+            raise CstFailed("cst ended with exit code 0 but wrote no CSF blob", detail=reason)
 
     def verified(self, digests: Sequence[bytes] | None) -> tuple[Signed, str]:
-        """Read cst's blob and prove it as the boot ROM would; the text says what was proven."""
+        """Verify cst's CSF blob as the boot ROM would, and return it with a text that says what was verified.
+
+        Raises `VerificationFailed`, `Refused` or `BadTarball`. Removes the work directory on success.
+        """
         descriptor = os.open(self.workdir.path / BLOB, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
             blob = file.read(MAX_BLOB + 1)
         if len(blob) > MAX_BLOB:
-            raise VerificationFailed(f"cst wrote more than {MAX_BLOB} bytes, which is no CSF blob")
+            raise VerificationFailed(f"cst wrote more than {MAX_BLOB} bytes, which is not a CSF blob")
         try:
             result = hab.verify(
                 blob,
@@ -244,14 +261,14 @@ class Job:
             )
         except hab.HabError as error:
             if self.token:
-                # Which certificates they are is seen only now.
+                # The certificates on the token are known only now.
                 self._check_fit(self._certificates_of(blob))
             raise VerificationFailed(
-                f"cst's result does not hold, so it is not sent: {error}",
+                f"the CSF blob from cst failed verification and is not sent: {error}",
                 hint="the boot ROM would refuse it; check the keys in the tarball against the CSF description",
             ) from None
         self._check_room(len(blob))
-        # This thread is at hand; another turn of one would be for this alone. If it fails, the owner tries again.
+        # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
             self.workdir.remove()
         return Signed(blob, tuple(result.notes)), str(result)
@@ -264,11 +281,11 @@ class Job:
             raise Refused(
                 f"csf: {error}",
                 line=self._plan.blocks_line,
-                hint="keep more room in the image (CONFIG_CSF_SIZE, the length in the boot data), or use smaller keys",
+                hint="leave more space in the image (CONFIG_CSF_SIZE, length in the boot data), or use smaller keys",
             ) from None
 
     def _certificates_of(self, blob: bytes) -> dict[str, Certificate]:
-        """The certificates in a blob by the names in the description, as far as they can be told."""
+        """Return the certificates in a CSF blob by their names in the description. Skip unreadable ones."""
         try:
             parsed = hab.CsfBlob.parse(blob)
         except hab.HabError:

@@ -1,7 +1,8 @@
-"""Whether keys fit each other and the description: whose fault it is where they do not, and what to do.
+"""Check that keys, certificates, SRK table and CSF description fit each other.
 
-The client names certificates and the number of an SRK, the operator keeps the keys: a number that is another SRK's is
-the client's mistake, a certificate below no SRK, or a key that is another certificate's, the operator's.
+The client names certificates and an SRK; the operator provides the keys. A certificate of another SRK than the one
+named is the client's mistake (`Refused`). A certificate that no SRK has signed, or a private key that does not match
+its certificate, is the operator's (`BadTarball`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The SRK table that a description names, and how to get all others of the machine, each by its name."""
+    """The SRK table that a description names, and a function that returns the machine's other tables by name."""
 
     named: hab.SrkTable
     others: Callable[[], Mapping[str, hab.SrkTable]]
@@ -40,7 +41,7 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A certificate and what is to be its private key: the members of the tarball and their contents."""
+    """A certificate and its private key: names of tarball members and their contents."""
 
     certificate_member: str
     certificate: bytes = field(repr=False)
@@ -50,10 +51,10 @@ class KeyPair:
 
 
 def check_fit(description: csf.Description, tables: Tables, certificates: Mapping[str, Certificate]) -> None:
-    """Check that the certificates a description names are those of the SRK that it names.
+    """Check that the certificates a description names belong to the SRK that it names.
 
-    `certificates` are by the names in the description; of those that are missing nothing is known. Raises `Refused` or
-    `BadTarball`.
+    `certificates` maps names in the description to certificates. Names that are missing are not checked. Raises
+    `Refused` or `BadTarball`.
     """
     install = next(one for one in description.commands if isinstance(one, InstallSrk))
     _check_index(install, tables.named)
@@ -66,8 +67,8 @@ def check_fit(description: csf.Description, tables: Tables, certificates: Mappin
         if isinstance(command, InstallKey):
             before = installed.setdefault(command.target_index, certificate)
             if (before.public_key, before.is_ca) != (certificate.public_key, certificate.is_ca):
-                # Names that may be of one certificate were let through: HABv4 API Reference Manual, 4.3.7.
-                raise _refused(command, f"another key is installed as {command.target_index} already")
+                # Two names for the same certificate are allowed: HABv4 API Reference Manual, 4.3.7.
+                raise _refused(command, f"another key is already installed as key {command.target_index}")
         if isinstance(command, InstallNocak):
             _check_own(command, install, certificate, tables)
         elif isinstance(command, InstallCsfk) or command.verification_index == 0:
@@ -79,14 +80,13 @@ def check_fit(description: csf.Description, tables: Tables, certificates: Mappin
         ):
             raise _refused(
                 command,
-                f"{quoted(command.file)} is the certificate of an authority, with the CA flag; HAB takes no signature"
-                " by its key",
-                hint="name the certificate of a CSF or an IMG key",
+                f"{quoted(command.file)} is a CA certificate; HAB does not accept data signatures made with its key",
+                hint="name the certificate of a CSF or IMG key",
             )
 
 
 def check_keys(pairs: Iterable[KeyPair]) -> None:
-    """Check that private keys are those of their certificates, where that can be told. Raises `BadTarball`."""
+    """Check that private keys match their certificates. Keys of unknown kinds pass. Raises `BadTarball`."""
     for pair in pairs:
         try:
             public = load_file(pair.certificate).public_key
@@ -95,14 +95,14 @@ def check_keys(pairs: Iterable[KeyPair]) -> None:
         private = _private(pair)
         if public is not None and private not in {None, public.public_bytes(*_SPKI)}:
             raise BadTarball(
-                f"the private key {pair.key_member} in the key tarball is not that of {pair.certificate_member}"
+                f"the private key {pair.key_member} in the key tarball does not match {pair.certificate_member}"
             )
 
 
 def _private(pair: KeyPair) -> bytes | None:
-    """The public half of a private key; None where it is of a kind that only cst may know."""
+    """Return the public key of a private key; None for kinds that are not supported here but may be by cst."""
     load = load_pem_private_key if pair.key_member.endswith(".pem") else load_der_private_key
-    # A pass phrase beside a key that is not encrypted is no fault.
+    # A pass phrase for a key that is not encrypted is not an error.
     for phrase in (pair.phrase, None) if pair.phrase else (None,):
         try:
             key = load(pair.key, phrase, unsafe_skip_rsa_key_validation=True)
@@ -113,72 +113,72 @@ def _private(pair: KeyPair) -> bytes | None:
         except ValueError:
             raise BadTarball(
                 f"the private key {pair.key_member} in the key tarball cannot be read, or its pass phrase is wrong",
-                hint=f"that is the first line of {KEY_PASS} in the same folder",
+                hint=f"check the pass phrase: the first line of {KEY_PASS} in the same folder",
             ) from None
         return key.public_key().public_bytes(*_SPKI)
     raise BadTarball(
-        f"the private key {pair.key_member} in the key tarball is encrypted, and there is no pass phrase for it",
-        hint=f"that is the first line of {KEY_PASS} in the same folder",
+        f"the private key {pair.key_member} in the key tarball is encrypted, but its pass phrase is missing",
+        hint=f"write the pass phrase into the first line of {KEY_PASS} in the same folder",
     )
 
 
 def _check_index(install: InstallSrk, table: hab.SrkTable) -> None:
     count = len(table.records)
     if install.source_index >= count:
-        keys = f"{count} keys, so it is 0 to {count - 1}" if count > 1 else "one key, so it is 0"
+        keys = f"{count} keys, so use 0 to {count - 1}" if count > 1 else "one key, so use 0"
         raise _refused(install, f"Source index = {install.source_index}: the SRK table has {keys}")
     key = table.records[install.source_index].key
     if key is None:
         raise _refused(
             install,
-            f"Source index = {install.source_index}: the table has only a hash of SRK {install.source_index + 1}",
+            f"Source index = {install.source_index}: the SRK table has only a hash of SRK {install.source_index + 1}",
         )
     if why := why_not_hab(key):
         raise BadTarball(f"SRK {install.source_index + 1} in the key tarball is {why}")
 
 
 def _check_below(command: Command, install: InstallSrk, certificate: Certificate, tables: Tables) -> None:
-    """A CSF or IMG certificate."""
+    """Check that a CSF or IMG certificate is signed by the named SRK."""
     if signing_srk(certificate, tables.named) == install.source_index + 1:
         return
     name = quoted(_file(command))
     found = signing_srk(certificate, tables.named)
     if found is not None:
-        raise _wrong_index(command, install, f"the certificate {name} is below SRK {found}", found)
+        raise _wrong_index(command, install, f"the certificate {name} is signed by SRK {found}", found)
     own = is_srk(certificate, tables.named)
     if own is not None:
         ca = tables.named.records[own - 1].ca
         raise _refused(
             command,
-            f"{name} is the certificate of SRK {own} itself, not of a key below it",
-            hint="" if ca else "[Install NOCAK] takes it, for fast authentication",
+            f"{name} is the certificate of SRK {own} itself, not one signed by it",
+            hint="" if ca else "for fast authentication, name it in [Install NOCAK]",
         )
     other = next((one for one, table in tables.others().items() if signing_srk(certificate, table) is not None), None)
     if other is not None:
         raise _refused(
             command,
-            f"the certificate {name} is below no SRK of {quoted(install.file)}, but of {quoted(other)}",
-            hint="[Install SRK] and the certificates must be of one PKI",
+            f"the certificate {name} is not signed by an SRK of {quoted(install.file)}, but by one of {quoted(other)}",
+            hint="name an SRK table and certificates of the same PKI",
         )
     if certificate.algorithm not in ACCEPTED:
         raise BadTarball(
-            f"the certificate {name} is signed with {certificate.algorithm or 'what HAB4 does not have'};"
-            f" boards take {', '.join(ACCEPTED)}"
+            f"the certificate {name} is signed with {certificate.algorithm or 'an algorithm that HAB4 does not have'};"
+            f" boards accept {', '.join(ACCEPTED)}"
         )
     raise BadTarball(
-        f"the certificate {name} is below no SRK of the table {quoted(install.file)}",
-        hint="the machine's keys do not fit each other; its operator has to mend that",
+        f"the certificate {name} is not signed by an SRK of the table {quoted(install.file)}",
+        hint="the operator of the signing host must correct the machine's key tarball",
     )
 
 
 def _check_issued(command: InstallKey, certificate: Certificate, issuer: Certificate) -> None:
-    """A certificate that an installed key vouches for: HABv4 API Reference Manual, 4.3.7."""
+    """Check a certificate that is verified with an installed key: HABv4 API Reference Manual, 4.3.7."""
     name, index = quoted(base_of(command.file)), command.verification_index
     if not issuer.is_ca:
         raise _refused(
             command,
-            f"{name} is verified by key {index}, whose certificate has no CA flag: it may sign data alone",
-            hint="Verification index = 0 is the SRK",
+            f"{name} is verified with key {index}, whose certificate has no CA flag: the key can sign only data",
+            hint="use Verification index = 0, which is the SRK",
         )
     hashed = HASHES.get(certificate.algorithm)
     signed = (
@@ -189,37 +189,37 @@ def _check_issued(command: InstallKey, certificate: Certificate, issuer: Certifi
     if not signed:
         raise _refused(
             command,
-            f"{name} is verified by key {index}, which has not signed it",
-            hint="Verification index names the key that signed the certificate, and 0 the SRK",
+            f"{name} is verified with key {index}, which did not sign it",
+            hint="set Verification index to the key that signed the certificate; 0 is the SRK",
         )
 
 
 def _check_own(command: InstallNocak, install: InstallSrk, certificate: Certificate, tables: Tables) -> None:
-    """The certificate of an SRK, for fast authentication."""
+    """Check the certificate for fast authentication, which must be that of the named SRK."""
     name, found = quoted(command.file), is_srk(certificate, tables.named)
     if found is None:
         below = signing_srk(certificate, tables.named)
         if below is not None:
             raise _refused(
                 command,
-                f"{name} is the certificate of a key below SRK {below}; [Install NOCAK] takes that of the SRK itself",
+                f"{name} is a certificate signed by SRK {below}; [Install NOCAK] needs that of the SRK itself",
             )
         other = next((one for one, table in tables.others().items() if is_srk(certificate, table) is not None), None)
         if other is None:
             raise BadTarball(
-                f"the certificate {name} is of no SRK of the table {quoted(install.file)}",
-                hint="the machine's keys do not fit each other; its operator has to mend that",
+                f"the certificate {name} is not that of an SRK of the table {quoted(install.file)}",
+                hint="the operator of the signing host must correct the machine's key tarball",
             )
         raise _refused(
-            command, f"{name} is the certificate of no SRK of {quoted(install.file)}, but of {quoted(other)}"
+            command, f"{name} is not the certificate of an SRK of {quoted(install.file)}, but of {quoted(other)}"
         )
     if found != install.source_index + 1:
         raise _wrong_index(command, install, f"{name} is the certificate of SRK {found}", found)
     if tables.named.records[install.source_index].ca:
         raise _refused(
             command,
-            f"SRK {found} has the CA flag and may sign only certificates; fast authentication needs one without",
-            hint="sign with [Install CSFK] and [Install Key], or with SRKs that were made for fast authentication",
+            f"SRK {found} has the CA flag and can sign only certificates; fast authentication needs an SRK without it",
+            hint="use [Install CSFK] and [Install Key], or SRKs made for fast authentication",
         )
 
 
@@ -228,7 +228,7 @@ def _wrong_index(command: Command, install: InstallSrk, what: str, found: int) -
     return _refused(
         install,
         f"Source index = {index} is SRK {index + 1}, but {what} (line {command.place[0]})",
-        hint=f"Source index = {found - 1} fits it, or name a certificate of SRK {index + 1}",
+        hint=f"use Source index = {found - 1}, or name a certificate of SRK {index + 1}",
     )
 
 

@@ -1,4 +1,4 @@
-"""What crashed daemons left: recognised by its mark, moved aside, and removed. Whatever else is there is left alone."""
+"""Remove the directories of crashed daemons, recognised by their mark. Everything else is left alone."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from digsigd.signing import removal
 from digsigd.signing.marks import PREFIX, is_name_of_ours, mark_of
 from digsigd.signing.removal import Mount
 
-# How much is told of what stays: so many names, each so long, with a reason so long.
+# Bounds of the report: number of names, characters of a name, characters of a reason.
 _MOST_NAMED = 8
 _LONGEST_NAME = 60
 _LONGEST_REASON = 120
 _UNMARKED = "it has no mark of a daemon"
-# A daemon that starts beside has a directory without a mark, for less than this. What is older than _NEW is none.
+# A daemon that starts at the same time has a directory without a mark for less than _STARTING seconds. A directory is
+# not of such a daemon if it is older than _NEW seconds.
 _STARTING = 0.25
 _NEW = 2.0
 
 
 class StrandedError(OSError):
-    """What was moved aside by mistake cannot be put back."""
+    """A directory that was moved aside by mistake cannot be moved back."""
 
 
 class Stays(Exception):
-    """Why something is not removed."""
+    """An entry is not removed; the text is the reason."""
 
 
 def remove_leftovers(parent: int, own: int) -> str:
-    """Remove what crashed daemons of this user left in the open directory `parent`; what was left alone, in words.
+    """Remove the directories of this user's crashed daemons in the open directory `parent`.
 
-    `own` is the daemon's own directory in it, open and locked, in which nobody else is: what is to be removed is moved
-    there first. It is a text of bounded length without control characters; empty where there is nothing to tell.
-    Directories in which daemons live are not told of.
+    `own` is this daemon's directory in it, open and locked. Directories are moved there before they are removed.
+    Return what was left alone, as a text of bounded length without control characters; empty if there is nothing.
+    Directories of running daemons are not mentioned. Raises `OSError`, and its subclass `StrandedError`.
     """
     with os.scandir(parent) as entries:
         names = sorted(entry.name for entry in entries if entry.name.startswith(PREFIX))
@@ -50,7 +51,7 @@ def remove_leftovers(parent: int, own: int) -> str:
 
 
 def _remove_each(names: list[str], parent: int, own: int) -> dict[str, str]:
-    """Those that stay, and why."""
+    """Remove each of `names` if it is a leftover. Return the names that stay, with the reason."""
     stays: dict[str, str] = {}
     mine = os.fstat(own)
     for name in names:
@@ -69,27 +70,27 @@ def _remove_each(names: list[str], parent: int, own: int) -> dict[str, str]:
 
 
 def _remove_if_left(name: str, parent: int, own: int) -> None:
-    """Remove one, unless a daemon lives in it. Raises `Stays` and `OSError`."""
+    """Remove a directory, unless its daemon is running. Raises `Stays` and `OSError`."""
     if not is_name_of_ours(name):
-        raise Stays("no daemon names a directory so")
+        raise Stays("its name is not that of a daemon's directory")
     status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode):
-        raise Stays("it is no directory")
+        raise Stays("it is not a directory")
     if status.st_uid != os.geteuid():
-        raise Stays("it is another user's")
+        raise Stays("it belongs to another user")
     if stat.S_IMODE(status.st_mode) & 0o777 != 0o700:
         raise Stays(f"its mode is {stat.S_IMODE(status.st_mode):04o}")
     folder = os.open(name, removal.DIRECTORY, dir_fd=parent)
     try:
         if not os.path.samestat(os.fstat(folder), status):
-            raise Stays("it was replaced while it was looked at")
+            raise Stays("it was replaced during the check")
         if Mount.of(folder) != Mount.of(parent):
-            raise Stays("it is mounted there")
+            raise Stays("it is a mount point")
         mark = mark_of(folder, name)
         if mark is None:
             raise Stays(_UNMARKED)
         if not locked(folder):
-            return  # its daemon lives
+            return  # its daemon is running
         removal.check_tree(folder)
         _move_and_remove(name, mark, folder, parent, own)
     finally:
@@ -97,13 +98,13 @@ def _remove_if_left(name: str, parent: int, own: int) -> None:
 
 
 def _move_and_remove(name: str, mark: str, folder: int, parent: int, own: int) -> None:
-    """Move an open and locked directory into our own, make sure that it is the one, and remove it."""
+    """Move an open and locked directory into our own, check that it is the same one, and remove it."""
     aside = f".left-{name}"
     os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=own)
     try:
         if not os.path.samestat(os.stat(aside, dir_fd=own, follow_symlinks=False), os.fstat(folder)):
-            raise Stays("it was replaced while it was looked at")
-        # The mark goes last: what stays after an error, or a crash of ours, is known by it.
+            raise Stays("it was replaced during the check")
+        # Remove the mark last: it identifies the rest after an error or a crash of this daemon.
         removal.remove_open(folder, aside, parent=own, last=mark)
     except BaseException:
         _put_back(aside, name, own, parent)
@@ -111,23 +112,23 @@ def _move_and_remove(name: str, mark: str, folder: int, parent: int, own: int) -
 
 
 def _put_back(aside: str, name: str, own: int, parent: int) -> None:
-    """Move what was taken back to its name, or one like it: what has that name by now is not replaced."""
+    """Move a directory or file back to its name, or to a similar name if that is taken now."""
     is_directory = stat.S_ISDIR(os.stat(aside, dir_fd=own, follow_symlinks=False).st_mode)
     for to in (name, f"{name}.{secrets.token_hex(4)}"):
         with suppress(OSError):
             if is_directory:
-                # rename(2) takes the place of an empty directory; so that is to be one of ours.
+                # rename(2) replaces an empty directory, so make one to be replaced.
                 os.mkdir(to, 0o700, dir_fd=parent)
                 os.rename(aside, to, src_dir_fd=own, dst_dir_fd=parent)
             else:
                 os.link(aside, to, src_dir_fd=own, dst_dir_fd=parent, follow_symlinks=False)
                 os.unlink(aside, dir_fd=own)
             return
-    raise StrandedError(f"{name} was moved to {aside} in the daemon's own directory, and cannot be moved back")
+    raise StrandedError(f"{name} was moved to {aside} in the daemon's own directory and cannot be moved back")
 
 
 def locked(descriptor: int) -> bool:
-    """Whether the lock of an open directory could be taken: nobody else has it. It lasts until it is closed."""
+    """Try to lock an open directory, and return whether that succeeded. The lock lasts until it is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -136,7 +137,7 @@ def locked(descriptor: int) -> bool:
 
 
 def _is_new(name: str, parent: int) -> bool:
-    """Whether it may be the directory of a daemon that is about to mark it."""
+    """Return whether it may belong to a daemon that is about to mark it."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except OSError:
@@ -145,7 +146,7 @@ def _is_new(name: str, parent: int) -> bool:
 
 
 def _in_words(stays: dict[str, str]) -> str:
-    """Some of them, and how many more."""
+    """Return the first few names with their reasons, and the number of the others."""
     named = [f"{_shown(name)} ({stays[name][:_LONGEST_REASON]})" for name in list(stays)[:_MOST_NAMED]]
     if len(stays) > _MOST_NAMED:
         named.append(f"and {len(stays) - _MOST_NAMED} more")
@@ -153,6 +154,6 @@ def _in_words(stays: dict[str, str]) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name that anybody may have made."""
+    """Return a name for a message. Any user can have made it, so escape and shorten it."""
     shown = ascii(name)[1:-1]
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}..."

@@ -1,7 +1,7 @@
-"""What anybody who may sign for a machine may know of its keys: SRK tables, fuse values, certificates.
+"""The public facts of a machine's keys, for callers who may sign for it: SRK tables, fuse values, certificates.
 
-Nothing here is a secret, and no file that is one is even named: of a tarball's members only those are told that parse
-as what they are called.
+Nothing here is secret, and files with secrets are not even named: only tarball members that parse as an SRK table or a
+certificate are included.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from digsigd.signing.pkcs11 import Tokens
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTools
 
-# A machine has one table and nine certificates, at most some more of older years: what is beyond these is not told.
+# A machine has one table and nine certificates, perhaps some older ones too. More than this are left out.
 MAX_TABLES = 8
 MAX_CERTIFICATES = 64
-# A certificate of a key of 4096 bits has 2 KiB, and an SRK table tells its size in 16 bits.
+# A certificate with a key of 4096 bits has 2 KiB. The size field of an SRK table has 16 bits.
 MAX_MEMBER = (64 << 10) - 1
-# The facts of so many tarballs are kept. They are some 10 KiB each, and take up to 100 ms of a processor to find.
+# The facts of this many tarballs are kept. They take some 10 KiB each, and up to 100 ms of CPU time to compute.
 _KEPT = 16
-# So long, in seconds, a listing of the versions of cst is good.
+# How long a list of cst versions is kept, in seconds.
 _VERSIONS_FOR = 5.0
 
 
@@ -45,10 +45,11 @@ class NamedTable:
 
 @dataclass(frozen=True, slots=True)
 class NamedCertificate:
-    """A certificate, by the name of its file in the tarball.
+    """A certificate, and the name of its file in the tarball.
 
-    `sha256` is over its DER. `srk` counts from 1: the record of the first table whose key signed the certificate, or is
-    it (`is_srk`); None where there is none.
+    `sha256` is the hash of its DER. `srk` is the number, from 1, of the SRK in the first table that signed the
+    certificate or, with `is_srk`, whose certificate it is; None if there is no such SRK. `subject` is the common name,
+    or the whole name without one.
     """
 
     name: str
@@ -61,7 +62,7 @@ class NamedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class MachineKeys:
-    """What is public of a tarball, in the order of names; `sha256` is the tarball's own, in hex."""
+    """The public facts of a key tarball, in the order of names. `sha256` is the hash of the tarball, in hex."""
 
     sha256: str
     tables: tuple[NamedTable, ...] = field(repr=False)
@@ -69,14 +70,14 @@ class MachineKeys:
 
     @property
     def fuse_values(self) -> tuple[str, ...]:
-        """Those of the tables, in hex, each once."""
+        """The fuse values of the tables, in hex, without duplicates."""
         return tuple(dict.fromkeys(one.table.fuse_value.hex() for one in self.tables))
 
 
 def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None) -> MachineKeys:
-    """What is public of a machine's tarball. With a pinned fuse value, only tables of that value are told.
+    """Return the public facts of a machine's tarball. With a pinned fuse value, only tables with that value count.
 
-    It blocks, for milliseconds as a rule. Raises `BadTarball` where there is no SRK table, or none of the pinned value.
+    Blocks, usually for milliseconds. Raises `BadTarball` if there is no SRK table, or none with the pinned value.
     """
     tables: list[NamedTable] = []
     others: list[str] = []
@@ -92,14 +93,14 @@ def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None) -> M
         if len(tables) == MAX_TABLES:
             break
     if fuse_value is not None and others and not tables:
-        # What signing says as well.
+        # Signing gives the same error.
         raise BadTarball(
-            f"the SRK table in the key tarball has the fuse value {' or '.join(others)}, machine {machine!r} has"
+            f"the SRK table in the key tarball has the fuse value {' or '.join(others)}, but machine {machine!r} has"
             f" {fuse_value.hex()}",
-            hint="signing with it would make images that its boards refuse; check the tarball and the pinned value",
+            hint="its boards would refuse images signed with it; check the key tarball and the pinned value",
         )
     if not tables:
-        raise BadTarball("the key tarball has no SRK table that can be read")
+        raise BadTarball("the key tarball has no readable SRK table")
     certificates = []
     for name, certificate in _certificates(tarball):
         own = is_srk(certificate, tables[0].table)
@@ -126,9 +127,9 @@ def _tables(tarball: KeyTarball) -> Iterator[NamedTable]:
 
 
 def _certificates(tarball: KeyTarball) -> Iterator[tuple[str, Certificate]]:
-    """Each certificate once, under the name of the file that is best to sign with: as PEM, and with its key there.
+    """Yield each certificate once, with the file name that is best for signing: a PEM file with its key present.
 
-    NXP's scripts make each as PEM and as DER, and cst 3.4.1 opens no DER key that is not encrypted.
+    NXP's scripts make each file as PEM and as DER, but cst 3.4.1 cannot open a DER key that is not encrypted.
     """
     members = Members(tarball.members)
     names = [one for one in tarball.members if CERTIFICATE.fullmatch(one)]
@@ -147,7 +148,7 @@ def _certificates(tarball: KeyTarball) -> Iterator[tuple[str, Certificate]]:
 
 
 class MachineKeyReader:
-    """The public facts of machines, each from the key store as it is at that moment."""
+    """Reads the public facts of machines from the current state of the key store."""
 
     log = Logger()
 
@@ -161,20 +162,20 @@ class MachineKeyReader:
         in_thread: InThread,
         clock: IReactorTime,
     ) -> None:
-        """`fuse_value` gives what is pinned for a machine."""
+        """Set up the reader. `fuse_value` returns the fuse value pinned for a machine, or None."""
         self._keys = keys
         self._fuse_value = fuse_value
         self._tokens = tokens
         self._tools = tools
         self._in_thread = in_thread
         self._clock = clock
-        # In order of making, the oldest first. What follows from a tarball and a pinned value never changes.
+        # The oldest first. They depend only on the key: tarball, machine and pinned value.
         self._facts: dict[tuple[str, str, bytes | None], MachineKeys] = {}
         self._versions: tuple[str, ...] = ()
         self._versions_until = float("-inf")
 
     async def facts(self, machine: str, request_id: str = "") -> MachineKeys:
-        """What is public of a machine's keys.
+        """Return the public facts of a machine's keys.
 
         Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`.
         """
@@ -194,7 +195,7 @@ class MachineKeyReader:
         return facts
 
     async def versions(self) -> tuple[str, ...]:
-        """The versions of cst that this host has now, or had a few seconds ago."""
+        """Return the cst versions of this host. The list is up to 5 seconds old."""
         if self._clock.seconds() >= self._versions_until:
             tools = await self._in_thread(self._tools.available)
             self._versions = tuple(tool.version for tool in tools)
@@ -202,5 +203,5 @@ class MachineKeyReader:
         return self._versions
 
     def backends(self, machine: str) -> tuple[str, ...]:
-        """By which backends a machine's images can be signed."""
+        """Return the backends that a machine's images can be signed with."""
         return ("ssl", "pkcs11") if self._tokens.any_for(machine) else ("ssl",)

@@ -1,8 +1,9 @@
-"""The mark in a daemon's own directory, by which a later daemon knows that it may remove what a crash left.
+"""The mark file in a daemon's directory. It shows a later daemon that it may remove the directory after a crash.
 
-A name proves nothing: anybody may make a folder that begins with `digsigd-`. So each directory of a daemon holds a file
-with a random name, which says again that name, the directory's name and its inode: a copy of a directory, and one that
-was renamed to be kept, are not what the mark speaks of. Nothing else in this program writes such a file.
+The directory's name proves nothing: any user can make a folder that begins with `digsigd-`. So each directory of a
+daemon contains a mark: a file with a random name, whose content is that name, the directory's name and its inode. The
+mark is therefore not valid in a copy of the directory, or after the directory was renamed to keep it. Nothing else in
+this program writes mark files.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ import secrets
 import stat
 
 PREFIX = "digsigd-"
-# What tempfile.mkdtemp puts behind it.
+# The prefix, and the random part that tempfile.mkdtemp appends.
 _NAME = re.compile(r"digsigd-[a-z0-9_]{8}")
 _MARK = re.compile(r"\.mark-([0-9a-f]{32})")
 
 
 def is_name_of_ours(name: str) -> bool:
-    """Whether it is exactly what directories of daemons are named."""
+    """Return whether `name` has exactly the form of the names of daemons' directories."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_mark(name: str) -> bool:
-    """Whether it is a mark's name."""
+    """Return whether `name` has the form of a mark's name."""
     return _MARK.fullmatch(name) is not None
 
 
 def write_mark(folder: int, name: str) -> None:
-    """Mark an open directory that has this name, which is ours and locked. Raises `OSError`; then there is none."""
+    """Write a mark into an open directory with this name, which must be locked. Raises `OSError`, leaving no mark."""
     token = secrets.token_hex(16)
     mark = f".mark-{token}"
     descriptor = os.open(
@@ -49,9 +50,10 @@ def write_mark(folder: int, name: str) -> None:
 
 
 def mark_of(folder: int, name: str) -> str | None:
-    """The name of the mark in an open directory that has this name; None where there is none that speaks of it.
+    """Return the file name of the valid mark in an open directory with this name, or None.
 
-    A mark is one alone: a regular file of this user, mode 0600, with one name and exactly our text.
+    A mark is valid if it is the only one and a regular file of this user, with mode 0600, one link and the right text.
+    Raises `OSError` if the directory cannot be read.
     """
     with os.scandir(folder) as entries:
         found = [entry.name for entry in entries if is_mark(entry.name)]
@@ -60,7 +62,7 @@ def mark_of(folder: int, name: str) -> str | None:
     (mark,) = found
     text = _text(folder, name, mark.removeprefix(".mark-"))
     try:
-        # Looked at before it is opened: opening a device may do something.
+        # Check it before opening it: opening a device can have effects.
         if not _is_ours(os.stat(mark, dir_fd=folder, follow_symlinks=False), len(text)):
             return None
         descriptor = os.open(mark, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)

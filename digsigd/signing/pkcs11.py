@@ -1,8 +1,8 @@
-"""Keys on tokens: who may use which, one caller after the other, and what cst needs to reach them.
+"""Keys on tokens: access by machine, turns and PINs, and the configuration with which cst reaches them.
 
-cst itself speaks no PKCS #11. Versions up to 3 load OpenSSL's engine `pkcs11` (libp11), later ones its provider
-(pkcs11-provider). Both take the PIN from the OpenSSL configuration that OPENSSL_CONF names: it is written for each
-request into the request's own directory, and is in no argument, environment or description.
+cst has no PKCS #11 code of its own. Versions up to 3 load the OpenSSL engine `pkcs11` (libp11), later versions the
+OpenSSL provider pkcs11-provider. Both read the PIN from the OpenSSL configuration file in OPENSSL_CONF. That file is
+written into the work directory of each request. The PIN is never in arguments, environment or CSF descriptions.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from digsigd.signing.queue import Queue
 from digsigd.signing.workdir import Workdir
 
 Way: TypeAlias = Literal["engine", "provider"]
-# What a cst imports that goes one way or the other.
+# The function that a cst imports for each way.
 _IMPORTS: dict[Way, bytes] = {"engine": b"\0ENGINE_by_id\0", "provider": b"\0OSSL_PROVIDER_load\0"}
-# PKCS #11 v2.40, 'General errors': those after which another try may lock the token, or is in vain.
+# PKCS #11 v2.40, 'General errors': those after which another try is useless or can lock the token.
 _PIN_ERRORS = {
     0xA0: "the PIN is wrong",
-    0xA1: "the PIN has characters that it does not take",
+    0xA1: "the PIN has characters that the token does not accept",
     0xA2: "the PIN is too short or too long",
     0xA3: "the PIN has expired",
     0xA4: "the PIN is locked",
-    0x102: "it has no user PIN yet",
+    0x102: "the token has no user PIN yet",
 }
-# libp11's errors in OpenSSL's queue: ERR_LIB is chosen when it is loaded, the reason is what the token returned.
-# Whole lines, for names of clients stand in both texts.
+# libp11's errors in OpenSSL's queue: ERR_LIB is assigned at load time, the reason is the token's return value.
+# Match whole lines, because texts from clients can appear within lines of both outputs.
 _ENGINE_ERROR = re.compile(rb"^[0-9A-F]+:error:[0-9A-F]{2}([0-9A-F]{6}):PKCS#11 module:", re.MULTILINE)
 _LOGIN_FAILED = re.compile(rb"^Login failed$", re.MULTILINE)
 _PROVIDER_ERROR = re.compile(rb"^\[[^\]\n]*\] p11prov_Login\(\): Error (\d+) returned by C_Login$", re.MULTILINE)
 _NO_MODULE = (b"Unable to load PKCS#11 module", b"Module initialization failed", b"Error loading pkcs11")
 _NOT_FOUND = b"Public key certificate is invalid in file pkcs11:"
-# What libp11 says with VERBOSE, and of it the objects that a token holds of a kind.
+# The output of libp11 with VERBOSE, and in it the lists of a token's objects of one kind.
 _CHATTER = re.compile(
     rb"PKCS#11: Initializing|Found \d+ |Looking in slots?\b|- \[|Found (?:slot|token|uninitialized token):|Returning |"
     rb"\s+\d+\s+(?:P\s+)?id=|(?:The )?PKCS#11 engine|Login"
 )
 _LISTED = re.compile(rb"\s+\d+\s+(?:P\s+)?id=([0-9a-f]*) label=(.*?)(?: expiry=.*)?")
 _LIST = re.compile(rb"Found \d+ (?:certificate|private key)s?:")
-# What the provider's trace has of each search: its start, each certificate that it found, and how many objects.
+# A search in the provider's trace: its start, each certificate that it found, and the number of objects.
 _SEARCH = re.compile(rb"p11prov_obj_find\(\): Find objects \[(.*?)Find objects: found (\d+) objects", re.DOTALL)
-_CERTIFICATE_READ = b"Fetching attributes (0): 0x00000080"  # CKA_CERTIFICATE_TYPE, which nothing else has
-# The provider says of a login that failed, and of what it found, only here: 80 KB of a usual run.
+_CERTIFICATE_READ = b"Fetching attributes (0): 0x00000080"  # CKA_CERTIFICATE_TYPE, which only certificates have
+# The most bytes of the provider's trace, the only place with failed logins and search results. Usually 80 KB.
 MAX_TRACE = 8 << 20
 
 
 def way_of(executable: str) -> Way | None:
-    """Which way a cst goes to tokens, to go by what it imports; None where it is no program or goes none."""
+    """Return the way in which a cst reaches tokens, from its imports; None if it has no or no single way. Blocks."""
     try:
         with Path(executable).open("rb") as file, Mapped.of(file.fileno()) as content:
             found = [way for way, name in _IMPORTS.items() if content.find(name) >= 0]
@@ -72,7 +72,10 @@ def way_of(executable: str) -> Way | None:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How cst of this host reaches tokens: absolute paths; None leaves finding it to OpenSSL."""
+    """How cst on this host reaches tokens. Paths are absolute; with None, OpenSSL finds the file.
+
+    `environment` is added to that of cst. `ways` overrides the way by cst version.
+    """
 
     module: Path | None
     engine: Path | None = None
@@ -82,9 +85,9 @@ class Access:
 
 
 class Token:
-    """One token: its PIN, the machines it is for (None: all), and the callers who wait for it.
+    """A token: its PIN, the patterns of machines that may use it (None: all), and the requests that wait for it.
 
-    `failed` says why it is not tried again until an operator reloads; empty while it may be.
+    `failed` is the reason why its PIN is not tried again until the operator reloads the daemon; else empty.
     """
 
     log = Logger()
@@ -97,38 +100,38 @@ class Token:
         self._pin = pin
         self._machines = machines
         self._clock = clock
-        # Those who wait are bounded by the queue for cst and by the uploads there may be.
+        # The queue for cst and the limit of uploads bound the number of waiting requests.
         self._queue = Queue(max_sessions, 1 << 16, clock=clock)
         self._proven = self._trying = False
         # In order of arrival.
         self._waiters: dict[Deferred[None], None] = {}
 
     def is_for(self, machine: str) -> bool:
-        """Whether a machine's keys may be on it."""
+        """Return whether a machine may use this token."""
         return self._machines is None or any(fnmatchcase(machine, pattern) for pattern in self._machines)
 
     def describe(self) -> str:
-        """For whom it is, and for how many at once."""
+        """Return which machines may use the token and how many sessions it allows, as a text."""
         machines = "all machines" if self._machines is None else f"machines {', '.join(self._machines)}"
         return f"{machines}, {self._queue.slots} at a time"
 
     def reload(self, pin: str) -> None:
-        """Try again, with this PIN."""
+        """Set the PIN, and use the token again if it had failed."""
         self._pin, self.failed, self._proven = pin, "", False
 
     @asynccontextmanager
     async def session(self, timeout: float) -> AsyncIterator[str]:
-        """A turn at the token, first come, first served, and the PIN to use in it.
+        """Wait for a session on the token, in order of arrival, and give the PIN to use in it.
 
-        Until the PIN has worked once, only one at a time has a turn. Raises `Busy` where none comes within `timeout`
-        seconds, `TokenFailed` where the PIN is not to be tried again.
+        Until the PIN has worked once, there is only one session at a time. Raises `Busy` if there is no free session
+        within `timeout` seconds, `TokenFailed` if the PIN must not be tried again.
         """
         turn = Deferred.fromCoroutine(self._queue.enter())
         turn.addTimeout(timeout, self._clock)
         try:
             slot = await turn
         except LateError:
-            raise Busy(f"token {self.name!r} had no room within {timeout:g} s") from None
+            raise Busy(f"token {self.name!r} had no free session within {timeout:g} s") from None
         try:
             alone = await self._whether_alone()
             try:
@@ -142,7 +145,7 @@ class Token:
             slot.leave()
 
     async def _whether_alone(self) -> bool:
-        """Wait until somebody else has tried the PIN. Whoever is to try it itself is alone, and calls `_tried`."""
+        """Wait until the PIN was tried. Return True if the caller must try it, alone, and then call `_tried`."""
         while not (self._proven or self.failed):
             if not self._trying:
                 self._trying = True
@@ -162,21 +165,24 @@ class Token:
     def judge(
         self, way: Way, output: bytes, workdir: Path, uris: Collection[KeyUri], *, pin: str, worked: bool
     ) -> None:
-        """What a run with this PIN tells of the token, to be called while the session lasts.
+        """Judge the token by a run of cst with `pin`. Call this within the session.
 
-        Raises `TokenFailed`, `Refused`, and `Busy` where the PIN was refused, but is another one by now.
+        Raises `TokenFailed` if the token cannot be used, `Refused` if an object is missing or ambiguous, and `Busy` if
+        the PIN was refused but has been changed meanwhile.
         """
         trace = _trace(workdir) if way == "provider" else b""
         current = pin == self._pin
         if worked and current:
             self._proven = True
         if doubled := _doubled(way, output, trace, uris):
-            raise Refused(f"several objects on token {self.name!r} match {doubled}", hint="name one by its id: id=%01")
+            raise Refused(
+                f"several objects on token {self.name!r} match {doubled}", hint="select one by its id, as in id=%01"
+            )
         if worked:
             return
         code = _login_error(way, output, trace)
         if code in _PIN_ERRORS and not current:
-            raise Busy(f"the PIN of token {self.name!r} has been changed meanwhile", retry_after=1)
+            raise Busy(f"the PIN of token {self.name!r} was changed during the request", retry_after=1)
         if code in _PIN_ERRORS:
             self.failed = _PIN_ERRORS[code]
             self.log.error(
@@ -185,19 +191,19 @@ class Token:
             )  # fmt: skip
             raise self._error()
         if code is not None:
-            raise TokenFailed(f"token {self.name!r} refused to be logged into", detail=f"C_Login returned {code:#x}")
+            raise TokenFailed(f"login to token {self.name!r} failed", detail=f"C_Login returned {code:#x}")
         if any(mark in output for mark in _NO_MODULE):
             raise TokenFailed("the PKCS #11 module of this host cannot be loaded")
         if _NOT_FOUND in output:
             raise Refused(
-                f"the certificate is not on token {self.name!r}, or the token is not there",
-                hint="pkcs11-tool --list-objects shows the labels",
+                f"the certificate is not on token {self.name!r}, or the token is not present",
+                hint="check the labels with pkcs11-tool --list-objects",
             )
 
     def _error(self) -> TokenFailed:
         return TokenFailed(
             f"token {self.name!r} cannot be used: {self.failed}",
-            hint="the operator of the signing host has to mend it, and reload",
+            hint="the operator of the signing host must correct this and reload the daemon",
         )
 
 
@@ -213,61 +219,65 @@ class Tokens:
         return bool(self._tokens)
 
     def find(self, name: str, machine: str) -> Token:
-        """The token that a description names. Raises `Refused` where this machine's keys may not be on it."""
+        """Return the token `name`. Raises `Refused` if it does not exist or `machine` may not use it."""
         token = self._tokens.get(name)
-        # What there is for other machines is not told.
+        # Do not reveal tokens of other machines.
         if token is None or not token.is_for(machine):
             mine = sorted(one.name for one in self._tokens.values() if one.is_for(machine))
             raise Refused(
-                f"machine {machine!r} has no token of that name", hint=f"it has {', '.join(map(repr, mine)) or 'none'}"
+                f"machine {machine!r} has no token with that name",
+                hint=f"its tokens: {', '.join(map(repr, mine)) or 'none'}",
             )
         return token
 
     def any_for(self, machine: str) -> bool:
-        """Whether there is one for a machine."""
+        """Return whether there is a token that a machine may use."""
         return any(one.is_for(machine) for one in self._tokens.values())
 
     def way(self, version: str, executable: str) -> Way:
-        """Which way a cst goes to tokens. It blocks. Raises `Refused` where it goes none."""
+        """Return the way in which a cst reaches tokens. Blocks. Raises `Refused` if it cannot."""
         way = self.access.ways.get(version) or way_of(executable)
         if way is None:
             raise Refused(f"cst {version} has no pkcs11 backend")
         return way
 
     def describe(self) -> list[tuple[str, str, bool]]:
-        """Each token's name, what is known of it, and whether it can be used: for operators. It blocks."""
+        """Return name, description and usability of each token, for operators. Blocks."""
         module = self.access.module
-        problem = "" if module is None or module.is_file() else f"the module {module} is no file"
-        shown = f"module {module or 'by p11-kit'}"
+        problem = "" if module is None or module.is_file() else f"the module {module} is not a file"
+        shown = f"module {module or 'from p11-kit'}"
         return [(one.name, problem or f"{shown}, {one.describe()}", not problem) for one in self._tokens.values()]
 
     def missing(self) -> list[str]:
-        """Which tokens are not used, a line each."""
+        """Return a line for each token that has failed."""
         return [f"token {token.name}: {token.failed}" for token in self._tokens.values() if token.failed]
 
     def reload(self, pins: Mapping[str, str]) -> None:
-        """Try tokens again, with these PINs."""
+        """Set the PINs of tokens by name, and use tokens again that had failed."""
         for name, pin in pins.items():
             self._tokens[name].reload(pin)
 
 
 def write_access(workdir: Workdir, way: Way, access: Access, pin: str) -> dict[str, str]:
-    """Write what OpenSSL needs into a request's directory; the result is what cst needs in its environment."""
+    """Write the OpenSSL configuration into a request's work directory. Return the environment that cst needs.
+
+    Raises `DigsigError` if it cannot be written.
+    """
     workdir.write(CONFIGURATION, _configuration(way, access, pin).encode())
     environment = {**access.environment, "OPENSSL_CONF": str(workdir.path / CONFIGURATION)}
     if way == "provider":
-        # Relative to where cst runs: a comma in a path would end it.
+        # Relative to cst's current directory, because a comma in an absolute path would end the path.
         environment["PKCS11_PROVIDER_DEBUG"] = f"file:{TRACE},level:1"
     return environment
 
 
 def forms_of(pin: str) -> tuple[bytes, ...]:
-    """What must be in no log, error or answer: the PIN, as it is and as a configuration has it."""
+    """Return the forms of a PIN that must not appear in any output: plain, and as quoted in the configuration."""
     return pin.encode(), _quoted(pin)[1:-1].encode()
 
 
 def without_chatter(output: bytes) -> bytes:
-    """Cst's own words, without what libp11 says of each of its steps."""
+    """Return the output of cst without libp11's report of each step."""
     return b"\n".join(line for line in output.split(b"\n") if not _CHATTER.match(line))
 
 
@@ -280,7 +290,7 @@ def _trace(workdir: Path) -> bytes:
 
 
 def _doubled(way: Way, output: bytes, trace: bytes, uris: Collection[KeyUri]) -> str:
-    """The URI that more than one certificate or key has matched, for cst would take any; empty if there is none."""
+    """Return the first URI that several objects match, of which cst would take any; empty if there is no such URI."""
     if way == "engine":
         lists: list[list[tuple[bytes, bytes]]] = []
         for line in output.split(b"\n"):
@@ -294,7 +304,7 @@ def _doubled(way: Way, output: bytes, trace: bytes, uris: Collection[KeyUri]) ->
         return ""
     for search in _SEARCH.finditer(trace):
         certificates = search[1].count(_CERTIFICATE_READ)
-        # Beside its certificate there is a private key, and a public one on many tokens.
+        # A certificate has a private key, and on many tokens a public key too.
         if certificates > 1 or int(search[2]) - certificates > 2:
             label = search[1].partition(b"]")[0].rpartition(b"label=")[2]
             matching = [uri for uri in uris if uri.object is not None and uri.object.encode() == label] or list(uris)
@@ -309,7 +319,7 @@ def _matches(uri: KeyUri, identifier: bytes, label: bytes) -> bool:
 
 
 def _login_error(way: Way, output: bytes, trace: bytes) -> int | None:
-    """What C_Login has returned, where it failed."""
+    """Return the error code of C_Login, or None if it did not fail."""
     if way == "engine":
         codes = _ENGINE_ERROR.findall(output) if _LOGIN_FAILED.search(output) else []
         return int(codes[0], 16) & 0x7FFFFF if codes else None
@@ -318,10 +328,10 @@ def _login_error(way: Way, output: bytes, trace: bytes) -> int | None:
 
 
 def _configuration(way: Way, access: Access, pin: str) -> str:
-    """OpenSSL's config(5).
+    """Return an OpenSSL configuration, see config(5).
 
-    The provider is not activated: cst loads it, and the default one, by name, and SoftHSM's own OpenSSL, which reads
-    the same file, must not. It takes PINs from files too, but wrongly those of more than 31 bytes.
+    It does not activate the provider: cst loads the provider and the default one by name, but the OpenSSL of SoftHSM
+    reads the same file and must not. The provider can read the PIN from a file, but fails for more than 31 bytes.
     """
     if way == "engine":
         lines = ["VERBOSE = EMPTY", f"PIN = {_quoted(pin)}"]
@@ -340,5 +350,5 @@ def _configuration(way: Way, access: Access, pin: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Between quotation marks a backslash takes the meaning from what follows: config(5)."""
+    """Return a text in quotation marks, with special characters escaped: config(5)."""
     return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'

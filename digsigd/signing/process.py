@@ -1,4 +1,4 @@
-"""One process with its group: watched, stopped, and over only when nothing of it is left."""
+"""Watch and stop a process and its group."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-# How long who left the group may hold the output open once the leader has ended, in seconds.
+# How long processes that left the group may hold the output pipe open after the leader has ended, in seconds.
 DRAIN = 1.0
-# How long a killed group gets to go by itself before /proc is searched for who is left of it, in seconds.
+# How long to wait for a killed group to disappear before /proc is searched for its members, in seconds.
 LOOK_CLOSER = 0.05
-# When a process that did not die of KILL is worth a line in the log, in seconds: it hangs in the kernel.
+# How long after KILL a remaining process is logged, in seconds: it hangs in the kernel.
 STUCK = 10.0
 
 Reason: TypeAlias = Literal["", "timeout", "stop"]
 
 
 class GroupProcess(ProcessProtocol):
-    """A process that leads its own group, and the pipe that the group writes to.
+    """A process that leads a process group, and the pipe that the group writes to.
 
-    `over` fires once the leader was reaped, its group is empty and the pipe is closed: with CancelledError
-    if it was cancelled, else with None. `on_over` is called just before. A cancellation, like the end of
-    `timeout` seconds after `go`, sends TERM to the group, and KILL `kill_after` seconds later. `reason` says why the
-    process was stopped, if it was; `exit_code` and `signal` say how the leader ended.
+    `over` fires when the leader was reaped, the group is empty and the pipe is closed: with `CancelledError` if it was
+    cancelled, else with None. `on_over` is called just before. Cancelling `over`, or `timeout` seconds after `go`,
+    sends TERM to the group, and KILL `kill_after` seconds later. `reason` is why the process was stopped, or empty.
+    `exit_code` and `signal` are how the leader ended. `output` keeps at most `keep_output` bytes.
     """
 
     log = Logger()
@@ -59,23 +59,23 @@ class GroupProcess(ProcessProtocol):
         self._cancelled = self._stopping = self._exited = self._emptied = self._closed = False
 
     def connectionMade(self) -> None:
-        """The leader's process id is that of its group, as soon as it has called setsid."""
+        """Note the leader's process id, which is also the group's id once it has called setsid."""
         self._process = cast(IProcessTransport, self.transport)
         self._group = self._process.pid
 
     def go(self) -> None:
-        """Let the process, which waits for a line, go on; its time begins now."""
+        """Send the line that the process waits for, and start its timeout."""
         if not self._stopping and not self._exited:
             self._process.writeToChild(0, b"\n")
             self._process.closeStdin()
             self._then(self._timeout, self.stop, "timeout")
 
     def childDataReceived(self, _: int, data: bytes) -> None:
-        """Keep of it what fits. The rest is read all the same, so that nobody waits for room in the pipe."""
+        """Keep what fits of the output. Drop the rest, so that the process never blocks on a full pipe."""
         self.output.add(data)
 
     def stop(self, reason: Reason = "") -> None:
-        """TERM to the group, and KILL later."""
+        """Send TERM to the group, and KILL `kill_after` seconds later."""
         if self._exited:
             self._process.loseConnection()
         elif not self._stopping:
@@ -85,7 +85,7 @@ class GroupProcess(ProcessProtocol):
             self._then(self._kill_after, self.kill)
 
     def kill(self, reason: Reason = "") -> None:
-        """KILL to the group."""
+        """Send KILL to the group."""
         if self._exited:
             self._process.loseConnection()
             return
@@ -99,37 +99,36 @@ class GroupProcess(ProcessProtocol):
         self.stop()
 
     def _signal(self, number: int) -> None:
-        """Signal the group of a leader that was not reaped: its number can be nobody else's."""
+        """Signal the group. The leader was not reaped, so no other group can have this id."""
         if not _signal_group(self._group, number):
-            # It has not come to call setsid yet, and so has no children either.
+            # It has not called setsid yet, so it has no children either.
             with suppress(ProcessLookupError):
                 os.kill(self._group, number)
 
     def processExited(self, reason: Failure) -> None:
-        """The leader was reaped. Who is left of its group has nothing more to do, and is killed."""
+        """Note how the leader ended, and kill the rest of its group."""
         self._exited = True
         if isinstance(reason.value, ProcessTerminated):
             self.exit_code, self.signal = reason.value.exitCode, reason.value.signal
         else:
             self.exit_code = 0
-        # While a member is left, the kernel gives the group's number to nobody, and this hits members
-        # alone. Without one, the number became free in Twisted's waitpid, just now in this turn of the
-        # reactor. Numbers are given out in a circle, so it could be another group's only if tens of
-        # thousands of processes had started since. A later signal could not be as sure; so none is sent,
-        # and signal 0 asks from here on.
+        # While the group has a member, the kernel does not reuse the group's id, and this kills only members. If the
+        # group is empty, the id became free in Twisted's waitpid, in this turn of the reactor. The kernel assigns ids
+        # in a circle, so another group could have it only if tens of thousands of processes had started since. A later
+        # signal would be less safe, so from here on only signal 0 is sent.
         self._emptied = not _signal_group(self._group, signal.SIGKILL)
         self._wait_for_rest(0.0)
 
     def processEnded(self, reason: Failure) -> None:  # noqa: ARG002
-        """The leader was reaped and the pipe is closed."""
+        """Note that the leader was reaped and the pipe is closed."""
         self._closed = True
         self._end_if_over()
 
     def _wait_for_rest(self, waited: float) -> None:
-        """Look, ever less often, whether the group is gone; in the end, stop listening to who left it."""
+        """Check at growing intervals if the group is gone. After `DRAIN` seconds, close the pipe."""
         if not self._emptied:
-            # Zombies can do nothing, and in a container may have nobody to reap them. Telling them from the
-            # living reads all of /proc, so that waits until most will be gone.
+            # Zombies are harmless, and in a container perhaps never reaped. Telling them from running processes
+            # means reading all of /proc, so do that only after most groups are gone.
             members = _signal_group(self._group, 0) and (waited < LOOK_CLOSER or _lives(self._group))
             self._emptied = not members
         if waited >= DRAIN:
@@ -152,45 +151,45 @@ class GroupProcess(ProcessProtocol):
         return True
 
     def _complain(self) -> None:
-        self.log.error("process group {group} is still there long after KILL", group=self._group)
+        self.log.error("process group {group} still exists long after KILL", group=self._group)
 
     def _then(self, delay: float | None, call: Callable[..., None] | None = None, *arguments: object) -> None:
-        """Do this next, instead of what was to be done next."""
+        """Schedule `call` in place of the scheduled call."""
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._next = None if delay is None or call is None else self._clock.callLater(delay, call, *arguments)
 
 
 class _Patient(Deferred[None]):
-    """A Deferred that passes a cancellation on, and leaves firing to what comes of it."""
+    """A Deferred that, when cancelled, calls `cancelled` and does not fire yet."""
 
     def __init__(self, cancelled: Callable[[], None]) -> None:
         super().__init__()
         self._cancelled = cancelled
 
     def cancel(self) -> None:
-        """Pass it on."""
+        """Call `cancelled`, unless the Deferred has fired."""
         if not self.called:
             self._cancelled()
 
 
 class Excerpt:
-    """The start and the end of a text of any length: `size` bytes at most, with a mark for what was cut."""
+    """The start and the end of an output of any length, in at most `size` bytes, with a note of what was cut."""
 
     def __init__(self, size: int) -> None:
         self._room = size // 2
-        self._end = size - self._room - 64  # less than which the mark takes
+        self._end = size - self._room - 64  # more than the note of the cut needs
         self._first = bytearray()
         self._last = bytearray()
         self._cut = 0
 
     def add(self, data: bytes) -> None:
-        """Go on with the text."""
+        """Append data."""
         if self._room:
             self._first += data[: self._room]
             data, self._room = data[self._room :], max(0, self._room - len(data))
         self._last += data
-        # Cutting at every other length, not at every piece, keeps it linear.
+        # Cutting only at twice the length keeps the total cost linear.
         if len(self._last) > 2 * self._end:
             self._shorten()
 
@@ -206,7 +205,7 @@ class Excerpt:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Whether there was a process in the group that we may signal."""
+    """Signal a group. Return whether it has a process that we may signal."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -215,7 +214,7 @@ def _signal_group(group: int, number: int) -> bool:
 
 
 def _lives(group: int) -> bool:
-    """Whether a process of the group is more than a zombie: proc(5), /proc/PID/stat, fields 3 and 5."""
+    """Return whether the group has a process that is not a zombie: proc(5), /proc/PID/stat, fields 3 and 5."""
     with os.scandir("/proc") as entries:
         for entry in entries:
             if entry.name.isdigit():

@@ -1,4 +1,4 @@
-"""The queue for cst: at most so many run and so many wait, in order of arrival."""
+"""A queue in order of arrival with limits for running and waiting requests."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from twisted.internet.interfaces import IReactorTime
 
 from digsigd.errors import Busy, shutting_down
 
-# How many of the latest stays tell how long the next one may take.
+# The number of latest durations from which the next one is estimated.
 _REMEMBERED = 32
-# Bounds of what a client is told to wait, and what is said before anything is known, in seconds.
+# Bounds of the retry time that clients get, and its value before anything is known, in seconds.
 _SHORTEST, _LONGEST, _UNKNOWN = 1, 60, 5
 
 
 class Slot:
-    """A right to run, until `leave` is called."""
+    """A slot in the queue. Its owner may run until it calls `leave`."""
 
     def __init__(self, left: Callable[[], None]) -> None:
         self._left: Callable[[], None] | None = left
 
     def leave(self) -> None:
-        """Let the next one in. Leaving twice is leaving once."""
+        """Give the slot to the next in the queue. Further calls do nothing."""
         left, self._left = self._left, None
         if left is not None:
             left()
 
 
 class Queue:
-    """Lets `max_running` run at once and `max_waiting` wait for it, first come, first served."""
+    """A queue with `max_running` slots and at most `max_waiting` waiting for one, first come, first served."""
 
     def __init__(self, max_running: int, max_waiting: int, *, clock: IReactorTime) -> None:
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._clock = clock
         self._running = 0
-        # A dict is a queue from whose middle one can leave.
+        # A dict as an ordered set: entries can leave from the middle.
         self._waiting: dict[Deferred[Slot], None] = {}
         self._stays: deque[float] = deque(maxlen=_REMEMBERED)
         self._letting_in = False
@@ -49,23 +49,23 @@ class Queue:
 
     @property
     def slots(self) -> int:
-        """How many may run at once."""
+        """The number of slots."""
         return self._max_running
 
     @property
     def running(self) -> int:
-        """How many have a slot."""
+        """The number of slots in use."""
         return self._running
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of those waiting for a slot."""
         return len(self._waiting)
 
     async def enter(self) -> Slot:
-        """Wait for a slot. Raises `Busy` if the queue is full or stopped.
+        """Wait for a slot and return it. Raises `Busy` if the queue is full or stopped.
 
-        Whoever is cancelled while waiting has left the queue.
+        Cancelling while it waits leaves the queue.
         """
         self.check_room()
         if self._is_free():
@@ -75,18 +75,18 @@ class Queue:
         return await turn
 
     def check_room(self) -> None:
-        """Raise Busy where `enter` would, for whoever wants to know before doing any work."""
+        """Raise `Busy` if `enter` would. Call this before work that would be in vain."""
         if self._stopped:
             raise shutting_down()
         if not self._is_free() and len(self._waiting) >= self._max_waiting:
-            raise Busy("this signing host has as many requests as it can take", retry_after=self._retry_after())
+            raise Busy("too many requests on this signing host", retry_after=self._retry_after())
 
     def slot(self) -> _Visit:
-        """A slot for a block: `async with queue.slot(): ...`."""
+        """Return a context manager that holds a slot: `async with queue.slot(): ...`. Entering raises `Busy`."""
         return _Visit(self)
 
     def stop(self) -> None:
-        """Send away all who wait, and who come from now on, with Busy. Those with a slot keep it."""
+        """Fail all waiting and future requests for a slot with `Busy`. Slots in use stay valid."""
         self._stopped = True
         waiting, self._waiting = self._waiting, {}
         for turn in waiting:
@@ -94,7 +94,7 @@ class Queue:
         self._tell_if_drained()
 
     def drained(self) -> Deferred[None]:
-        """Fires when nobody has a slot or waits for one."""
+        """Return a Deferred that fires when no slots are in use or waited for."""
         drained: Deferred[None] = Deferred(self._when_drained.remove)
         self._when_drained.append(drained)
         self._tell_if_drained()
@@ -104,7 +104,7 @@ class Queue:
         return self._running < self._max_running and not self._waiting
 
     def _retry_after(self) -> int:
-        """When one who comes now would get a slot, to go by the latest stays."""
+        """Return an estimate of the wait for a slot in seconds, from the latest durations."""
         if not self._stays:
             return _UNKNOWN
         stay = sum(self._stays) / len(self._stays)
@@ -122,8 +122,8 @@ class Queue:
     def _left(self, since: float) -> None:
         self._stays.append(self._clock.seconds() - since)
         self._running -= 1
-        # One let in may leave before the callback returns. The loop that let it in then goes on: the stack
-        # stays flat however many do so one after the other.
+        # The callback may leave its slot before it returns. The outer loop then continues, so the stack does not
+        # grow, however often that happens in a row.
         if not self._letting_in:
             self._letting_in = True
             try:
@@ -143,7 +143,7 @@ class Queue:
 
 
 class _Visit:
-    """A slot from entering a block to leaving it."""
+    """A context manager that holds a slot within its block."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue

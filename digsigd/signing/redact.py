@@ -1,4 +1,4 @@
-"""What cst says when it refuses, made fit for a client: no secret, no path of the host, one line."""
+"""Make cst's error output fit for a client: one line, without secrets and without paths of the host."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 MAX_REASON = 500
-# A pass phrase shorter than this would blank out ordinary words; it is no protection either.
+# Replacing shorter pass phrases would blank out ordinary words, and they protect nothing.
 _SHORTEST_SECRET = 4
-# cst says this for any failure, and beside the cause it tells nobody anything.
+# cst prints this for every failure. It adds nothing to the cause.
 _EMPTY = ("error: undefined error", "undefined error")
 
 
 def reason_of(output: bytes, workdir: Path, client_name_of: Mapping[str, str], secrets: Iterable[bytes]) -> str:
-    """Cst's own words from its output.
+    """Return the messages in the output of cst as one line of at most 500 characters.
 
-    The names of files are given back as the client wrote them, `secrets` (whole files, each line one) are blanked out,
-    and so is the directory it ran in.
+    File names become the client's names from `client_name_of`. Each line of `secrets` (contents of files) with at least
+    4 bytes is replaced with `***`. The path of the work directory is removed.
     """
     phrases = {phrase for secret in secrets for phrase in secret.splitlines() if len(phrase) >= _SHORTEST_SECRET}
-    # The longest first: of one that begins with another, the rest would be left.
+    # Replace the longest first: if one begins with another, its rest would be left.
     for phrase in sorted(phrases, key=len, reverse=True):
         output = output.replace(phrase, b"***")
     text = output.decode("utf-8", "replace").replace(f"{workdir}/", "").replace(str(workdir), ".")
     if client_name_of:
-        # All at once, for a client's name may hold one of ours.
+        # Replace all in one pass, because a client's name can contain one of ours.
         ours = "|".join(map(re.escape, sorted(client_name_of, key=len, reverse=True)))
         text = re.sub(ours, lambda found: client_name_of[found[0]], text)
     kept: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""Removing directory trees: by descriptors, following no link, and never into what is mounted in them."""
+"""Remove directory trees with descriptors: follow no links, and never enter anything mounted in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Requests have two or three levels. What is deeper than this was made by somebody else.
+# Requests have two or three levels. Deeper trees were not made by this program.
 _DEEPEST = 64
 _TRIES = 3
 _FOR_GOOD = frozenset({errno.ENOENT, errno.EXDEV, errno.ENAMETOOLONG})
@@ -20,9 +20,9 @@ _MOUNT_ID = re.compile(rb"^mnt_id:\s*([0-9]+)$", re.MULTILINE)
 
 
 class Mount(NamedTuple):
-    """Where a file is: its device, and the id of the mount, which differs for the same device mounted twice.
+    """The mount that a file is on: its device, and the mount's id, which differs if a device is mounted twice.
 
-    The id is None where /proc is not there to tell it: proc(5), /proc/pid/fdinfo.
+    The id is None if /proc is not available: proc(5), /proc/pid/fdinfo.
     """
 
     device: int
@@ -30,10 +30,10 @@ class Mount(NamedTuple):
 
     @classmethod
     def of(cls, descriptor: int) -> Mount:
-        """That of an open file."""
+        """Return the mount of an open file."""
         found = None
         with suppress(OSError):
-            # Each request ends with some of these, so nothing is read in a slower way than need be.
+            # os.read is faster than a file object, and each request ends with several of these calls.
             info = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 found = _MOUNT_ID.search(os.read(info, 4096))
@@ -43,9 +43,9 @@ class Mount(NamedTuple):
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with all that is in it, whatever the modes of the directories; gone is gone.
+    """Remove a directory with all its content, whatever the modes of the directories. It need not exist any more.
 
-    Raises `OSError`; nothing that is mounted in it is touched.
+    Nothing that is mounted in it is touched. Raises `OSError`.
     """
     with _opened(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) as parent:
         try:
@@ -57,9 +57,9 @@ def remove_tree(path: Path) -> None:
 
 
 def remove_open(folder: int, path: Path | str, *, parent: int | None = None, last: str = "") -> None:
-    """Remove an open directory, which is `path` (in `parent`), its entry `last` after everything else.
+    """Remove an open directory, which is `path` (relative to the open directory `parent`), and its entry `last` last.
 
-    A process that a crash left may still be writing into it: what changes meanwhile is tried again. Raises `OSError`.
+    A process left by a crash may still write into it, so a failure is tried again. Raises `OSError`.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -73,15 +73,15 @@ def remove_open(folder: int, path: Path | str, *, parent: int | None = None, las
 
 
 def empty(folder: int, last: str = "") -> None:
-    """Remove all that is in an open directory, the entry `last` after everything else. Raises `OSError`."""
+    """Remove all entries of an open directory, the entry `last` last. Raises `OSError`."""
     _empty(folder, Mount.of(folder), last, 0)
 
 
 def check_tree(folder: int) -> None:
-    """Raise `OSError` if something is mounted in an open directory, or that cannot be told. Nothing is changed."""
+    """Raise `OSError` if something is mounted in an open directory, or if that cannot be checked. Change nothing."""
     mount = Mount.of(folder)
     if mount.id is None:
-        raise OSError(errno.ENOSYS, "/proc does not tell whether something is mounted in it")
+        raise OSError(errno.ENOSYS, "/proc does not show whether something is mounted in it")
     _check(folder, mount, 0)
 
 
@@ -102,7 +102,7 @@ def _empty(folder: int, mount: Mount, last: str, depth: int) -> None:
 def _check(folder: int, mount: Mount, depth: int) -> None:
     _check_depth(depth)
     for name, is_folder in _entries(folder):
-        # Opened for its place alone, which needs no right to read it, and makes no device do anything.
+        # O_PATH needs no right to read the file, and has no effect on devices.
         with suppress(FileNotFoundError), _opened(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as place:
             _check_mount(place, mount)
         if is_folder:
@@ -122,21 +122,21 @@ def _check_depth(depth: int) -> None:
 
 
 def _entries(folder: int) -> list[tuple[str, bool]]:
-    """Names, and whether they are directories; links are none."""
+    """Return the names of the entries and whether they are directories. A link is not a directory."""
     with os.scandir(folder) as entries:
         return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
 
 
 @contextmanager
 def _entered(name: str, parent: int, mount: Mount | None) -> Iterator[int]:
-    """An open directory of our own, whatever its mode was."""
+    """Open a directory of this user, and change its mode first if needed."""
     try:
         folder = os.open(name, DIRECTORY, dir_fd=parent)
     except PermissionError:
         with _opened(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, parent) as place:
             if mount is not None:
                 _check_mount(place, mount)
-            # A descriptor for the place alone has no fchmod(2); this way leads to the same, and to no link.
+            # fchmod(2) does not work with O_PATH. This path leads to the same file and follows no link.
             Path(f"/proc/self/fd/{place}").chmod(stat.S_IRWXU)
         folder = os.open(name, DIRECTORY, dir_fd=parent)
     try:

@@ -1,4 +1,4 @@
-"""What a signing request is and what it is answered with."""
+"""A signing request, and the answer to it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 class Artifact:
     """A file to sign, `size` bytes at `path`.
 
-    `name` is the base name under which the client knows it and its CSF description's `Blocks` name it, and is never
-    used as a path. `repeated` says that the client sent others with this name as well, which are left out.
+    `name` is the client's base name for it, as in `Blocks` of the CSF description. It is never used as a path.
+    `repeated` means that the client sent further artifacts with this name, which were dropped.
     """
 
     path: Path
@@ -24,9 +24,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningRequest:
-    """What to sign by one CSF, after the form of each field was checked: most often one file, and blocks of it.
+    """A request for one CSF blob, whose fields have valid forms. It usually has one artifact.
 
-    `artifacts` have names that differ. `description` is the client's CSF description as sent.
+    `artifacts` have different names. `description` is the client's CSF description as sent. Raises `ValueError` if
+    there are no artifacts, or if two have the same name.
     """
 
     request_id: str
@@ -39,27 +40,27 @@ class SigningRequest:
     caller: str = "anonymous"
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` where blocks could not say which file they mean."""
+        """Raise `ValueError` if there are no artifacts, or if two have the same name."""
         if not self.artifacts or len({one.name for one in self.artifacts}) < len(self.artifacts):
-            raise ValueError("a request has one artifact, or several of different names")
+            raise ValueError("a request needs one artifact, or several with different names")
 
     @property
     def size(self) -> int:
-        """The bytes of all artifacts."""
+        """The size of all artifacts together, in bytes."""
         return sum(one.size for one in self.artifacts)
 
     @classmethod
     def of_file(cls, artifact: Path, *, machine: str, cst_version: str, description: bytes) -> SigningRequest:
-        """Return the request of a program that has the artifact in a file. Raises `OSError` where it is not there."""
+        """Return a request to sign the file `artifact`. Raises `OSError` if it does not exist."""
         return cls.of_files([artifact], machine=machine, cst_version=cst_version, description=description)
 
     @classmethod
     def of_files(
         cls, artifacts: Sequence[Path], *, machine: str, cst_version: str, description: bytes
     ) -> SigningRequest:
-        """Return the same with several files, which the description's blocks tell apart by their base names.
+        """Return a request to sign several files, which the blocks in the description name by their base names.
 
-        Raises `ValueError` where two have the same, `OSError` where one is not there.
+        Raises `ValueError` if two have the same base name, `OSError` if one does not exist.
         """
         return cls(
             request_id=secrets.token_hex(8),
@@ -72,7 +73,7 @@ class SigningRequest:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A verified answer: the CSF blob, and remarks on it that are no reason to refuse it."""
+    """A verified CSF blob, and notes on it that are not reasons to refuse it."""
 
     blob: bytes
     notes: tuple[str, ...] = ()

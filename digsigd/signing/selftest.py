@@ -1,4 +1,4 @@
-"""Whether a cst signs at all: some builds start, and crash or err only when they sign."""
+"""Test whether a cst can sign: some builds start, but crash or fail when they sign."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMEOUT = 20.0
 async def prove(
     tool: CstTool, runner: CstRunner, workdir: Workdir, in_thread: InThread, bounds: RunBounds
 ) -> str | None:
-    """Sign a trial image with throw-away keys in `workdir`, and verify it; why that failed, or None."""
+    """Sign a trial image with throw-away keys in `workdir` and verify it. Return why that failed, or None."""
     image = TrialImage.of_size(_IMAGE)
     try:
         pki = await in_thread(_prepare, workdir, image)
@@ -35,12 +35,12 @@ async def prove(
             timeout=_TIMEOUT,
         )
         if run.signal is not None or run.exit_code != 0:
-            return f"{tool.executable} {describe(run)} when it signed a trial image"
+            return f"{tool.executable} {describe(run)} while signing a trial image"
         await in_thread(_verify, workdir, image, pki)
     except hab.HabError as error:
-        return f"{tool.executable} made a wrong signature of a trial image: {error}"
+        return f"{tool.executable} made a wrong signature for a trial image: {error}"
     except OSError:
-        return f"{tool.executable} wrote no CSF blob of a trial image"
+        return f"{tool.executable} wrote no CSF blob for a trial image"
     except DigsigError as error:
         return str(error)
     return None

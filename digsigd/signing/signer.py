@@ -1,4 +1,4 @@
-"""One request from its CSF description to a verified CSF blob."""
+"""Sign one request: from its CSF description to a verified CSF blob."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import Workdir
 
-# From this size on it pays to compute the digest beside cst instead of after it.
+# The artifact size in bytes from which the digest is computed in parallel to cst, not after it.
 LARGE = 1 << 20
-# Parsing is linear; from this length on it is work for a thread, so that nobody else waits for it.
+# The description length in bytes from which it is parsed in a thread, so that other requests need not wait.
 LONG_TEXT = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class RunBounds:
-    """Limits of one cst run; `memory` is in bytes and on top of what is signed, which cst reads whole."""
+    """Limits of one cst run. `memory` is in bytes, in addition to what cst needs for the signed data."""
 
     cpu_seconds: int = 120
     memory: int = 256 << 20
     open_files: int = 64
 
     def limits(self, size: int) -> Limits:
-        """The limits for so many bytes that one command signs: cst also writes a full copy of them."""
+        """Return the limits for a run in which one command signs `size` bytes. cst also writes a full copy of them."""
         return Limits(
             cpu_seconds=self.cpu_seconds,
-            # The copy in memory doubles while it grows.
+            # cst doubles its buffer as it grows.
             memory=self.memory + 3 * size,
             file_size=size + MAX_BLOB,
             open_files=self.open_files,
@@ -47,7 +47,7 @@ class RunBounds:
 
 
 class Signer:
-    """Signs what it is given with the keys of the named machine, and gives out only what it has verified."""
+    """Signs requests with the keys of their machines, and returns only verified CSF blobs."""
 
     log = Logger()
 
@@ -75,15 +75,15 @@ class Signer:
         self._tokens = tokens
 
     async def sign(self, request: SigningRequest, workdir: Workdir) -> Signed:
-        """Sign one artifact in `workdir`, which the caller owns and removes once this has ended.
+        """Sign one request in `workdir`, which the caller must remove afterwards. After success it is gone already.
 
-        Where all went well it is removed already. Raises the errors of `digsigd.errors`. Cancelling ends cst first;
-        nothing writes into the directory after.
+        Raises the errors of `digsigd.errors`. Cancelling stops cst first, so nothing writes into the directory
+        afterwards.
         """
         from_token = request.backend == "pkcs11"
         if request.backend != "ssl" and not (from_token and self._tokens):
             raise Refused(
-                f"this host has no {request.backend} backend", hint="leave the field backend out, or send ssl"
+                f"this signing host has no {request.backend} backend", hint="omit the field backend, or send ssl"
             )
         tool = self._tools.find(request.cst_version)
         way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
@@ -100,7 +100,7 @@ class Signer:
             origin=keys.origin, seconds=keys.seconds,
         )  # fmt: skip
         job = Job(request, rules, keys, description, workdir)
-        # Before a slot is taken: whoever has one uses it for cst alone, and a wrong request need not wait for one.
+        # Check before taking a slot: slots are only for running cst, and a wrong request need not wait for one.
         token = self._tokens.find(job.token, request.machine) if way is not None else None
         await self._in_thread(job.prepare)
         early = self._in_digest_thread(job.digests) if request.size >= LARGE else None
@@ -108,7 +108,7 @@ class Signer:
             if token is None or way is None:
                 run = await self._run(job, tool)
             else:
-                # The token's own queue comes first: whoever waits for it takes no slot from others.
+                # Wait for the token first, without holding a slot meanwhile.
                 async with token.session(self._tokens.login_timeout) as pin:
                     await self._in_thread(job.unlock, way, self._tokens.access, pin)
                     run = await self._run(job, tool, "-b", "pkcs11", more_file=MAX_TRACE)
@@ -149,18 +149,18 @@ class Signer:
 
 
 async def _settled(early: Deferred[list[bytes]] | None) -> None:
-    """Wait for a call whose result nobody wants any more, so that it reads nothing after its directory is gone."""
+    """Wait for a call whose result is not needed, so that it does not read from a removed directory."""
     if early is not None:
         try:
             await early
         except CancelledError:
-            raise  # it is the request that was cancelled
-        except Exception:  # noqa: BLE001, S110 - nobody wants its error either
+            raise  # the request was cancelled, not the call
+        except Exception:  # noqa: BLE001, S110 - its error is not needed either
             pass
 
 
 def read_description(text: bytes, policy: csf.Policy) -> csf.Description:
-    """Parse and check a client's CSF description."""
+    """Parse a client's CSF description and check it against the policy. Raises `BadRequest` or `Refused`."""
     with csf_errors():
         description = csf.parse(text)
         csf.check(description, policy)

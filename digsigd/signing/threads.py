@@ -1,4 +1,4 @@
-"""Blocking work in threads that a cancelled request still waits for."""
+"""Run blocking calls in threads, and wait for their end even when a request is cancelled."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ T = TypeVar("T")
 
 
 class InThread(Protocol):
-    """Calls a blocking function and gives its result later."""
+    """A function that calls a blocking function in a thread."""
 
     def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Start it; what it raises fails the Deferred."""
+        """Start `function`. The Deferred fires with its result or fails with its exception."""
 
 
 def in_threads_of(reactor: IReactorThreads, pool: ThreadPool) -> InThread:
-    """Calls in threads of `pool` that end before their Deferred does; once it has stopped, calls fail with `Busy`.
+    """Return an `InThread` that uses the threads of `pool`. Once the pool has stopped, calls fail with `Busy`.
 
-    A thread cannot be stopped. Cancelling the Deferred therefore fails it only once the call has ended: whoever
-    cleans up after a cancelled request can rely on nothing still writing into its directory.
+    A thread cannot be stopped, so a cancelled Deferred fails only when its call has ended. After a cancelled request,
+    nothing writes into its directory any more.
     """
 
     def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         if pool.joined:
-            # It would wait for a thread for ever.
+            # The call would wait for a thread forever.
             return fail(shutting_down())
         outer: _Patient[T] = _Patient()
 
@@ -52,10 +52,10 @@ def in_threads_of(reactor: IReactorThreads, pool: ThreadPool) -> InThread:
 
 
 class _Patient(Deferred[T]):
-    """A Deferred that notes being cancelled, and leaves firing to the end of its call."""
+    """A Deferred that only notes a cancellation, and fires when its call ends."""
 
     was_cancelled = False
 
     def cancel(self) -> None:
-        """Only note it."""
+        """Note the cancellation."""
         self.was_cancelled = True

@@ -1,4 +1,4 @@
-"""Which versions of cst this host has, and where."""
+"""Find the installed versions of cst."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from digsigd.errors import BadRequest, Refused
 from digsigd.names import VERSION, VERSION_FORM
 from digsigd.signing.cst import Limits, why_not_executable
 
-# Where NXP's tarball has its programs, the best first; `bin` is for builds of one's own.
+# The paths of cst in NXP's tarball, the best first. `bin` is for cst built by the operator.
 _PLACES = ("linux64/bin/cst", "linux32/bin/cst", "bin/cst")
 _PROBE_LIMITS = Limits(cpu_seconds=10, memory=256 << 20, file_size=1 << 20, open_files=64)
 _PROBE_TIMEOUT = 10.0
@@ -20,7 +20,7 @@ _PROBE_TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class CstTool:
-    """A cst under the version that clients ask for, which need not be what it says of itself."""
+    """A cst executable and the version that clients request, which need not be the version that it reports."""
 
     version: str
     executable: str
@@ -29,20 +29,19 @@ class CstTool:
 class CstTools:
     """The cst executables of this host.
 
-    Version V is what `versions` names for V, and nothing else; without an entry it is
-    `<base>/cst-V/linux64/bin/cst`, else the same with `linux32`, else `<base>/cst-V/bin/cst`.
+    Version V is the path in `versions` for V. Without an entry it is the first that exists of
+    `<base>/cst-V/linux64/bin/cst`, `<base>/cst-V/linux32/bin/cst` and `<base>/cst-V/bin/cst`.
     """
 
     def __init__(self, base: Path, versions: Mapping[str, str | os.PathLike[str]]) -> None:
-        # Not resolved: an operator may turn a link to another version while the daemon runs.
+        # Do not resolve links: an operator can change a link to another version while the daemon runs.
         self._base = os.path.abspath(base)  # noqa: PTH100
         self._versions = {version: os.path.abspath(path) for version, path in versions.items()}  # noqa: PTH100
 
     def find(self, version: str) -> CstTool:
-        """The tool of a version, which may be a client's text as it came.
+        """Return the tool for a version, which can be unchecked text from a client.
 
-        Raises BadRequest if it is none by its form, Refused with the versions there are if this host lacks
-        it.
+        Raises `BadRequest` if the form of `version` is invalid, `Refused` if the version is not installed.
         """
         if not VERSION.fullmatch(version):
             raise BadRequest(f"cstversion must be {VERSION_FORM}")
@@ -50,13 +49,13 @@ class CstTools:
             return tool
         mapped = self._versions.get(version)
         raise Refused(
-            f"this host has no cst {version}",
-            hint=f"it has {_listed([tool.version for tool in self.available()])}",
+            f"cst {version} is not installed on this signing host",
+            hint=f"installed versions: {_listed([tool.version for tool in self.available()])}",
             detail=f"{mapped}: {why_not_executable(mapped)}" if mapped else f"nothing in {self._base}",
         )
 
     def available(self) -> tuple[CstTool, ...]:
-        """Every tool of this host in the order of versions. Reads the base folder: not for each request."""
+        """Return all tools of this host, in the order of versions. Reads the base folder on each call."""
         versions = sorted({*self._versions, *self._installed()}, key=_order)
         return tuple(tool for version in versions if (tool := self._locate(version)))
 
@@ -80,11 +79,11 @@ class CstTools:
 
 
 def _order(version: str) -> list[tuple[int, int, str]]:
-    """3.9 before 3.10, numbers before words."""
+    """Return a sort key: 3.9 before 3.10, numbers before words."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", version)]
 
 
 def _listed(words: list[str]) -> str:
     if not words:
-        return "none at all"
+        return "none"
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -1,4 +1,4 @@
-"""Private directories: one for this daemon, in it one for each request, and none left over."""
+"""Work directories: a private directory of this daemon, and in it one for each request."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from digsigd.signing.leftovers import StrandedError, locked, remove_leftovers
 from digsigd.signing.marks import PREFIX, mark_of, write_mark
 from digsigd.signing.removal import DIRECTORY, empty, remove_open, remove_tree
 
-# cst makes a key's path from its certificate's by putting `keys` for the first of these anywhere in it.
+# cst makes the path of a key from the path of its certificate by replacing the first "crts" in it with "keys".
 _SPOILS = "crts"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Far more than daemons ever start at once.
+# Far more than the number of daemons that start at the same time.
 _TRIES = 100
 
 
 class WorkRoot:
-    """The daemon's own directory in `parent`, which several daemons may share.
+    """The daemon's directory in `parent`, which several daemons can share.
 
-    It is `parent/digsigd-XXXXXXXX`, mode 0700, holds a mark (`marks.py`) and carries an exclusive flock(2) on itself as
-    long as its daemon lives: a marked one whose lock can be taken is what a crash left. systemd-tmpfiles(8) leaves a
-    locked directory alone as well. `own` says that the parent is of this user alone: it is made where it is missing,
-    and refused where it is anybody else's. Its methods block; none takes long but `open` where a crash left much.
+    It is `parent/digsigd-XXXXXXXX`, mode 0700, with a mark (`marks.py`). The daemon holds an exclusive flock(2) on it
+    while it runs, so a marked directory that is not locked was left by a crash. systemd-tmpfiles(8) leaves locked
+    directories alone too. `own` means that the parent is private to this user: it is made if it is missing, and
+    refused if another user owns it. The methods block, but only `open` can take long, if a crash left many files.
     """
 
     log = Logger()
@@ -45,31 +45,31 @@ class WorkRoot:
         self._path: Path | None = None
         self._lock = -1
         self._making = threading.Lock()
-        # What is in the parent beside directories of daemons, and was left alone: in words, of bounded length.
+        # What `open` left alone in the parent, as a text of bounded length.
         self.left_alone = ""
 
     @property
     def path(self) -> Path:
-        """The directory, once it is open."""
+        """The directory. Raises `RuntimeError` if it is not open."""
         if self._path is None:
             raise RuntimeError("the work directory is not open")
         return self._path
 
     def open(self) -> None:
-        """Make the directory and lock it, and remove what crashed daemons of this user left in the parent.
+        """Make and lock the directory, and remove what crashed daemons of this user left in the parent.
 
-        Raises DigsigError if the parent is missing, cannot be written, is not safe, or has `crts` in its
-        path.
+        Raises `DigsigError` if the parent is missing, not writable or not safe, or has `crts` in its path. Raises
+        `RuntimeError` if the directory is already open.
         """
         if self._path is not None:
-            raise RuntimeError("the work directory is open already")
+            raise RuntimeError("the work directory is already open")
         try:
             parent = self._prepare_parent()
             self._path, self._lock = _make_locked(parent)
             try:
                 self.left_alone = _clean(parent, self._lock)
             except StrandedError:
-                # Without its mark it stays for good, with what is in it.
+                # Without its mark, later daemons do not remove it and what was moved into it.
                 os.unlink(mark_of(self._lock, self._path.name) or "", dir_fd=self._lock)
                 os.close(self._lock)
                 self._path = None
@@ -85,12 +85,12 @@ class WorkRoot:
             self.log.warn("left alone in {path}: {names}", path=parent, names=self.left_alone, event="workdir")
 
     def new(self, name: str) -> Workdir:
-        """Make the directory of one request, mode 0700. `name` is our own, never a client's text.
+        """Make the work directory of one request, mode 0700. `name` is ours, never text from a client.
 
-        Raises DigsigError if it cannot be made, for one because there is one of that name.
+        Raises `DigsigError` if it cannot be made, also if it exists already, and `ValueError` for an invalid name.
         """
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot name a work directory")
+            raise ValueError(f"{name!r} is not a valid name for a work directory")
         name = name.replace(_SPOILS, "crt-s")
         try:
             if not self._is_there():
@@ -101,24 +101,24 @@ class WorkRoot:
         return Workdir(self.path / name)
 
     def _is_there(self) -> bool:
-        """Whether what has our name is the directory that we have locked."""
+        """Return whether our path still leads to the directory that we have locked."""
         try:
             return os.path.samestat(self.path.lstat(), os.fstat(self._lock))
         except OSError:
             return False
 
     def _make_again(self) -> None:
-        """Somebody who cleans up has taken the directory away. Requests under way fail; others need not."""
+        """Make the directory again after something removed it. Requests in progress fail, but not later ones."""
         with self._making:
             if self._is_there():
                 return
-            self.log.warn("{path} is gone, another is made", path=self._path, event="workdir")
+            self.log.warn("{path} was removed: making a new directory", path=self._path, event="workdir")
             path, lock = _make_locked(self._prepare_parent())
             os.close(self._lock)
             self._path, self._lock = path, lock
 
     def _prepare_parent(self) -> Path:
-        """Where the parent really is, once it is found to be safe. Raises DigsigError and OSError."""
+        """Check that the parent is safe, and return its real path. Raises `DigsigError` and `OSError`."""
         if self._own:
             _make_own(self._parent)
         parent = self._parent.resolve(strict=True)
@@ -126,14 +126,14 @@ class WorkRoot:
         return parent
 
     def close(self) -> None:
-        """Remove the directory with all that is in it, and give up the lock. A second time does nothing."""
+        """Remove the directory with all its content, and release the lock. Further calls do nothing."""
         if self._path is not None:
             try:
                 mark = mark_of(self._lock, self._path.name) or ""
                 if self._is_there():
                     remove_open(self._lock, self._path, last=mark)
                 else:
-                    # It was moved away. What has its name now, if anything, is none of ours.
+                    # It was moved away. Whatever has its name now is not ours.
                     empty(self._lock, mark)
             except OSError as error:
                 # The next start tries again.
@@ -143,7 +143,7 @@ class WorkRoot:
 
 
 class Workdir:
-    """The private directory of one request."""
+    """The work directory of one request."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,18 +151,18 @@ class Workdir:
 
     @property
     def removed(self) -> bool:
-        """Whether nothing of it is left."""
+        """Whether the directory was removed."""
         return self._removed
 
     def write(self, name: str, data: bytes, mode: int = 0o600) -> None:
-        """Write a new file. `name` is relative and may have folders, which are made with mode 0700.
+        """Write a new file. `name` is a relative path. Its folders are made with mode 0700 if they are missing.
 
-        Follows no link and overwrites nothing. Raises DigsigError if it cannot be written; what of it was
-        written is removed.
+        Follows no links and overwrites nothing. Raises `DigsigError` if the file cannot be written, leaving no partial
+        file, and `ValueError` if `name` is not a plain relative path.
         """
         *folders, last = name.split("/")
         if any(part in {"", ".", ".."} or "\0" in part for part in (*folders, last)):
-            raise ValueError(f"{name!r} is no relative path of a file")
+            raise ValueError(f"{name!r} is not a relative path of a file")
         try:
             folder = os.open(self.path, DIRECTORY)
             try:
@@ -175,15 +175,14 @@ class Workdir:
             raise _failed(error) from error
 
     def create(self, name: str) -> BinaryIO:
-        """Open a new file to write to, mode 0600. Follows no link and overwrites nothing. Raises OSError."""
+        """Open a new file for writing, mode 0600. Follows no links and overwrites nothing. Raises `OSError`."""
         descriptor = os.open(self.path / name, _NEW_FILE, 0o600)
         return os.fdopen(descriptor, "wb")
 
     def remove(self) -> None:
-        """Remove the directory with all that is in it. Removing twice is removing once.
+        """Remove the directory with all its content. Further calls do nothing.
 
-        It blocks for as long as the file system takes to free the files. Raises DigsigError if something
-        resists.
+        Blocks while the file system frees the files. Raises `DigsigError` if something cannot be removed.
         """
         if self._removed:
             return
@@ -195,19 +194,19 @@ class Workdir:
 
 
 def _make_own(parent: Path) -> None:
-    """Make a directory of this user's own, unless it is there already. Raises DigsigError and OSError."""
+    """Make a private directory of this user, unless it exists already. Raises `DigsigError` and `OSError`."""
     if _may_be_replaced(parent.parent.stat().st_mode):
-        raise _unsafe("all users may write to the folder that it is in, which has no sticky bit", parent)
+        raise _unsafe("the folder that contains it is writable for all users and has no sticky bit", parent)
     with suppress(FileExistsError):
         parent.mkdir(0o700)
     status = parent.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        hint = "where its folder is to be is something else, perhaps a link to elsewhere; remove that"
+        hint = "it is not a directory, but perhaps a link; remove it"
     elif status.st_uid != os.geteuid():
-        hint = f"its folder belongs to user {status.st_uid}, and is to be user {os.geteuid()}'s; remove it"
+        hint = f"it belongs to user {status.st_uid}, but must belong to user {os.geteuid()}; remove it"
     elif status.st_mode & 0o077:
         hint = (
-            f"its folder has mode {stat.S_IMODE(status.st_mode):04o}, so others may look into it, and is to have 0700"
+            f"it has mode {stat.S_IMODE(status.st_mode):04o}, which lets other users access it; change the mode to 0700"
         )
     else:
         return
@@ -219,12 +218,12 @@ def _check_parent(parent: Path) -> None:
         raise _unsafe(f"its path must not contain {_SPOILS!r}", parent)
     if _may_be_replaced(parent.stat().st_mode):
         raise _unsafe(
-            "all users may write to it and it has no sticky bit, so any could put another in its place", parent
+            "it is writable for all users and has no sticky bit, so any user could replace directories in it", parent
         )
 
 
 def _may_be_replaced(mode: int) -> bool:
-    """Whether anybody may rename what is in a directory of this mode."""
+    """Return whether any user may rename entries of a directory with this mode."""
     return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
 
@@ -233,10 +232,10 @@ def _unsafe(hint: str, parent: Path) -> DigsigError:
 
 
 def _make_locked(parent: Path) -> tuple[Path, int]:
-    """Make a directory, lock it and mark it, however many daemons clean up around here meanwhile.
+    """Make, lock and mark a directory, while other daemons may be cleaning up in the same parent.
 
-    Until it is marked no daemon takes it for a dead one's, but for those of earlier releases. One of those then has the
-    lock, or it is done and the directory we can lock is no longer there under its name: in either case, take another.
+    Until the directory is marked, only daemons of earlier releases take it for a leftover. Such a daemon either holds
+    the lock, or has removed the directory from its path. In both cases, make another directory.
     """
     for _ in range(_TRIES):
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -259,11 +258,11 @@ def _make_locked(parent: Path) -> tuple[Path, int]:
             path.rmdir()
             raise
         os.close(lock)
-    raise OSError(errno.EBUSY, "something removes or locks whatever is made here", str(parent))
+    raise OSError(errno.EBUSY, "something removes or locks every new directory here", str(parent))
 
 
 def _clean(parent: Path, own: int) -> str:
-    """Remove what crashes left; what was left alone, in words."""
+    """Remove what crashed daemons left. Return what was left alone, as a text."""
     folder = os.open(parent, DIRECTORY)
     try:
         return remove_leftovers(folder, own)
@@ -272,7 +271,7 @@ def _clean(parent: Path, own: int) -> str:
 
 
 def _step_into(folder: int, name: str) -> int:
-    """Open a folder in `folder`, made if need be, and close `folder`."""
+    """Open a folder in `folder`, make it if needed, and close `folder`."""
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=folder)
     inner = os.open(name, DIRECTORY, dir_fd=folder)
@@ -294,5 +293,5 @@ def _write_new(folder: int, name: str, data: bytes, mode: int) -> None:
 
 def _failed(error: OSError) -> DigsigError:
     if error.errno in _FULL:
-        return DigsigError("this signing host has no room left for a request", detail=str(error))
-    return DigsigError("this signing host cannot write a request's files", detail=str(error))
+        return DigsigError("this signing host has no disk space left for the request", detail=str(error))
+    return DigsigError("this signing host cannot write the files of the request", detail=str(error))

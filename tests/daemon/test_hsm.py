@@ -92,7 +92,7 @@ def test_a_source_index_that_does_not_fit_is_told(make: MakeDaemon, hsm: SoftHsm
     text = hsm.csf(pki, "release", IMAGE.blocks("spl.bin"))
     answer = post(daemon, pki, text.replace("Source index = 0", "Source index = 1"), version)
     assert answer.status_code == 422, answer.text
-    for words in ("Source index = 1 is SRK 2", "below SRK 1", "Source index = 0 fits"):
+    for words in ("Source index = 1 is SRK 2", "signed by SRK 1", "use Source index = 0"):
         assert words in answer.text
     nowhere(PIN, daemon, answer)
 
@@ -105,8 +105,8 @@ REFUSED = {
     "a module's name": (";type=cert", ";module-name=evil", "module-name"),
     "another kind": (";type=cert", ";type=private", "type=cert"),
     "an attribute that is not known": (";type=cert", ";slot-id=1", "slot-id"),
-    "a token that is not there": ("token=release", "token=nothing", "has no token of that name"),
-    "a token of another machine": ("token=release", "token=other%20token", "has no token of that name"),
+    "a token that is not there": ("token=release", "token=nothing", "has no token with that name"),
+    "a token of another machine": ("token=release", "token=other%20token", "has no token with that name"),
     "no token": ("token=release;", "", "names no token"),
     "an object that is not there": ("object=", "object=no", "is not on token"),
     "a file": ('"pkcs11:', '"crts/', "takes certificates and keys from a token"),
@@ -304,7 +304,7 @@ def test_a_token_that_goes_away_is_told(make: MakeDaemon, tmp_path: Path, pki: T
     tokens.rename(tmp_path / "gone")
     tokens.mkdir()
     answer = post(daemon, pki, text, version)
-    assert (answer.status_code, "the token is not there" in answer.text) == (422, True), answer.text
+    assert (answer.status_code, "the token is not present" in answer.text) == (422, True), answer.text
     tokens.rmdir()
     (tmp_path / "gone").rename(tokens)
     assert post(daemon, pki, text, version).status_code == 200
@@ -342,7 +342,11 @@ def test_who_waits_too_long_for_a_token_is_sent_away(
         second = post(daemon, pki, text, "3.4.1")
         (tmp_path / "go").touch()
         assert first.result().status_code == 422
-    assert (second.status_code, "had no room" in second.text, "Retry-After" in second.headers) == (503, True, True)
+    assert (second.status_code, "had no free session" in second.text, "Retry-After" in second.headers) == (
+        503,
+        True,
+        True,
+    )
     assert post(daemon, pki, text, "3.4.1").status_code == 200
 
 

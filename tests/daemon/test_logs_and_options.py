@@ -113,7 +113,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, pki: TrialPki)
     assert done.returncode == 1
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     assert len(failed) == 4
-    for words in ("killed by SIGSEGV when it signed", "0" * 64, "1" * 64, "no keys for machine 'three'"):
+    for words in ("killed by SIGSEGV while signing", "0" * 64, "1" * 64, "no keys for machine 'three'"):
         assert any(words in line for line in failed), done.stdout
 
 

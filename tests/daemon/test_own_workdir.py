@@ -74,9 +74,9 @@ def test_what_looks_like_its_own_is_named_once(daemon: Daemon) -> None:
     daemon.start()
     daemon.stop()
     assert daemon.log().count("left alone") == 1
-    assert "digsigd-foo (no daemon names a directory so)" in daemon.log()
+    assert "digsigd-foo (its name is not that of a daemon's directory)" in daemon.log()
     assert (daemon.workdir / "digsigd-foo").is_dir()
-    assert "digsigd-foo (no daemon names a directory so)" in check(daemon).stdout
+    assert "digsigd-foo (its name is not that of a daemon's directory)" in check(daemon).stdout
 
 
 @pytest.mark.parametrize("what", ["open to others", "a link"])

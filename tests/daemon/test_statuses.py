@@ -257,14 +257,19 @@ TABLE = {
     "a Source index that does not fit": Row(
         with_csf("Source index = 0", "Source index = 1"),
         422,
-        ["Source index = 1 is SRK 2", "CSF1_1_sha256_secp256r1_v3_usr_crt.pem", "below SRK 1", "Source index = 0 fits"],
+        [
+            "Source index = 1 is SRK 2",
+            "CSF1_1_sha256_secp256r1_v3_usr_crt.pem",
+            "signed by SRK 1",
+            "use Source index = 0",
+        ],
         line=9,
     ),
     "a Source index beyond the table": Row(
-        with_csf("Source index = 0", "Source index = 3"), 422, ["Source index = 3", "2 keys, so it is 0 to 1"], line=9
+        with_csf("Source index = 0", "Source index = 3"), 422, ["Source index = 3", "2 keys, so use 0 to 1"], line=9
     ),
     "certificates of two SRKs": Row(
-        with_csf("IMG1_1", "IMG2_1"), 422, ["Source index = 0 is SRK 1", "IMG2_1", "below SRK 2"], line=9
+        with_csf("IMG1_1", "IMG2_1"), 422, ["Source index = 0 is SRK 1", "IMG2_1", "signed by SRK 2"], line=9
     ),
     "an authority's certificate for an IMG key": Row(
         with_csf("IMG1_1_sha256_secp256r1_v3_usr", "SRK2_sha256_secp256r1_v3_ca"),
@@ -274,7 +279,7 @@ TABLE = {
     "another PKI's table": Row(
         lambda daemon, pki: daemon.post(pki, machine="with-two-pkis", csf=edited(pki, pki.table(), "old/table.bin")),
         422,
-        ["below no SRK of", "old/table.bin", "SRK_1_2_table.bin"],
+        ["not signed by an SRK of", "old/table.bin", "SRK_1_2_table.bin"],
     ),
     "a CSF beyond its room": Row(
         lambda daemon, pki: daemon.post(pki, data=IMAGE.data[:0x2100]), 422, ["the CSF has 0x", "0x100", "CSF_SIZE"]
@@ -286,18 +291,21 @@ TABLE = {
         problem="bad-key-tarball",
     ),
     "another certificate's key": Row(
-        posted(machine="with-another-key"), 500, ["is not that of crts/CSF1_1"], problem="bad-key-tarball"
+        posted(machine="with-another-key"), 500, ["does not match crts/CSF1_1"], problem="bad-key-tarball"
     ),
     "a certificate of another PKI": Row(
-        posted(machine="with-a-strange-certificate"), 500, ["below no SRK of the table"], problem="bad-key-tarball"
+        posted(machine="with-a-strange-certificate"),
+        500,
+        ["not signed by an SRK of the table"],
+        problem="bad-key-tarball",
     ),
     "a certificate that is none": Row(
         posted(machine="with-a-broken-certificate"),
         500,
-        ["crts/CSF1_1", "not a certificate"],
+        ["crts/CSF1_1", "is not a certificate"],
         problem="bad-key-tarball",
     ),
-    "unknown version": Row(posted(cstversion="2.3.3"), 422, ["no cst 2.3.3", "3.4.1", "4.0.1"]),
+    "unknown version": Row(posted(cstversion="2.3.3"), 422, ["cst 2.3.3 is not installed", "3.4.1", "4.0.1"]),
     "no such backend": Row(posted(backend="pkcs11"), 422, ["pkcs11"]),
     "a fuse file for an SRK table": Row(
         lambda daemon, pki: daemon.post(pki, machine="with-a-fuse-file", csf=edited(pki, "_table.bin", "_fuse.bin")),

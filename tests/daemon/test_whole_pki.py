@@ -134,7 +134,7 @@ def test_another_key_of_the_same_name_is_not_installed_again(daemon: Daemon, pki
     base = pki.certificate("IMG").rpartition("/")[2]
     text = installing_again(pki, f"old/{base}").replace("Source index = 1", "Source index = 0")
     answer = daemon.post(pki, csf=text, machine="two-of-a-name")
-    assert (answer.status_code, "another key is installed as 2 already" in answer.text) == (422, True), answer.text
+    assert (answer.status_code, "another key is already installed as key 2" in answer.text) == (422, True), answer.text
 
 
 def test_a_key_that_may_not_certify_verifies_no_other(daemon: Daemon, pki: TrialPki) -> None:
@@ -142,7 +142,7 @@ def test_a_key_that_may_not_certify_verifies_no_other(daemon: Daemon, pki: Trial
     text = installing_again(pki, pki.certificate("IMG"), by=2, place=3)
     answer = daemon.post(pki, csf=text)
     assert answer.status_code == 422, answer.text
-    assert "is verified by key 2, whose certificate has no CA flag" in answer.text
+    assert "is verified with key 2, whose certificate has no CA flag" in answer.text
 
 
 def test_a_key_verifies_what_it_has_signed(daemon: Daemon, pki: TrialPki) -> None:
@@ -158,4 +158,4 @@ def test_a_key_verifies_what_it_has_signed(daemon: Daemon, pki: TrialPki) -> Non
         at = text.rindex("[Install Key]")
         answer = daemon.post(pki, csf=text[:at] + middle + text[at:], machine="between")
         assert answer.status_code == status, answer.text
-        assert status == 200 or "is verified by key 4, which has not signed it" in answer.text
+        assert status == 200 or "is verified with key 4, which did not sign it" in answer.text

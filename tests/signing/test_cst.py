@@ -115,7 +115,7 @@ async def test_a_crash_is_told_by_the_name_of_its_signal(tool_folder: ToolFolder
 def test_describe_knows_signals_without_a_name() -> None:
     """Real-time signals have no names of their own."""
     assert describe(CstRun(None, 42, b"", 0.1)) == "was killed by signal 42"
-    assert describe(CstRun(None, signal.SIGXCPU, b"", 0.1)) == "ran out of its CPU limit"
+    assert describe(CstRun(None, signal.SIGXCPU, b"", 0.1)) == "exceeded its CPU limit"
 
 
 # What cannot be started
@@ -301,7 +301,7 @@ async def test_a_tool_that_uses_too_much_cpu_time_is_stopped(tool_folder: ToolFo
         runner, tool_folder.shell("while :; do :; done"), limits=Limits(1, 1 << 30, 1 << 20, 30)
     )
     assert run.ran_out_of_cpu
-    assert describe(run) == "ran out of its CPU limit of 1 s"
+    assert describe(run) == "exceeded its CPU limit of 1 s"
 
 
 async def test_a_tool_that_wants_too_much_memory_gets_none(tool_folder: ToolFolder, runner: CstRunner) -> None:
@@ -317,7 +317,7 @@ async def test_a_tool_that_writes_too_large_a_file_is_stopped(tool_folder: ToolF
     tool = tool_folder.shell("exec dd if=/dev/zero of=big bs=4096 count=1000")
     run = await tool_folder.run(runner, tool, limits=Limits(60, 1 << 30, 64 << 10, 30))
     assert run.signal == signal.SIGXFSZ
-    assert describe(run) == "wrote a file beyond its limit of 65536 bytes"
+    assert describe(run) == "exceeded its file size limit of 65536 bytes"
     assert (tool_folder.cwd / "big").stat().st_size == 64 << 10
 
 

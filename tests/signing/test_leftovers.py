@@ -515,6 +515,6 @@ def test_without_proc_nothing_is_removed(parent: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(removal.Mount, "of", lambda descriptor: removal.Mount(of(descriptor).device, None))
         told = started(parent)
-    assert f"{left.name} (/proc does not tell" in told
+    assert f"{left.name} (/proc does not show" in told
     assert (left / SECRET).exists()
     assert started(parent) == ""

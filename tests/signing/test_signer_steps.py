@@ -174,7 +174,7 @@ async def test_a_wrong_request_takes_no_slot(signer: SignerInTest, text: str) ->
         (Refused, "csf: line 2.*HSM", text.replace("Version = 4.3", "Mode = HSM\n    Version = 4.3")),
         (Refused, "not in the machine's key tarball", text.replace("CSF1_1", "CSF9_1")),
         (Refused, "csf: .*IVT", text.replace("0x0 0x2000", "0x400 0x1c00")),
-        (Refused, "below SRK 1", text.replace("Source index = 0", "Source index = 1")),
+        (Refused, "signed by SRK 1", text.replace("Source index = 0", "Source index = 1")),
     ):
         assert wrong != text
         with pytest.raises(kind, match=words):
@@ -183,7 +183,7 @@ async def test_a_wrong_request_takes_no_slot(signer: SignerInTest, text: str) ->
 
 async def test_a_version_or_a_machine_that_is_not_there_is_told(signer: SignerInTest, text: str) -> None:
     """By the errors of tools and key store."""
-    with pytest.raises(Refused, match=r"no cst 2\.3\.3"):
+    with pytest.raises(Refused, match=r"cst 2\.3\.3 is not installed"):
         await signer.sign(signer.request(text, SPL, version="2.3.3"))
     with pytest.raises(NoKeys):
         await signer.sign(replace(signer.request(text, SPL), machine="unheard-of"))
@@ -214,7 +214,7 @@ async def test_a_table_that_is_none_is_the_fault_of_whoever_named_or_made_it(
     wrong = text.replace("_table.bin", "_fuse.bin")
     with pytest.raises(Refused, match=r"line 10: .*SRK_1_2_fuse.bin") as caught:
         await signer.sign(signer.request(wrong, SPL))
-    assert (caught.value.line, caught.value.hint) == (10, "in the key tarball is crts/SRK_1_2_table.bin")
+    assert (caught.value.line, caught.value.hint) == (10, "SRK tables in the key tarball: crts/SRK_1_2_table.bin")
 
 
 async def test_an_artifact_that_is_gone_is_told_to_the_operator(signer: SignerInTest, text: str) -> None:
@@ -236,7 +236,7 @@ async def test_keys_that_do_not_fit_are_found_once_cst_has_failed(
     """Another certificate's key, a wrong pass phrase: the real cst fails with words that tell neither."""
     key = next(data for name, data in pki.files.items() if name.startswith("keys/CSF2"))
     for changes, words in (
-        ({"CSF1_key": key}, r"keys/CSF1_1_\S+_key.pem in the key tarball is not that of crts/CSF1_1"),
+        ({"CSF1_key": key}, r"keys/CSF1_1_\S+_key.pem in the key tarball does not match crts/CSF1_1"),
         ({"keys/key_pass": b"another-phrase\nanother-phrase\n"}, "pass phrase is wrong"),
     ):
         signer.put_keys(pki, **changes)
@@ -264,9 +264,9 @@ async def test_the_words_of_a_cst_that_refuses_are_told_without_secrets(
         ("exit 3", Refused, "cst refused the CSF description: ended with exit code 3"),
         ("echo Undefined error; exit 3", Refused, "cst refused the CSF description: ended with exit code 3"),
         ("kill -SEGV $$", CstFailed, "cst was killed by SIGSEGV"),
-        ("kill -XCPU $$", CstTimeout, "cst ran out of processor time and was stopped"),
-        ("exit 0", CstFailed, "cst ended with 0 and wrote no CSF blob"),
-        ("mkdir csf.bin", CstFailed, "cst ended with 0 and wrote no CSF blob"),
+        ("kill -XCPU $$", CstTimeout, "cst exceeded its CPU time limit and was stopped"),
+        ("exit 0", CstFailed, "cst ended with exit code 0 but wrote no CSF blob"),
+        ("mkdir csf.bin", CstFailed, "cst ended with exit code 0 but wrote no CSF blob"),
         ("exit 127", CstFailed, "cst could not be started"),
     ],
 )
@@ -291,10 +291,10 @@ async def test_what_cst_said_before_it_crashed_is_for_the_operator(signer: Signe
 @pytest.mark.parametrize(
     ("tool", "words"),
     [
-        ("echo nonsense > csf.bin", "cst's result does not hold"),
-        (": > csf.bin", "cst's result does not hold"),
+        ("echo nonsense > csf.bin", "the CSF blob from cst failed verification"),
+        (": > csf.bin", "the CSF blob from cst failed verification"),
         (f"head -c {MAX_BLOB + 1} /dev/zero > csf.bin", f"more than {MAX_BLOB} bytes"),
-        (f"head -c {MAX_BLOB} /dev/zero > csf.bin", "cst's result does not hold"),
+        (f"head -c {MAX_BLOB} /dev/zero > csf.bin", "the CSF blob from cst failed verification"),
     ],
 )
 async def test_a_blob_that_is_none_is_not_sent(signer: SignerInTest, text: str, tool: str, words: str) -> None:

@@ -84,10 +84,10 @@ def test_relative_paths_are_relative_to_where_the_daemon_started(
 @pytest.mark.parametrize(
     ("versions", "hint"),
     [
-        ([], "it has none at all"),
-        (["3.4.1"], "it has 3.4.1"),
-        (["4.0.1", "3.4.1"], "it has 3.4.1 and 4.0.1"),
-        (["3.10.0", "3.9.0", "3.9.0-rc1"], "it has 3.9.0, 3.9.0-rc1 and 3.10.0"),
+        ([], "installed versions: none"),
+        (["3.4.1"], "installed versions: 3.4.1"),
+        (["4.0.1", "3.4.1"], "installed versions: 3.4.1 and 4.0.1"),
+        (["3.10.0", "3.9.0", "3.9.0-rc1"], "installed versions: 3.9.0, 3.9.0-rc1 and 3.10.0"),
     ],
 )
 def test_an_unknown_version_is_refused_with_those_there_are(tmp_path: Path, versions: list[str], hint: str) -> None:
@@ -96,7 +96,7 @@ def test_an_unknown_version_is_refused_with_those_there_are(tmp_path: Path, vers
         put(tmp_path / f"cst-{version}/linux64/bin/cst")
     with pytest.raises(Refused) as caught:
         CstTools(tmp_path, {}).find("3.4.2")
-    assert caught.value.for_client() == f"this host has no cst 3.4.2: {hint}"
+    assert caught.value.for_client() == f"cst 3.4.2 is not installed on this signing host: {hint}"
 
 
 def test_a_version_that_comes_later_is_found_without_a_restart(tmp_path: Path) -> None:
