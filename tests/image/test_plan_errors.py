@@ -88,7 +88,7 @@ def test_a_file_beyond_512_mib_is_refused() -> None:
         (0x28, 1, "that of a plugin (flag 0x1"),
         (0x20, 0x7E0000, "load from 0x7e0000, which fits no boot device"),
         (0x24, 0x26E00, "it would not be loaded whole"),
-        (0x08, 0x50000, "the second loader at 0x50000, and there is nothing behind the SPL"),
+        (0x08, 0x50000, "the second loader at 0x50000, but nothing follows the SPL"),
         (0x14, 0x7E0FC4, "IVT"),
     ],
 )
@@ -107,7 +107,7 @@ def test_hdmi_firmware_alone_is_not_signed() -> None:
     """Neither as NXP delivers it, nor as it stands in flash.bin."""
     for data in (golden.signed_hdmi(), golden.signed_hdmi()[0x400:]):
         says = refused(data)
-        assert "NXP has signed and nobody else can, and no IVT of an SPL behind it" in says
+        assert "which only NXP can sign, is not followed by the IVT of an SPL" in says
 
 
 def test_a_flexspi_configuration_without_an_ivt_behind_it_is_refused() -> None:
@@ -162,7 +162,7 @@ def test_a_fit_elsewhere_than_the_spl_has_it_is_refused() -> None:
     """ROMs of version 1 have its place in the SPL's IVT."""
     assert struct.unpack_from("<I", NEW, 8)[0] == FIT
     moved = NEW[:0x50000] + bytes(0x400) + NEW[0x50000:]
-    assert f"has the second loader at {FIT:#x}, and there is a FIT at {FIT + 0x400:#x}" in refused(moved)
+    assert f"places the second loader at {FIT:#x}, but the FIT is at {FIT + 0x400:#x}" in refused(moved)
     assert plan(at(moved, 8, 0)).signings[1].ivt.offset == 0x59000
 
 

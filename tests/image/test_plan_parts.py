@@ -54,7 +54,7 @@ def test_files_have_0x40_bytes_to_512_mib() -> None:
         with pytest.raises(ImageError) as caught:
             plan(Long(b"\x7fELF", size))
         assert ("an ELF file" in caught.value.what) is good
-        assert (f"the file has {size:#x} bytes; images have 0x40 to 0x20000000" in caught.value.what) is not good
+        assert (f"the file has {size:#x} bytes; an image has 0x40 to 0x20000000 bytes" in caught.value.what) is not good
 
 
 def test_layouts_are_named() -> None:
@@ -132,7 +132,7 @@ def test_a_key_for_encrypted_boot_behind_the_spl_is_told_of() -> None:
     end = CSF - OWN + 0x2000
     key = b"\x81\0\x58\x43".ljust(0x58, b"\x13")
     found = planned(SPL[:end].ljust(end, b"\0") + key)
-    assert found.encrypted == (f"at {end:#x} there is a key for encrypted boot, which one chip has wrapped",)
+    assert found.encrypted == (f"at {end:#x} is a key for encrypted boot, wrapped by one chip",)
     assert (found.regions[-1].offset, found.regions[-1].length) == (end, 0x58)
 
 

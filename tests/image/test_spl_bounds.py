@@ -72,7 +72,7 @@ def test_the_spl_is_within_1_mib_behind_hdmi_firmware(place: int) -> None:
     if place < 0x100000:
         assert plan(data).signings[0].ivt.offset == place
     else:
-        assert "no IVT of an SPL behind it" in refused(data)
+        assert "is not followed by the IVT of an SPL" in refused(data)
 
 
 def test_hdmi_firmware_ends_where_its_padding_begins() -> None:

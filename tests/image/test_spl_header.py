@@ -101,7 +101,7 @@ def test_firmware_without_a_csf_is_told_of() -> None:
         data = data[:size] + at(SPL, 0, SPL[:4]) + bytes(0x400)
         if place > size:
             data = at(data, place, b"\xd4\0\4\x40")
-        return any("has a CSF in it" in note for note in found(data)[1].notes)
+        return any("points to a CSF within it" in note for note in found(data)[1].notes)
 
     assert not told(0x1000)
     assert not told(size - 5)
@@ -158,7 +158,7 @@ def test_a_dcd_has_4_to_1768_bytes_between_ivt_and_csf(place: int, length: int, 
 def test_a_dcd_begins_with_its_tag() -> None:
     """Another one is none."""
     for tag in (b"\xd1", b"\xd3", b"\0"):
-        assert "that is none, and HAB refuses it" in str(tried(with_dcd(0x100, 4, tag)))
+        assert "is not a DCD, and HAB refuses it" in str(tried(with_dcd(0x100, 4, tag)))
 
 
 def test_the_configuration_of_the_flash_is_drawn_where_it_is() -> None:
