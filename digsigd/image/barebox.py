@@ -48,7 +48,7 @@ def plan(regions: RegionMap, wanted: Options) -> Kind:
     for header in headers:
         check(regions, header, _REBUILD)
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(f"no FIT in this image, so configuration {wanted.configuration!r} does not exist")
     if wanted.load_address is not None and wanted.load_address != headers[0].start:
         raise ImageError(
             f"the ROM loads this image to {headers[0].start:#x}, not to {wanted.load_address:#x}",

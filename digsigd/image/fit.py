@@ -120,7 +120,7 @@ def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
     if size and offset + size > len(data):
         raise ImageError(
             f"the image {node.name!r} of {where}, {size:#x} bytes at {offset:#x}, is not in the file of {len(data):#x}",
-            hint="The file was cut short, or is a FIT's tree without its data.",
+            hint="The file is truncated, or is a FIT's tree without its data.",
         )
     return FitImage(
         node.name,

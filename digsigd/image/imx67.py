@@ -116,7 +116,7 @@ def _check_alone(header: Header, wanted: Options) -> None:
             hint="Leave out the load address: the image has one.",
         )
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(f"no FIT in this image, so configuration {wanted.configuration!r} does not exist")
 
 
 def _hint_of_tree(regions: RegionMap, chip: Chip | None, told: tuple[str, ...]) -> None:

@@ -50,14 +50,14 @@ def _zimage_size(regions: RegionMap) -> int:
         raise ImageError(
             f"the zImage has {start:#x} and {end:#x} for its start and end at 0x28, and the file {len(regions.data):#x}"
             " bytes",
-            hint="The file was cut short. Use a zImage as the kernel's build makes it.",
+            hint="The file is truncated. Use a zImage as the kernel's build makes it.",
         )
     return size
 
 
 def _plan(regions: RegionMap, name: str, size: int, wanted: Options, *, of_arm64: bool) -> Kind:
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT at 0x0, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(f"no FIT at 0x0, so configuration {wanted.configuration!r} does not exist")
     if wanted.sdp is not None:
         raise ImageError(f"a {name} has no DCD, so serial download needs no file of its own", hint="Leave out --sdp.")
     # A kernel is built for chips of one architecture, and does not tell more.

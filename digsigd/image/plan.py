@@ -70,7 +70,7 @@ def _plan(data: Buffer, options: Options) -> Plan:
 def _for_8m(regions: RegionMap, plan: Plan, options: Options) -> Plan:
     """Add the target to the plan of an image that is usually for i.MX 8M. A FIT for 32 bits is for other chips."""
     if options.sdp is not None:
-        raise ImageError(f"the {plan.layout} has no DCD", hint="Omit --sdp.")
+        raise ImageError(f"the {plan.layout} has no DCD", hint="Leave out --sdp.")
     told = tuple(one.name for one in CHIPS if one.family == "i.MX 8M" and plan.soc in (None, one.short))
     if regions.data[:4] == fdt.MAGIC and plan.soc is None:
         images = fdt.Tree.read(regions.data, 0).root.nodes["images"].nodes.values()
@@ -113,7 +113,7 @@ def _no_fit(where: str, options: FitOptions) -> None:
         raise ImageError(f"no FIT {where}, so configuration {options.configuration!r} does not exist")
     if options.fdt_signature:
         raise ImageError(
-            f"no FIT {where}, so a signature over its tree does not exist", hint="Omit `--fit-fdt required`."
+            f"no FIT {where}, so a signature over its tree does not exist", hint="Leave out `--fit-fdt required`."
         )
 
 
@@ -133,7 +133,7 @@ def _boot_image(regions: RegionMap, spl: Spl, options: FitOptions) -> Plan:
             raise ImageError(
                 f"the ROM loads this image to {spl.entry:#x}, from its IVT at {spl.ivt.offset:#x}, not to"
                 f" {load_address:#x}",
-                hint="Omit the load address: the image contains it.",
+                hint="Leave out the load address: the image has one.",
             )
         _no_fit("in this image", options)
         if spl.second is not None:
@@ -191,8 +191,8 @@ def _check_over_spl(spl: Spl, fit: FitPlan) -> None:
     for load in fit.loads:
         if load.address < end and start < load.end:
             raise ImageError(
-                f"{load.image.name} ({load.image.size:#x} bytes) is loaded to {load.address:#x}, over the SPL that loads"
-                f" it, which is at {start:#x} to {end:#x}",
+                f"{load.image.name} ({load.image.size:#x} bytes) is loaded to {load.address:#x}, over the SPL that"
+                f" loads it, which is at {start:#x} to {end:#x}",
                 hint="Build the image again with load addresses of the FIT's images that do not overlap the SPL.",
             )
 

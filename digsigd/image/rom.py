@@ -96,7 +96,7 @@ def check(regions: RegionMap, header: Header, rebuild: str) -> None:
         )
     if not ivt.csf:
         raise ImageError(
-            f"{where} has no pointer to a CSF, and nothing says how much of the image is signed",
+            f"{where} has no CSF pointer, so it is unknown how much of the image is signed",
             hint=rebuild + _by_digi(regions, header),
         )
     second, reserved = (
@@ -137,7 +137,7 @@ def _check_room(header: Header, rebuild: str) -> None:
     csf, place = header.ivt.csf, header.boot_data_offset
     if _OCRAM[0] <= header.start < _OCRAM[1] < header.end:
         raise ImageError(
-            f"the boot data at {place:#x} have the ROM load {header.start:#x} to {header.end:#x}, and the memory on the"
+            f"the boot data at {place:#x} make the ROM load {header.start:#x} to {header.end:#x}, and the memory on the"
             f" chip ends before {_OCRAM[1]:#x}",
             hint=rebuild,
         )
@@ -152,8 +152,8 @@ def _check_room(header: Header, rebuild: str) -> None:
     )
     needed = csf - header.start + 0x2000
     raise ImageError(
-        f"the boot data at {place:#x} have the ROM load up to {header.end:#x}, {what} (the CSF belongs at {csf:#x}): it"
-        " would not be loaded whole, and a closed board does not boot",
+        f"the boot data at {place:#x} make the ROM load up to {header.end:#x}, {what} (the CSF belongs at {csf:#x}): it"
+        " would not be loaded completely, and a closed board does not boot",
         hint=f"{rebuild} Or add the room for the CSF to the length at {place + 4:#x} in the file, as the signing"
         f" scripts of Digi and Foundries do: {needed:#x} there instead of {header.length:#x}.",
     )
@@ -168,7 +168,7 @@ def _check_end(regions: RegionMap, header: Header, rebuild: str) -> None:
     if csf - size >= _PAGE or size <= entry:
         raise ImageError(
             f"the IVT at {header.place:#x} has its CSF at {csf:#x} in the file, which has only {size:#x} bytes",
-            hint="The file was cut short. " + rebuild,
+            hint="The file is truncated. " + rebuild,
         )
     regions.patches.append(Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is behind the file"))
 

@@ -50,10 +50,10 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
     """Plan such an image. Raises `ImageError`."""
     data, ivt = regions.data, header.ivt
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(f"no FIT in this image, so configuration {wanted.configuration!r} does not exist")
     if wanted.load_address is not None and wanted.load_address != header.start:
         raise ImageError(
-            f"the boot data have the ROM load this image to {header.start:#x}, not to {wanted.load_address:#x}",
+            f"the boot data make the ROM load this image to {header.start:#x}, not to {wanted.load_address:#x}",
             hint="Leave out the load address: the image has one.",
         )
     if wanted.sdp is not None:
@@ -63,7 +63,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
         )
     if header.start not in _FLASH and not any(first <= header.start < last for first, last in (*_MEMORY, _SDRAM)):
         raise ImageError(
-            f"the boot data have the ROM load from {header.start:#x}, where i.MX RT has no memory for images"
+            f"the boot data make the ROM load from {header.start:#x}, where i.MX RT has no memory for images"
             + (f", and {wanted.chip.title} was asked for" if wanted.chip is not None else ""),
             hint="See which image this is, and what --soc says.",
         )

@@ -76,7 +76,7 @@ class UImage:
             )
 
 
-_AGAIN = "The file was cut or changed after mkimage had made it. Build it again."
+_AGAIN = "The file was truncated or changed after mkimage had made it. Build it again."
 
 
 def plan_second(regions: RegionMap, offset: int, wanted: Options) -> Signing:
@@ -94,7 +94,7 @@ def plan_second(regions: RegionMap, offset: int, wanted: Options) -> Signing:
         raise ImageError(
             f"the uImage at {offset:#x} has {found.size:#x} bytes by its header, so that SPL looks for its IVT at"
             f" {place:#x}, {_CSF_SIZE:#x} before the end, and there is none",
-            hint="The file was cut short, or U-Boot has another CONFIG_CSF_SIZE, which mkimage does not count. "
+            hint="The file is truncated, or U-Boot has another CONFIG_CSF_SIZE, which mkimage does not count. "
             + _AGAIN,
         )
     found.check_data(regions, place + IVT_SIZE - offset - HEADER_SIZE)
@@ -112,7 +112,7 @@ def plan_second(regions: RegionMap, offset: int, wanted: Options) -> Signing:
             hint="Leave out the load address: the image has one.",
         )
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(f"no FIT in this image, so configuration {wanted.configuration!r} does not exist")
     csf = place + IVT_SIZE
     signing = Signing("U-Boot", ivt, (Block(base, offset, csf - offset),), csf, _ROOM)
     regions.add(offset, HEADER_SIZE, "uImage header")

@@ -60,7 +60,7 @@ def test_images_are_found_whichever_way_they_are_kept(
 
 
 def test_images_outside_of_the_file_are_refused() -> None:
-    """The file was cut short, or the tree is hostile."""
+    """The file is truncated, or the tree is hostile."""
     data = golden.mkimage(PARTS, CONFIGS, 0x1000)
     with pytest.raises(ImageError, match=r"the image 'c' .* is not in the file"):
         Fit.read(data[:0x1310])

@@ -102,7 +102,7 @@ def test_hdmi_firmware_in_front_is_nxps() -> None:
 
 
 def test_an_image_that_was_not_built_for_hab_is_refused_with_how_to_build_it() -> None:
-    """Its IVT has no pointer to a CSF."""
+    """Its IVT has no CSF pointer."""
     assert "CONFIG_HABV4" in refused(at(SIX, 0x418, 0))
     assert "CONFIG_HABV4" in refused(at(EIGHT, 0x8418, 0))
     assert "no IVT with boot data" in refused(at(SIX, 0x400, 0))

@@ -77,7 +77,7 @@ def test_boot_data_that_leave_the_csf_out_are_refused(length: int, says: str) ->
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ((0x18, 0), "has no pointer to a CSF"),
+        ((0x18, 0), "has no CSF pointer"),
         ((0x28, 1), "that of a plugin (flag 0x1"),
         ((0x28, 5), "with the flag 0x5"),
         ((0x04, BASE), "its entry point at 0x877ff400"),
@@ -111,7 +111,7 @@ def test_an_image_without_a_csf_is_told_what_vendors_write_into_it() -> None:
 
 
 def test_a_plugin_is_refused_with_the_reason() -> None:
-    """It has no pointer to a CSF either, and that is not what is wrong with it."""
+    """It has no CSF pointer either, and that is not what is wrong with it."""
     data = at(kinds.imximage(csf=0), 0x28, 1)
     assert "the ROM calls it to load the rest" in refused(data)
     assert "Plugins are not signed" in refused(data)

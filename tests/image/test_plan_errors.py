@@ -76,7 +76,7 @@ def test_a_file_beyond_512_mib_is_refused() -> None:
 @pytest.mark.parametrize(
     ("offset", "word", "says"),
     [
-        (0x18, 0, "has no pointer to a CSF"),
+        (0x18, 0, "has no CSF pointer"),
         (0x18, 0x7E0FFF, "its entry point at 0x7e1000 and its CSF at 0x7e0fff"),
         (0x18, 0x7E1000 + (1 << 24), "which has only"),
         (0x04, 0x7E0FC0, "its entry point at 0x7e0fc0"),
@@ -87,7 +87,7 @@ def test_a_file_beyond_512_mib_is_refused() -> None:
         (0x0C, 0x910000, "its DCD at 0x910000, not in the image"),
         (0x28, 1, "that of a plugin (flag 0x1"),
         (0x20, 0x7E0000, "load from 0x7e0000, which fits no boot device"),
-        (0x24, 0x26E00, "it would not be loaded whole"),
+        (0x24, 0x26E00, "it would not be loaded completely"),
         (0x08, 0x50000, "the second loader at 0x50000, but nothing follows the SPL"),
         (0x14, 0x7E0FC4, "IVT"),
     ],

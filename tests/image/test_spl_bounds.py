@@ -22,7 +22,7 @@ def test_the_rom_loads_0x400_bytes_of_a_csf_at_least(room: int) -> None:
     """And no more than 0x2000 are for it."""
     data = at(SPL[: CSF - OWN], 0x24, CSF - START + room)
     if room < 0x400:
-        assert "it would not be loaded whole" in refused(data)
+        assert "it would not be loaded completely" in refused(data)
     else:
         (part,) = plan(data).signings
         assert (part.csf_room, part.csf_offset) == (min(room, 0x2000), CSF - OWN)

@@ -180,6 +180,6 @@ def test_the_rom_loads_0x400_bytes_of_a_csf() -> None:
     for room in (0x3FE, 0x3FF, 0x400, 0x401):
         result = tried(at(SPL, 0x24, CSF - start + room))
         if room < 0x400:
-            assert "it would not be loaded whole" in str(result)
+            assert "it would not be loaded completely" in str(result)
         else:
             assert found(at(SPL, 0x24, CSF - start + room))[0].room == room
