@@ -265,7 +265,7 @@ def _check_apart(loads: Sequence[Load], where: str) -> None:
 
 
 def _check_entry(fit: Fit, configuration: Configuration, loads: Sequence[Load], where: str) -> None:
-    """Raise `ImageError` if SPL jumps to what is not loaded and signed: as U-Boot reads it now, and before v2021.01."""
+    """Raise `ImageError` if SPL jumps to what is not loaded and signed, in U-Boot of today or before v2021.01."""
     for short in (False, True):
         name, entry = _entry(fit, configuration, where, short=short)
         for load in loads:

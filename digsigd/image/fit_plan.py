@@ -88,13 +88,13 @@ def plan_fit(regions: RegionMap, offset: int, options: FitOptions) -> FitPlan:
             hint="Build the FIT with `mkimage -E -p 0x5000` (older SPLs: 0x3000), as imx-mkimage does, or without -E.",
         )
     raise ImageError(
-        f"the images of the FIT at {offset:#x} are stored in different ways ({', '.join(kept)}), which is not supported",
+        f"the images of the FIT at {offset:#x} are stored in different ways ({', '.join(kept)}): not supported",
         hint="Build the FIT with one run of mkimage.",
     )
 
 
 def label(image: FitImage) -> str:
-    """Return the name to show for this image, such as "U-Boot (uboot-1)"."""
+    """Return the name to show for this image: "U-Boot (uboot-1)"."""
     if image.kind == "flat_dt":
         return f"DTB ({image.name})"
     for start, text in _LABELS:
@@ -220,7 +220,7 @@ def _atf(fit: Fit) -> int | None:
 
 
 def _check_memory(start: int, end: int, loads: Sequence[Load]) -> None:
-    """Raise `ImageError` if an image is loaded over the tree, its IVT or its CSF: HAB needs all of them in memory."""
+    """Raise `ImageError` if an image is loaded over the tree, its IVT or its CSF, which HAB needs in memory."""
     if end > _LIMIT:
         raise ImageError(f"the FIT's tree is loaded to {start:#x}, but HAB only has 32-bit addresses")
     for load in loads:
@@ -272,9 +272,9 @@ def _fdt_ivt(data: Buffer, ivt: Ivt, place: int) -> Ivt | None:
 
 
 def read_plain_ivt(data: Buffer, place: int) -> Ivt:
-    """Return the IVT at `place`, checked as U-Boot's HAB code does (hab.c, validate_ivt): no boot data, CSF right behind.
+    """Return the IVT at `place`: without boot data, right before its CSF, as U-Boot requires (hab.c, validate_ivt).
 
-    Raises `ImageError` if it is not an IVT, or U-Boot refuses it.
+    Raises `ImageError` if it is not such an IVT.
     """
     head = data[place : place + IVT_SIZE]
     try:
@@ -322,7 +322,7 @@ def _made_ivt(regions: RegionMap, fit: Fit, place: int, options: FitOptions, *, 
             + ("" if embedded else " U-Boot since v2023.07 needs embedded data: build it with CONFIG_IMX_HAB."),
         )
     if load_address % 4 or load_address < 0 or load_address + size + CSF_SIZE > _LIMIT:
-        raise ImageError(f"the load address {load_address:#x} is not a 32-bit multiple of 4 with room for the FIT behind it")
+        raise ImageError(f"the load address {load_address:#x} is not a 32-bit address on a multiple of 4")
     address = load_address + size
     ivt = Ivt(place, address if embedded else load_address, 0, 0, address, address + IVT_SIZE)
     if place > len(data):
