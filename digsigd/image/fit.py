@@ -120,8 +120,9 @@ def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
     kept, offset, size = _place(node, tree, where)
     if size and offset + size > len(data):
         raise ImageError(
-            f"the image {node.name!r} of {where}, {size:#x} bytes at {offset:#x}, is not in the file of {len(data):#x}",
-            hint="The file is truncated, or is a FIT's tree without its data.",
+            f"the image {node.name!r} of {where}, {size:#x} bytes at {offset:#x}, is outside the file, which has"
+            f" {len(data):#x} bytes",
+            hint="The file is truncated, or it is a FIT's tree without its data.",
         )
     return FitImage(
         node.name,

@@ -36,8 +36,8 @@ def check_hash(regions: RegionMap, spl: Spl, fit_offset: int, fit: FitPlan, *, r
         if fit.fdt_signed and required:
             raise ImageError(
                 f"the SPL does not hold the SHA-256 of the FIT's tree at {fit_offset:#x} ({wanted.hex()}) before its"
-                f" CSF at {spl.csf_offset:#x}: the tree has changed since imx-mkimage appended its hash, and SPL refuses"
-                " it",
+                f" CSF at {spl.csf_offset:#x}: the tree has changed since imx-mkimage appended the hash, so SPL"
+                " refuses it",
                 hint="Run imx-mkimage again with a new u-boot-spl-ddr.bin: it appends the hash to that file. An"
                 " SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE needs no hash: for that, pass `--fit-fdt required`.",
             )

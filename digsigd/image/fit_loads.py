@@ -228,7 +228,7 @@ def _ordered(fit: Fit, configuration: Configuration, where: str) -> Iterator[Loa
     """Yield firmware and loadables in the order in which SPL loads them, without those of 0 bytes."""
     names = _loaded_names(configuration)
     if configuration.fpga:
-        raise ImageError(f"{where} has a bitstream for an FPGA, which is not supported", hint="Build the FIT without it.")
+        raise ImageError(f"{where} has a bitstream for an FPGA: not supported", hint="Build the FIT without it.")
     if not names:
         raise ImageError(f"{where} has neither firmware nor loadables, so SPL loads nothing")
     for number, name in enumerate(names):

@@ -80,7 +80,7 @@ def plan_fit(regions: RegionMap, offset: int, options: FitOptions) -> FitPlan:
     if kept == ["data"]:
         return _plan_embedded(regions, fit, options)
     if not kept:
-        raise ImageError(f"all images of the FIT at {offset:#x} are empty", hint="Build the FIT again with all its parts.")
+        raise ImageError(f"all images of the FIT at {offset:#x} are empty", hint="Build it again with all its parts.")
     if kept == ["data-offset"]:
         raise ImageError(
             f"the images of the FIT at {offset:#x} have data-offset, counted from the end of the tree: an SPL with HAB"
@@ -286,7 +286,7 @@ def read_plain_ivt(data: Buffer, place: int) -> Ivt:
         raise ImageError(
             f"U-Boot does not accept the IVT at {place:#x} for {ivt.self_address:#x}: entry {ivt.entry:#x}, CSF"
             f" {ivt.csf:#x}, DCD {ivt.dcd:#x}, boot data {ivt.boot_data:#x}, reserved {first:#x} and {last:#x}",
-            hint="Build the image again: the CSF must be right behind the IVT, and DCD, boot data and reserved words 0.",
+            hint="Build the image again: its CSF must follow right behind it, and the other fields must be 0.",
         )
     return ivt
 
