@@ -72,7 +72,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
 
 
 def _check_core(header: Header, chip: Chip | None) -> None:
-    """Raise `ImageError` for an image for the M4 of i.MX 7ULP, which has a separate HAB and fuses, or for a Cortex-M."""
+    """Raise `ImageError` for an image for a Cortex-M. The M4 of i.MX 7ULP has a separate HAB and fuses."""
     at = header.ivt.self_address
     is_m4 = header.place == _CONFIGURATION_SIZE and any(first <= at < last for first, last in _M4_7ULP)
     if is_m4 or (header.ivt.entry % 2 and chip is not None and chip.name == "imx7ulp"):

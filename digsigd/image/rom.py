@@ -175,7 +175,7 @@ def _check_end(regions: RegionMap, header: Header, rebuild: str) -> None:
             f"the IVT at {header.place:#x} has its CSF at {csf:#x} in the file, which has only {size:#x} bytes",
             hint="The file is truncated. " + rebuild,
         )
-    regions.patches.append(Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is beyond the end of the file"))
+    regions.patches.append(Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is behind the file"))
 
 
 def dcd_of(regions: RegionMap, header: Header, rebuild: str) -> tuple[int, int] | None:
