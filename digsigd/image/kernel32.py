@@ -48,7 +48,7 @@ def _zimage_size(regions: RegionMap) -> int:
     size = int(end - start)
     if not _LEAST <= size <= len(regions.data):
         raise ImageError(
-            f"the zImage has {start:#x} and {end:#x} for its start and end at 0x28, and the file {len(regions.data):#x}"
+            f"the zImage has {start:#x} and {end:#x} as start and end at 0x28, but the file has {len(regions.data):#x}"
             " bytes",
             hint="The file is truncated. Use the zImage from the kernel's build, unchanged.",
         )

@@ -136,7 +136,7 @@ def _application(regions: RegionMap, header: Header, behind: int) -> tuple[int, 
 
 
 def _check_reset(regions: RegionMap, header: Header, app: int) -> None:
-    """An even entry point is that of a table of vectors, whose second word is where the core starts."""
+    """Raise `ImageError` if the reset vector is outside the application; an even entry point is a table of vectors."""
     if header.ivt.entry % 2 or regions.encrypted:
         return
     table = header.ivt.offset_of(header.ivt.entry)
@@ -144,14 +144,14 @@ def _check_reset(regions: RegionMap, header: Header, app: int) -> None:
     place = header.ivt.offset_of(reset - 1)
     if not reset % 2 or not app <= place <= header.csf_offset - 2:
         raise ImageError(
-            f"the IVT at {header.place:#x} has the table of vectors at {header.ivt.entry:#x}, by which the core starts"
-            f" at {reset:#x}: nothing that is signed is there",
-            hint="Link the application to where it is loaded, with its reset handler in it. " + _REBUILD,
+            f"the IVT at {header.place:#x} has the table of vectors at {header.ivt.entry:#x}, which makes the core start"
+            f" at {reset:#x}: nothing signed is there",
+            hint="Link the application to its load address, with its reset handler inside. " + _REBUILD,
         )
 
 
 def _last_used(data: Buffer, start: int, end: int) -> int:
-    """The last byte that is no padding."""
+    """Return the offset of the last byte that is not padding, or `start`."""
     place = end
     while place > start:
         first = max(start, place - _CHUNK)

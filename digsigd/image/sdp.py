@@ -2,8 +2,9 @@
 
 On a closed chip HAB checks both. So the image is signed as it is sent, with 0 as the IVT's pointer to the DCD, and the
 DCD again at the address that the host writes it to; the file keeps its pointer, which the host needs to find the DCD.
-Such a file fails from flash, where the ROM sees the pointer. Sources: NXP AN4581, appendix F; uuu, libuuu/sdp.cpp; barebox,
-scripts/imx/imx.c (do_hab_blocks); lmp-tools, security/imx_hab4/sign-file.sh (--fix-sdp-dcd).
+Such a file fails from flash, where the ROM sees the pointer.
+
+Sources: NXP AN4581, appendix F; uuu, libuuu/sdp.cpp; barebox, scripts/imx/imx.c (do_hab_blocks); lmp-tools, security/imx_hab4/sign-file.sh (--fix-sdp-dcd).
 """
 
 from __future__ import annotations

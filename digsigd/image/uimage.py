@@ -53,7 +53,7 @@ class UImage:
         found = zlib.crc32(head[8:], zlib.crc32(head[:4] + bytes(4)))
         if found != crc:
             raise ImageError(
-                f"the header of the uImage at {offset:#x} gives the CRC {crc:#x}, but its CRC is {found:#x}", hint=_AGAIN
+                f"the header of the uImage at {offset:#x} has the CRC {crc:#x}, but it is {found:#x}", hint=_AGAIN
             )
         return cls(offset, size, load, entry, data_crc, arch, kind)
 
