@@ -220,9 +220,7 @@ def _finished(regions: RegionMap, layout: str, soc: str | None, signings: tuple[
                 [signing.blocks], [hab.File(size, lambda start, length: regions.read(start, length, size))]
             )
         except hab.HabError as error:
-            raise ImageError(
-                f"the {signing.name} cannot be signed: {error}", hint="Build the image again."
-            ) from None
+            raise ImageError(f"the {signing.name} cannot be signed: {error}", hint="Build the image again.") from None
     return Plan(
         layout,
         soc,

@@ -144,8 +144,8 @@ def _check_reset(regions: RegionMap, header: Header, app: int) -> None:
     place = header.ivt.offset_of(reset - 1)
     if not reset % 2 or not app <= place <= header.csf_offset - 2:
         raise ImageError(
-            f"the IVT at {header.place:#x} has the table of vectors at {header.ivt.entry:#x}, which makes the core start"
-            f" at {reset:#x}: nothing signed is there",
+            f"the IVT at {header.place:#x} has the table of vectors at {header.ivt.entry:#x}, which makes the core"
+            f" start at {reset:#x}: nothing signed is there",
             hint="Link the application to its load address, with its reset handler inside. " + _REBUILD,
         )
 

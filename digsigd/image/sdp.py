@@ -4,7 +4,8 @@ On a closed chip HAB checks both. So the image is signed as it is sent, with 0 a
 DCD again at the address that the host writes it to; the file keeps its pointer, which the host needs to find the DCD.
 Such a file fails from flash, where the ROM sees the pointer.
 
-Sources: NXP AN4581, appendix F; uuu, libuuu/sdp.cpp; barebox, scripts/imx/imx.c (do_hab_blocks); lmp-tools, security/imx_hab4/sign-file.sh (--fix-sdp-dcd).
+Sources: NXP AN4581, appendix F; uuu, libuuu/sdp.cpp; barebox, scripts/imx/imx.c (do_hab_blocks);
+lmp-tools, security/imx_hab4/sign-file.sh (--fix-sdp-dcd).
 """
 
 from __future__ import annotations
@@ -91,9 +92,7 @@ def download(
     )
     if chip is not None and chip.dcd and address not in chip.dcd:
         usual = " or ".join(f"{one:#x}" for one in chip.dcd)
-        regions.notes.append(
-            f"the usual address for the DCD of {chip.title} is {usual}, but {address:#x} was given"
-        )
+        regions.notes.append(f"the usual address for the DCD of {chip.title} is {usual}, but {address:#x} was given")
     return Download(replace(header.ivt, dcd=0), Block(address, place, length))
 
 

@@ -93,8 +93,7 @@ def plan_second(regions: RegionMap, offset: int, wanted: Options) -> Signing:
         raise ImageError(
             f"the header of the uImage at {offset:#x} gives {found.size:#x} bytes, so SPL expects its IVT at"
             f" {place:#x}, {_CSF_SIZE:#x} before the end, but the IVT is missing there",
-            hint="The file is truncated, or U-Boot has another CONFIG_CSF_SIZE, which mkimage ignores. "
-            + _AGAIN,
+            hint="The file is truncated, or U-Boot has another CONFIG_CSF_SIZE, which mkimage ignores. " + _AGAIN,
         )
     found.check_data(regions, place + IVT_SIZE - offset - HEADER_SIZE)
     ivt = read_plain_ivt(data, place)

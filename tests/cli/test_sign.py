@@ -302,7 +302,11 @@ MISTAKES = {
     "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 is a key"),
     "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would drop what decrypts it"),
     "descriptions for an encrypted image": (["secret", "--csf-only", "out", "--machine", MACHINE], 1, "is encrypted"),
-    "FIT-FDT where it has no place": (["image", "-o", "out", "--fit-fdt", "required"], 1, "no IVT for a signature of"),
+    "FIT-FDT where it has no place": (
+        ["image", "-o", "out", "--fit-fdt", "required"],
+        1,
+        "the IVT for a signature over the FIT's tree is missing",
+    ),
     "a kernel of no address": (["kernel", "-o", "out", "--machine", MACHINE], 1, "load"),
 }
 

@@ -195,8 +195,8 @@ MISTAKES: dict[str, tuple[Callable[[], bytes], tuple[str, ...], str]] = {
         kinds.spl, ("--soc", "imx6q", "--machine", "ecdsa"), "takes no ECDSA keys",
     ),
     "fast authentication on old silicon": (kinds.spl, ("--soc", "imx6q", "--fast-auth"), ""),
-    "a kernel of no address": (kinds.zimage, ("--soc", "imx6q"), "Give the load address"),
-    "a plugin": (partial(kinds.imximage, csf=0, plugin=1), ("--soc", "imx6q"), "that of a plugin"),
+    "a kernel of no address": (kinds.zimage, ("--soc", "imx6q"), "Pass the load address"),
+    "a plugin": (partial(kinds.imximage, csf=0, plugin=1), ("--soc", "imx6q"), "is for a plugin"),
 }  # fmt: skip
 
 

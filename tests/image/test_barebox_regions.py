@@ -15,7 +15,7 @@ BOTH = kinds.barebox_8m(flexspi="mm")
 FRONT = "barebox's header, not signed"
 FIRMWARE = "HDMI or DisplayPort firmware, signed by NXP"
 ROOM = "room for the CSF of the barebox"
-PROPER = "barebox proper, checked by the first part itself"
+PROPER = "barebox proper, checked by the first part"
 # PLUGIN_HDMI_SIZE.
 HDMI = 0x1A000
 

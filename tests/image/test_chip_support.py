@@ -49,8 +49,8 @@ def test_engines_are_those_of_the_commands_that_authenticate() -> None:
     ("imx6q", CAAM, None), ("imx6q", SW, None), ("imx6q", ANY, None),
     ("imx6q", DCP, "the part's CSF asks for the engine DCP, and the chip has CAAM"),
     ("imxrt1060", DCP, None), ("imxrt1060", CAAM, "the engine CAAM, and the chip has DCP"),
-    ("imx6ull", SW, None), ("imx6ull", ANY, "on this chip it has to be SW"),
-    ("imx6ull", DCP, "on this chip it has to be SW"),
+    ("imx6ull", SW, None), ("imx6ull", ANY, "on this chip it must be SW"),
+    ("imx6ull", DCP, "on this chip it must be SW"),
 ])  # fmt: skip
 def test_a_chip_takes_its_own_engine_and_sw(chip: str, engine: int, why: str | None) -> None:
     """And ANY, but where an erratum leaves SW alone."""
@@ -69,7 +69,7 @@ def test_srks_of_elliptic_curves_are_for_hab_4_5(curves: tuple[bool, ...], chip:
     """One of them in the table is enough; without a table, nothing is said of it."""
     check = check_chip(report(table_of(*curves) if curves else None), blob(CAAM), find(chip))
     assert check.holds is holds
-    assert ("its SRKs are ECDSA keys, and the ROM has HAB 4." in check.detail) is not holds
+    assert ("its SRKs are ECDSA keys, which the ROM's HAB 4." in check.detail) is not holds
     assert check.meaning == "refused"
 
 

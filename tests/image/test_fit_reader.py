@@ -85,7 +85,7 @@ def test_a_tree_that_is_no_fit_is_refused() -> None:
     empty = (golden.Part("a", b"x", "firmware", 0),)
     data = golden.mkimage(empty, (golden.Config("one", "a", (), ()),), 0x1000)
     for old, new in ((b"images", b"imagez"), (b"configurations", b"configurationz")):
-        with pytest.raises(ImageError, match=rf"is no FIT: it has no node /{old.decode()}"):
+        with pytest.raises(ImageError, match=rf"is not a FIT: it has no node /{old.decode()}"):
             Fit.read(data.replace(old, new, 1))
 
 

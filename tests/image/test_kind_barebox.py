@@ -25,8 +25,8 @@ def test_its_block_begins_at_the_ivt(load: int) -> None:
     assert blocks(found) == [(load + 0x400, 0x400, csf - 0x400)]
     assert found.must == ((0x400, csf - 0x400),)
     assert (found.signings[0].csf_offset, found.signings[0].csf_room) == (csf, 0x2000)
-    assert any("holds one already" in text for text in found.replaced)
-    assert any("no signature covers them" in note for note in found.notes)
+    assert any("already holds a CSF" in text for text in found.replaced)
+    assert any("they are not signed" in note for note in found.notes)
 
 
 def test_what_is_signed_of_i_mx_8m_is_its_first_part() -> None:
@@ -112,7 +112,7 @@ def test_boot_data_that_leave_the_csf_out_are_refused() -> None:
     """As ever."""
     length = len(SIX) - 0x2000
     assert "right where the CSF begins" in refused(at(SIX, 0x424, length))
-    assert f"{length + 0x2000:#x} there instead of {length:#x}" in refused(at(SIX, 0x424, length))
+    assert f"write {length + 0x2000:#x} instead of {length:#x}" in refused(at(SIX, 0x424, length))
 
 
 def test_a_valid_csf_over_its_header_alone_does_not_hold() -> None:

@@ -195,8 +195,8 @@ CAAM, DCP, SW, ANY = 0x1D, 0x1B, 0xFF, 0x00
     ("soc", "engine", "says"),
     [
         ("imx6ull", CAAM, "asks for the engine CAAM, and the chip has DCP"),
-        ("imx6ull", DCP, "it has to be SW"),
-        ("imx6ull", ANY, "it has to be SW"),
+        ("imx6ull", DCP, "it must be SW"),
+        ("imx6ull", ANY, "it must be SW"),
         ("imx6ul", DCP, "asks for the engine DCP, and the chip has CAAM"),
     ],
 )

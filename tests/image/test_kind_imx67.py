@@ -42,9 +42,9 @@ def test_a_csf_behind_the_end_is_reached_by_zeros() -> None:
     assert blocks(found) == [(0x87800000 - 0x718, 0, len(data) + 0x8E8)]
     assert [(patch.offset, len(patch.data)) for patch in found.patches] == [(len(data), 0x8E8)]
     assert found.patches[0].data.count(0) == 0x8E8
-    assert "The file was cut short" in refused(data[:-0x800])
-    assert "The file was cut short" in refused(U_BOOT[:-0x1000])
-    assert "The file was cut short" in refused(U_BOOT[:0x800])
+    assert "The file is truncated" in refused(data[:-0x800])
+    assert "The file is truncated" in refused(U_BOOT[:-0x1000])
+    assert "The file is truncated" in refused(U_BOOT[:0x800])
 
 
 @pytest.mark.parametrize("csf", [0x2060, 0x2000, 0x4000, 0x400])
@@ -68,7 +68,7 @@ def test_boot_data_that_leave_the_csf_out_are_refused(length: int, says: str) ->
     """With the very number that the scripts of vendors write there."""
     text = refused(at(U_BOOT, 0x24, length))
     assert says in text
-    assert f"scripts of Digi and Foundries do: {0x400 + CSF + 0x2000:#x} there instead of {length:#x}" in text
+    assert f"scripts of Digi and Foundries do: write {0x400 + CSF + 0x2000:#x} instead of {length:#x}" in text
     assert "length at 0x24 in the file" in text
     # What it says helps.
     planned(at(U_BOOT, 0x24, 0x400 + CSF + 0x2000))
@@ -78,7 +78,7 @@ def test_boot_data_that_leave_the_csf_out_are_refused(length: int, says: str) ->
     ("change", "says"),
     [
         ((0x18, 0), "has no CSF pointer"),
-        ((0x28, 1), "that of a plugin (flag 0x1"),
+        ((0x28, 1), "is for a plugin (flag 0x1"),
         ((0x28, 5), "with the flag 0x5"),
         ((0x04, BASE), "its entry point at 0x877ff400"),
         ((0x04, BASE + CSF), "its entry point"),
@@ -123,7 +123,7 @@ def test_the_m4_of_7ulp_is_refused_with_the_reason() -> None:
         head = golden.ivt(own + 0x1001, own, own + 0x4000, boot_data=own + 0x20)
         head += struct.pack("<3I", own - 0x1000, 0x7000, 0)
         data = (bytes(0x1000) + head).ljust(0x2000, b"\0") + golden.filler("m4", 0x3000)
-        assert "the M4 of i.MX 7ULP, which has a HAB and SRK fuses of its own" in refused(data)
+        assert "the M4 of i.MX 7ULP, which has a separate HAB and separate SRK fuses" in refused(data)
         assert "the M4 of i.MX 7ULP" in refused(at(data, 0x1018, 0))
         assert "the M4 of i.MX 7ULP" in refused(data, "imx7ulp")
 
@@ -141,7 +141,7 @@ def test_what_is_in_front_is_known() -> None:
         assert front in found.layout
     assert "no IVT at 0x400" in refused(b"\0\0\0\0FCB \x01".ljust(0x400, b"\0") + bytes(0x1000))
     other = at(kinds.nand_u_boot(), 0x200, b"\x13")
-    assert any("is not signed, and the ROM does not look at it" in note for note in planned(other).notes)
+    assert any("are not signed, and the ROM does not read them" in note for note in planned(other).notes)
     is_good(signed(other))
     assert "the image of a disk" in refused(at(other, 0x1FE, b"\x55\xaa"))
 

@@ -111,7 +111,7 @@ def test_a_fit_alone_is_for_the_family_by_the_architecture_of_its_images() -> No
     assert chips(at(golden.binman_fit(data, 0x7E1000), size + 4, 0x7E1000)) == ALL
     thirty_two = golden.binman_fit(data.replace(b"arm64\0", b"armxx\0"))
     assert (planned(thirty_two).possible, planned(thirty_two).chip) == ((), None)
-    assert "does not tell which chip it is for" in planned(thirty_two).ask
+    assert "does not show which chip it is for" in planned(thirty_two).ask
     known = golden.binman_fit(golden.itb("mm", external=None).replace(b"arm64\0", b"armxx\0"))
     assert chips(known) == ("imx8mm",)
 

@@ -106,7 +106,7 @@ def test_boot_data_stand_between_ivt_and_csf_without_a_flag() -> None:
 
 def test_a_plugin_is_told_by_boot_data_behind_the_ivt() -> None:
     """Words of the IVT itself are no flag."""
-    assert "is that of a plugin (flag 0x1 in the boot data at 0x20)" in why(Words(plugin=1))
+    assert "is for a plugin (flag 0x1 in the boot data at 0x20)" in why(Words(plugin=1))
     inside = Words(entry=OWN + 0x100, dcd=1, boot_data=OWN + 4, start=OWN + 0x100, end=OWN + 0x100, plugin=1)
     assert "not in the image" not in why(inside)
     assert f"has its boot data at {OWN + 4:#x}, with the flag 0x1" in why(inside)

@@ -44,13 +44,13 @@ def test_a_dcd_is_written_to_the_chips_own_memory() -> None:
     for address in (0, 0x9100, 0xFFFFC):
         assert "there is the chip's ROM" in tried(address)[0]
     for address in (0x10000000, 0x2EFFFFFC, 0x30000000, 0x5E000000, 0xAF000000, 0x17800000, 0x97800000):
-        assert "which works only once the DCD has run" in tried(address)[0], f"{address:#x}"
+        assert "that only works after the DCD has run" in tried(address)[0], f"{address:#x}"
 
 
 def test_an_address_has_32_bits_and_is_a_multiple_of_4() -> None:
     """With all of the DCD."""
     top = (1 << 32) - LENGTH
-    assert "which works only once the DCD has run" in tried(top)[0]
+    assert "that only works after the DCD has run" in tried(top)[0]
     for address in (top + 4, 1 << 32, PLACE + 1, PLACE + 2, PLACE + 3):
         assert "is no 32-bit address on a multiple of 4" in tried(address)[0]
 
@@ -88,7 +88,7 @@ def test_chips_that_the_pointer_may_stay_on_are_named_where_others_are_possible(
     plan = planned(U_BOOT, sdp=PLACE)
     plan = replace(plan, notes=("one", *plan.notes, "two"))
     for names, said in (
-        (("imx6q", "imx6ul"), "no -cleardcd (right on i.MX 6UltraLite alone); from flash"),
+        (("imx6q", "imx6ul"), "without -cleardcd (correct on i.MX 6UltraLite only): the pointer"),
         (("imx6ul", "imx6q", "imx6ull"), "(right on i.MX 6UltraLite or i.MX 6ULL alone)"),
         (("imx6ul", "imx6ull"), "no -cleardcd; from flash"),
         ((), "no -cleardcd; from flash"),

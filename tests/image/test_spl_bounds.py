@@ -41,7 +41,7 @@ def test_the_ivt_is_where_boot_devices_have_it(distance: int) -> None:
 def test_the_csf_begins_with_the_end_of_the_file_at_last() -> None:
     """One byte less, and something that is signed is not there."""
     assert plan(SPL[: CSF - OWN]).signings == plan(SPL).signings
-    assert "The file was cut short" in refused(SPL[: CSF - OWN - 1])
+    assert "The file is truncated" in refused(SPL[: CSF - OWN - 1])
 
 
 @pytest.mark.parametrize("place", [0x20, 0x1000, CSF - OWN - 12, CSF - OWN - 8, CSF - OWN])

@@ -64,9 +64,7 @@ def find(text: str) -> Chip:
             f"{shown} is a chip with AHAB, not HAB",
             hint="Its images are AHAB containers: use NXP's tools for AHAB.",
         )
-    raise ChipError(
-        f"{shown} is not a known chip", hint="Known chips: " + ", ".join(chip.name for chip in CHIPS) + "."
-    )
+    raise ChipError(f"{shown} is not a known chip", hint="Known chips: " + ", ".join(chip.name for chip in CHIPS) + ".")
 
 
 def find_compatible(compatible: tuple[str, ...]) -> Chip | None:
