@@ -48,7 +48,10 @@ def plan(regions: RegionMap, wanted: Options) -> Kind:
     for header in headers:
         check(regions, header, _REBUILD)
     if wanted.configuration is not None:
-        raise ImageError(f"no FIT in this image, so configuration {wanted.configuration!r} does not exist")
+        raise ImageError(
+            f"no FIT in this image, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     if wanted.load_address is not None and wanted.load_address != headers[0].start:
         raise ImageError(
             f"the ROM loads this image to {headers[0].start:#x}, not to {wanted.load_address:#x}",
@@ -94,7 +97,7 @@ def _with_csfs(regions: RegionMap, headers: list[Header]) -> list[Header]:
 def _plan_one(regions: RegionMap, header: Header, wanted: Options) -> Kind:
     dcd = dcd_of(regions, header, _REBUILD)
     told = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
-    target = settle(wanted.chip, told or CHIPS_32, "the image by its DCD" if told else "the image")
+    target = settle(wanted.chip, told or CHIPS_32, "according to its DCD, the image" if told else "the image")
     place, csf = header.place, header.csf_offset
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, place, csf - place)]
     if wanted.sdp is not None:

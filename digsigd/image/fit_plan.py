@@ -322,7 +322,10 @@ def _made_ivt(regions: RegionMap, fit: Fit, place: int, options: FitOptions, *, 
             + ("" if embedded else " U-Boot since v2023.07 needs embedded data: build it with CONFIG_IMX_HAB."),
         )
     if load_address % 4 or load_address < 0 or load_address + size + CSF_SIZE > _LIMIT:
-        raise ImageError(f"the load address {load_address:#x} is not a 32-bit address on a multiple of 4")
+        raise ImageError(
+            f"the load address {load_address:#x} is not a 32-bit address on a multiple of 4",
+            hint="Check the load address.",
+        )
     address = load_address + size
     ivt = Ivt(place, address if embedded else load_address, 0, 0, address, address + IVT_SIZE)
     if place > len(data):

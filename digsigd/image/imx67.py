@@ -35,7 +35,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
     check(regions, header, _REBUILD)
     dcd = dcd_of(regions, header, _REBUILD)
     told = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
-    target = settle(wanted.chip, told or CHIPS_32, "the image by its DCD" if told else "the image")
+    target = settle(wanted.chip, told or CHIPS_32, "according to its DCD, the image" if told else "the image")
     _hint_of_tree(regions, target.chip, told)
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, header.place, header.csf_offset - header.place)]
     if wanted.sdp is not None:
@@ -116,7 +116,10 @@ def _check_alone(header: Header, wanted: Options) -> None:
             hint="Leave out the load address: the image has one.",
         )
     if wanted.configuration is not None:
-        raise ImageError(f"no FIT in this image, so configuration {wanted.configuration!r} does not exist")
+        raise ImageError(
+            f"no FIT in this image, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
 
 
 def _hint_of_tree(regions: RegionMap, chip: Chip | None, told: tuple[str, ...]) -> None:

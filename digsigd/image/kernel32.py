@@ -57,7 +57,10 @@ def _zimage_size(regions: RegionMap) -> int:
 
 def _plan(regions: RegionMap, name: str, size: int, wanted: Options, *, of_arm64: bool) -> Kind:
     if wanted.configuration is not None:
-        raise ImageError(f"no FIT at 0x0, so configuration {wanted.configuration!r} does not exist")
+        raise ImageError(
+            f"no FIT at 0x0, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     if wanted.sdp is not None:
         raise ImageError(f"a {name} has no DCD, so serial download needs no separate file", hint="Leave out --sdp.")
     # A kernel is built for chips of one architecture, and shows no more.

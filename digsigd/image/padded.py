@@ -63,7 +63,10 @@ def _ivt(regions: RegionMap, name: str, size: int, place: int, load_address: int
             hint=f"Pass the load address: it is in U-Boot's environment, usually as loadaddr ({addresses}).",
         )
     if load_address % _ALIGN or load_address < 0 or load_address + place + CSF_SIZE > _LIMIT:
-        raise ImageError(f"the load address {load_address:#x} is not a 32-bit address on a multiple of 4 KiB")
+        raise ImageError(
+            f"the load address {load_address:#x} is not a 32-bit address on a multiple of 4 KiB",
+            hint="Check the load address.",
+        )
     address = load_address + place
     ivt = Ivt(place, load_address, 0, 0, address, address + IVT_SIZE)
     if place > len(data):

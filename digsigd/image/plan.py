@@ -110,7 +110,10 @@ def _plan_image(regions: RegionMap, options: FitOptions) -> Plan:
 def _no_fit(where: str, options: FitOptions) -> None:
     """Raise `ImageError` if an option was given that only applies to a FIT."""
     if options.configuration is not None:
-        raise ImageError(f"no FIT {where}, so configuration {options.configuration!r} does not exist")
+        raise ImageError(
+            f"no FIT {where}, so configuration {options.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     if options.fdt_signature:
         raise ImageError(
             f"no FIT {where}, so a signature over its tree does not exist", hint="Leave out `--fit-fdt required`."

@@ -50,7 +50,10 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
     """Return the plan for an image for i.MX RT; `front` is what precedes its IVT. Raises `ImageError`."""
     data, ivt = regions.data, header.ivt
     if wanted.configuration is not None:
-        raise ImageError(f"no FIT in this image, so configuration {wanted.configuration!r} does not exist")
+        raise ImageError(
+            f"no FIT in this image, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     if wanted.load_address is not None and wanted.load_address != header.start:
         raise ImageError(
             f"the boot data make the ROM load this image to {header.start:#x}, not to {wanted.load_address:#x}",
@@ -70,7 +73,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
     check(regions, header, _REBUILD)
     dcd = dcd_of(regions, header, _REBUILD)
     by_dcd = chips_of(data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
-    target = settle(wanted.chip, by_dcd or _told(header), "the image by its DCD" if by_dcd else "the image")
+    target = settle(wanted.chip, by_dcd or _told(header), "according to its DCD, the image" if by_dcd else "the image")
     xmcd = None if dcd is not None else _xmcd(data, header)
     pieces = [(header.place, header.boot_data_offset + BOOT_DATA_SIZE - header.place, "IVT and boot data")]
     pieces += [(*dcd, "DCD")] if dcd else []

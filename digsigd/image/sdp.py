@@ -71,7 +71,10 @@ def download(
     # The host sends the file, from its first byte to the end of what the ROM would load.
     first = max(header.start, header.ivt.base)
     if address % 4 or address + length > 1 << 32:
-        raise ImageError(f"the address {address:#x} for the DCD is not a 32-bit address on a multiple of 4")
+        raise ImageError(
+            f"the address {address:#x} for the DCD is not a 32-bit address on a multiple of 4",
+            hint="Check the address of the DCD.",
+        )
     if address < header.end and first < address + length:
         raise ImageError(
             f"a DCD of {length:#x} bytes at {address:#x} overlaps the image, which is loaded to {first:#x} to"

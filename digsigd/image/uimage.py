@@ -110,7 +110,10 @@ def plan_second(regions: RegionMap, offset: int, wanted: Options) -> Signing:
             hint="Leave out the load address: the image has one.",
         )
     if wanted.configuration is not None:
-        raise ImageError(f"no FIT in this image, so configuration {wanted.configuration!r} does not exist")
+        raise ImageError(
+            f"no FIT in this image, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     csf = place + IVT_SIZE
     signing = Signing("U-Boot", ivt, (Block(base, offset, csf - offset),), csf, _ROOM)
     regions.add(offset, HEADER_SIZE, "uImage header")

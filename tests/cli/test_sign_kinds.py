@@ -173,7 +173,7 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
     """Neither file."""
     (tmp_path / "u-boot.imx").write_bytes(kinds.imximage())
     for options, says in (
-        (("--sdp", "0x87800000"), "one memory cannot hold both"),
+        (("--sdp", "0x87800000"), "both must be in memory"),
         (("--sdp", "0x910000", "--sdp-output", "out.imx"), "a file of its own"),
         (("--sdp-output", "other"), "goes with --sdp"),
         (("--sdp", "0x910000", "--sdp-output", "no/where"), "cannot be written"),

@@ -54,9 +54,11 @@ def test_all_of_an_image_is_something() -> None:
 def test_what_its_header_is_for_is_told() -> None:
     """That of an image for FlexSPI has the configuration of the flash in it."""
     (note,) = planned(SIX).notes
-    assert note == "the first 0x400 bytes are barebox's header, which the ROM does not use; no signature covers them"
+    assert note == "the first 0x400 bytes are barebox's header, which the ROM does not use; they are not signed"
     note, _ = planned(BOTH).notes
-    assert "the first 0x8400 bytes are barebox's header with the configuration of the flash; no signature" in note
+    assert (
+        "the first 0x8400 bytes are barebox's header with the configuration of the flash; they are not signed" in note
+    )
 
 
 def test_of_i_mx_8m_the_image_begins_at_once_or_behind_0x8000() -> None:

@@ -47,8 +47,8 @@ def test_engines_are_those_of_the_commands_that_authenticate() -> None:
 
 @pytest.mark.parametrize(("chip", "engine", "why"), [
     ("imx6q", CAAM, None), ("imx6q", SW, None), ("imx6q", ANY, None),
-    ("imx6q", DCP, "the part's CSF asks for the engine DCP, and the chip has CAAM"),
-    ("imxrt1060", DCP, None), ("imxrt1060", CAAM, "the engine CAAM, and the chip has DCP"),
+    ("imx6q", DCP, "the part's CSF uses the engine DCP, but the chip has CAAM"),
+    ("imxrt1060", DCP, None), ("imxrt1060", CAAM, "the engine CAAM, but the chip has DCP"),
     ("imx6ull", SW, None), ("imx6ull", ANY, "on this chip it must be SW"),
     ("imx6ull", DCP, "on this chip it must be SW"),
 ])  # fmt: skip
@@ -90,8 +90,8 @@ def test_what_cannot_be_read_is_refused() -> None:
 
 @pytest.mark.parametrize(("engine", "chips", "detail"), [
     (CAAM, ("imx6q", "imx6ul"), "engine CAAM"),
-    (CAAM, ("imx6ul", "imx6ull"), "engine CAAM; of the chips that it can be for, i.MX 6UltraLite take it"),
-    (CAAM, ("imx6ull", "imx6ul", "imx6q"), "engine CAAM; of the chips that it can be for, i.MX 6UltraLite, i.MX 6Quad"),
+    (CAAM, ("imx6ul", "imx6ull"), "engine CAAM; of the possible chips, i.MX 6UltraLite take it"),
+    (CAAM, ("imx6ull", "imx6ul", "imx6q"), "engine CAAM; of the possible chips, i.MX 6UltraLite, i.MX 6Quad"),
     (SW, ("imx6ull", "imx6ul"), "engine SW"),
 ])  # fmt: skip
 def test_one_chip_that_takes_it_is_enough(engine: int, chips: tuple[str, ...], detail: str) -> None:
@@ -99,7 +99,7 @@ def test_one_chip_that_takes_it_is_enough(engine: int, chips: tuple[str, ...], d
     check = check_chips(report(), blob(engine), [find(chip) for chip in chips])
     assert check.holds
     assert check.detail.startswith(detail)
-    assert ("can be for" in check.detail) is ("can be for" in detail)
+    assert ("of the possible chips" in check.detail) is ("of the possible chips" in detail)
 
 
 def test_where_no_chip_takes_it_the_first_one_says_why() -> None:
@@ -109,5 +109,5 @@ def test_where_no_chip_takes_it_the_first_one_says_why() -> None:
     assert check_chips(report(), blob(CAAM), chips) == Check(
         "what it asks of the chip",
         False,
-        "the part's CSF asks for the engine CAAM, and the chip has DCP",
+        "the part's CSF uses the engine CAAM, but the chip has DCP",
     )

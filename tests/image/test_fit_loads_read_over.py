@@ -117,7 +117,7 @@ def test_u_boot_is_that_of_the_configuration_that_was_chosen() -> None:
         [image(b"u-boot", U_BOOT, 0x3000, 0x800, has("os", b"u-boot\0"))], [configuration(b"one", b"u-boot", fdt=None)]
     )
     assert choose(Fit.read(alone.ljust(0x8000, b"\x13")), "one").configuration is None
-    with pytest.raises(ImageError, match="loads u-boot with its configuration 'one', and other with 'two'"):
+    with pytest.raises(ImageError, match="loads u-boot with its configuration 'one', but other with 'two'"):
         choose(read, None)
 
 

@@ -62,10 +62,10 @@ def test_images_are_found_whichever_way_they_are_kept(
 def test_images_outside_of_the_file_are_refused() -> None:
     """The file is truncated, or the tree is hostile."""
     data = golden.mkimage(PARTS, CONFIGS, 0x1000)
-    with pytest.raises(ImageError, match=r"the image 'c' .* is not in the file"):
+    with pytest.raises(ImageError, match=r"the image 'c' .* is outside the file"):
         Fit.read(data[:0x1310])
     for name in ("data-position", "data-size"):
-        with pytest.raises(ImageError, match="is not in the file"):
+        with pytest.raises(ImageError, match="is outside the file"):
             Fit.read(replaced(data, name, 0xFFFFFFF0))
 
 
@@ -97,7 +97,7 @@ def test_names_must_be_there() -> None:
         golden.Config("one", "a", (), ("zz",)),
         golden.Config("one", "a", (), (), kernel="zz"),
     ):
-        assert "has no image 'zz', which its configuration 'one' names" in refused(configs=(config,))
+        assert "has no image 'zz', which its configuration 'one' uses" in refused(configs=(config,))
     data = golden.mkimage(PARTS, CONFIGS, 0x1000)
     with pytest.raises(ImageError, match="has no configuration 'onf'"):
         Fit.read(re.sub(rb"(\0\0\0\x04.{4})one\0", rb"\1onf\0", data, count=1, flags=re.DOTALL))

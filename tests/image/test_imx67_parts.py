@@ -126,7 +126,7 @@ def test_a_device_tree_of_another_chip_is_told_of() -> None:
     assert told("imx6ul", "imx6ull", "ul") == []
     assert told("imx6ul", "imx6ul", None) == []
     assert told("imx6ull", "imx6ul", None) == [
-        "a device tree in the image is for fsl,imx6ull, and the image is signed for i.MX 6UltraLite"
+        "a device tree in the image is for fsl,imx6ull, but the image is signed for i.MX 6UltraLite"
     ]
     assert told("imx7d", "imx6ul", "ul") == [
         "a device tree in the image is for fsl,imx7d, and the image is signed for i.MX 6UltraLite"

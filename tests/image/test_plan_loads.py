@@ -104,7 +104,7 @@ def test_several_device_trees_need_a_word() -> None:
         data = golden.flash("mm", layout, dtbs=3)
         says = refused(data)
         assert "one CSF signs what is in memory, and no board has both there" in says
-        assert "for which configuration this one is signed: config-1, config-2, config-3." in says
+        assert "pass the configuration that this image is signed for: config-1, config-2, config-3." in says
         for n in (1, 2, 3):
             found = plan(data, configuration=f"config-{n}")
             fit = found.signings[1]
@@ -163,7 +163,7 @@ def test_another_configuration_that_loads_more_is_refused(entry: int | None) -> 
     more = golden.Config("more", config.firmware, (*config.loadables, "extra"), config.fdt)
     fit = golden.with_fit_ivt(golden.mkimage((*found, extra), (config, more), 0x5000))
     says = refused(fit, configuration=config.name)
-    assert "loads all that 'config-1' does, and extra" in says
+    assert "loads all that 'config-1' loads, and also extra" in says
     assert [block.length for block in plan(fit, configuration="more").signings[0].blocks][-1] == 0x4321
 
 

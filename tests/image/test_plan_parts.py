@@ -172,5 +172,5 @@ def test_nothing_is_loaded_over_the_spl_that_runs() -> None:
 
 def test_what_the_signing_host_would_refuse_is_no_plan() -> None:
     """The first word at the entry point has to be under the signature, say."""
-    assert "the SPL cannot be signed as it is: ivt: no block covers the entry point" in refused(at(SPL, 0x04, CSF - 3))
+    assert "the SPL cannot be signed: ivt: no block covers the entry point" in refused(at(SPL, 0x04, CSF - 3))
     assert planned(at(SPL, 0x04, CSF - 4)).signings

@@ -152,7 +152,8 @@ def test_an_image_without_a_csf_gets_digis_hint_where_it_ends_with_its_boot_data
             assert ("as Digi's signing script does" in text) is (end == OWN + size and size % 4 == 0)
     text = why(Words(csf=0, place=place, end=OWN + 0x2000))
     assert (
-        f"{OWN + 0x2000:#x} at {place + 0x18:#x} in the file, and 0x4400 instead of 0x2400 at {place + 0x24:#x}" in text
+        f"write {OWN + 0x2000:#x} to {place + 0x18:#x} in the file, and 0x4400 instead of 0x2400 to {place + 0x24:#x}"
+        in text
     )
 
 

@@ -137,9 +137,9 @@ def with_dcd(place: int, length: int, tag: bytes = b"\xd2") -> bytes:
 
 @pytest.mark.parametrize(("place", "length", "why"), [
     (-4, 4, "not in the image"), (0x08, 4, "not in the image"), (0x1C, 4, "not in the image"),
-    (0x20, 4, ""), (0x100, 4, ""), (0x100, 3, "stands"), (0x100, 0, "stands"), (0x100, 1768, ""),
-    (0x100, 1769, "stands"),
-    (END - 4, 4, ""), (END - 4, 5, "stands"), (END - 8, 8, ""), (END, 4, "not in the image"),
+    (0x20, 4, ""), (0x100, 4, ""), (0x100, 3, "not a DCD"), (0x100, 0, "not a DCD"), (0x100, 1768, ""),
+    (0x100, 1769, "not a DCD"),
+    (END - 4, 4, ""), (END - 4, 5, "not a DCD"), (END - 8, 8, ""), (END, 4, "not in the image"),
     (END + 4, 4, "not in the image"),
 ])  # fmt: skip
 def test_a_dcd_has_4_to_1768_bytes_between_ivt_and_csf(place: int, length: int, why: str) -> None:

@@ -55,7 +55,7 @@ def test_containers_and_tables_of_ahab_are_told_wherever_they_are() -> None:
     for data in (GOOD, array(GOOD), long, array(long)):
         error = stranger(bytes(0x123) + data, 0x123)
         assert "at 0x123 is an SRK table for AHAB (i.MX 8QM" in error.what
-        assert "another secure boot than HAB" in error.hint
+        assert "a different secure boot than HAB" in error.hint
     with pytest.raises(ImageError, match="at 0x400, 0x800"):
         refuse_ahab(bytes(0x400) + one.ljust(0x400, b"\0") + one)
     refuse_ahab(bytes(0x4000))
