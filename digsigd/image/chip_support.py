@@ -25,7 +25,7 @@ def check_chips(one: CsfReport, blob: bytes, chips: Sequence[Chip]) -> Check:
     check = next((check for _, check in found if check.holds), found[0][1])
     if not taken or len(taken) == len(found):
         return check
-    return Check(check.what, True, f"{check.detail}; of the possible chips, {', '.join(taken)} support it")
+    return Check(check.what, True, f"{check.detail}; of the possible chips, only these support it: {', '.join(taken)}")
 
 
 def check_chip(one: CsfReport, blob: bytes, chip: Chip) -> Check:

@@ -67,7 +67,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
     if header.start not in _FLASH and not any(first <= header.start < last for first, last in (*_MEMORY, _SDRAM)):
         raise ImageError(
             f"the boot data make the ROM load from {header.start:#x}, where i.MX RT has no memory for images"
-            + (f", and {wanted.chip.title} was asked for" if wanted.chip is not None else ""),
+            + (f", but {wanted.chip.title} was given" if wanted.chip is not None else ""),
             hint="Check the image, and the chip that --soc names.",
         )
     check(regions, header, _REBUILD)

@@ -131,7 +131,7 @@ MISTAKES = {
     "a folder": (["."], 1, "is no file"),
     "a device": (["/dev/zero"], 1, "is no file"),
     "an empty file": (["empty"], 1, "has 0x0 bytes"),
-    "no image": (["text"], 1, "is not known"),
+    "no image": (["text"], 1, "unknown data at 0x0"),
     "fuses that are none": (["text", "--fuses", "12"], 2, "64 hexadecimal digits"),
     "a table that is none": (["signed.bin", "--srk-table", "text"], 1, "is no SRK table"),
     "an address that is none": (["signed.bin", "--load-address", "here"], 2, "0x40480000"),

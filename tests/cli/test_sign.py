@@ -290,7 +290,7 @@ MISTAKES = {
     "no output": (["image", "--machine", MACHINE], 2, "-o OUT is missing"),
     "no machine": (["image", "-o", "out"], 2, "which machine?"),
     "no such image": (["nothing", "-o", "out", "--machine", MACHINE], 1, "No such file"),
-    "an image of no known layout": (["text", "-o", "out", "--machine", MACHINE], 1, "is not known"),
+    "an image of no known layout": (["text", "-o", "out", "--machine", MACHINE], 1, "unknown data at 0x0"),
     "a machine without keys": (["image", "-o", "out", "--machine", "nobody"], 1, "nobody"),
     "a version that is not there": (["image", "-o", "out", "--machine", MACHINE, "--cst", "9.9"], 1, "9.9"),
     "a backend that is not there": (["image", "-o", "out", "--machine", MACHINE, "--backend", "pkcs11"], 1, "pkcs11"),

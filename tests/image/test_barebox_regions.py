@@ -127,7 +127,7 @@ def test_the_csf_that_comes_first_ends_where_the_other_begins(distance: int, *, 
 
 def test_the_chip_is_told_by_the_dcd_if_there_is_one() -> None:
     """And the layout tells that it is for serial download."""
-    assert refused(SIX, "imx6ull").startswith("the image by its DCD is for i.MX 6Quad")
+    assert refused(SIX, "imx6ull").startswith("according to its DCD, the image is for i.MX 6Quad")
     assert refused(kinds.barebox(dcd_of=None), "imx8mm").startswith("the image is for")
     assert planned(SIX).layout == "barebox"
     assert planned(SIX, sdp=0x910000).layout == "barebox for serial download"

@@ -90,8 +90,9 @@ def test_what_cannot_be_read_is_refused() -> None:
 
 @pytest.mark.parametrize(("engine", "chips", "detail"), [
     (CAAM, ("imx6q", "imx6ul"), "engine CAAM"),
-    (CAAM, ("imx6ul", "imx6ull"), "engine CAAM; of the possible chips, i.MX 6UltraLite take it"),
-    (CAAM, ("imx6ull", "imx6ul", "imx6q"), "engine CAAM; of the possible chips, i.MX 6UltraLite, i.MX 6Quad"),
+    (CAAM, ("imx6ul", "imx6ull"), "engine CAAM; of the possible chips, only these support it: i.MX 6UltraLite"),
+    (CAAM, ("imx6ull", "imx6ul", "imx6q"),
+     "engine CAAM; of the possible chips, only these support it: i.MX 6UltraLite, i.MX 6Quad"),
     (SW, ("imx6ull", "imx6ul"), "engine SW"),
 ])  # fmt: skip
 def test_one_chip_that_takes_it_is_enough(engine: int, chips: tuple[str, ...], detail: str) -> None:

@@ -99,7 +99,7 @@ def test_names_must_be_there() -> None:
     ):
         assert "has no image 'zz', which its configuration 'one' uses" in refused(configs=(config,))
     data = golden.mkimage(PARTS, CONFIGS, 0x1000)
-    with pytest.raises(ImageError, match="has no configuration 'onf'"):
+    with pytest.raises(ImageError, match="does not have its default configuration 'onf'"):
         Fit.read(re.sub(rb"(\0\0\0\x04.{4})one\0", rb"\1onf\0", data, count=1, flags=re.DOTALL))
 
 

@@ -77,7 +77,7 @@ def test_what_is_before_the_ivt_is_named() -> None:
 
 def test_texts_tell_of_the_dcd_and_of_serial_download() -> None:
     """Where there is one."""
-    assert refused(U_BOOT, "imx7d").startswith("the image by its DCD is for i.MX 6UltraLite")
+    assert refused(U_BOOT, "imx7d").startswith("according to its DCD, the image is for i.MX 6UltraLite")
     assert refused(kinds.imximage(dcd_of=None), "imx8mm").startswith("the image is for i.MX 6 or i.MX 7")
     assert planned(U_BOOT).layout == "image with an IVT"
     assert planned(U_BOOT, sdp=0x910000).layout == "image with an IVT for serial download"
@@ -129,6 +129,6 @@ def test_a_device_tree_of_another_chip_is_told_of() -> None:
         "a device tree in the image is for fsl,imx6ull, but the image is signed for i.MX 6UltraLite"
     ]
     assert told("imx7d", "imx6ul", "ul") == [
-        "a device tree in the image is for fsl,imx7d, and the image is signed for i.MX 6UltraLite"
+        "a device tree in the image is for fsl,imx7d, but the image is signed for i.MX 6UltraLite"
     ]
     assert "a hint, if U-Boot's tree is for this board" in told("imx6ul", None, "ul")[0]

@@ -91,7 +91,7 @@ def test_boot_data_that_leave_the_csf_out_are_refused(length: int, says: str) ->
         ((0x2C, b"\xd3"), "but d3 00 28 40 is there"),
         ((0x2C, b"\xd2\xff\xff"), "has 4 to 1768 bytes"),
         ((0x04, 0x87800001), "an image for a Cortex-M"),
-        ((0x00, b"\xd1\x00\x21"), "is not known"),
+        ((0x00, b"\xd1\x00\x21"), "unknown data at 0x0"),
     ],
 )
 def test_headers_that_do_not_fit_are_refused(change: tuple[int, int | bytes], says: str) -> None:

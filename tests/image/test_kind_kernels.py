@@ -87,9 +87,9 @@ def test_addresses_and_chips_are_asked_for() -> None:
         assert planned(data, "imx6ull", load_address=LOAD).ask == ""
         assert "i.MX 8M Mini was given" in refused(data, "imx8mm", load_address=LOAD)
         assert "is not a 32-bit address" in refused(data, load_address=LOAD + 4)
-        assert "0x80800000 was asked for" in refused(kinds.with_ivt(data, LOAD), load_address=0x80800000)
+        assert "the load address 0x80800000 was given" in refused(kinds.with_ivt(data, LOAD), load_address=0x80800000)
         assert "has no DCD" in refused(data, load_address=LOAD, sdp=0x910000)
-        assert "no configuration" in refused(data, load_address=LOAD, configuration="conf-1")
+        assert "configuration 'conf-1' does not exist" in refused(data, load_address=LOAD, configuration="conf-1")
     assert "i.MX 6ULL was given" in refused(golden.kernel(), "imx6ull", load_address=LOAD)
     arm64 = kinds.uimage(golden.kernel(), load=0x40480000, arch=22)
     assert planned(arm64, load_address=LOAD).ask == ""

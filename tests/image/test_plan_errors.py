@@ -49,7 +49,7 @@ def at(data: bytes, offset: int, change: bytes | int) -> bytes:
         (b"\xd4\x00\x58\x43" + bytes(100), "a CSF"),
         (b"\0\xa0\0\x87\x10" + bytes(6) + b"\1\x90" + bytes(0x83) + b"\0\x10\0\x90" + bytes(12), "AHAB containers"),
         (b"\x1b[31mhello, here is nothing to sign" + bytes(100), "unknown data at 0x0: 1b 5b 33 31"),
-        (bytes(0x100), "is not known"),
+        (bytes(0x100), "unknown data at 0x0"),
         (b"", "0x0 bytes"),
         (bytes(0x3F), "0x3f bytes"),
     ],

@@ -112,7 +112,7 @@ def test_chips_are_told_by_the_dcd_or_the_flash() -> None:
     assert {chip.name for chip in planned(RT).possible} == family
     with_dcd = kinds.rt(piece="dcd")
     other = at(with_dcd, 0x1040, kinds.dcd("ul"))
-    assert refused(other, SOC).startswith("the image by its DCD is for i.MX 6")
+    assert refused(other, SOC).startswith("according to its DCD, the image is for i.MX 6")
     larger = kinds.rt(0x30000000, front="fcb400")
     assert refused(larger, SOC).startswith("the image is for i.MX RT1160 or i.MX RT1170")
 

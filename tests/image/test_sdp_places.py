@@ -90,8 +90,8 @@ def test_chips_that_the_pointer_may_stay_on_are_named_where_others_are_possible(
     for names, said in (
         (("imx6q", "imx6ul"), "without -cleardcd (correct on i.MX 6UltraLite only): the pointer"),
         (("imx6ul", "imx6q", "imx6ull"), "(correct on i.MX 6UltraLite or i.MX 6ULL only)"),
-        (("imx6ul", "imx6ull"), "no -cleardcd; from flash"),
-        ((), "no -cleardcd; from flash"),
+        (("imx6ul", "imx6ull"), "without -cleardcd: the pointer to the DCD is signed and must stay; from flash"),
+        ((), "without -cleardcd: the pointer to the DCD is signed and must stay; from flash"),
     ):
         found = with_pointer(replace(plan, possible=tuple(find(name) for name in names)))
         assert found is not None
@@ -113,4 +113,4 @@ def test_a_forgotten_address_is_told_of_a_dcd_of_any_length() -> None:
     whole = at(sent, mask.offset, data[mask.offset : mask.offset + 4])
     assert is_good(whole, sdp=PLACE)
     assert f"{PLACE:#x}+{len(long):#x} is signed" in why_not(whole)
-    assert f"--sdp {PLACE:#x}?" in why_not(whole)
+    assert f"try --sdp {PLACE:#x}" in why_not(whole)

@@ -164,7 +164,7 @@ def test_chips_that_are_signed_for_alike_are_settled_on() -> None:
     assert [one.name for one in mixed.possible] == list(CHIPS_32)
     nothing = settle(None, (), "it")
     assert (nothing.chip, nothing.title, nothing.possible) == (None, "", ())
-    assert nothing.ask.startswith("it does not tell")
+    assert nothing.ask.startswith("it does not show")
 
 
 def test_families_have_all_their_chips() -> None:

@@ -123,4 +123,4 @@ def test_the_ivt_of_a_kernel_tells_where_it_is() -> None:
             text = refused(data, "imx6q")
             assert f"which puts the zImage at {base:#x}, with the entry point {entry:#x} |" in text
     data = whole + golden.ivt(0x12000000, 0x12000000 + SIZE, 0x12000020 + SIZE)
-    assert "and 0x12001000 was asked for" in refused(data, "imx6q", load_address=0x12001000)
+    assert "but the load address 0x12001000 was given" in refused(data, "imx6q", load_address=0x12001000)
