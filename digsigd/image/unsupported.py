@@ -55,7 +55,7 @@ def stranger(data: Buffer, place: int) -> ImageError:
         if data[place + offset : place + offset + len(magic)] == magic:
             return ImageError(f"at {place:#x} is {name}, which cannot be signed for HAB", hint=hint)
     return ImageError(
-        f"unknown data at {place:#x}: {data[place : place + 16].hex(' ')}",
+        f"the data at {place:#x} are unknown: {data[place : place + 16].hex(' ')}",
         hint="Supported are flash.bin from imx-mkimage and from U-Boot's binman, SPL, u-boot.imx, u-boot-ivt.img,"
         " barebox, images for i.MX RT, a FIT (u-boot.itb), and a kernel as Image, zImage or uImage.",
     )

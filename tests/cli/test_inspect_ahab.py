@@ -40,7 +40,7 @@ def test_containers_are_told_with_what_they_load(show: Inspect, name: str) -> No
     """As what they are, and as no damage."""
     values = show.values(sample(name))
     assert values["kind"] == "ahab"
-    assert "a different secure boot than HAB" in notes(values)
+    assert "another secure boot than HAB" in notes(values)
     assert all(one["images"] for one in parts(values, "ahab-container"))
 
 

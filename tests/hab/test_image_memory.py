@@ -41,7 +41,7 @@ def test_a_block_that_is_not_what_the_rom_loads_is_refused() -> None:
     refused("blocks", IMAGE.data, [head], [hab.Block(IMAGE.address + 0x3FFF, 0x100, 0x100)])
     for address in (IMAGE.address - 0x100, IMAGE.address + 0x4000, IMAGE.address + 0x3F01, 0x920000):
         says = refused("blocks", IMAGE.data, [head, hab.Block(address, 0x200, 0x100)])
-        assert "the boot data at 0x20 in the file make the ROM load 0x7e0fc0 to 0x7e4fc0, and the block" in says
+        assert "the boot data at 0x20 in the file have the ROM load 0x7e0fc0 to 0x7e4fc0, and the block" in says
         assert "is outside of that" in says
 
 

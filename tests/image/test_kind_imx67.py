@@ -91,7 +91,7 @@ def test_boot_data_that_leave_the_csf_out_are_refused(length: int, says: str) ->
         ((0x2C, b"\xd3"), "but d3 00 28 40 is there"),
         ((0x2C, b"\xd2\xff\xff"), "has 4 to 1768 bytes"),
         ((0x04, 0x87800001), "an image for a Cortex-M"),
-        ((0x00, b"\xd1\x00\x21"), "unknown data at 0x0"),
+        ((0x00, b"\xd1\x00\x21"), "the data at 0x0 are unknown"),
     ],
 )
 def test_headers_that_do_not_fit_are_refused(change: tuple[int, int | bytes], says: str) -> None:
@@ -178,7 +178,7 @@ def test_a_second_part_that_an_spl_with_hab_refuses_is_named() -> None:
     plain = kinds.uimage(golden.filler("u-boot", 0x5000), load=0x17800000, kind=5)
     assert "Use u-boot-ivt.img" in refused(kinds.with_spl(second=plain))
     assert "Use u-boot-ivt.img" in refused(plain)
-    assert "unknown data at 0x11000: 13" in refused(kinds.with_spl(second=b"\x13" * 0x1000))
+    assert "the data at 0x11000 are unknown: 13" in refused(kinds.with_spl(second=b"\x13" * 0x1000))
 
 
 @pytest.mark.parametrize(

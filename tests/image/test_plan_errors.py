@@ -48,8 +48,8 @@ def at(data: bytes, offset: int, change: bytes | int) -> bytes:
         (bytes(510) + b"\x55\xaa" + bytes(1000), "the image of a disk"),
         (b"\xd4\x00\x58\x43" + bytes(100), "a CSF"),
         (b"\0\xa0\0\x87\x10" + bytes(6) + b"\1\x90" + bytes(0x83) + b"\0\x10\0\x90" + bytes(12), "AHAB containers"),
-        (b"\x1b[31mhello, here is nothing to sign" + bytes(100), "unknown data at 0x0: 1b 5b 33 31"),
-        (bytes(0x100), "unknown data at 0x0"),
+        (b"\x1b[31mhello, here is nothing to sign" + bytes(100), "the data at 0x0 are unknown: 1b 5b 33 31"),
+        (bytes(0x100), "the data at 0x0 are unknown: 00"),
         (b"", "0x0 bytes"),
         (bytes(0x3F), "0x3f bytes"),
     ],
@@ -124,7 +124,8 @@ def test_data_behind_the_end_are_refused(data: bytes) -> None:
     for fill in (b"\0", b"\xff"):
         assert plan(data + fill * 0x400).signings == plan(data).signings
     says = refused(data + bytes(0x400) + b"\x01")
-    assert f"unknown data at {len(data) + 0x400:#x}: 01" in says
+    place = len(data) + 0x400
+    assert f"the data at {place:#x} are unknown: 01" in says or f"unknown data at {place:#x}: 01." in says
 
 
 def test_an_archive_behind_the_image_is_told_of() -> None:
@@ -143,7 +144,7 @@ def test_an_archive_behind_the_image_is_told_of() -> None:
 def test_data_between_the_parts_are_refused() -> None:
     """Between SPL and FIT, and between images."""
     assert "at 0x40000 is a legacy uImage" in refused(at(NEW, 0x40000, b"\x27\x05\x19\x56"))
-    assert "unknown data at 0x40001: 13" in refused(at(NEW, 0x40001, b"\x13"))
+    assert "the data at 0x40001 are unknown: 13" in refused(at(NEW, 0x40001, b"\x13"))
     # Three bytes between the DTB and the ATF.
     assert "unknown data at 0xfe4da: 13" in refused(at(NEW, 0xFE4DA, b"\x13"))
 

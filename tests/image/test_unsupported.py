@@ -41,7 +41,7 @@ def test_formats_are_told_by_their_magic(place: int) -> None:
 def test_what_nobody_knows_is_shown() -> None:
     """16 bytes of it."""
     data = bytes(8) + bytes(range(0x30, 0x50))
-    assert stranger(data, 8).what == f"unknown data at 0x8: {data[8:24].hex(' ')}"
+    assert stranger(data, 8).what == f"the data at 0x8 are unknown: {data[8:24].hex(' ')}"
     assert "a legacy uImage" in stranger(bytes(8) + b"\x27\x05\x19\x56", 8).what
 
 
