@@ -111,7 +111,7 @@ def _behind(regions: RegionMap, place: int, wanted: Options) -> tuple[tuple[Sign
 def _check_alone(header: Header, wanted: Options) -> None:
     if wanted.load_address is not None and wanted.load_address != header.ivt.entry:
         raise ImageError(
-            f"the ROM loads this image to {header.ivt.entry:#x} from its IVT at {header.place:#x}, not to"
+            f"the ROM loads this image to {header.ivt.entry:#x} according to its IVT at {header.place:#x}, not to"
             f" {wanted.load_address:#x}",
             hint="Leave out the load address: the image has one.",
         )

@@ -134,7 +134,7 @@ def _boot_image(regions: RegionMap, spl: Spl, options: FitOptions) -> Plan:
     if place is None:
         if load_address is not None and load_address != spl.entry:
             raise ImageError(
-                f"the ROM loads this image to {spl.entry:#x}, from its IVT at {spl.ivt.offset:#x}, not to"
+                f"the ROM loads this image to {spl.entry:#x} according to its IVT at {spl.ivt.offset:#x}, not to"
                 f" {load_address:#x}",
                 hint="Leave out the load address: the image has one.",
             )
