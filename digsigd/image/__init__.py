@@ -1,4 +1,4 @@
-"""Images that a board boots: what they are made of, what of them has to be signed, and where the signatures go.
+"""Images that a board boots: their parts, what has to be signed, and where the signatures go.
 
 Pure: bytes in, values out; no I/O, and of the rest of digsigd only `hab`.
 """

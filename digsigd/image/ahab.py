@@ -1,4 +1,4 @@
-"""AHAB containers and SRK tables, as far as it takes to tell them from HAB's: i.MX 8QM, 8X, 8ULP, 9 and RT118x.
+"""Recognize AHAB containers and SRK tables, to tell them from HAB's: i.MX 8QM, 8X, 8ULP, 9 and RT118x.
 
 Sources: NXP imx-mkimage, src/imx8qxb0.c and include/mkimage_common.h (flash_header_v3_t, boot_img_t, sig_blk_hdr_t);
 cst, ahab_types.h; SPSDK, spsdk/image/ahab. All integers are little-endian; an SRK table has the tag of HAB's, whose
@@ -19,7 +19,7 @@ _IMAGE = struct.Struct("<IIQQII")
 _IMAGE_SIZE = 0x80
 _BLOCK_TAG = 0x90
 _MOST_IMAGES = 32
-# Containers stand on multiples of it; the first ones of a file behind 4 KiB for FlexSPI, or NXP's (0x8000: version 2).
+# Containers are on multiples of it; the first ones of a file behind 4 KiB for FlexSPI, or NXP's (0x8000: version 2).
 _STEP = 0x400
 _FIRST = (*range(0, 0x2000, _STEP), 0x4000, 0x8000, 0x9000)
 _MOST_FOUND = 32
@@ -50,7 +50,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container at `offset` of the file. `signed_by` is whose SRKs sign it; `srk` is the one it names, from 1."""
+    """A container at `offset` of the file. `signed_by` is the owner of the SRKs, `srk` the number of one, from 1."""
 
     offset: int
     version: int
@@ -64,12 +64,12 @@ class Container:
 
     @property
     def signed(self) -> bool:
-        """Whether it says that it has a signature."""
+        """Whether its header says that it is signed."""
         return self.signed_by in _SETS[1:3]
 
 
 def containers(data: Buffer) -> tuple[Container, ...]:
-    """All containers of a file that begins with some; none where it does not."""
+    """Return all containers of a file that begins with one; empty for other files."""
     if not any(read(data, place) for place in _FIRST):
         return ()
     found = []
@@ -82,9 +82,9 @@ def containers(data: Buffer) -> tuple[Container, ...]:
 
 
 def read(data: Buffer, place: int) -> Container | None:
-    """The container at this offset; None where there is none.
+    """Return the container at this file offset, or None.
 
-    Its signature block stands right behind its images, inside of it, which nothing else fits by chance.
+    The signature block must be right behind the headers of the images, which other data do not match by chance.
     """
     head = data[place : place + _HEADER.size]
     if len(head) < _HEADER.size:
@@ -109,7 +109,7 @@ def _image(data: Buffer, place: int, number: int) -> Image:
 
 
 def srk_table(data: bytes) -> tuple[str, ...] | None:
-    """The kinds of the keys in an AHAB SRK table or array; None for what is neither."""
+    """Return the kinds of the keys in an AHAB SRK table or array, or None for other data."""
     if len(data) >= 8 and data[:1] == b"\0" and data[3] == _SRK_ARRAY:
         # Tables of version 2, one or two, each with its data behind it.
         return _records(data[8:]) if data[4] in (1, 2) and struct.unpack_from("<H", data, 1)[0] <= len(data) else None

@@ -1,8 +1,8 @@
-"""What tools append to a whole image, behind all that a board reads of it.
+"""Tags that tools append to a whole image, behind everything that a board reads.
 
-UUU finds the end of a boot image in the image of a disk by a tag: these letters, the decimal size of the file before
+UUU finds the end of a boot image in the image of a disk from a tag: these letters, the decimal size of the file before
 them, and END. Sources: meta-freescale, classes/uuu_bootloader_tag.bbclass (with a newline); SPSDK, spsdk/utils (none).
-Whoever runs a build twice has two tags, and tools that write blocks pad the file to whole ones.
+A build that runs twice appends two tags, and tools that write blocks pad the file to whole blocks.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _TAG = re.compile(re.escape(_NAME) + rb"([0-9]{1,10})END(\n?)\Z")
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag for UUU: the image ends at `offset`, and the tag says `size`. `line` tells whether a newline ends it.
+    """A tag for UUU: the image ends at file offset `offset`, and the tag contains `size`, both in bytes.
 
-    `end` is behind it, and behind others that a second run of the same tool appended; padding may follow.
+    `line` says whether a newline ends the tag. `end` is the file offset behind the last tag: a second run of the same
+    tool appends another, and `single` is False then. Padding can follow.
     """
 
     offset: int
@@ -35,12 +36,12 @@ class Tag:
 
     @property
     def right(self) -> bool:
-        """Whether UUU finds the end of the image by it."""
+        """Whether UUU finds the end of the image from it."""
         return self.single and self.size == self.offset
 
 
 def find_tag(data: Buffer) -> Tag | None:
-    """The tag at the end of a file, None where there is none."""
+    """Return the tag at the end of a file, or None."""
     found: Tag | None = None
     end = len(data)
     while True:
@@ -56,12 +57,12 @@ def find_tag(data: Buffer) -> Tag | None:
 
 
 def tag(size: int, *, line: bool) -> bytes:
-    """The tag for an image of `size` bytes."""
+    """Return the tag for an image of `size` bytes."""
     return _NAME + str(size).encode() + (b"END\n" if line else b"END")
 
 
 def with_tag(plan: Plan, found: Tag, size: int) -> Plan:
-    """The plan of an image without its tag, with it: `size` is that of the whole file."""
+    """Return the plan with the tag added; `size` is that of the whole file in bytes."""
     grows = plan.size > found.offset
     if found.right and not grows:
         regions = [*plan.regions, Region(found.offset, found.end - found.offset, _REGION)]
@@ -72,8 +73,8 @@ def with_tag(plan: Plan, found: Tag, size: int) -> Plan:
     notes = plan.notes
     if not found.right:
         more = "" if found.single else ", and there is more than one tag"
-        why = f"the tag for UUU at {found.offset:#x} says {found.size} bytes, before it are {found.offset}{more}"
-        notes += (f"{why}: UUU does not find the image by it; boards do not read it",)
+        why = f"the tag for UUU at {found.offset:#x} says {found.size} bytes, but it follows {found.offset} bytes{more}"
+        notes += (f"{why}: UUU does not find the image with it; boards do not read it",)
     regions = [*plan.regions, Region(plan.size, len(data), _REGION)]
     return replace(plan, size=plan.size + len(data), regions=tuple(regions), notes=notes, tail=Tail(found.offset, data))
 

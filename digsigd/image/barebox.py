@@ -1,4 +1,4 @@
-"""barebox: its IVT is behind a header that makes it loadable by others, and its images may have two of them.
+"""Images of barebox: their IVT is behind barebox's header, which other loaders use; some have two IVTs.
 
 Sources: barebox, scripts/imx/imx-image.c (add_header_v2, add_flexspi_header, hab_sign), scripts/imx/imx.c
 (do_hab_blocks, imx8m_get_offset_size), include/mach/imx/imx-header.h, arch/arm/lib/pbl.lds.S and pbl/decomp.c: of i.MX
@@ -31,24 +31,27 @@ _FIRST, _FLEXSPI = (0x400, 0), 0x1000
 _HDMI_SIZE, _HDMI = 0x1A000, 2
 _HEADER = "barebox's header, not signed"
 _REBUILD = (
-    "Build barebox with CONFIG_HABV4, which makes images that are signed (*.simximg, *.psimximg); digsign-cst as CST"
-    " signs them on the way."
+    "Build barebox with CONFIG_HABV4, which makes signed images (*.simximg, *.psimximg); with digsign-cst as CST, the"
+    " build signs them."
 )
 
 
 def is_barebox(data: Buffer) -> bool:
-    """Whether the file has barebox's header."""
+    """Return whether the file has barebox's header."""
     return data[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] == _MAGIC
 
 
 def plan(regions: RegionMap, wanted: Options) -> Kind:
-    """Plan an image of barebox. Raises `ImageError`."""
+    """Return the plan for an image of barebox. Raises `ImageError`."""
     is_8m = regions.data[4:8] == _AARCH64
     headers = _with_csfs(regions, _headers(regions, _GAPS if is_8m else (0,), is_8m=is_8m))
     for header in headers:
         check(regions, header, _REBUILD)
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(
+            f"no FIT in this image, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     if wanted.load_address is not None and wanted.load_address != headers[0].start:
         raise ImageError(
             f"the ROM loads this image to {headers[0].start:#x}, not to {wanted.load_address:#x}",
@@ -58,7 +61,7 @@ def plan(regions: RegionMap, wanted: Options) -> Kind:
 
 
 def _headers(regions: RegionMap, gaps: tuple[int, ...], *, is_8m: bool) -> list[Header]:
-    """The IVT for SD and others, and the one for FlexSPI behind it."""
+    """Return the IVT for SD and other devices, and the IVT for FlexSPI behind it, if any."""
     for gap in gaps:
         for at in _FIRST:
             header = peek(regions, gap + at)
@@ -71,15 +74,15 @@ def _headers(regions: RegionMap, gaps: tuple[int, ...], *, is_8m: bool) -> list[
             other = peek(regions, gap + _FLEXSPI) if is_8m else None
             return [header] if other is None else [header, other]
     raise ImageError(
-        "the file has barebox's header, and no IVT with boot data behind it",
-        hint="This is no image that a ROM of i.MX loads. " + _REBUILD,
+        "the file has barebox's header, but no IVT with boot data behind it",
+        hint="This is not an image that a ROM of i.MX loads. " + _REBUILD,
     )
 
 
 def _with_csfs(regions: RegionMap, headers: list[Header]) -> list[Header]:
-    """Those that have a CSF: without CONFIG_HABV4_QSPI, only the first one has (imx-image.c, hab_sign).
+    """Return the headers that have a CSF: without CONFIG_HABV4_QSPI, only the first has one (imx-image.c, hab_sign).
 
-    The second one points behind that CSF then, where nobody has put another, and its boot data do not load it.
+    The second then points behind the first CSF, where nothing is, and its boot data do not load that.
     """
     for other in headers[1:]:
         if not other.ivt.csf or other.end <= other.ivt.csf:
@@ -94,7 +97,7 @@ def _with_csfs(regions: RegionMap, headers: list[Header]) -> list[Header]:
 def _plan_one(regions: RegionMap, header: Header, wanted: Options) -> Kind:
     dcd = dcd_of(regions, header, _REBUILD)
     told = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
-    target = settle(wanted.chip, told or CHIPS_32, "the image by its DCD" if told else "the image")
+    target = settle(wanted.chip, told or CHIPS_32, "according to its DCD, the image" if told else "the image")
     place, csf = header.place, header.csf_offset
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, place, csf - place)]
     if wanted.sdp is not None:
@@ -111,7 +114,7 @@ def _plan_8m(regions: RegionMap, headers: list[Header], wanted: Options) -> Kind
     if wanted.sdp is not None:
         raise ImageError("images of i.MX 8M have no DCD", hint="Leave out --sdp.")
     target = settle(wanted.chip, CHIPS_8M, "the image")
-    # Each IVT has a CSF of its own, the rooms are one behind the other; signed is what is before the first.
+    # Each IVT has a separate CSF. The rooms follow each other; the data before the first room are signed.
     end = min(header.csf_offset for header in headers)
     signings = []
     for header, name in zip(headers, ("barebox", "barebox for FlexSPI"), strict=False):
@@ -126,11 +129,11 @@ def _plan_8m(regions: RegionMap, headers: list[Header], wanted: Options) -> Kind
     behind = max(one.csf_offset + one.csf_room for one in signings)
     rest = first_used(regions.data, min(behind, len(regions.data)), len(regions.data))
     if rest is not None:
-        regions.add(rest, len(regions.data) - rest, "barebox proper, checked by the first part itself")
+        regions.add(rest, len(regions.data) - rest, "barebox proper, checked by the first part")
         regions.foreign.append((rest, len(regions.data) - rest))
         regions.notes.append(
-            f"from {rest:#x} on there is barebox proper, which HAB does not check: the signed first part holds its"
-            " SHA-256 and compares. That cannot be seen here"
+            f"barebox proper starts at {rest:#x}, and HAB does not check it: the signed first part holds its SHA-256"
+            " and compares. That cannot be verified here"
         )
     return Kind("barebox for i.MX 8M", tuple(signings), target)
 
@@ -157,7 +160,7 @@ def _draw(
         regions.notes.append(
             f"the first {own:#x} bytes are barebox's header"
             + (" with the configuration of the flash" if len(headers) > 1 else ", which the ROM does not use")
-            + "; no signature covers them"
+            + "; they are not signed"
         )
     for signing in signings:
         regions.add_room(signing.csf_offset, signing.csf_room, f"room for the CSF of the {signing.name}")

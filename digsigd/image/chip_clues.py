@@ -1,7 +1,7 @@
-"""What an image tells of the chip it is for: by the registers that its DCD writes to, and by a device tree in it.
+"""Find the chip that an image is for: from the registers that its DCD writes to, and from a device tree in it.
 
 Sources: the DCDs of U-Boot's boards (board/*/*/imximage*.cfg) and NXP's reference manuals: the pins of the memory
-(IOMUXC) stand elsewhere on each chip, the controllers of i.MX 6's memory (MMDC) at one place on all.
+(IOMUXC) are at different addresses on each chip, i.MX 6's memory controllers (MMDC) at the same address on all.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _CHIPS = frozenset(
 
 
 def chips_of(dcd: bytes) -> tuple[str, ...]:
-    """The chips that a DCD can be for; none where it does not tell.
+    """Return the names of the chips that a DCD can be for: those that have all known registers that it uses.
 
-    Of addresses that several chips have, those chips stay that all of the others allow as well.
+    Empty if it uses no known register, or no chip has all of them.
     """
     found: set[str] | None = None
     for address in _addresses(dcd):
@@ -74,12 +74,12 @@ def _addresses(dcd: bytes) -> Iterator[int]:
 
 
 def tree_of(data: Buffer) -> str | None:
-    """The `compatible` of i.MX that a device tree in the file has; None where there is none, or they differ.
+    """Return the `compatible` of i.MX in the device trees of the file; None if none is found, or they differ.
 
-    It is a hint and no more: U-Boot for one chip may carry the trees of others.
+    It is only a hint: U-Boot for one chip can contain the trees of others.
     """
     found: set[str] = set()
-    # Device trees stand on a multiple of 4, and what identifies a chip is a text of its own in them.
+    # Device trees are on a multiple of 4, and the name of a chip is a separate string in them.
     for start in range(0, len(data), _CHUNK):
         part = data[start : min(start + _CHUNK + _LONGEST, len(data))]
         place = -1
@@ -88,7 +88,7 @@ def tree_of(data: Buffer) -> str | None:
             if place < 0:
                 break
             end = part.find(b"\0", place + 1)
-            # One without an end may be the start of another's name.
+            # A name without an end can be the start of a longer name.
             text = part[place + 1 : max(0, end)]
             if text in _CHIPS:
                 found.add(text.decode())

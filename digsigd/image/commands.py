@@ -1,4 +1,4 @@
-"""The commands of a CSF as people read them, and those that U-Boot does not take."""
+"""Describe the commands of a CSF, and find those that U-Boot refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from digsigd.hab import csf_blob, engines
 
 
 def describe(parsed: hab.CsfBlob, command: csf_blob.Command) -> tuple[str, str]:
-    """A command's name as CSF descriptions have it, and what it does."""
+    """Return a command's name as in CSF descriptions, and what it does."""
     if isinstance(command, csf_blob.OtherCommand):
         return csf_blob.NAMES[command.tag], _engine(command)
     if isinstance(command, csf_blob.Authenticate):
@@ -16,8 +16,8 @@ def describe(parsed: hab.CsfBlob, command: csf_blob.Command) -> tuple[str, str]:
         size = sum(length for _, length in command.blocks)
         blocks = "1 block" if len(command.blocks) == 1 else f"{len(command.blocks)} blocks"
         if command.protocol == csf_blob.AEAD:
-            return "Decrypt Data", f"{size} bytes in {blocks}: only a chip with the key can"
-        return "Authenticate Data", f"{size} bytes in {blocks} by key {command.key}"
+            return "Decrypt Data", f"{size} bytes in {blocks}: only a chip with the key can decrypt them"
+        return "Authenticate Data", f"{size} bytes in {blocks} with key {command.key}"
     if command.protocol == csf_blob.SRK_TABLE:
         return "Install SRK", f"SRK {command.source + 1} of the table"
     if command.protocol == csf_blob.BLOB:
@@ -27,12 +27,12 @@ def describe(parsed: hab.CsfBlob, command: csf_blob.Command) -> tuple[str, str]:
 
 
 def is_secret(command: csf_blob.Command) -> bool:
-    """Whether this is for encrypted images, so that only a chip with the key can tell what comes of it."""
+    """Return whether the command is for encrypted images: only a chip with the key can check it."""
     return not isinstance(command, csf_blob.OtherCommand) and command.protocol in {csf_blob.BLOB, csf_blob.AEAD}
 
 
 def refused_by_u_boot(command: csf_blob.Command) -> bool:
-    """Whether U-Boot refuses a CSF with this command before HAB sees it: hab.c, csf_is_valid."""
+    """Return whether U-Boot refuses a CSF with this command before HAB checks it: hab.c, csf_is_valid."""
     if not isinstance(command, csf_blob.OtherCommand):
         return False
     if command.tag == csf_blob.SET:
@@ -41,7 +41,7 @@ def refused_by_u_boot(command: csf_blob.Command) -> bool:
 
 
 def keys_of(parsed: hab.CsfBlob) -> tuple[tuple[int, bytes], ...]:
-    """What a CSF puts into the slots of HAB's store of public keys: certificates, and of the table an SRK's number."""
+    """Return (slot, key) for what a CSF puts into HAB's key store: a certificate, or an SRK's index in its table."""
     return tuple(
         (
             command.target,
@@ -53,7 +53,7 @@ def keys_of(parsed: hab.CsfBlob) -> tuple[tuple[int, bytes], ...]:
 
 
 def _engine(command: csf_blob.OtherCommand) -> str:
-    """What an Unlock is for."""
+    """Return the engine and the features of an Unlock, or ""."""
     if command.tag != csf_blob.UNLOCK or len(command.body) < 4:
         return ""
     engine, bits = engines.name(command.parameter), int.from_bytes(command.body[:4])

@@ -1,4 +1,4 @@
-"""Images for chips other than i.MX 8M, and of tools other than U-Boot's and imx-mkimage's: which kind a file is."""
+"""Detect the kind of images for chips other than i.MX 8M, and of tools other than U-Boot's and imx-mkimage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BEHIND_CONFIGURATION = 0x1000
 # U-Boot, arch/arm/mach-imx/Makefile (cmd_u-boot-nand-spl_imx).
 _NAND = b"\0\0\0\0FCB \x01"
 _SD, _DISK, _OTHER = 0x400, b"\x55\xaa", "other data in front"
-# imx-mkimage has the IVT of i.MX 8M 0x20 to 0x40 before the code, imximage.c at least a DCD before it.
+# imx-mkimage puts the IVT of i.MX 8M 0x20 to 0x40 before the code; imximage.c puts at least a DCD between them.
 _LEAST_TO_ENTRY = 0x100
 _VERSION_8M = 0x41
 # mkimage_imx8.c, HDMI_IMAGE_FLAG_MASK.
@@ -30,7 +30,7 @@ _HDMI = 2
 
 
 def plan_kind(regions: RegionMap, wanted: Options) -> Kind | None:
-    """The plan of such an image; None for what the rest of this package knows. Raises `ImageError`."""
+    """Return the plan for such an image, or None for other files: images for i.MX 8M, FITs. Raises `ImageError`."""
     if barebox.is_barebox(regions.data):
         return barebox.plan(regions, wanted)
     found = _locate(regions)
@@ -56,7 +56,7 @@ def _is_8m(regions: RegionMap, header: Header, chip: Chip | None) -> bool:
 
 
 def _locate(regions: RegionMap) -> tuple[Header, str] | None:
-    """The first IVT with boot data, and what is in front of it: "", "FlexSPI", "QSPI" or "NAND"."""
+    """Return the first IVT with boot data, and what precedes it: "", "FlexSPI", "QSPI", "NAND" or other data."""
     data = regions.data
     if looks_like_ivt(data[:IVT_SIZE]):
         return _with(regions, 0, "")
@@ -67,7 +67,7 @@ def _locate(regions: RegionMap) -> tuple[Header, str] | None:
         found = _with(regions, 0x400, "NAND")
         if found is None:
             raise ImageError(
-                "the file begins as an SPL for NAND does, and there is no IVT at 0x400",
+                "the file begins like an SPL for NAND, but has no IVT at 0x400",
                 hint="Build the image again with U-Boot (u-boot-nand-spl.imx).",
             )
         return found
@@ -77,7 +77,7 @@ def _locate(regions: RegionMap) -> tuple[Header, str] | None:
         if first_used(data, 0, place) is None:
             return _with(regions, place, "")
         header = peek(regions, place)
-        # The ROM does not look at what is before, but for a disk it is none of ours.
+        # The ROM ignores what is before, but the image of a disk is not an image to sign.
         if header is not None and header.distance == place == _SD and data[0x1FE:0x200] != _DISK:
             return header, _OTHER
     return None

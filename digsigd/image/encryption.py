@@ -1,7 +1,7 @@
-"""Whether parts of an image are encrypted: with a key that each chip wraps for itself, so that no host can read them.
+"""Detect encrypted parts of an image: each chip wraps their key for itself, so no host can read them.
 
 Sources: HABv4 API Reference Manual, 4.3.7 "Install Key" (HAB_PCL_BLOB) and 4.3.8 "Authenticate Data" (HAB_PCL_AEAD);
-uboot-imx, doc/imx/habv4/guides/mx8m_encrypted_boot.txt (the blob with the key stands CSF_SIZE behind the start of the
+uboot-imx, doc/imx/habv4/guides/mx8m_encrypted_boot.txt (the blob with the key is CSF_SIZE behind the start of the
 CSF that the ROM runs, and is put there on the board).
 """
 
@@ -15,10 +15,10 @@ _SMALLEST_BLOB = 0x40
 
 
 def encrypted_by(commands: bytes) -> str | None:
-    """Return the command at the start of a CSF that is there for encrypted boot only, None where there is none."""
+    """Return the command at the start of a CSF that is for encrypted boot only, or None."""
     for command in csf_blob.walk(commands, strict=False):
         match command:
-            # Of those that are damaged, the first byte that says so is enough.
+            # For a damaged command, the first byte is enough.
             case csf_blob.InstallKey(protocol=csf_blob.BLOB):
                 return "Install Secret Key"
             case csf_blob.Authenticate(protocol=csf_blob.AEAD):
@@ -31,7 +31,7 @@ def encrypted_by(commands: bytes) -> str | None:
 
 
 def key_length(data: bytes) -> int:
-    """How many bytes a key blob at the start of `data` has; 0 where there is none."""
+    """Return the length in bytes of the key blob at the start of `data`; 0 without one."""
     length = int.from_bytes(data[1:3], "big")
     is_blob = data[:1] == bytes([_BLOB_TAG]) and len(data) > 3 and data[3] & 0xF0 == 0x40
     return length if is_blob and _SMALLEST_BLOB <= length <= KEY_ROOM else 0

@@ -1,4 +1,4 @@
-"""What is wrong with an image."""
+"""The base of all errors of images."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from digsigd import Error
 
 
 class ImageError(Error):
-    """An image that is not known for certain. `what` says what was seen and where, `hint` what to do about it."""
+    """An image that is damaged, unsupported or ambiguous. `what` says what was found and where, `hint` what to do."""

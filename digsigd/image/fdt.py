@@ -1,9 +1,9 @@
 """Flattened device trees, read strictly and within bounds.
 
-Format: Devicetree Specification v0.4, chapter 5, "Flattened Devicetree (DTB) Format"; version 17. Which older versions
-a header claims to be compatible with says nothing about the format: libfdt, which boards and tools read trees with,
-takes any up to 17 (fdt.c, fdt_check_header), and that of U-Boot wrote 2 until v2026.01. Property values stay where they
-are: a FIT may have tens of MiB in one.
+Format: Devicetree Specification v0.4, chapter 5, "Flattened Devicetree (DTB) Format"; version 17. The oldest
+version that a header claims to be compatible with says nothing about the format: libfdt, which boards and tools use,
+accepts any up to 17 (fdt.c, fdt_check_header), and U-Boot's libfdt wrote 2 until v2026.01. Property values are not
+copied: a FIT may have tens of MiB in one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Value:
     length: int
 
     def read(self, most: int = 4096) -> bytes:
-        """Its bytes. Raises `ImageError` where there are more than `most`."""
+        """Return its bytes. Raises `ImageError` if there are more than `most`."""
         if self.length > most:
             raise ImageError(f"the property at {self.offset:#x} has {self.length:#x} bytes, more than {most:#x}")
         return self.data[self.offset : self.offset + self.length]
@@ -56,7 +56,10 @@ class Node:
     nodes: dict[str, Node] = field(default_factory=dict)
 
     def text(self, name: str) -> str | None:
-        """The string in this property; None where there is no such property."""
+        """Return the string in this property, or None without such a property.
+
+        Raises `ImageError` if it is not exactly one string of printable ASCII.
+        """
         strings = self.texts(name)
         if strings is None:
             return None
@@ -65,17 +68,20 @@ class Node:
         return strings[0]
 
     def texts(self, name: str) -> tuple[str, ...] | None:
-        """The list of strings in this property (2.2.4.1, <stringlist>); None where there is no such property."""
+        """Return the list of strings in this property (2.2.4.1, <stringlist>), or None without such a property.
+
+        Raises `ImageError` if it is not a list of strings of printable ASCII.
+        """
         value = self.properties.get(name)
         if value is None:
             return None
         data = value.read()
         if not data.endswith(b"\0"):
-            raise ImageError(f"the property {name!r} of {self.name!r} at {value.offset:#x} is no string")
+            raise ImageError(f"the property {name!r} of {self.name!r} at {value.offset:#x} is not a string")
         return tuple(_ascii(part, f"the property {name!r} of {self.name!r}") for part in data[:-1].split(b"\0"))
 
     def words(self, name: str) -> str | None:
-        """What this property says to people, whatever bytes are in it; None where there is no such property."""
+        """Return this property as text to show, with "?" for what cannot be printed; None without such a property."""
         value = self.properties.get(name)
         if value is None:
             return None
@@ -84,7 +90,10 @@ class Node:
         return "".join(one if one.isprintable() else "?" for one in text)
 
     def number(self, name: str, *, cells: tuple[int, ...] = (1,)) -> int | None:
-        """The number in this property, of as many cells; None where there is no such property."""
+        """Return the number in this property, or None without such a property.
+
+        Raises `ImageError` if it does not have one of the lengths in `cells`, counted in 4 bytes.
+        """
         value = self.properties.get(name)
         if value is None:
             return None
@@ -96,11 +105,11 @@ class Node:
         return int.from_bytes(value.read(), "big")
 
     def named(self, name: str) -> Node | None:
-        """The subnode that libfdt finds by this name; None where there is none. Raises `ImageError` if it is not sure.
+        """Return the subnode that libfdt finds under this name, or None.
 
-        For a name without a unit address, libfdt takes the first node that has it, with any unit address or none
-        (fdt_ro.c, fdt_nodename_eq_). Where that can be another node than the one that is meant, boards and tools see
-        different images.
+        For a name without a unit address, libfdt takes the first node with that name, with or without a unit address
+        (fdt_ro.c, fdt_nodename_eq_). If that can be a different node, boards and tools see different images: raises
+        `ImageError`.
         """
         found = self.nodes.get(name)
         if "@" not in name:
@@ -109,7 +118,7 @@ class Node:
                 raise ImageError(
                     f"the node {self.name or '/'!r} has {', '.join([*([name] if found else []), *others][:4])}: U-Boot"
                     f" takes the first of them for {name!r}",
-                    hint="Build the FIT again, with names that differ without what follows an @.",
+                    hint="Build the FIT again with names that differ before the @.",
                 )
         return found
 
@@ -124,20 +133,20 @@ class Tree:
 
     @classmethod
     def read(cls, data: Buffer, offset: int = 0) -> Tree:
-        """Read a whole tree. Raises `ImageError`."""
+        """Read the whole tree at `offset` of the file. Raises `ImageError` if it is damaged, too large or too deep."""
         head = data[offset : offset + HEADER_SIZE]
         if len(head) < HEADER_SIZE or head[:4] != MAGIC:
-            raise ImageError(f"no device tree at {offset:#x}: it begins with d0 0d fe ed, not {head[:4].hex(' ')}")
+            raise ImageError(f"no device tree at {offset:#x}: {head[:4].hex(' ')} instead of d0 0d fe ed")
         size, structure, strings, reserved, version, compatible = struct.unpack_from(">6I", head, 4)
         strings_size, structure_size = struct.unpack_from(">2I", head, 32)
         where = f"the device tree at {offset:#x}"
         if version < _VERSION or compatible > _VERSION:
             raise ImageError(
-                f"{where} has version {version}, compatible with {compatible}; known is {_VERSION}, or what is"
+                f"{where} has version {version}, compatible with {compatible}; supported is {_VERSION}, or a version"
                 " compatible with that"
             )
         if size < HEADER_SIZE or size > _LARGEST or offset + size > len(data):
-            raise ImageError(f"{where} has {size:#x} bytes, of which the file has {max(0, len(data) - offset):#x}")
+            raise ImageError(f"{where} has {size:#x} bytes, but the file has {max(0, len(data) - offset):#x}")
         for what, start, length, align in (
             ("structure block", structure, structure_size, 4),
             ("strings block", strings, strings_size, 1),
@@ -175,13 +184,13 @@ class _Names:
 
 
 def _check_reservations(data: bytes, where: str) -> None:
-    """5.3: pairs of 64-bit numbers, the last one of zeros."""
+    """Raise `ImageError` if no pair of zeros ends the list of pairs of 64-bit numbers (5.3)."""
     if not any(data[place : place + 16] == bytes(16) for place in range(0, len(data), 16)):
         raise ImageError(f"{where}: its memory reservation block has no end")
 
 
 def _read_nodes(data: Buffer, start: int, size: int, names: _Names, where: str) -> Node:
-    """5.4.2: one root node, then FDT_END."""
+    """Return the root node (5.4.2: one root node, then FDT_END)."""
     open_nodes: list[Node] = []
     root: Node | None = None
     nodes = properties = 0
@@ -193,10 +202,10 @@ def _read_nodes(data: Buffer, start: int, size: int, names: _Names, where: str) 
             node = Node(name, place)
             if open_nodes:
                 if not name or name in open_nodes[-1].nodes:
-                    raise ImageError(f"{where} has a node without a name of its own ({name!r}) at {place:#x}")
+                    raise ImageError(f"{where} has a node without a unique name ({name!r}) at {place:#x}")
                 open_nodes[-1].nodes[name] = node
             elif root is not None or name:
-                raise ImageError(f"{where} has a second root, or one with a name ({name!r}), at {place:#x}")
+                raise ImageError(f"{where} has a second root, or a root with a name ({name!r}), at {place:#x}")
             root = root or node
             open_nodes.append(node)
         elif token == _PROPERTY:
@@ -204,19 +213,19 @@ def _read_nodes(data: Buffer, start: int, size: int, names: _Names, where: str) 
             if properties > _MOST_PROPERTIES:
                 raise ImageError(f"{where} has more than {_MOST_PROPERTIES} properties")
             if not open_nodes or open_nodes[-1].nodes or not name or name in open_nodes[-1].properties:
-                raise ImageError(f"{where}: the property {name!r} at {place:#x} is twice there or in the wrong place")
+                raise ImageError(f"{where}: the property {name!r} at {place:#x} is a duplicate or in the wrong place")
             open_nodes[-1].properties[name] = Value(data, place, length)
         elif token == _END_NODE:
             if not open_nodes:
-                raise ImageError(f"{where} ends a node at {place:#x} that never began")
+                raise ImageError(f"{where} ends a node at {place:#x} that was not begun")
             open_nodes.pop()
     if root is None or open_nodes:
-        raise ImageError(f"{where} ends within a node")
+        raise ImageError(f"{where} ends inside a node")
     return root
 
 
 def _tokens(data: Buffer, start: int, size: int, names: _Names, where: str) -> Iterator[tuple[int, int, str, int]]:
-    """(token, file offset, name, length) up to FDT_END; of a property the offset and length of its value."""
+    """Yield (token, file offset, name, length) up to FDT_END; for a property, offset and length of its value."""
     place, end = start, start + size
     nops = 0
     while True:
@@ -235,7 +244,7 @@ def _tokens(data: Buffer, start: int, size: int, names: _Names, where: str) -> I
         elif token == _PROPERTY:
             head = data[place : min(place + 8, end)]
             if len(head) < 8:
-                raise ImageError(f"{where}: its structure block ends within a property at {place:#x}")
+                raise ImageError(f"{where}: its structure block ends inside a property at {place:#x}")
             length, name_offset = struct.unpack(">2I", head)
             place += 8
             if place + length > end:

@@ -1,6 +1,6 @@
 """FIT: a device tree with images, and configurations that say which of them belong together.
 
-Format: U-Boot, doc/usage/fit/source_file_format.rst. What U-Boot's SPL makes of it is in `loads`.
+Format: U-Boot, doc/usage/fit/source_file_format.rst. What U-Boot's SPL loads from a FIT is in `fit_loads`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from digsigd.image.model import Buffer
 
 _MOST_IMAGES = 64
 _REBUILD = "Build the FIT again with mkimage."
-# What else U-Boot itself loads by name, of configurations with a kernel.
+# Other images that U-Boot loads by name from a configuration with a kernel.
 _OTHER_IMAGES = ("ramdisk", "setup", "fpga", "script", "standalone")
 
 
 @dataclass(frozen=True, slots=True)
 class FitImage:
-    """One image: `size` bytes at `offset` of the file, wherever the tree says that they are.
+    """One image: `size` bytes at `offset` of the file.
 
-    `kept` says how: "data" within the tree, "data-position" from the start of the tree, or "data-offset" from behind
-    it (`offset` is then what mkimage means: from the next multiple of 4). Addresses are None where the tree has none.
-    Builds without an optional part, a TEE say, leave an image of 0 bytes. `short_entry` is the entry point as U-Boot
-    before v2021.01 reads it, which takes numbers of 4 bytes only.
+    `kept` is how the tree refers to the bytes: "data" within the tree, "data-position" from the start of the tree, or
+    "data-offset" from its end (as mkimage counts: from the next multiple of 4). Addresses are None if the tree has
+    none. A build without an optional part, such as a TEE, leaves an image of 0 bytes. `short_entry` is the entry point
+    as U-Boot before v2021.01 reads it, which only accepts numbers of 4 bytes.
     """
 
     name: str
@@ -47,9 +47,9 @@ class FitImage:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Names of images that are loaded together. `firmware` is the first one, None where there is none.
+    """Names of images that are loaded together. `firmware` is loaded first; None if the configuration has none.
 
-    `fpga` tells of a bitstream, which SPLs load with CONFIG_SPL_FPGA.
+    `fpga` says whether it has a bitstream, which SPLs load with CONFIG_SPL_FPGA.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Fit:
 
     @classmethod
     def read(cls, data: Buffer, offset: int = 0) -> Fit:
-        """Read the tree, and see that all it names is there and in the file. Raises `ImageError`."""
+        """Read the FIT at `offset`. Raises `ImageError` if an image that it names is missing or not in the file."""
         tree = Tree.read(data, offset)
         where = f"the FIT at {offset:#x}"
         images_node, configurations = (_part(tree, name) for name in ("images", "configurations"))
@@ -89,7 +89,7 @@ class Fit:
         found = tuple(_configuration(node, images_node, where) for node in configurations.nodes.values())
         default = configurations.text("default")
         if default is not None and configurations.named(default) is None:
-            raise ImageError(f"{where} has no configuration {default!r}, which is its default", hint=_REBUILD)
+            raise ImageError(f"{where} does not have its default configuration {default!r}", hint=_REBUILD)
         return cls(offset, tree.size, images, found, default)
 
     @property
@@ -98,7 +98,7 @@ class Fit:
         return self.offset + self.size
 
     def image(self, name: str) -> FitImage:
-        """The image of this name, which has to be there."""
+        """Return the image of this name, which must exist."""
         return next(image for image in self.images if image.name == name)
 
 
@@ -106,12 +106,13 @@ def _part(tree: Tree, name: str) -> Node:
     node = tree.root.named(name)
     if "compatible" in tree.root.properties and not {"images", "configurations"} & set(tree.root.nodes):
         raise ImageError(
-            f"the device tree at {tree.offset:#x} is one for a board, not a FIT: where U-Boot loads it, and how it is"
-            " checked there, is not known",
-            hint="Put it into a FIT, or sign it with cst and a CSF description of your own. It is not verified alone.",
+            f"the device tree at {tree.offset:#x} is for a board, it is not a FIT: where U-Boot loads it, and how it"
+            " is checked there, is unknown",
+            hint="Put it into a FIT, or write a CSF description for it and sign it with cst. A device tree alone cannot"
+            " be verified.",
         )
     if node is None:
-        raise ImageError(f"the device tree at {tree.offset:#x} is no FIT: it has no node /{name}", hint=_REBUILD)
+        raise ImageError(f"the device tree at {tree.offset:#x} is not a FIT: it has no node /{name}", hint=_REBUILD)
     return node
 
 
@@ -119,8 +120,9 @@ def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
     kept, offset, size = _place(node, tree, where)
     if size and offset + size > len(data):
         raise ImageError(
-            f"the image {node.name!r} of {where}, {size:#x} bytes at {offset:#x}, is not in the file of {len(data):#x}",
-            hint="The file was cut short, or is a FIT's tree without its data.",
+            f"the image {node.name!r} of {where}, {size:#x} bytes at {offset:#x}, is outside the file, which has"
+            f" {len(data):#x} bytes",
+            hint="The file is truncated, or it is a FIT's tree without its data.",
         )
     return FitImage(
         node.name,
@@ -138,7 +140,7 @@ def _image(node: Node, tree: Tree, data: Buffer, where: str) -> FitImage:
 
 
 def _place(node: Node, tree: Tree, where: str) -> tuple[str, int, int]:
-    """How the image's data are kept, and their offset and size."""
+    """Return how the image's data are kept, their file offset and their size in bytes."""
     ways = [name for name in ("data", "data-position", "data-offset") if name in node.properties]
     if len(ways) != 1:
         seen = " and ".join(ways) or "no data"
@@ -167,7 +169,7 @@ def _configuration(node: Node, images: Node, where: str) -> Configuration:
     for name in (found.firmware, found.kernel, *found.loadables, *found.fdt):
         if name is not None and images.named(name) is None:
             raise ImageError(
-                f"{where} has no image {name!r}, which its configuration {node.name!r} names", hint=_REBUILD
+                f"{where} has no image {name!r}, which its configuration {node.name!r} uses", hint=_REBUILD
             )
     for key in _OTHER_IMAGES:
         for name in node.texts(key) or ():

@@ -20,9 +20,9 @@ _SECTOR = 0x200
 
 
 def check_hash(regions: RegionMap, spl: Spl, fit_offset: int, fit: FitPlan, *, required: bool) -> int | None:
-    """Where the hash of the FIT's tree is in the SPL, which is drawn then; None where there is none.
+    """Return the file offset of the hash of the FIT's tree in the SPL, and add the SPL's regions; None without a hash.
 
-    Raises `ImageError` where it is `required`, imx-mkimage has put one there for sure, and it is not that of the tree.
+    Raises `ImageError` if the hash is `required`, the FIT shows that imx-mkimage appended one, and it does not match.
     """
     if not fit.external:
         return None
@@ -36,22 +36,24 @@ def check_hash(regions: RegionMap, spl: Spl, fit_offset: int, fit: FitPlan, *, r
         if fit.fdt_signed and required:
             raise ImageError(
                 f"the SPL does not hold the SHA-256 of the FIT's tree at {fit_offset:#x} ({wanted.hex()}) before its"
-                f" CSF at {spl.csf_offset:#x}: the tree has changed since imx-mkimage put it there, and SPL refuses it",
-                hint="Run imx-mkimage again, with an u-boot-spl-ddr.bin made anew: it appends the hash to that file. An"
-                " SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE does without: `--fit-fdt required` says that it is one.",
+                f" CSF at {spl.csf_offset:#x}: the tree has changed since imx-mkimage appended the hash, so SPL"
+                " refuses it",
+                hint="Run imx-mkimage again with a new u-boot-spl-ddr.bin: it appends the hash to that file. An"
+                " SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE needs no hash: for that, pass `--fit-fdt required`.",
             )
         if fit.fdt_signed:
             return None
         regions.notes.append(
-            "the SPL holds no hash of the FIT's tree, as imx-mkimage puts it there since 2023: SPL acts on the tree"
-            " before HAB has checked it (CVE-2023-39902)"
+            "the SPL does not hold the hash of the FIT's tree that imx-mkimage appends since 2023: SPL uses the tree"
+            " before HAB checks it (CVE-2023-39902)"
         )
         return None
     place = start + found
     if any(data[place - 4 : place]):
         regions.notes.append(
             f"the 32 bytes before the hash of the FIT's tree at {place:#x} are not empty; if they are the hash of an"
-            " earlier run of imx-mkimage on the same u-boot-spl-ddr.bin, SPL compares with that one and refuses the FIT"
+            " earlier run of imx-mkimage on the same u-boot-spl-ddr.bin, SPL compares with that hash and refuses the"
+            " FIT"
         )
     code = spl.ivt.offset + IVT_SIZE
     firmware = place - DDR_FIRMWARE_SIZE

@@ -1,4 +1,4 @@
-"""A FIT that U-Boot's SPL loads and has HAB check: its IVT and CSF stand behind its tree.
+"""A FIT that U-Boot's SPL loads and lets HAB check: its IVT and CSF are behind its tree.
 
 With external data, as NXP makes it (imx-mkimage, iMX8M/mkimage_imx8.c: generate_ivt_for_fit; iMX8M/print_fit_hab.sh),
 the CSF signs the tree and each image where it is loaded to. Since the fix of CVE-2023-39902 (LFU-573, imx-mkimage of
@@ -23,7 +23,7 @@ from digsigd.image.model import Buffer, Patch, Signing
 from digsigd.image.regions import RegionMap, aligned, first_used
 from digsigd.image.spl import CSF_SIZE, SMALLEST_ROOM
 
-# hab.c: authenticate_image asks for an IVT on a multiple of this.
+# hab.c: authenticate_image expects an IVT on a multiple of this.
 _ALIGN = 0x1000
 _LIMIT = 1 << 32
 # How far before U-Boot a FIT with external data may be. It is its own size, room for one or two CSFs and a block of the
@@ -38,9 +38,9 @@ _LABELS = (("uboot", "U-Boot"), ("u-boot", "U-Boot"), ("atf", "ATF"), ("bl31", "
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """How a FIT is signed: `end` is the file offset behind all of it. `atf` is where its ATF is loaded to.
+    """How a FIT is signed: `end` is the file offset just behind all of it, `atf` the load address of its ATF.
 
-    `loads` are where SPL puts images, as far as that is known.
+    `loads` are the images and their addresses in memory, as far as they are known.
     """
 
     signings: tuple[Signing, ...]
@@ -53,7 +53,7 @@ class FitPlan:
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """What the image does not say, and is asked for: see `layouts.plan`. `spl` says whether i.MX 8M's loads the FIT."""
+    """What the image does not contain: see `plan.plan`. `spl` says whether an SPL of i.MX 8M loads the FIT."""
 
     load_address: int | None = None
     configuration: str | None = None
@@ -62,7 +62,7 @@ class FitOptions:
 
 
 def plan_fit(regions: RegionMap, offset: int, options: FitOptions) -> FitPlan:
-    """Plan the FIT at this offset. Raises `ImageError`."""
+    """Return the plan for the FIT at this file offset. Raises `ImageError`."""
     fit = Fit.read(regions.data, offset)
     regions.encrypted += [
         f"the FIT at {offset:#x} has {image.name}, a key for encrypted boot that differs from board to board"
@@ -74,7 +74,7 @@ def plan_fit(regions: RegionMap, offset: int, options: FitOptions) -> FitPlan:
         return _plan_external(regions, fit, options)
     if options.fdt_signature:
         raise ImageError(
-            f"the FIT at {offset:#x} has no external data, so there is no signature of its tree apart from its own",
+            f"the FIT at {offset:#x} has no external data, so it has no separate signature over its tree",
             hint="Leave out `--fit-fdt required`.",
         )
     if kept == ["data"]:
@@ -83,18 +83,18 @@ def plan_fit(regions: RegionMap, offset: int, options: FitOptions) -> FitPlan:
         raise ImageError(f"all images of the FIT at {offset:#x} are empty", hint="Build it again with all its parts.")
     if kept == ["data-offset"]:
         raise ImageError(
-            f"the images of the FIT at {offset:#x} have data-offset, counted from behind the tree: an SPL with HAB"
-            " keeps room for a CSF there and would load other bytes",
-            hint="Make the FIT with `mkimage -E -p 0x5000` (older SPLs: 0x3000), as imx-mkimage does, or without -E.",
+            f"the images of the FIT at {offset:#x} have data-offset, counted from the end of the tree: an SPL with HAB"
+            " reserves room for a CSF there and would load other bytes",
+            hint="Build the FIT with `mkimage -E -p 0x5000` (older SPLs: 0x3000), as imx-mkimage does, or without -E.",
         )
     raise ImageError(
-        f"the images of the FIT at {offset:#x} are kept in different ways ({', '.join(kept)}), which is not known",
-        hint="Make the FIT with one run of mkimage.",
+        f"the images of the FIT at {offset:#x} are stored in different ways ({', '.join(kept)}): not supported",
+        hint="Build the FIT with one run of mkimage.",
     )
 
 
 def label(image: FitImage) -> str:
-    """What people call this image."""
+    """Return the name to show for this image: "U-Boot (uboot-1)"."""
     if image.kind == "flat_dt":
         return f"DTB ({image.name})"
     for start, text in _LABELS:
@@ -109,9 +109,9 @@ def _plan_external(regions: RegionMap, fit: Fit, options: FitOptions) -> FitPlan
     first = min(images, key=lambda image: image.offset)
     if place + IVT_SIZE + SMALLEST_ROOM > first.offset:
         raise ImageError(
-            f"the tree of the FIT at {fit.offset:#x} has {fit.size:#x} bytes, its IVT belongs at {place:#x}, and from"
-            f" {first.offset:#x} on there is {first.name}: there is no room for a CSF",
-            hint=f"Make the FIT with `mkimage -E -p {aligned(fit.size, _ALIGN) + 2 * CSF_SIZE:#x}`.",
+            f"the tree of the FIT at {fit.offset:#x} has {fit.size:#x} bytes and its IVT belongs at {place:#x}, but"
+            f" {first.name} starts at {first.offset:#x}: no room for a CSF",
+            hint=f"Build the FIT with `mkimage -E -p {aligned(fit.size, _ALIGN) + 2 * CSF_SIZE:#x}`.",
         )
     chosen = choose(fit, options.configuration)
     ivt = _ivt(regions, fit, place, options, embedded=False)
@@ -121,8 +121,8 @@ def _plan_external(regions: RegionMap, fit: Fit, options: FitOptions) -> FitPlan
     fdt_ivt = _fdt_ivt(regions.data, ivt, fdt_place) if fdt_place + IVT_SIZE <= first.offset else None
     if options.fdt_signature and fdt_ivt is None:
         raise ImageError(
-            f"there is no IVT for a signature of the FIT's tree at {fdt_place:#x}, which SPLs with"
-            " CONFIG_IMX_SPL_FIT_FDT_SIGNATURE look for",
+            f"the IVT for a signature over the FIT's tree is missing at {fdt_place:#x}, where SPLs with"
+            " CONFIG_IMX_SPL_FIT_FDT_SIGNATURE expect it",
             hint="Build the image with imx-mkimage of lf-6.1.36 or newer, or leave out `--fit-fdt required`.",
         )
     end = min(first.offset, fdt_place)
@@ -130,15 +130,15 @@ def _plan_external(regions: RegionMap, fit: Fit, options: FitOptions) -> FitPlan
     blocks = (tree, *(Block(load.address, load.image.offset, load.image.size) for load in chosen.loads))
     signings = [Signing("FIT", ivt, blocks, place + IVT_SIZE, end - place - IVT_SIZE)]
     if fdt_ivt is not None:
-        # Its block covers the FIT's CSF, which has to be there by then.
+        # Its block covers the FIT's CSF, which must be in place first.
         end = min(first.offset, fdt_place + CSF_SIZE)
         whole = Block(base, fit.offset, fdt_place + IVT_SIZE - fit.offset)
         csf = fdt_place + IVT_SIZE
         if end - csf < SMALLEST_ROOM:
             raise ImageError(
-                f"there is an IVT for a signature of the FIT's tree at {fdt_place:#x}, and only {end - csf:#x} bytes"
+                f"the IVT for a signature over the FIT's tree at {fdt_place:#x} has only {end - csf:#x} bytes"
                 f" for its CSF before {first.name} at {first.offset:#x}",
-                hint=f"Make the FIT with `mkimage -E -p {place - fit.offset + 2 * CSF_SIZE:#x}`.",
+                hint=f"Build the FIT with `mkimage -E -p {place - fit.offset + 2 * CSF_SIZE:#x}`.",
             )
         optional = not options.fdt_signature
         signings.append(Signing("FIT-FDT", fdt_ivt, (whole,), csf, end - csf, optional=optional))
@@ -153,53 +153,54 @@ def _plan_external(regions: RegionMap, fit: Fit, options: FitOptions) -> FitPlan
     regions.must += [(load.image.offset, load.image.size) for load in chosen.loads]
     if chosen.configuration is not None:
         regions.notes.append(
-            f"the FIT is signed for its configuration {chosen.configuration}: boards whose SPL chooses another one"
-            " refuse it"
+            f"the FIT is signed for its configuration {chosen.configuration}: boards whose SPL selects another"
+            " configuration refuse it"
         )
     if (over := read_over(fit, chosen)) is not None:
         late, early = over
         regions.notes.append(
             f"{late.image.name} is loaded to {late.address:#x}, after {early.image.name} to {early.address:#x}: from SD"
-            " and eMMC, SPL reads whole blocks, and so over the start of that, which HAB refuses then"
+            f" and eMMC, SPL reads whole blocks and overwrites the start of {early.image.name}, which HAB then refuses"
         )
     last = max(image.end for image in images)
     return FitPlan(tuple(signings), last, True, fdt_ivt is not None, _atf(fit), chosen.loads)
 
 
 def _check_before_u_boot(fit: Fit, base: int, size: int, loads: Sequence[Load]) -> None:
-    """SPLs that have HAB check external data, once they are loaded, have the FIT right before U-Boot.
+    """Raise `ImageError` for a FIT with external data that is not loaded right before U-Boot.
 
-    U-Boot and uboot-imx, board_spl_fit_buffer_addr; before v2022.07 spl_fit.c, spl_load_simple_fit.
+    SPLs whose HAB checks external data after loading put the FIT there: U-Boot and uboot-imx,
+    board_spl_fit_buffer_addr; before v2022.07 spl_fit.c, spl_load_simple_fit.
     """
     for load in loads:
         if not 0 < load.address - base <= size + _BEFORE_U_BOOT:
             raise ImageError(
                 f"the FIT at {fit.offset:#x} has external data and is loaded to {base:#x}, not right before"
-                f" {load.image.name} at {load.address:#x}: only U-Boot since v2023.07 has a FIT elsewhere"
-                " (CONFIG_SPL_LOAD_FIT_ADDRESS), and it has HAB check the FIT before it loads the data: HAB refuses"
+                f" {load.image.name} at {load.address:#x}: only U-Boot since v2023.07 loads a FIT elsewhere"
+                " (CONFIG_SPL_LOAD_FIT_ADDRESS), and its HAB checks the FIT before the data are loaded, so HAB refuses"
                 " signatures over them",
-                hint="Build the image with the data embedded (CONFIG_IMX_HAB); or, for NXP's U-Boot and those up to"
-                " v2023.04, give the address where SPL has the FIT, below U-Boot's.",
+                hint="Build the image with embedded data (CONFIG_IMX_HAB); or, for NXP's U-Boot and U-Boot up to"
+                " v2023.04, pass the address where SPL loads the FIT, below U-Boot's address.",
             )
 
 
 def _plan_embedded(regions: RegionMap, fit: Fit, options: FitOptions) -> FitPlan:
     place = fit.offset + aligned(fit.size, _ALIGN)
-    # One signature is over all of its configurations.
+    # One signature covers all of its configurations.
     check_name(fit, options.configuration)
     loads = embedded(fit)
     ivt = _ivt(regions, fit, place, options, embedded=True)
     base = ivt.self_address - (place - fit.offset)
     csf = place + IVT_SIZE
     signing = Signing("FIT", ivt, (Block(base, fit.offset, csf - fit.offset),), csf, CSF_SIZE - IVT_SIZE)
-    # Older SPLs copy the images to their places before they have HAB check what they copied them from.
+    # Older SPLs copy the images to their places before HAB checks what they were copied from.
     _check_memory(base, base + csf + signing.csf_room - fit.offset, loads)
     _draw(regions, fit, [signing])
     return FitPlan((signing,), csf + signing.csf_room, False, False, _atf(fit), loads)
 
 
 def _draw(regions: RegionMap, fit: Fit, signings: list[Signing]) -> None:
-    """Tree, IVTs and the rooms for CSFs."""
+    """Add the regions of the tree, the IVTs and the rooms for CSFs."""
     place = signings[0].ivt.offset
     inside = [image for image in fit.images if image.kept == "data" and image.size]
     start = fit.offset
@@ -219,20 +220,20 @@ def _atf(fit: Fit) -> int | None:
 
 
 def _check_memory(start: int, end: int, loads: Sequence[Load]) -> None:
-    """HAB checks all of it at once: nothing may be loaded over the tree, its IVT and its CSF."""
+    """Raise `ImageError` if an image is loaded over the tree, its IVT or its CSF, which HAB needs in memory."""
     if end > _LIMIT:
-        raise ImageError(f"the FIT's tree is loaded to {start:#x}: HAB knows 32-bit addresses only")
+        raise ImageError(f"the FIT's tree is loaded to {start:#x}, but HAB only has 32-bit addresses")
     for load in loads:
         if load.address < end and start < load.end:
             raise ImageError(
                 f"{load.image.name} is loaded to {load.address:#x}, over the FIT's tree, IVT and CSF, which are at"
                 f" {start:#x} to {end:#x}",
-                hint="Build the image again: the addresses of the FIT, its IVT and its images do not fit each other.",
+                hint="Build the image again with addresses of the FIT, its IVT and its images that do not overlap.",
             )
 
 
 def _ivt(regions: RegionMap, fit: Fit, place: int, options: FitOptions, *, embedded: bool) -> Ivt:
-    """The IVT behind the tree, made where there is none and the tree's address is known."""
+    """Return the IVT behind the tree, or make it if it is missing and the tree's address is known."""
     data = regions.data
     size = place - fit.offset
     load_address = options.load_address
@@ -240,38 +241,41 @@ def _ivt(regions: RegionMap, fit: Fit, place: int, options: FitOptions, *, embed
         return _made_ivt(regions, fit, place, options, embedded=embedded)
     ivt = read_plain_ivt(data, place)
     base = ivt.self_address - size
-    # binman has the IVT's own address for an entry point, imx-mkimage the tree's.
+    # For the entry point, binman uses the IVT's address, imx-mkimage the tree's.
     entries = {base, ivt.self_address} if embedded else {base}
     if ivt.entry not in entries or base < 0:
         raise ImageError(
-            f"the IVT at {place:#x} is for {ivt.self_address:#x}, which has the FIT at {base:#x}; its entry point is"
-            f" {ivt.entry:#x}",
+            f"the IVT at {place:#x} is for {ivt.self_address:#x}, which puts the FIT at {base:#x}, but its entry point"
+            f" is {ivt.entry:#x}",
             hint="The FIT's tree has changed since its IVT was made. Build the image again.",
         )
     if load_address is not None and load_address != base:
         raise ImageError(
-            f"the FIT is loaded to {base:#x} by its IVT at {place:#x}, not to {load_address:#x}",
+            f"the FIT is loaded to {base:#x} according to its IVT at {place:#x}, not to {load_address:#x}",
             hint="Leave out the load address: the image has one.",
         )
     return ivt
 
 
 def _fdt_ivt(data: Buffer, ivt: Ivt, place: int) -> Ivt | None:
-    """The IVT for the signature of the tree with the FIT's CSF; None where there is none."""
+    """Return the IVT for the signature over the tree and the FIT's CSF, or None if it is missing."""
     if not looks_like_ivt(data[place : place + IVT_SIZE]):
         return None
     found = read_plain_ivt(data, place)
     if found.self_address != ivt.self_address + CSF_SIZE or found.entry != ivt.entry:
         raise ImageError(
             f"the IVTs at {ivt.offset:#x} and {place:#x} are for {ivt.self_address:#x} and {found.self_address:#x} with"
-            f" the entry points {ivt.entry:#x} and {found.entry:#x}: they are not of one FIT",
+            f" the entry points {ivt.entry:#x} and {found.entry:#x}: they do not belong to the same FIT",
             hint="Build the image again with imx-mkimage.",
         )
     return found
 
 
 def read_plain_ivt(data: Buffer, place: int) -> Ivt:
-    """An IVT without boot data, as U-Boot's HAB code wants it (hab.c, validate_ivt), right before its CSF."""
+    """Return the IVT at `place`: without boot data, right before its CSF, as U-Boot requires (hab.c, validate_ivt).
+
+    Raises `ImageError` if it is not such an IVT.
+    """
     head = data[place : place + IVT_SIZE]
     try:
         ivt = Ivt.parse(head, place)
@@ -280,15 +284,15 @@ def read_plain_ivt(data: Buffer, place: int) -> Ivt:
     first, last = (struct.unpack_from("<I", head, at)[0] for at in (8, 28))
     if first or last or ivt.dcd or ivt.boot_data or ivt.csf != ivt.self_address + IVT_SIZE or not ivt.entry:
         raise ImageError(
-            f"the IVT at {place:#x} for {ivt.self_address:#x} is not one that U-Boot accepts: entry {ivt.entry:#x}, CSF"
+            f"U-Boot does not accept the IVT at {place:#x} for {ivt.self_address:#x}: entry {ivt.entry:#x}, CSF"
             f" {ivt.csf:#x}, DCD {ivt.dcd:#x}, boot data {ivt.boot_data:#x}, reserved {first:#x} and {last:#x}",
-            hint="Build the image again: its CSF has to follow right behind it, and the rest has to be 0.",
+            hint="Build the image again: its CSF must follow right behind it, and the other fields must be 0.",
         )
     return ivt
 
 
 def ivt_bytes(ivt: Ivt) -> bytes:
-    """The IVT as it stands in a file, of version 4.1 as NXP's genIVT and binman write it."""
+    """Return the 32 bytes of the IVT, of version 4.1 as NXP's genIVT and binman write it."""
     words = (ivt.entry, 0, ivt.dcd, ivt.boot_data, ivt.self_address, ivt.csf, 0)
     return b"\xd1\x00\x20\x41" + struct.pack("<7I", *words)
 
@@ -299,25 +303,29 @@ def _made_ivt(regions: RegionMap, fit: Fit, place: int, options: FitOptions, *, 
     used = first_used(data, place, min(place + IVT_SIZE, len(data)))
     if used is not None:
         raise ImageError(
-            f"at {place:#x}, where the IVT of the FIT at {fit.offset:#x} belongs, stands"
+            f"at {place:#x}, where the IVT of the FIT at {fit.offset:#x} belongs, is"
             f" {data[place : place + 8].hex(' ')}",
             hint="Build the image again, with HAB (CONFIG_IMX_HAB) or with imx-mkimage.",
         )
     if load_address is None and embedded and options.spl:
         load_address = USUAL_ADDRESS
         regions.notes.append(
-            f"the image does not say where SPL loads the FIT: it is signed for {USUAL_ADDRESS:#x}, which"
-            " CONFIG_SPL_LOAD_FIT_ADDRESS is on U-Boot's boards with an i.MX 8M; where it is not, --load-address says"
+            f"the image does not contain the address where SPL loads the FIT: it is signed for {USUAL_ADDRESS:#x},"
+            " CONFIG_SPL_LOAD_FIT_ADDRESS of U-Boot's boards with an i.MX 8M; pass --load-address for another"
         )
     if load_address is None:
         raise ImageError(
-            f"the FIT at {fit.offset:#x} has no IVT at {place:#x}, so nothing says where SPL or U-Boot loads it",
-            hint="Give the load address, and the IVT is made: for SPL, CONFIG_SPL_LOAD_FIT_ADDRESS or what SPL's"
-            " board_spl_fit_buffer_addr gives; for a kernel, where U-Boot loads the FIT to."
-            + ("" if embedded else " U-Boot since v2023.07 wants the data embedded: build it with CONFIG_IMX_HAB."),
+            f"the FIT at {fit.offset:#x} has no IVT at {place:#x}, so the address where SPL or U-Boot loads it is"
+            " unknown",
+            hint="Pass the load address to have the IVT made: for SPL, CONFIG_SPL_LOAD_FIT_ADDRESS or what SPL's"
+            " board_spl_fit_buffer_addr returns; for a kernel, the address where U-Boot loads the FIT."
+            + ("" if embedded else " U-Boot since v2023.07 needs embedded data: build it with CONFIG_IMX_HAB."),
         )
     if load_address % 4 or load_address < 0 or load_address + size + CSF_SIZE > _LIMIT:
-        raise ImageError(f"the load address {load_address:#x} is no 32-bit address on a multiple of 4")
+        raise ImageError(
+            f"the load address {load_address:#x} is not a 32-bit address on a multiple of 4",
+            hint="Check the load address.",
+        )
     address = load_address + size
     ivt = Ivt(place, address if embedded else load_address, 0, 0, address, address + IVT_SIZE)
     if place > len(data):

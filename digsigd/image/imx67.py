@@ -1,4 +1,4 @@
-"""What mkimage makes for i.MX 6, 7 and 7ULP: U-Boot with a DCD, an SPL, and what the SPL loads behind it.
+"""Images that mkimage makes for i.MX 6, 7 and 7ULP: U-Boot with a DCD, an SPL, and what the SPL loads behind it.
 
 Sources: U-Boot, tools/imximage.c (set_imx_hdr_v2, imximage_set_header), arch/arm/mach-imx/Makefile (u-boot-nand.imx,
 u-boot-with-spl.imx: the second part is at CONFIG_SPL_PAD_TO) and spl.c; doc/imx/habv4/guides/mx6_mx7_secure_boot.txt
@@ -30,26 +30,26 @@ _M4_7ULP = ((0x04000000, 0x06000000), (0x1FFC0000, 0x20000000))
 
 
 def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kind:
-    """Plan such an image. Raises `ImageError`."""
+    """Return the plan for an image for i.MX 6, 7 or 7ULP; `front` is what precedes its IVT. Raises `ImageError`."""
     _check_core(header, wanted.chip)
     check(regions, header, _REBUILD)
     dcd = dcd_of(regions, header, _REBUILD)
     told = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
-    target = settle(wanted.chip, told or CHIPS_32, "the image by its DCD" if told else "the image")
+    target = settle(wanted.chip, told or CHIPS_32, "according to its DCD, the image" if told else "the image")
     _hint_of_tree(regions, target.chip, told)
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, header.place, header.csf_offset - header.place)]
     if wanted.sdp is not None:
         sent = download(regions, header, dcd, wanted.sdp, target.chip)
         ivt, blocks = sent.ivt, [*blocks, sent.block]
     place = first_used(regions.data, min(len(regions.data), header.csf_offset + header.room), len(regions.data))
-    # An SPL's room may be cut by what was put behind it.
+    # What follows an SPL can take part of the room for its CSF.
     second = _second(regions, header)
     end = header.csf_offset + header.room
     if second is not None:
         end, place = second, second
     if end - header.csf_offset < SMALLEST_ROOM:
         raise ImageError(
-            f"there are only {end - header.csf_offset:#x} bytes for the CSF at {header.csf_offset:#x}, before what is"
+            f"the CSF at {header.csf_offset:#x} has room for only {end - header.csf_offset:#x} bytes, before the data"
             f" at {end:#x}",
             hint="Build the image with a larger CONFIG_SPL_PAD_TO.",
         )
@@ -64,7 +64,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
         return Kind(layout, (signing,), target)
     if wanted.sdp is not None:
         raise ImageError(
-            f"behind the image there is something at {place:#x}, and over USB the ROM takes one image alone",
+            f"data follow the image at {place:#x}, but over USB the ROM accepts a single image only",
             hint="Use the SPL (or u-boot.imx) alone for serial download.",
         )
     more, what = _behind(regions, place, wanted)
@@ -72,25 +72,25 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
 
 
 def _check_core(header: Header, chip: Chip | None) -> None:
-    """The M4 of i.MX 7ULP has a HAB and fuses of its own."""
+    """Raise `ImageError` for an image for a Cortex-M. The M4 of i.MX 7ULP has a separate HAB and fuses."""
     at = header.ivt.self_address
     is_m4 = header.place == _CONFIGURATION_SIZE and any(first <= at < last for first, last in _M4_7ULP)
     if is_m4 or (header.ivt.entry % 2 and chip is not None and chip.name == "imx7ulp"):
         raise ImageError(
             f"the IVT at {header.place:#x} is for {at:#x} with the entry point {header.ivt.entry:#x}: an image for the"
-            " M4 of i.MX 7ULP, which has a HAB and SRK fuses of its own. Only one script is known that signs for it,"
-            " and no document of NXP's",
-            hint="Fill in its CSF pointer and boot data, and sign it by a CSF description of your own (digsign cst).",
+            " M4 of i.MX 7ULP, which has a separate HAB and separate SRK fuses. Only one script is known that signs for"
+            " it, and no document by NXP",
+            hint="Fill in its CSF pointer and boot data, write a CSF description and sign it with that (digsign cst).",
         )
     if header.ivt.entry % 2:
         raise ImageError(
             f"the IVT at {header.place:#x} has an odd entry point, {header.ivt.entry:#x}: an image for a Cortex-M",
-            hint="Say --soc with the i.MX RT that it is for.",
+            hint="Pass --soc with the i.MX RT that it is for.",
         )
 
 
 def _second(regions: RegionMap, header: Header) -> int | None:
-    """Where a second part stands within what the boot data keep for the CSF; None where there is none."""
+    """Return the file offset of a second part inside the room that the boot data keep for the CSF, or None."""
     data = regions.data
     for place in range(-(-header.csf_offset // 0x400) * 0x400, header.csf_offset + header.room, 0x400):
         if data[place : place + 4] in (fdt.MAGIC, uimage.MAGIC):
@@ -111,24 +111,27 @@ def _behind(regions: RegionMap, place: int, wanted: Options) -> tuple[tuple[Sign
 def _check_alone(header: Header, wanted: Options) -> None:
     if wanted.load_address is not None and wanted.load_address != header.ivt.entry:
         raise ImageError(
-            f"the ROM loads this image to {header.ivt.entry:#x} by its IVT at {header.place:#x}, not to"
+            f"the ROM loads this image to {header.ivt.entry:#x} according to its IVT at {header.place:#x}, not to"
             f" {wanted.load_address:#x}",
             hint="Leave out the load address: the image has one.",
         )
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(
+            f"no FIT in this image, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
 
 
 def _hint_of_tree(regions: RegionMap, chip: Chip | None, told: tuple[str, ...]) -> None:
-    """A device tree inside names a chip: a hint, no more."""
+    """Add a note with the chip that a device tree in the image names."""
     tree = tree_of(regions.data)
     if tree is None:
         return
     name = tree.removeprefix("fsl,")
     if chip is None:
-        regions.notes.append(f"a device tree in the image is for {tree}: a hint, if U-Boot's tree is that of the board")
+        regions.notes.append(f"a device tree in the image is for {tree}: a hint, if U-Boot's tree is for this board")
     elif name != chip.name and name not in told:
-        regions.notes.append(f"a device tree in the image is for {tree}, and the image is signed for {chip.title}")
+        regions.notes.append(f"a device tree in the image is for {tree}, but the image is signed for {chip.title}")
 
 
 def _draw(regions: RegionMap, header: Header, dcd: tuple[int, int] | None, front: str, signing: Signing) -> None:
@@ -139,7 +142,7 @@ def _draw(regions: RegionMap, header: Header, dcd: tuple[int, int] | None, front
         regions.add(0, _CONFIGURATION_SIZE, "FlexSPI configuration, not signed")
     elif front and front != "NAND":
         regions.add(0, place, f"{front} of the IVT, not signed")
-        regions.notes.append(f"what is before the IVT at {place:#x} is not signed, and the ROM does not look at it")
+        regions.notes.append(f"the data before the IVT at {place:#x} are not signed, and the ROM does not read them")
     elif front == "NAND":
         regions.add(0, 0x10, "NAND marker, not signed")
     known = [(place, IVT_SIZE, "IVT"), (header.boot_data_offset, BOOT_DATA_SIZE, "boot data")]

@@ -1,4 +1,4 @@
-"""The chips of the i.MX 8M family, as far as images tell them apart.
+"""The chips of the i.MX 8M family, told apart by the load addresses in images.
 
 Sources: NXP imx-mkimage, iMX8M/soc.mak (SPL_LOAD_ADDR, SPL_FSPI_LOAD_ADDR, ATF_LOAD_ADDR); U-Boot,
 arch/arm/dts/imx8m?-u-boot.dtsi (entries of ATF and SPL).
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Soc:
-    """Addresses in memory."""
+    """One chip, with the entry points of SPL and the load address of ATF in memory."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ SOCS = (
 
 
 def find(*, spl: int | None = None, atf: int | None = None, hdmi: bool = False) -> str | None:
-    """The name of the only chip that fits the load addresses seen; None where there is none, or more than one."""
+    """Return the name of the only chip that fits these load addresses; None if no chip or several fit."""
     if spl is None and atf is None:
         return None
     fitting = [

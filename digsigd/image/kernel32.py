@@ -1,4 +1,4 @@
-"""Kernels of i.MX 6 and 7, as zImage or legacy uImage, that U-Boot has HAB check before it starts them.
+"""Kernels of i.MX 6 and 7, as zImage or legacy uImage, that U-Boot lets HAB check before it starts them.
 
 Sources: Linux, arch/arm/boot/compressed/head.S (magic, start and end of a zImage); uboot-imx, cmd/bootz.c and
 cmd/bootm.c (the IVT is at the size by the header, rounded up to 4 KiB; the length is 0x2020 more) and hab.c
@@ -24,7 +24,7 @@ _ADDRESSES = "i.MX 6Quad and DualLite: 0x12000000, others 0x80800000"
 
 
 def plan(regions: RegionMap, wanted: Options) -> Kind | None:
-    """Plan such a kernel; None for what is none. Raises `ImageError`."""
+    """Return the plan for a zImage or uImage, or None for other files. Raises `ImageError`."""
     data = regions.data
     if data[0x24:0x28] == _ZIMAGE:
         return _plan(regions, "zImage", _zimage_size(regions), wanted, of_arm64=False)
@@ -36,7 +36,7 @@ def plan(regions: RegionMap, wanted: Options) -> Kind | None:
         return Kind("u-boot-ivt.img", (signing,), settle(wanted.chip, CHIPS_32, "u-boot-ivt.img"))
     if found.kind == uimage.FIRMWARE:
         raise ImageError(
-            "this is U-Boot as a uImage without an IVT, which an SPL with HAB refuses",
+            "the file is U-Boot as a uImage without an IVT, which an SPL with HAB refuses",
             hint="Use u-boot-ivt.img, which U-Boot builds with CONFIG_IMX_HAB for boards with an SPL.",
         )
     found.check_data(regions, found.size)
@@ -48,24 +48,27 @@ def _zimage_size(regions: RegionMap) -> int:
     size = int(end - start)
     if not _LEAST <= size <= len(regions.data):
         raise ImageError(
-            f"the zImage has {start:#x} and {end:#x} for its start and end at 0x28, and the file {len(regions.data):#x}"
+            f"the zImage has {start:#x} and {end:#x} as start and end at 0x28, but the file has {len(regions.data):#x}"
             " bytes",
-            hint="The file was cut short. Use a zImage as the kernel's build makes it.",
+            hint="The file is truncated. Use the zImage from the kernel's build, unchanged.",
         )
     return size
 
 
 def _plan(regions: RegionMap, name: str, size: int, wanted: Options, *, of_arm64: bool) -> Kind:
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT at 0x0, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(
+            f"no FIT at 0x0, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     if wanted.sdp is not None:
-        raise ImageError(f"a {name} has no DCD, so serial download needs no file of its own", hint="Leave out --sdp.")
-    # A kernel is built for chips of one architecture, and does not tell more.
+        raise ImageError(f"a {name} has no DCD, so serial download needs no separate file", hint="Leave out --sdp.")
+    # A kernel is built for chips of one architecture, and shows no more.
     target = settle(wanted.chip, CHIPS_8M if of_arm64 else CHIPS_32, f"the {name}")
     signing = plan_padded(regions, name, size, wanted.load_address, _ADDRESSES)
     regions.notes.append(
-        f"U-Boot of NXP checks a {name} by itself where it starts it; with others it is checked by hab_auth_img"
-        f" ADDRESS {signing.csf_offset + signing.csf_room:#x} {signing.ivt.offset:#x} before that. A device tree"
-        " beside it is not signed by this"
+        f"NXP's U-Boot checks a {name} when it starts it; with another U-Boot, run hab_auth_img"
+        f" ADDRESS {signing.csf_offset + signing.csf_room:#x} {signing.ivt.offset:#x} first. This signature does not"
+        " cover a separate device tree"
     )
     return Kind(f"kernel as {name}", (signing,), target)

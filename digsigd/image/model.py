@@ -1,4 +1,4 @@
-"""What is to be done with an image: which parts it has, what each CSF covers, and where it goes."""
+"""The plan for an image: which parts it has, what each CSF covers, and where the CSF goes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from digsigd.image.chips.model import Chip
 
 
 class Buffer(Protocol):
-    """Bytes, or a mapped file: whatever gives bytes when sliced."""
+    """Bytes or a mapped file: slices are bytes."""
 
     def __len__(self) -> int: ...
 
@@ -19,7 +19,7 @@ class Buffer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of the file, named as people name it: `length` bytes at `offset`."""
+    """A part of the file with its name: `length` bytes at `offset`."""
 
     offset: int
     length: int
@@ -33,7 +33,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Bytes to be written at `offset` before anything is signed (behind the end: the file grows), and why."""
+    """Bytes to write at file offset `offset` before signing, and why. Behind the end of the file, the file grows."""
 
     offset: int
     data: bytes
@@ -42,7 +42,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What is written last, behind all of the image: `data`. In the file as it is now, the image ends at `offset`."""
+    """`data` to write last, behind the image. In the unsigned file, the image ends at `offset`."""
 
     offset: int
     data: bytes
@@ -52,9 +52,9 @@ class Tail:
 class Signing:
     """One CSF: `blocks` are signed, and the blob goes to `csf_offset`, where `csf_room` bytes are kept for it.
 
-    `unlock` says that its description unlocks CAAM's MID, as the SPL's has to: mx8m_secure_boot.txt, 1.4.1. `optional`
-    says that only some boards look at it, and the image does not tell which. `least` is what a signature has to cover
-    where other tools leave padding out; without it, all of `blocks`.
+    `unlock` says that its CSF description unlocks CAAM's MID, as the SPL's must: mx8m_secure_boot.txt, 1.4.1.
+    `optional` says that only some boards check it, and the image does not show which. `least` is the least that a
+    signature must cover, because other tools omit padding; if empty, all of `blocks`.
     """
 
     name: str
@@ -76,18 +76,18 @@ class Signing:
 class Plan:
     """How an image of `size` bytes is signed.
 
-    `layout` names it for people, `soc` is one of "mm", "mn", "mp", "mq" or None where the image does not tell.
-    `signings` are in the order in which they have to be made: one may cover the CSF of another before it. `regions`
-    are in the order of the file and do not overlap; `must` is what of the file has to be under a signature for the
-    board to run nothing else, which `verify` insists on: (offset, length) pairs. `foreign` is what runs as well, and
-    nobody can check but the board: NXP's firmware, barebox proper. `replaced` tells of CSFs that are there already.
-    `encrypted` names what only boards with the right key can read; such an image can be verified in part, and not
-    signed. `tail` is None where nothing is to be written behind the image.
+    `layout` is its name to show; `soc` is "mm", "mn", "mp", "mq", or None if the image does not show it. `signings` are
+    in the order in which they must be made: one can cover the CSF of an earlier one. `regions` are in the order of the
+    file and do not overlap. `must` are the (offset, length) pairs that must be under a signature, so that the board
+    runs nothing else; `verify` checks that. `foreign` are those that also run, and only the board can check: NXP's
+    firmware, barebox proper. `replaced` describes CSFs that the image already has. `encrypted` describes what only
+    boards with the right key can read; such an image can be verified in part, but not signed. `tail` is None if nothing
+    is written behind the image.
 
-    `masks` are bytes that are others when the image is in memory, as it is signed: a host changes them on the way.
-    `chip` is what descriptions are for: None for any i.MX 8M, or where `ask` says why it has to be asked for. `boards`
-    names all that are signed for like that. `possible` are all chips that the image can be for, none where that is not
-    known.
+    `masks` are bytes that differ when the image is in memory, as it is signed: a host changes them on the way. `chip`
+    is the chip for CSF descriptions: None for any i.MX 8M, or if the user must give it, for the reason in `ask`.
+    `boards` names all chips that are signed for in the same way. `possible` are all chips that the image can be for,
+    empty if unknown.
     """
 
     layout: str

@@ -1,4 +1,4 @@
-"""What is asked of a plan beside the file itself, and what the planner of a kind of image gives back."""
+"""The options of a plan, and what the planner of a kind of image returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_LISTED = 4
 
 @dataclass(frozen=True, slots=True)
 class Options(FitOptions):
-    """What the boards have for a chip, where known; `sdp` is where a host writes the DCD for serial download."""
+    """Options with the chip of the boards, if known; `sdp` is the address of the DCD for serial download."""
 
     chip: Chip | None = None
     sdp: int | None = None
@@ -23,10 +23,10 @@ class Options(FitOptions):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an image is signed for: `chip`, and `title` names all that are signed for like that.
+    """What an image is signed for: `chip`; `title` names all chips that are signed for in the same way.
 
-    `chip` is None where neither the image nor the user tells, and `ask` says why that matters. `possible` are all that
-    it can be for, none where nothing tells.
+    `chip` is None if neither the image nor the user gives it, and `ask` then says why it is needed. `possible` are all
+    chips that the image can be for, empty if unknown.
     """
 
     chip: Chip | None
@@ -37,7 +37,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An image of a kind: `layout` is what people call it."""
+    """The plan of one kind of image: `layout` is the name to show."""
 
     layout: str
     signings: tuple[Signing, ...]
@@ -45,7 +45,7 @@ class Kind:
 
 
 def of_families(*families: str) -> tuple[str, ...]:
-    """The names of all chips of these."""
+    """Return the names of all chips of these families."""
     return tuple(chip.name for chip in CHIPS if chip.family in families)
 
 
@@ -55,24 +55,25 @@ CHIPS_8M = of_families("i.MX 8M")
 
 
 def settle(chip: Chip | None, told: Sequence[str], what: str) -> Target:
-    """The chip to sign for, of those that the image tells (none: it tells nothing).
+    """Return the chip to sign for, of those whose names the image gives (`told`, empty if unknown).
 
-    Raises `ImageError` where the user says another. Chips that are signed for alike need not be told apart.
+    Several chips are one target if they are signed for in the same way. Raises `ImageError` if the user's `chip` is
+    none of them.
     """
     possible = [one for one in CHIPS if one.name in told]
     if chip is not None:
         if possible and chip not in possible:
             raise ImageError(
-                f"{what} is for {_listed(possible)}, and {chip.title} was asked for",
-                hint="One of them is wrong: see which image this is, and what --soc says.",
+                f"{what} is for {_listed(possible)}, but {chip.title} was given",
+                hint="Check the image, and the chip that --soc names.",
             )
         return Target(chip, chip.title, possible=(chip,))
     if possible and len({_manner(one) for one in possible}) == 1:
         return Target(possible[0], _listed(possible), possible=tuple(possible))
     if possible:
-        ask = f"{what} is for {_listed(possible)}, and these are signed for in different ways"
+        ask = f"{what} is for {_listed(possible)}, which are signed for in different ways"
         return Target(None, ask=ask, possible=tuple(possible))
-    return Target(None, ask=f"{what} does not tell which chip it is for, and they are signed for in different ways")
+    return Target(None, ask=f"{what} does not show which chip it is for, and chips are signed for in different ways")
 
 
 def _manner(chip: Chip) -> tuple[object, ...]:

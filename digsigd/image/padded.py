@@ -1,4 +1,4 @@
-"""An image that U-Boot has HAB check before it starts it: padded to 4 KiB, an IVT behind it, a CSF behind that.
+"""An image that U-Boot lets HAB check before it starts it: padded to 4 KiB, then an IVT, then a CSF.
 
 Sources: uboot-imx, arch/arm/mach-imx/hab.c (authenticate_image, validate_ivt), doc/imx/habv4/guides/
 mx6_mx7_secure_boot.txt, 3, and mx8m_secure_boot.txt, 3; meta-digi, trustfence-sign-artifact-nxp.sh.
@@ -19,7 +19,10 @@ _LIMIT = 1 << 32
 
 
 def plan_padded(regions: RegionMap, name: str, size: int, load_address: int | None, addresses: str) -> Signing:
-    """Plan an image of so many bytes; `addresses` says where it is loaded mostly. Raises `ImageError`."""
+    """Return the signing of an image of `size` bytes; `addresses` are the usual load addresses, for the hint.
+
+    Raises `ImageError`.
+    """
     data, place = regions.data, aligned(size, _ALIGN)
     ivt = _ivt(regions, name, size, place, load_address, addresses)
     base, csf = ivt.self_address - place, place + IVT_SIZE
@@ -38,29 +41,32 @@ def _ivt(regions: RegionMap, name: str, size: int, place: int, load_address: int
     if len(data) > place:
         if not looks_like_ivt(data[place : place + IVT_SIZE]):
             raise ImageError(
-                f"the {name} has {size:#x} bytes by its header, the file {len(data):#x}, and at {place:#x} there is no"
-                f" IVT but {data[place : place + 8].hex(' ')}",
-                hint=f"Sign the {name} as its build makes it, without anything added: U-Boot looks for the IVT there.",
+                f"the {name} has {size:#x} bytes according to its header, the file {len(data):#x}, but at {place:#x} is"
+                f" {data[place : place + 8].hex(' ')} instead of an IVT",
+                hint=f"Sign the {name} from its build, with nothing appended: U-Boot expects the IVT there.",
             )
         ivt = read_plain_ivt(data, place)
         base = ivt.self_address - place
-        # The entry point is anywhere in it: Digi's scripts have it 0x100 behind the start.
+        # The entry point can be anywhere in the image: Digi's scripts put it 0x100 behind the start.
         inside = base <= ivt.entry < ivt.self_address and base >= 0
         if not inside or (load_address is not None and load_address != base):
-            wanted = f", and {load_address:#x} was asked for" if load_address is not None else ""
+            wanted = f", but the load address {load_address:#x} was given" if load_address is not None else ""
             raise ImageError(
-                f"the IVT at {place:#x} is for {ivt.self_address:#x}, which has the {name} at {base:#x}, with the entry"
-                f" point {ivt.entry:#x}{wanted}",
-                hint=f"Sign the {name} as its build makes it, and give the load address.",
+                f"the IVT at {place:#x} is for {ivt.self_address:#x}, which puts the {name} at {base:#x}, with the"
+                f" entry point {ivt.entry:#x}{wanted}",
+                hint=f"Sign the {name} from its build, unchanged, and pass its load address.",
             )
         return ivt
     if load_address is None:
         raise ImageError(
-            f"nothing in a {name} says where U-Boot loads it",
-            hint=f"Give the load address: it is in U-Boot's environment, mostly as loadaddr ({addresses}).",
+            f"a {name} does not contain the address where U-Boot loads it",
+            hint=f"Pass the load address: it is in U-Boot's environment, usually as loadaddr ({addresses}).",
         )
     if load_address % _ALIGN or load_address < 0 or load_address + place + CSF_SIZE > _LIMIT:
-        raise ImageError(f"the load address {load_address:#x} is no 32-bit address on a multiple of 4 KiB")
+        raise ImageError(
+            f"the load address {load_address:#x} is not a 32-bit address on a multiple of 4 KiB",
+            hint="Check the load address.",
+        )
     address = load_address + place
     ivt = Ivt(place, load_address, 0, 0, address, address + IVT_SIZE)
     if place > len(data):

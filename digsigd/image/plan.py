@@ -1,4 +1,4 @@
-"""What an image is, and what has to be signed of it."""
+"""Plan how an image is signed: detect what it is, and which parts need a signature."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from digsigd.image.regions import RegionMap, first_used
 from digsigd.image.spl import Spl, find_spl
 from digsigd.image.unsupported import refuse_ahab, stranger
 
-# The largest kernel, with what is signed beside it. Files are mapped.
+# The largest kernel, with everything that is signed with it. Files are mapped.
 LARGEST = 512 << 20
 _SMALLEST = 0x40
 _BLOCK = 0x200
 _GZIP = b"\x1f\x8b\x08"
-_DAMAGED = "The file is damaged, or made by a tool that is not known. Build the image again."
+_DAMAGED = "The file is damaged, or made by an unknown tool. Build the image again."
 
 
 def plan(
@@ -37,13 +37,14 @@ def plan(
     chip: Chip | None = None,
     sdp: int | None = None,
 ) -> Plan:
-    """How this image is signed. Raises `ImageError` where that is not known for certain.
+    """Return the plan for signing this image.
 
-    `load_address` is where U-Boot or SPL loads an image that does not say so itself; `configuration` is that of a FIT
-    whose configurations load different images. `fdt_signature` says that SPL insists on the signature of the FIT's tree
-    with its CSF (CONFIG_IMX_SPL_FIT_FDT_SIGNATURE); others compare its hash, and do not look at that signature.
-    `chip` is what the boards have, where known: it must not contradict the image. With `sdp`, the address where a host
-    writes the DCD, the plan is of the file for serial download.
+    `load_address` is where U-Boot or SPL loads an image that does not contain the address. `configuration` selects one
+    configuration of a FIT whose configurations load different images. `fdt_signature` says that SPL requires the
+    signature over the FIT's tree and CSF (CONFIG_IMX_SPL_FIT_FDT_SIGNATURE); other SPLs compare the tree's hash and
+    ignore that signature. `chip` is the chip of the boards, if known; it must not contradict the image. `sdp` is the
+    address where a host writes the DCD; with it, the plan is for the file for serial download. Raises `ImageError` if
+    it is not certain how the image is signed.
     """
     try:
         return _plan(data, Options(load_address, configuration, fdt_signature, chip=chip, sdp=sdp))
@@ -55,7 +56,7 @@ def plan(
 
 def _plan(data: Buffer, options: Options) -> Plan:
     if not _SMALLEST <= len(data) <= LARGEST:
-        raise ImageError(f"the file has {len(data):#x} bytes; images have {_SMALLEST:#x} to {LARGEST:#x}")
+        raise ImageError(f"the file has {len(data):#x} bytes; an image has {_SMALLEST:#x} to {LARGEST:#x} bytes")
     tag = find_tag(data)
     regions = RegionMap(data if tag is None else Front(data, tag.offset))
     kind = plan_kind(regions, options)
@@ -67,7 +68,7 @@ def _plan(data: Buffer, options: Options) -> Plan:
 
 
 def _for_8m(regions: RegionMap, plan: Plan, options: Options) -> Plan:
-    """See that a plan of what is for i.MX 8M mostly is for this chip. FITs of 32 bits are for others."""
+    """Add the target to the plan of an image that is usually for i.MX 8M. A FIT for 32 bits is for other chips."""
     if options.sdp is not None:
         raise ImageError(f"the {plan.layout} has no DCD", hint="Leave out --sdp.")
     told = tuple(one.name for one in CHIPS if one.family == "i.MX 8M" and plan.soc in (None, one.short))
@@ -81,7 +82,7 @@ def _for_8m(regions: RegionMap, plan: Plan, options: Options) -> Plan:
 
 
 def _by_entry(plan: Plan, possible: tuple[Chip, ...]) -> tuple[Chip, ...]:
-    """Those of the chips that have their SPL where this image has it; all of them where it is elsewhere."""
+    """Return the chips whose SPL is at this image's entry point, or all of `possible` if none match."""
     entries = [signing.ivt.entry for signing in plan.signings if signing.by_rom]
     found = tuple(chip for chip in possible if any(load.entry in entries for load in chip.spl))
     return found or possible
@@ -107,39 +108,42 @@ def _plan_image(regions: RegionMap, options: FitOptions) -> Plan:
 
 
 def _no_fit(where: str, options: FitOptions) -> None:
-    """Raise where something was asked for that only FITs have."""
+    """Raise `ImageError` if an option was given that only applies to a FIT."""
     if options.configuration is not None:
-        raise ImageError(f"there is no FIT {where}, so there is no configuration {options.configuration!r}")
+        raise ImageError(
+            f"no FIT {where}, so configuration {options.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     if options.fdt_signature:
         raise ImageError(
-            f"there is no FIT {where}, so there is no signature of its tree", hint="Leave out `--fit-fdt required`."
+            f"no FIT {where}, so a signature over its tree does not exist", hint="Leave out `--fit-fdt required`."
         )
 
 
 def _boot_image(regions: RegionMap, spl: Spl, options: FitOptions) -> Plan:
-    """What the ROM loads, and the FIT behind it, if there is one."""
+    """Plan the image that the ROM loads, and the FIT behind it, if any."""
     load_address = options.load_address
     data = regions.data
     key = key_length(data[spl.end : spl.end + KEY_ROOM])
     if key:
         regions.add(spl.end, key, "key for encrypted boot")
-        regions.encrypted.append(f"at {spl.end:#x} there is a key for encrypted boot, which one chip has wrapped")
+        regions.encrypted.append(f"at {spl.end:#x} is a key for encrypted boot, wrapped by one chip")
     place = first_used(data, spl.end + key, len(data))
     front = f", {spl.front}" if spl.front else ""
     signing = spl.signing("SPL" if spl.is_8m else "image", unlock=spl.is_8m)
     if place is None:
         if load_address is not None and load_address != spl.entry:
             raise ImageError(
-                f"the ROM loads this image to {spl.entry:#x} by its IVT at {spl.ivt.offset:#x}, not to"
+                f"the ROM loads this image to {spl.entry:#x} according to its IVT at {spl.ivt.offset:#x}, not to"
                 f" {load_address:#x}",
                 hint="Leave out the load address: the image has one.",
             )
         _no_fit("in this image", options)
         if spl.second is not None:
             raise ImageError(
-                f"the SPL's IVT at {spl.ivt.offset:#x} has the second loader at {spl.second:#x}, and there is nothing"
-                f" behind the SPL in the {len(data):#x} bytes of the file",
-                hint="The file was cut short. Build the image again with imx-mkimage.",
+                f"the SPL's IVT at {spl.ivt.offset:#x} places the second loader at {spl.second:#x}, but nothing follows"
+                f" the SPL in the {len(data):#x} bytes of the file",
+                hint="The file is truncated. Build the image again with imx-mkimage.",
             )
         _draw_spl(regions, spl, signing, None)
         soc = imx8m.find(spl=spl.entry, hdmi=spl.front == "HDMI")
@@ -148,7 +152,7 @@ def _boot_image(regions: RegionMap, spl: Spl, options: FitOptions) -> Plan:
         raise stranger(data, place)
     if spl.second is not None and spl.second != place:
         raise ImageError(
-            f"the SPL's IVT at {spl.ivt.offset:#x} has the second loader at {spl.second:#x}, and there is a FIT at"
+            f"the SPL's IVT at {spl.ivt.offset:#x} places the second loader at {spl.second:#x}, but the FIT is at"
             f" {place:#x}",
             hint="Build the image again with imx-mkimage.",
         )
@@ -161,35 +165,38 @@ def _boot_image(regions: RegionMap, spl: Spl, options: FitOptions) -> Plan:
     other = imx8m.find(spl=spl.entry, atf=fit.atf)
     if spl.front == "HDMI" and other not in (None, "mq"):
         raise ImageError(
-            f"there is HDMI or DisplayPort firmware in front, which only i.MX 8M Quad has, and the SPL at"
-            f" {spl.ivt.offset:#x} with its ATF is for another chip",
-            hint="Build the image again, for one chip.",
+            f"the image starts with HDMI or DisplayPort firmware, which only i.MX 8M Quad has, but the SPL at"
+            f" {spl.ivt.offset:#x} and its ATF are for another chip",
+            hint="Build the image again for one chip.",
         )
     return _finished(regions, f"SPL{front} and {_fit_name(fit)}", soc, (signing, *fit.signings))
 
 
 def _add_archive(regions: RegionMap, end: int) -> None:
-    """CompuLab's builds keep their configuration behind the image, as a packed archive (cst-tools, imx8/hab/Makefile).
+    """Add the packed archive that CompuLab's builds append to the image (cst-tools, imx8/hab/Makefile).
 
-    SPL reads no further than the FIT goes.
+    SPL does not read beyond the end of the FIT.
     """
     place = first_used(regions.data, end, len(regions.data))
     if place is not None and place % _BLOCK == 0 and regions.data[place : place + 3] == _GZIP:
         regions.add(place, len(regions.data) - place, "archive behind the image, not read by boards")
         regions.notes.append(
-            f"at {place:#x}, behind the image, there is a packed archive: no board reads it, so it is not signed"
+            f"at {place:#x}, behind the image, is a packed archive: no board reads it, so it is not signed"
         )
 
 
 def _check_over_spl(spl: Spl, fit: FitPlan) -> None:
-    """SPL runs while it loads. What was its DDR firmware is used by then, and others may be there."""
+    """Raise `ImageError` if the FIT would be loaded over the running SPL.
+
+    Its DDR firmware may be overwritten: SPL no longer needs it by then.
+    """
     start, end = spl.ivt.self_address, max(spl.entry + 4, spl.ivt.csf - DDR_FIRMWARE_SIZE)
     for load in fit.loads:
         if load.address < end and start < load.end:
             raise ImageError(
-                f"{load.image.name} is loaded to {load.address:#x}, {load.image.size:#x} bytes, over the SPL that loads"
-                f" it, which is at {start:#x} to {end:#x}",
-                hint="Build the image again: the addresses of the FIT's images and of the SPL do not fit each other.",
+                f"{load.image.name} ({load.image.size:#x} bytes) is loaded to {load.address:#x}, over the SPL that"
+                f" loads it, which is at {start:#x} to {end:#x}",
+                hint="Build the image again with load addresses of the FIT's images that do not overlap the SPL.",
             )
 
 
@@ -210,15 +217,13 @@ def _finished(regions: RegionMap, layout: str, soc: str | None, signings: tuple[
     covered = [(block.offset, block.end) for signing in signings for block in signing.blocks]
     size, drawn = regions.finish(covered)
     for signing in signings:
-        # As the signing host does: what it would refuse is no plan.
+        # The same check as on the signing host: a plan that it would refuse is an error here.
         try:
             hab.check_layout(
                 [signing.blocks], [hab.File(size, lambda start, length: regions.read(start, length, size))]
             )
         except hab.HabError as error:
-            raise ImageError(
-                f"the {signing.name} cannot be signed as it is: {error}", hint="Build the image again."
-            ) from None
+            raise ImageError(f"the {signing.name} cannot be signed: {error}", hint="Build the image again.") from None
     return Plan(
         layout,
         soc,

@@ -1,4 +1,4 @@
-"""Reading a file in small pieces, and the map of it: every byte belongs to something known, or is padding."""
+"""Read a file in small pieces and map it into regions: every byte belongs to something known, or is padding."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from digsigd.image.encryption import encrypted_by
 from digsigd.image.errors import ImageError
 from digsigd.image.model import Buffer, Patch, Region
 
-# Files of 64 MiB may be mapped: what is sliced off is copied.
+# Files of 64 MiB can be mapped, and slices of them are copies.
 _CHUNK = 1 << 16
 PADDING = "padding"
 # mkimage before v2020.07 left the file's old bytes behind a tree, and boards load them with it.
-LEFTOVERS = "leftovers, signed as they are"
+LEFTOVERS = "leftovers, signed unchanged"
 
 
 def aligned(value: int, to: int) -> int:
-    """The next multiple."""
+    """Return `value` rounded up to a multiple of `to`."""
     return (value + to - 1) // to * to
 
 
 def first_used(data: Buffer, start: int, end: int) -> int | None:
-    """The first byte that is no padding, neither 00 nor ff as in erased flash; None where there is none."""
+    """Return the offset of the first byte that is not padding (00, or ff as in erased flash), or None."""
     for place in range(start, end, _CHUNK):
         part = data[place : min(place + _CHUNK, end)]
         rest = part.lstrip(b"\0\xff")
@@ -34,7 +34,7 @@ def first_used(data: Buffer, start: int, end: int) -> int | None:
 
 
 def last_used(data: Buffer, end: int) -> int:
-    """The end of what is before `end` without padding, 00 or ff; 0 where that is all."""
+    """Return the offset just behind the last byte before `end` that is not padding (00 or ff), or 0."""
     for place in range((end - 1) // _CHUNK * _CHUNK, -1, -_CHUNK):
         part = data[place : min(place + _CHUNK, end)].rstrip(b"\0\xff")
         if part:
@@ -43,7 +43,7 @@ def last_used(data: Buffer, end: int) -> int:
 
 
 def digest(data: Buffer, start: int, length: int) -> bytes:
-    """The SHA-256 of a part."""
+    """Return the SHA-256 of `length` bytes at `start`."""
     found = hashlib.sha256()
     for place in range(start, start + length, _CHUNK):
         found.update(data[place : min(place + _CHUNK, start + length)])
@@ -65,15 +65,15 @@ class RegionMap:
         self.encrypted: list[str] = []
 
     def add(self, offset: int, length: int, name: str) -> None:
-        """There is something known."""
+        """Add a known region; nothing if its length is not positive."""
         if length > 0:
             self.found.append(Region(offset, length, name))
 
     def add_room(self, offset: int, length: int, name: str) -> None:
-        """There is room for a CSF: nothing but padding in it, or a CSF."""
+        """Add the room for a CSF. Raises `ImageError` if it holds anything but padding or a CSF."""
         held = self.data[offset : min(offset + 4, offset + length)]
         if held[:1] == b"\xd4" and len(held) == 4 and held[3] & 0xF0 == 0x40:
-            self.signed.append(f"the {name} at {offset:#x} holds one already, which signing replaces")
+            self.signed.append(f"the {name} at {offset:#x} already holds a CSF, which signing replaces")
             command = encrypted_by(self.data[offset : offset + min(length, MAX_HEADER_LENGTH)])
             if command is not None:
                 self.encrypted.append(f"the CSF at {offset:#x} has the command {command}")
@@ -81,14 +81,14 @@ class RegionMap:
             used = first_used(self.data, offset, min(offset + length, len(self.data)))
             if used is not None:
                 raise ImageError(
-                    f"at {used:#x}, in the {length:#x} bytes of the {name} at {offset:#x}, stands"
+                    f"at {used:#x}, in the {length:#x} bytes of the {name} at {offset:#x}, is"
                     f" {self.data[used : used + 8].hex(' ')}: neither padding nor a CSF",
                     hint="Build the image again, or sign it before anything else is put there.",
                 )
         self.add(offset, length, name)
 
     def read(self, start: int, length: int, size: int) -> bytes:
-        """A small part of the file as it is when it is signed, `size` bytes in all."""
+        """Return up to `length` bytes at `start` of the file as it is when signed, with `size` bytes in total."""
         end = min(start + length, size)
         found = bytearray(self.data[start : max(start, end)].ljust(max(0, end - start), b"\0"))
         for patch in (*self.patches, *self.masks):
@@ -98,9 +98,10 @@ class RegionMap:
         return bytes(found)
 
     def finish(self, covered: Sequence[tuple[int, int]]) -> tuple[int, tuple[Region, ...]]:
-        """The size of the file once all is written, and all of its regions. Raises `ImageError`.
+        """Return the size of the signed file in bytes, and all of its regions.
 
-        Whatever stands between what is known has to be padding, or under a signature: `covered` are (start, end).
+        Bytes between the known regions must be padding or covered by a signature: `covered` are (start, end) pairs.
+        Raises `ImageError` if they are not, or if regions overlap.
         """
         known = sorted(self.found, key=lambda region: (region.offset, region.length))
         for before, after in pairwise(known):
@@ -124,13 +125,13 @@ class RegionMap:
         return size, tuple(found[:-1])
 
     def _check_covered(self, start: int, end: int, covered: Sequence[tuple[int, int]]) -> None:
-        """Raise for bytes that are no padding where no signature goes."""
+        """Raise `ImageError` for bytes that are neither padding nor covered by a signature."""
         for first, last in [*sorted(covered), (end, end)]:
             used = first_used(self.data, start, min(first, end))
             if used is not None:
                 raise ImageError(
                     f"unknown data at {used:#x}: {self.data[used : used + 8].hex(' ')}. The bytes from {start:#x} to"
-                    f" {min(first, end):#x} belong to nothing that is known, and are no padding",
-                    hint="No signature would cover them. Sign the image before anything is added to it.",
+                    f" {min(first, end):#x} belong to no known part and are not padding",
+                    hint="No signature would cover them. Sign the image before you append anything to it.",
                 )
             start = max(start, last)

@@ -1,4 +1,4 @@
-"""What is to be known of a signed image: what holds, and what each byte of the file is under."""
+"""The report on a signed image: which checks hold, and what covers each byte of the file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Meaning: TypeAlias = Literal["refused", "unsigned", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that holds or does not; None where it could not be tried, since one before it did not hold.
+    """One check. `holds` is None if it could not be made because an earlier check failed.
 
-    `secret` says that only a board can tell, and that nothing else depends on it here. `meaning` is what it means for
-    a closed board if it fails.
+    `secret` says that only a board can make the check, and that no other check depends on it. `meaning` is what a
+    failure means for a closed board.
     """
 
     what: str
@@ -32,11 +32,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CsfReport:
-    """What was found where a CSF belongs. `blocks` are what its signatures go over, where in the file that is.
+    """What was found where a CSF belongs. `blocks` are the parts of the file that its signatures cover.
 
-    `length` is 0 where there is no CSF, `proven` None unless all of it holds. `srk_table` is the table in it. `keys`
-    are what it puts into the slots of HAB's key store. `secret` is what it decrypts, of which nothing is proven here.
-    `excuse` says why it may fail: not all boards look at it.
+    `length` is that of the CSF blob in bytes, 0 without one. `proven` is None unless the whole CSF holds. `srk_table`
+    is the table in it. `keys` are what it puts into the slots of HAB's key store. `secret` are the blocks that it
+    decrypts, which are not verified here. `excuse` says why a failure is acceptable: not all boards check this CSF.
     """
 
     signing: Signing
@@ -51,7 +51,7 @@ class CsfReport:
 
     @property
     def accepted(self) -> bool:
-        """Whether the board accepts it, as far as that can be told without its key: it may cover too little."""
+        """Whether the board accepts it, as far as is known without its key. It can still cover too little."""
         refused = any(check.holds is False and check.meaning == "refused" for check in self.checks)
         return self.proven is not None and not refused
 
@@ -65,8 +65,8 @@ class CsfReport:
 class Span:
     """`length` bytes at `offset` that are alike: under a signature, a CSF itself, or neither ("open").
 
-    "foreign" is what runs under a signature that nobody can check but the board, "secret" what is encrypted. `must`
-    says that the board uses them, so that "open" is wrong.
+    "foreign" is what runs under a signature that only the board can check, "secret" what is encrypted. `must` says that
+    the board uses these bytes, so "open" is a failure.
     """
 
     offset: int
@@ -77,7 +77,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is to be known of an image. `fuse_value` is what its boards must have, None if no CSF says."""
+    """The result of verifying an image. `fuse_value` is the value that its boards must have, None if unknown."""
 
     plan: Plan
     csfs: tuple[CsfReport, ...]
@@ -87,13 +87,13 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether everything does: only then does a closed board boot the image."""
+        """Whether all checks hold: only then does a closed board boot the image."""
         csfs = all(one.holds or bool(one.excuse) for one in self.csfs)
         return csfs and all(check.holds for check in self.checks)
 
     @property
     def fails(self) -> bool:
-        """Whether something does not hold. An image that is encrypted may neither hold nor fail."""
+        """Whether a check fails. An encrypted image can neither hold nor fail."""
         if self.holds:
             return False
         checks = [*self.checks, *(check for one in self.csfs if not one.excuse for check in one.checks)]
@@ -101,7 +101,7 @@ class Report:
 
     @property
     def meaning(self) -> Meaning | None:
-        """What that something fails means for a closed board, the worst of it first; None where nothing does."""
+        """What the worst failure means for a closed board; None if no check fails."""
         if not self.fails:
             return None
         asked = [one for one in self.csfs if not one.excuse]
@@ -114,7 +114,7 @@ class Report:
 
 
 def union(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(start, end) pairs in order, without overlap."""
+    """Return these (start, end) pairs in order, merged where they overlap or touch."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(one for one in parts if one[0] < one[1]):
         if merged and start <= merged[-1][1]:
@@ -125,7 +125,7 @@ def union(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def spans_of(plan: Plan, size: int, states: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> tuple[Span, ...]:
-    """The whole file in spans. `states` are (start, end) pairs for each state, that which counts most first."""
+    """Return the whole file in spans. `states` gives (start, end) pairs for each state; the first state wins."""
     must = union((offset, offset + length) for offset, length in plan.must)
     edges = {0, size}
     for start, end in (
@@ -142,7 +142,7 @@ def spans_of(plan: Plan, size: int, states: Sequence[tuple[str, Sequence[tuple[i
 
 
 def named(plan: Plan, span: Span) -> str:
-    """What people call the part of the image that a span is in."""
+    """Return the name to show for the part of the image that a span is in."""
     return next((one.name for one in plan.regions if one.offset <= span.offset < one.end), "bytes")
 
 

@@ -18,7 +18,7 @@ from digsigd.image.regions import RegionMap
 # The IVT's offsets on boot devices, which the boot data's start counts: imximage.h, FLASH_OFFSET_*.
 IVT_OFFSETS = (0, 0x100, 0x400, 0x1000)
 SMALLEST_ROOM = 0x400
-# The largest that boards keep: CONFIG_CSF_SIZE of Digi's U-Boot. What is behind it is no CSF.
+# The largest room that boards keep: CONFIG_CSF_SIZE of Digi's U-Boot. What is behind it is not part of a CSF.
 LARGEST_ROOM = 0x4000
 DCD_TAG = 0xD2
 _PLUGIN = 1
@@ -52,27 +52,27 @@ class Header:
 
     @property
     def distance(self) -> int:
-        """How far the IVT stands behind the start of what is loaded."""
+        """The distance in bytes from the start of what is loaded to the IVT."""
         return self.ivt.self_address - self.start
 
     @property
     def boot_data_offset(self) -> int:
-        """Where in the file the boot data are."""
+        """The file offset of the boot data."""
         return self.ivt.offset_of(self.ivt.boot_data)
 
     @property
     def csf_offset(self) -> int:
-        """Where in the file the CSF belongs."""
+        """The file offset where the CSF belongs."""
         return self.ivt.offset_of(self.ivt.csf)
 
     @property
     def room(self) -> int:
-        """How much the ROM loads from the start of the CSF on, at most what a CSF may have."""
+        """The number of bytes that the ROM loads from the start of the CSF on, at most `LARGEST_ROOM`."""
         return min(self.end - self.ivt.csf, LARGEST_ROOM)
 
 
 def peek(data: RegionMap, place: int) -> Header | None:
-    """IVT and boot data there, as they are; None where they are not in the file. Nothing is checked."""
+    """Return IVT and boot data at `place`, unchecked; None if they are not in the file."""
     head = data.data[place : place + IVT_SIZE]
     try:
         ivt = Ivt.parse(head, place)
@@ -85,18 +85,19 @@ def peek(data: RegionMap, place: int) -> Header | None:
 
 
 def check(regions: RegionMap, header: Header, rebuild: str) -> None:
-    """See that a ROM would start this image, with a CSF in it. Raises `ImageError`; `rebuild` is how it is made."""
+    """Raise `ImageError` if a ROM would not start this image with a CSF in it; `rebuild` is the hint for its tool."""
     ivt, where = header.ivt, f"the IVT at {header.place:#x}"
     behind = ivt.self_address + IVT_SIZE <= ivt.boot_data
     if behind and header.plugin == _PLUGIN:
         raise ImageError(
-            f"{where} is that of a plugin (flag {header.plugin:#x} in the boot data at {header.boot_data_offset:#x}):"
-            " the ROM calls it to load the rest, by an IVT of its own, and U-Boot's tools keep no CSF for either",
+            f"{where} is for a plugin (flag {header.plugin:#x} in the boot data at {header.boot_data_offset:#x}):"
+            " the ROM calls it to load the rest, which has a separate IVT, and U-Boot's tools make room for a CSF for"
+            " neither",
             hint="Build the image with a DCD or an SPL instead (CONFIG_USE_IMXIMG_PLUGIN off). Plugins are not signed.",
         )
     if not ivt.csf:
         raise ImageError(
-            f"{where} has no pointer to a CSF, and nothing says how much of the image is signed",
+            f"{where} has no CSF pointer, so it is unknown how much of the image is signed",
             hint=rebuild + _by_digi(regions, header),
         )
     second, reserved = (
@@ -106,15 +107,15 @@ def check(regions: RegionMap, header: Header, rebuild: str) -> None:
         raise ImageError(
             f"{where} for {ivt.self_address:#x} has its entry point at {ivt.entry:#x} and its CSF at {ivt.csf:#x}"
             + (f", and {second:#x} and {reserved:#x} in its reserved words" if second or reserved else ""),
-            hint="An image that the ROM loads has IVT, code and CSF in this order. " + rebuild,
+            hint="An image that the ROM loads has its IVT, code and CSF in this order. " + rebuild,
         )
     if not behind or ivt.boot_data > ivt.csf - BOOT_DATA_SIZE or header.plugin:
         flag = f", with the flag {header.plugin:#x}" if header.plugin else ", not in the image"
         raise ImageError(f"{where} has its boot data at {ivt.boot_data:#x}{flag}", hint=rebuild)
     if header.distance not in IVT_OFFSETS:
         raise ImageError(
-            f"{where} stands at {ivt.self_address:#x} in memory, and the boot data at {header.boot_data_offset:#x} have"
-            f" the ROM load from {header.start:#x}, which fits no boot device: the IVT stands at the start, or 0x100,"
+            f"{where} is at {ivt.self_address:#x} in memory, but the boot data at {header.boot_data_offset:#x} make"
+            f" the ROM load from {header.start:#x}, which fits no boot device: the IVT must be at the start, or 0x100,"
             " 0x400 or 0x1000 behind it",
             hint=rebuild,
         )
@@ -123,13 +124,14 @@ def check(regions: RegionMap, header: Header, rebuild: str) -> None:
 
 
 def _by_digi(regions: RegionMap, header: Header) -> str:
-    """What Digi's signing script writes into an image that ends where its boot data do, and was made without a CSF."""
+    """Return the changes that Digi's signing script makes in an image that was built without a CSF, or ""."""
     size = len(regions.data) - header.place
     if header.end != header.ivt.self_address + size or size % 4:
         return ""
     return (
-        f" Or have the CSF behind it, as Digi's signing script does: {header.end:#x} at {header.place + 0x18:#x} in the"
-        f" file, and {header.length + 0x2000:#x} instead of {header.length:#x} at {header.boot_data_offset + 4:#x}."
+        f" Or put the CSF behind the image, as Digi's signing script does: write {header.end:#x} to"
+        f" {header.place + 0x18:#x} in the file, and {header.length + 0x2000:#x} instead of {header.length:#x} to"
+        f" {header.boot_data_offset + 4:#x}."
     )
 
 
@@ -137,7 +139,7 @@ def _check_room(header: Header, rebuild: str) -> None:
     csf, place = header.ivt.csf, header.boot_data_offset
     if _OCRAM[0] <= header.start < _OCRAM[1] < header.end:
         raise ImageError(
-            f"the boot data at {place:#x} have the ROM load {header.start:#x} to {header.end:#x}, and the memory on the"
+            f"the boot data at {place:#x} make the ROM load {header.start:#x} to {header.end:#x}, but the memory on the"
             f" chip ends before {_OCRAM[1]:#x}",
             hint=rebuild,
         )
@@ -152,15 +154,18 @@ def _check_room(header: Header, rebuild: str) -> None:
     )
     needed = csf - header.start + 0x2000
     raise ImageError(
-        f"the boot data at {place:#x} have the ROM load up to {header.end:#x}, {what} (the CSF belongs at {csf:#x}): it"
-        " would not be loaded whole, and a closed board does not boot",
+        f"the boot data at {place:#x} make the ROM load up to {header.end:#x}, {what} (the CSF belongs at {csf:#x}): it"
+        " would not be loaded completely, and a closed board does not boot",
         hint=f"{rebuild} Or add the room for the CSF to the length at {place + 4:#x} in the file, as the signing"
-        f" scripts of Digi and Foundries do: {needed:#x} there instead of {header.length:#x}.",
+        f" scripts of Digi and Foundries do: write {needed:#x} instead of {header.length:#x}.",
     )
 
 
 def _check_end(regions: RegionMap, header: Header, rebuild: str) -> None:
-    """The file may end before its CSF: mkimage's for QSPI and NOR do, by less than a page, and so did older ones."""
+    """Pad a file that ends before its CSF. Raise `ImageError` if more than a page is missing.
+
+    mkimage makes such files for QSPI and NOR, and older versions for others as well.
+    """
     size, csf = len(regions.data), header.csf_offset
     if size >= csf:
         return
@@ -168,13 +173,16 @@ def _check_end(regions: RegionMap, header: Header, rebuild: str) -> None:
     if csf - size >= _PAGE or size <= entry:
         raise ImageError(
             f"the IVT at {header.place:#x} has its CSF at {csf:#x} in the file, which has only {size:#x} bytes",
-            hint="The file was cut short. " + rebuild,
+            hint="The file is truncated. " + rebuild,
         )
     regions.patches.append(Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is behind the file"))
 
 
 def dcd_of(regions: RegionMap, header: Header, rebuild: str) -> tuple[int, int] | None:
-    """File offset and length of the DCD, None where there is none. Raises `ImageError` for one that the ROM refuses."""
+    """Return file offset and length of the DCD, or None without a DCD.
+
+    Raises `ImageError` for a DCD that the ROM refuses.
+    """
     ivt = header.ivt
     if not ivt.dcd:
         return None
@@ -184,7 +192,7 @@ def dcd_of(regions: RegionMap, header: Header, rebuild: str) -> tuple[int, int] 
     if not inside or tag != DCD_TAG or not 4 <= length <= LARGEST_DCD or ivt.dcd + length > ivt.csf:
         raise ImageError(
             f"the IVT at {ivt.offset:#x} has its DCD at {ivt.dcd:#x}"
-            + (f", where {regions.data[place : place + 4].hex(' ')} stands" if inside else ", not in the image"),
+            + (f", but {regions.data[place : place + 4].hex(' ')} is there" if inside else ", not in the image"),
             hint=f"A DCD begins with d2 and has 4 to {LARGEST_DCD} bytes. " + rebuild,
         )
     start = ivt.boot_data

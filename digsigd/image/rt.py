@@ -1,4 +1,4 @@
-"""Images for i.MX RT: NXP's SPSDK, elftosb and MCUXpresso SDK put them together of pieces, with padding between them.
+"""Images for i.MX RT: NXP's SPSDK, elftosb and MCUXpresso SDK build them from pieces, with padding between them.
 
 Sources: SPSDK, spsdk/image/hab/hab_image.py (_get_signed_blocks: IVT with boot data, DCD, XMCD, application),
 segments/seg_bdt.py, seg_xmcd.py (both 0x40 behind the IVT), seg_csf.py (at the next page, 0x2000 bytes) and
@@ -19,11 +19,11 @@ from digsigd.image.options import Kind, Options, settle
 from digsigd.image.regions import RegionMap, aligned, first_used
 from digsigd.image.rom import Header, check, dcd_of
 
-_REBUILD = "Build the image again as a signed one (SPSDK and elftosb: flags = 0x08)."
+_REBUILD = "Build the image again as a signed image (SPSDK and elftosb: flags = 0x08)."
 # Flash for execution in place; memory on the chips: ITCM, DTCM and OCRAM.
 _FLASH = (0x30000000, 0x60000000, 0x70000000)
 _MEMORY = ((0x00000000, 0x00080000), (0x20000000, 0x20400000))
-# Memory at the SEMC.
+# External memory at the SEMC.
 _SDRAM = (0x80000000, 0xE0000000)
 _CONFIGURATION_SIZE = 0x1000
 # Behind the IVT: boot data with what SPSDK fills them up to, then DCD or XMCD.
@@ -37,7 +37,7 @@ _CHUNK = 1 << 16
 
 
 def is_rt(header: Header, front: str, chip: Chip | None) -> bool:
-    """Whether this is an image for i.MX RT, by where the ROM has it."""
+    """Return whether this is an image for i.MX RT: as `chip` says, or by where the ROM loads it."""
     if chip is not None:
         return chip.family == "i.MX RT"
     if header.start in _FLASH:
@@ -47,30 +47,33 @@ def is_rt(header: Header, front: str, chip: Chip | None) -> bool:
 
 
 def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kind:
-    """Plan such an image. Raises `ImageError`."""
+    """Return the plan for an image for i.MX RT; `front` is what precedes its IVT. Raises `ImageError`."""
     data, ivt = regions.data, header.ivt
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(
+            f"no FIT in this image, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     if wanted.load_address is not None and wanted.load_address != header.start:
         raise ImageError(
-            f"the boot data have the ROM load this image to {header.start:#x}, not to {wanted.load_address:#x}",
+            f"the boot data make the ROM load this image to {header.start:#x}, not to {wanted.load_address:#x}",
             hint="Leave out the load address: the image has one.",
         )
     if wanted.sdp is not None:
         raise ImageError(
-            "how i.MX RT runs a DCD over USB on a closed chip is not confirmed",
+            "it is not confirmed how a closed i.MX RT runs a DCD over USB",
             hint="Leave out --sdp.",
         )
     if header.start not in _FLASH and not any(first <= header.start < last for first, last in (*_MEMORY, _SDRAM)):
         raise ImageError(
-            f"the boot data have the ROM load from {header.start:#x}, where i.MX RT has no memory for images"
-            + (f", and {wanted.chip.title} was asked for" if wanted.chip is not None else ""),
-            hint="See which image this is, and what --soc says.",
+            f"the boot data make the ROM load from {header.start:#x}, where i.MX RT has no memory for images"
+            + (f", but {wanted.chip.title} was given" if wanted.chip is not None else ""),
+            hint="Check the image, and the chip that --soc names.",
         )
     check(regions, header, _REBUILD)
     dcd = dcd_of(regions, header, _REBUILD)
     by_dcd = chips_of(data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
-    target = settle(wanted.chip, by_dcd or _told(header), "the image by its DCD" if by_dcd else "the image")
+    target = settle(wanted.chip, by_dcd or _told(header), "according to its DCD, the image" if by_dcd else "the image")
     xmcd = None if dcd is not None else _xmcd(data, header)
     pieces = [(header.place, header.boot_data_offset + BOOT_DATA_SIZE - header.place, "IVT and boot data")]
     pieces += [(*dcd, "DCD")] if dcd else []
@@ -95,7 +98,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
 
 
 def _told(header: Header) -> tuple[str, ...]:
-    """The chips that have such a flash, or all."""
+    """Return the names of the chips with a flash at this address, or of all i.MX RT."""
     family = [chip for chip in CHIPS if chip.family == "i.MX RT"]
     fitting = family
     if header.start in (0x30000000, 0x70000000):
@@ -104,7 +107,10 @@ def _told(header: Header) -> tuple[str, ...]:
 
 
 def _xmcd(data: Buffer, header: Header) -> tuple[int, int] | None:
-    """The configuration of external memory, where there is one: tag c in the highest bits, its size in the lowest."""
+    """Return file offset and length of the configuration of external memory, or None.
+
+    Its first word has tag c in the highest bits, its size in bytes in the lowest.
+    """
     place = header.place + _HEADER_SIZE
     (word,) = struct.unpack("<I", data[place : place + 4].ljust(4, b"\0"))
     size = word & 0xFFF
@@ -114,18 +120,18 @@ def _xmcd(data: Buffer, header: Header) -> tuple[int, int] | None:
 
 
 def _application(regions: RegionMap, header: Header, behind: int) -> tuple[int, int]:
-    """Where the application begins and where the last of it is: between, nothing but padding may be left out."""
+    """Return the file offsets of the start and the end of the application, without the padding around it."""
     data, csf = regions.data, min(header.csf_offset, len(regions.data))
     used = first_used(data, behind, csf)
     entry = header.ivt.offset_of(header.ivt.entry)
     if used is None:
-        raise ImageError(f"there is nothing between {behind:#x} and the CSF at {csf:#x}: no application", hint=_REBUILD)
+        raise ImageError(f"no application: nothing between {behind:#x} and the CSF at {csf:#x}", hint=_REBUILD)
     app = max(behind, used - used % _APP_ALIGN)
     end = min(aligned(_last_used(data, app, csf) + 1, _APP_SIZE_ALIGN), header.csf_offset)
     # The entry point is that of the application, or its table of vectors.
     if entry < app:
         raise ImageError(
-            f"the IVT at {header.place:#x} has its entry point at {header.ivt.entry:#x}, and the application begins"
+            f"the IVT at {header.place:#x} has its entry point at {header.ivt.entry:#x}, but the application begins"
             f" at {app:#x} in the file, {header.ivt.base + app:#x} in memory",
             hint=_REBUILD,
         )
@@ -133,7 +139,7 @@ def _application(regions: RegionMap, header: Header, behind: int) -> tuple[int, 
 
 
 def _check_reset(regions: RegionMap, header: Header, app: int) -> None:
-    """An even entry point is that of a table of vectors, whose second word is where the core starts."""
+    """Raise `ImageError` if the reset vector is outside the application; an even entry point is a table of vectors."""
     if header.ivt.entry % 2 or regions.encrypted:
         return
     table = header.ivt.offset_of(header.ivt.entry)
@@ -141,14 +147,14 @@ def _check_reset(regions: RegionMap, header: Header, app: int) -> None:
     place = header.ivt.offset_of(reset - 1)
     if not reset % 2 or not app <= place <= header.csf_offset - 2:
         raise ImageError(
-            f"the IVT at {header.place:#x} has the table of vectors at {header.ivt.entry:#x}, by which the core starts"
-            f" at {reset:#x}: nothing that is signed is there",
-            hint="Link the application to where it is loaded, with its reset handler in it. " + _REBUILD,
+            f"the IVT at {header.place:#x} has the table of vectors at {header.ivt.entry:#x}, which makes the core"
+            f" start at {reset:#x}: nothing signed is there",
+            hint="Link the application to its load address, with its reset handler inside. " + _REBUILD,
         )
 
 
 def _last_used(data: Buffer, start: int, end: int) -> int:
-    """The last byte that is no padding."""
+    """Return the offset of the last byte that is not padding, or `start`."""
     place = end
     while place > start:
         first = max(start, place - _CHUNK)
@@ -160,7 +166,7 @@ def _last_used(data: Buffer, start: int, end: int) -> int:
 
 
 def _filled(header: Header, pieces: list[tuple[int, int, str]], app: int) -> list[tuple[int, int, str]]:
-    """The pieces as SPSDK signs them: the boot data are filled up to 0x20 bytes where nothing else is there."""
+    """Return the pieces as SPSDK signs them: boot data extended to 0x20 bytes if nothing else is there."""
     (start, length, name), *others = pieces
     end = min([header.place + _HEADER_SIZE, app, *(other[0] for other in others)])
     return [(start, max(length, end - start), name), *others]
@@ -182,6 +188,6 @@ def _draw(regions: RegionMap, front: str, least: list[tuple[int, int, str]], sig
     first = max(ends, signing.blocks[0].end)
     if app > first:
         regions.notes.append(
-            f"from {first:#x} to {app:#x}, between IVT and application, is padding that no signature covers, as NXP's"
-            " tools leave it; it is empty, and the ROM uses none of it"
+            f"from {first:#x} to {app:#x}, between IVT and application, is padding that no signature covers, as with"
+            " NXP's tools; it is empty, and the ROM does not use it"
         )

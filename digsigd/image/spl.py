@@ -1,4 +1,4 @@
-"""The image that the boot ROM loads, an IVT with boot data in front: i.MX 8M's SPL with its DDR firmware.
+"""The image that the boot ROM loads: an IVT with boot data, then for i.MX 8M the SPL with its DDR firmware.
 
 Sources: NXP imx-mkimage, iMX8M/mkimage_imx8.c (main) and scripts/fspi_packer.sh; U-Boot, tools/imx8mimage.c
 (build_image) and tools/binman/etype/nxp_imx8mcst.py. All of them write the file without the bytes that the boot device
@@ -19,7 +19,7 @@ from digsigd.image.model import Buffer, Signing
 from digsigd.image.regions import RegionMap, first_used, last_used
 from digsigd.image.rom import LARGEST_DCD
 
-# CSF_SIZE of mkimage_imx8.c and imx8mimage.c. imx-mkimage has the ROM load 0x60 bytes more, for a DEK blob behind it.
+# CSF_SIZE of mkimage_imx8.c and imx8mimage.c. imx-mkimage makes the ROM load 0x60 bytes more, for a DEK blob behind it.
 CSF_SIZE = 0x2000
 SMALLEST_ROOM = 0x400
 # mkimage_imx8.c: HDMI_IMAGE_FLAG_MASK marks HDMI and DisplayPort firmware. It has an IVT in front and one behind it;
@@ -27,7 +27,7 @@ SMALLEST_ROOM = 0x400
 _HDMI = 2
 _HDMI_STEP = 0x400
 _LONGEST_HDMI = 0x100000
-# The configuration of FlexSPI stands at 0 on the Mini, at 0x400 on others, and begins with its tag; that of QSPI ends
+# The configuration of FlexSPI is at 0 on the Mini, at 0x400 on others, and begins with its tag; that of QSPI ends
 # with it. (place, place of the tag, tag, what it is)
 _CONFIGURED_SIZE = 0x1000
 _CONFIGURED = (
@@ -48,9 +48,10 @@ _REBUILD = "Build the image again with imx-mkimage or U-Boot."
 
 @dataclass(frozen=True, slots=True)
 class Spl:
-    """What the ROM loads. `second` is where its IVT says that the second loader is in the file, None where it does not.
+    """The image that the ROM loads.
 
-    `front` says what stands before it: "", "FlexSPI", "QSPI" or "HDMI". `room` is that of its CSF.
+    `second` is the file offset of the second loader as the IVT gives it, or None. `front` is what precedes the IVT: "",
+    "FlexSPI", "QSPI" or "HDMI". `room` is the number of bytes kept for the CSF.
     """
 
     ivt: Ivt
@@ -63,18 +64,21 @@ class Spl:
 
     @property
     def end(self) -> int:
-        """Where the room for its CSF ends."""
+        """The file offset just behind the room for its CSF."""
         return self.csf_offset + self.room
 
     def signing(self, name: str, *, unlock: bool) -> Signing:
-        """How it is signed: from its IVT to its CSF."""
+        """Return the signing of this image: one block from its IVT to its CSF."""
         length = self.ivt.csf - self.ivt.self_address
         block = Block(self.ivt.self_address, self.ivt.offset, length)
         return Signing(name, self.ivt, (block,), self.csf_offset, self.room, unlock)
 
 
 def find_spl(regions: RegionMap) -> Spl | None:
-    """What the ROM loads from this file; None where it does not look like one. Raises `ImageError`."""
+    """Return the image that the ROM loads from this file, or None if the file does not look like one.
+
+    Raises `ImageError` if its IVT or boot data are invalid.
+    """
     data = regions.data
     if looks_like_ivt(data[:IVT_SIZE]):
         return _read_behind_hdmi(regions, 0) if _flag(data, 0) == _HDMI else _read(regions, 0, "")
@@ -95,7 +99,7 @@ def find_spl(regions: RegionMap) -> Spl | None:
 
 
 def _flag(data: Buffer, place: int) -> int | None:
-    """The plugin flag of the boot data behind the IVT; None where there are none."""
+    """Return the plugin flag in the boot data behind the IVT, or None without boot data."""
     self_address, boot_data = (struct.unpack("<I", data[place + at : place + at + 4])[0] for at in (0x14, 0x10))
     found = place + boot_data - self_address
     if not boot_data or found < place or found + BOOT_DATA_SIZE > len(data):
@@ -104,7 +108,7 @@ def _flag(data: Buffer, place: int) -> int | None:
 
 
 def _read_behind_hdmi(regions: RegionMap, first: int) -> Spl:
-    """The image behind HDMI or DisplayPort firmware, whose own IVT is at `first`."""
+    """Read the image behind HDMI or DisplayPort firmware, whose IVT is at `first`."""
     data = regions.data
     for place in range(first + _HDMI_STEP, min(first + _LONGEST_HDMI, len(data)), _HDMI_STEP):
         if looks_like_ivt(data[place : place + IVT_SIZE]) and _flag(data, place) != _HDMI:
@@ -112,24 +116,24 @@ def _read_behind_hdmi(regions: RegionMap, first: int) -> Spl:
             end = last_used(data, place)
             regions.foreign.append((first, end - first))
             regions.notes.append(
-                f"the HDMI or DisplayPort firmware at {first:#x} to {end:#x} runs as well, under a signature of NXP's"
-                " that nobody can check here"
+                f"the HDMI or DisplayPort firmware at {first:#x} to {end:#x} also runs, under a signature by NXP"
+                " that cannot be checked here"
             )
             if not _has_csf(data, first, place):
                 regions.notes.append(
-                    f"no IVT of the firmware at {first:#x} has a CSF in it: it is not as NXP signs it, and a closed"
-                    " board does not run such"
+                    f"no IVT of the firmware at {first:#x} points to a CSF within it: it is not signed by NXP, and a"
+                    " closed board does not run it"
                 )
             return _read(regions, place, "HDMI")
     raise ImageError(
-        f"there is HDMI or DisplayPort firmware at {first:#x}, which NXP has signed and nobody else can, and no IVT of"
-        " an SPL behind it",
-        hint="The firmware alone needs no other signature. Sign a whole flash.bin.",
+        f"the HDMI or DisplayPort firmware at {first:#x}, which only NXP can sign, is not followed by the IVT of"
+        " an SPL",
+        hint="The firmware alone needs no further signature. Sign a whole flash.bin.",
     )
 
 
 def _has_csf(data: Buffer, first: int, end: int) -> bool:
-    """Whether one of the IVTs of NXP's firmware points at something that begins as a CSF does."""
+    """Return whether an IVT of NXP's firmware points at something that begins like a CSF."""
     for place in range(first, end - IVT_SIZE, _HDMI_STEP):
         head = data[place : place + IVT_SIZE]
         if looks_like_ivt(head):
@@ -141,7 +145,7 @@ def _has_csf(data: Buffer, first: int, end: int) -> bool:
 
 
 def _read(regions: RegionMap, place: int, front: str) -> Spl:
-    """Read IVT and boot data, and check all that they say. What begins as an IVT is there."""
+    """Read and check the IVT, which must be at `place`, and its boot data."""
     data = regions.data
     where = f"the IVT at {place:#x}"
     head = data[place : place + IVT_SIZE]
@@ -149,20 +153,20 @@ def _read(regions: RegionMap, place: int, front: str) -> Spl:
     second, reserved = (struct.unpack_from("<I", head, at)[0] for at in (8, 28))
     if not ivt.csf:
         raise ImageError(
-            f"{where} has no pointer to a CSF, and nothing says how much of the image is signed",
-            hint="Build it with support for secure boot (CONFIG_IMX_HAB; imximage: CSF).",
+            f"{where} has no CSF pointer, so it is unknown how much of the image is signed",
+            hint="Build the image with support for secure boot (CONFIG_IMX_HAB; imximage: CSF).",
         )
     if not ivt.self_address + IVT_SIZE <= ivt.entry < ivt.csf or reserved:
         raise ImageError(
             f"{where} for {ivt.self_address:#x} has its entry point at {ivt.entry:#x} and its CSF at {ivt.csf:#x}"
             + (f", and {reserved:#x} in its last word" if reserved else ""),
-            hint="An image that the ROM loads has IVT, code and CSF in this order. " + _REBUILD,
+            hint="An image that the ROM loads has its IVT, code and CSF in this order. " + _REBUILD,
         )
     csf_offset = ivt.offset_of(ivt.csf)
     if csf_offset > len(data):
         raise ImageError(
             f"{where} has its CSF at {csf_offset:#x} in the file, which has only {len(data):#x} bytes",
-            hint="The file was cut short. " + _REBUILD,
+            hint="The file is truncated. " + _REBUILD,
         )
     room = _room(data, ivt, where)
     spl = Spl(
@@ -180,7 +184,7 @@ def _read(regions: RegionMap, place: int, front: str) -> Spl:
 
 
 def _room(data: Buffer, ivt: Ivt, where: str) -> int:
-    """How much the ROM loads behind the start of the CSF."""
+    """Return how many bytes the ROM loads from the start of the CSF on, at most `CSF_SIZE`. Check boot data and DCD."""
     boot_data = ivt.offset_of(ivt.boot_data)
     inside = ivt.self_address + IVT_SIZE <= ivt.boot_data and ivt.boot_data + BOOT_DATA_SIZE <= ivt.csf
     if not inside:
@@ -193,7 +197,7 @@ def _room(data: Buffer, ivt: Ivt, where: str) -> int:
         dcd_size = int.from_bytes(head[1:3], "big")
         if head[:1] != b"\xd2" or not 4 <= dcd_size <= LARGEST_DCD or ivt.dcd + dcd_size > ivt.csf:
             raise ImageError(
-                f"{where} has its DCD at {ivt.dcd:#x}, where {head.hex(' ')} stands: that is none, and HAB refuses it",
+                f"{where} has its DCD at {ivt.dcd:#x}, but {head.hex(' ')} there is not a DCD, and HAB refuses it",
                 hint=_REBUILD,
             )
     start: int
@@ -202,26 +206,26 @@ def _room(data: Buffer, ivt: Ivt, where: str) -> int:
     start, length, plugin = struct.unpack("<3I", data[boot_data : boot_data + BOOT_DATA_SIZE])
     if plugin:
         raise ImageError(
-            f"{where} is that of a plugin (flag {plugin:#x} in the boot data at {boot_data:#x}), which is not known",
-            hint="Sign it with cst and a CSF description of your own.",
+            f"{where} is for a plugin (flag {plugin:#x} in the boot data at {boot_data:#x}), which is not supported",
+            hint="Write a CSF description for it and sign it with cst.",
         )
     if ivt.self_address - start not in _FIRST_LOADED:
         raise ImageError(
-            f"{where} stands at {ivt.self_address:#x} in memory, and the boot data at {boot_data:#x} have the ROM load"
+            f"{where} is at {ivt.self_address:#x} in memory, but the boot data at {boot_data:#x} make the ROM load"
             f" from {start:#x}, which fits no boot device",
             hint=_REBUILD,
         )
     if start < _END_ON_CHIP < start + length:
         raise ImageError(
-            f"the boot data at {boot_data:#x} have the ROM load {start:#x} to {start + length:#x}, and the memory on"
+            f"the boot data at {boot_data:#x} make the ROM load {start:#x} to {start + length:#x}, but the memory on"
             f" the chip ends before {_END_ON_CHIP:#x}",
             hint=_REBUILD,
         )
     room = start + length - ivt.csf
     if room < SMALLEST_ROOM:
         raise ImageError(
-            f"the boot data at {boot_data:#x} have the ROM load up to {start + length:#x}, and the CSF is at"
-            f" {ivt.csf:#x}: it would not be loaded whole",
+            f"the boot data at {boot_data:#x} make the ROM load up to {start + length:#x}, but the CSF is at"
+            f" {ivt.csf:#x}: it would not be loaded completely",
             hint="Build the image with room for a CSF (0x2000 bytes).",
         )
     return min(room, CSF_SIZE)

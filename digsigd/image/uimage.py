@@ -33,7 +33,7 @@ _IVT_IMG = "Use u-boot-ivt.img, which U-Boot builds with CONFIG_IMX_HAB for boar
 
 @dataclass(frozen=True, slots=True)
 class UImage:
-    """The header at `offset`. `size` are the bytes of data behind it, as it counts them."""
+    """The header at `offset` of the file. `size` is the number of bytes of data behind it, according to the header."""
 
     offset: int
     size: int
@@ -45,10 +45,10 @@ class UImage:
 
     @classmethod
     def read(cls, data: Buffer, offset: int) -> UImage:
-        """Read it, and compare its CRC. Raises `ImageError`."""
+        """Read the header at `offset`. Raises `ImageError` if it is truncated or its CRC differs."""
         head = data[offset : offset + HEADER_SIZE]
         if len(head) < HEADER_SIZE:
-            raise ImageError(f"the uImage at {offset:#x} is cut short: it has {len(head):#x} bytes", hint=_AGAIN)
+            raise ImageError(f"the uImage at {offset:#x} is truncated: it has {len(head):#x} bytes", hint=_AGAIN)
         _, crc, _, size, load, entry, data_crc, _, arch, kind, _ = struct.unpack_from(">7I4B", head)
         found = zlib.crc32(head[8:], zlib.crc32(head[:4] + bytes(4)))
         if found != crc:
@@ -58,11 +58,11 @@ class UImage:
         return cls(offset, size, load, entry, data_crc, arch, kind)
 
     def check_data(self, regions: RegionMap, length: int) -> None:
-        """See that there are so many bytes, and tell of a CRC that is not theirs. Raises `ImageError`."""
+        """Add a note if the CRC of `length` bytes of data differs. Raises `ImageError` if the file has fewer bytes."""
         data, start = regions.data, self.offset + HEADER_SIZE
         if start + length > len(data):
             raise ImageError(
-                f"the uImage at {self.offset:#x} has {length:#x} bytes of data by its header, and the file ends at"
+                f"the header of the uImage at {self.offset:#x} gives {length:#x} bytes of data, but the file ends at"
                 f" {len(data):#x}",
                 hint=_AGAIN,
             )
@@ -71,48 +71,49 @@ class UImage:
             crc = zlib.crc32(data[place : min(place + _CHUNK, start + length)], crc)
         if crc != self.data_crc:
             regions.notes.append(
-                f"the data of the uImage at {self.offset:#x} have the CRC {crc:#x}, and its header says"
-                f" {self.data_crc:#x}: bootm refuses it, and SPL where it compares them; HAB does not"
+                f"the data of the uImage at {self.offset:#x} have the CRC {crc:#x}, but its header gives"
+                f" {self.data_crc:#x}: bootm refuses the uImage, and so does an SPL that compares the CRC; HAB does not"
             )
 
 
-_AGAIN = "The file was cut or changed after mkimage had made it. Build it again."
+_AGAIN = "The file was truncated or changed after mkimage. Build it again."
 
 
 def plan_second(regions: RegionMap, offset: int, wanted: Options) -> Signing:
-    """Plan U-Boot as an SPL of i.MX 6 and 7 loads it. Raises `ImageError`."""
+    """Return the signing of a U-Boot that an SPL of i.MX 6 or 7 loads. Raises `ImageError`."""
     data, found = regions.data, UImage.read(regions.data, offset)
     if found.kind != FIRMWARE_IVT:
         raise ImageError(
-            f"at {offset:#x} there is a uImage of type {found.kind} without an IVT: an SPL with HAB would find none and"
-            " refuse it",
+            f"at {offset:#x} is a uImage of type {found.kind} without an IVT, which an SPL with HAB refuses",
             hint=_IVT_IMG,
         )
-    # mkimage counts a CSF, and the padding and the IVT in.
+    # The size from mkimage includes the padding, the IVT and a CSF.
     place = offset + HEADER_SIZE + found.size - _CSF_SIZE
     if place < offset + HEADER_SIZE or (place - offset) % 0x1000 or not looks_like_ivt(data[place : place + IVT_SIZE]):
         raise ImageError(
-            f"the uImage at {offset:#x} has {found.size:#x} bytes by its header, so that SPL looks for its IVT at"
-            f" {place:#x}, {_CSF_SIZE:#x} before the end, and there is none",
-            hint="The file was cut short, or U-Boot has another CONFIG_CSF_SIZE, which mkimage does not count. "
-            + _AGAIN,
+            f"the header of the uImage at {offset:#x} gives {found.size:#x} bytes, so SPL expects its IVT at"
+            f" {place:#x}, {_CSF_SIZE:#x} before the end, but the IVT is missing there",
+            hint="The file is truncated, or U-Boot has another CONFIG_CSF_SIZE, which mkimage ignores. " + _AGAIN,
         )
     found.check_data(regions, place + IVT_SIZE - offset - HEADER_SIZE)
     ivt = read_plain_ivt(data, place)
     base = found.load - HEADER_SIZE
     if ivt.self_address != base + place - offset or ivt.entry != found.load:
         raise ImageError(
-            f"the uImage at {offset:#x} is loaded to {base:#x}, and its IVT at {place:#x} is for {ivt.self_address:#x}"
+            f"the uImage at {offset:#x} is loaded to {base:#x}, but its IVT at {place:#x} is for {ivt.self_address:#x}"
             f" with the entry point {ivt.entry:#x}",
             hint=_AGAIN,
         )
     if wanted.load_address is not None and wanted.load_address != found.load:
         raise ImageError(
-            f"SPL loads the uImage to {found.load:#x} by its header, not to {wanted.load_address:#x}",
+            f"SPL loads the uImage to {found.load:#x} according to its header, not to {wanted.load_address:#x}",
             hint="Leave out the load address: the image has one.",
         )
     if wanted.configuration is not None:
-        raise ImageError(f"there is no FIT in this image, so there is no configuration {wanted.configuration!r}")
+        raise ImageError(
+            f"no FIT in this image, so configuration {wanted.configuration!r} does not exist",
+            hint="Leave out the configuration.",
+        )
     csf = place + IVT_SIZE
     signing = Signing("U-Boot", ivt, (Block(base, offset, csf - offset),), csf, _ROOM)
     regions.add(offset, HEADER_SIZE, "uImage header")

@@ -1,4 +1,4 @@
-"""Whether a board would boot a whole image: each CSF as the boot ROM, SPL and U-Boot judge it, and what none covers."""
+"""Verify that a board would boot a whole image: check each CSF as the board does, and find unsigned bytes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from digsigd.image.sdp import Overlaid, with_pointer
 __all__ = ["Check", "CsfReport", "Report", "Span", "verify"]
 
 _CHUNK = 1 << 20
-_NONE = "there is none: the image is not signed"
+_NONE = "missing: the image is not signed"
 _U_BOOT = "U-Boot refuses a CSF with this command"
-_OPTIONAL = "only SPLs with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE ask for it, others compare the hash of the FIT's tree"
+_OPTIONAL = "only SPLs with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE check it, others compare the hash of the FIT's tree"
 
 
 def verify(
@@ -32,9 +32,10 @@ def verify(
     srk_table: bytes | None = None,
     now: datetime | None = None,
 ) -> Report:
-    """Verify a signed image that `plan` is of. `fuse_value` and `srk_table` are what the boards have, where known.
+    """Return the report on a signed image, whose plan is `plan`.
 
-    What does not hold is in the report; nothing is raised for an image's contents.
+    `fuse_value` (32 bytes) and `srk_table` are those of the boards, if known; with `now`, certificates must be valid at
+    that time. Checks that fail are in the report: nothing is raised for an image's contents.
     """
     given = _Given(fuse_value, srk_table, now)
     report = _verified(data, plan, given)
@@ -46,7 +47,7 @@ def verify(
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """What is known beside the image."""
+    """What the caller of `verify` passes besides the image."""
 
     fuse_value: bytes | None
     srk_table: bytes | None
@@ -71,13 +72,13 @@ def _verified(data: Buffer, plan: Plan, given: _Given) -> Report:
     secret = union((block.offset, block.end) for one in csfs if one.accepted for block in one.secret)
     states = (("secret", secret), ("signed", signed), ("csf", stored), ("foreign", foreign))
     spans = spans_of(plan, len(data), states)
-    checks = [] if plan.signings else [Check("something to verify", False, "nothing in it is signed")]
+    checks = [] if plan.signings else [Check("something to verify", False, "no part of the image has a signature")]
     if plan.patches:
         checks.append(Check("complete", False, "; ".join(f"{one.why} at {one.offset:#x}" for one in plan.patches)))
     if plan.encrypted:
         checks.append(Check("all of it can be read here", None, "; ".join(plan.encrypted)))
     if len(fuses) > 1:
-        checks.append(Check("one SRK table", False, "the CSFs have different ones; a board has fuses for one"))
+        checks.append(Check("one SRK table", False, "the CSFs have different tables, but a board has fuses for one"))
     elif fuses:
         checks.append(Check("one SRK table", True, f"fuse value {next(iter(fuses)).hex()}"))
     if len(csfs) > 1:
@@ -94,20 +95,20 @@ def _verified(data: Buffer, plan: Plan, given: _Given) -> Report:
 
 
 def _excused(alone: CsfReport, with_images: CsfReport) -> CsfReport:
-    """What is missing where not all boards ask for it, or is as nxp-cst-signer makes it."""
+    """Excuse an optional CSF that is missing, or covers what nxp-cst-signer makes it cover."""
     if alone.checks[0].detail == _NONE:
-        return replace(alone, excuse=f"there is none; {_OPTIONAL}")
+        return replace(alone, excuse=f"missing; {_OPTIONAL}")
     if with_images.holds:
         # imx_signer.c, create_csf_file_v1: the blocks of the CSF before this one are still in its list.
         return replace(
             with_images,
-            excuse=f"it covers images that SPL has not loaded yet when it looks at it, and fails then; {_OPTIONAL}",
+            excuse=f"it covers images that SPL has not loaded yet when it checks this CSF, so it fails; {_OPTIONAL}",
         )
     return alone
 
 
 def _one_key_store(csfs: Sequence[CsfReport]) -> Check:
-    """Keys stay installed from one CSF to the next, and a slot that is taken does not take another key.
+    """Check that no CSF installs a different key in a slot that an earlier CSF has filled: keys stay installed.
 
     HABv4 API Reference Manual, 3.1 "Entry" and 3.13 "Exit" (the key store is kept between them), 3.8 "Run CSF" (an SRK
     or CSF key is installed unless there is one), 4.3.7 "Install Key" (HAB_INV_INDEX: the target index is unavailable).
@@ -124,16 +125,16 @@ def _one_key_store(csfs: Sequence[CsfReport]) -> Check:
                 return Check(
                     what,
                     False,
-                    f"the {kind} of the {one.signing.name} is not that of the {by}, which HAB keeps: it refuses the"
-                    " second",
+                    f"the {kind} of the {one.signing.name} differs from that of the {by}: HAB keeps the first and"
+                    " refuses the second",
                 )
     return Check(what, True)
 
 
 class _Memory:
-    """Where in the file the bytes are that stand at an address when a board checks the CSF of these parts.
+    """Maps addresses to the file, for the parts that are in memory when a board checks a CSF.
 
-    Of other parts of the image nothing is known then: the boot ROM checks the SPL's when only that is loaded.
+    Other parts of the image are not in memory then: the boot ROM checks the SPL's CSF when only the SPL is loaded.
     """
 
     def __init__(self, data: Buffer, signings: Sequence[Signing]) -> None:
@@ -145,27 +146,27 @@ class _Memory:
         for one in signings:
             start, end = one.ivt.offset, min(one.csf_offset + one.csf_room, len(data))
             if one.by_rom:
-                # The ROM may load what stands in front as well: binman signs the FlexSPI configuration with the SPL.
+                # The ROM may also load what is in front: binman signs the FlexSPI configuration with the SPL.
                 place = one.ivt.offset_of(one.ivt.boot_data)
                 start = max(0, one.ivt.offset_of(int.from_bytes(data[place : place + 4], "little")))
             self._pieces.append((one.ivt.base + start, start, end - start))
 
     def needed(self, address: int, length: int) -> list[hab.Block]:
-        """The file's parts that these bytes are, in order. Raises `VerificationError`: they are of no known place."""
+        """Return the parts of the file that these bytes are, in order. Raises `VerificationError` if unknown."""
         found: list[hab.Block] = []
         wanted = f"{address:#x}+{length:#x}"
         while length > 0:
             piece = next((one for one in self._pieces if one[0] <= address < one[0] + one[2]), None)
             if piece is None:
-                hint = f"; it is as long as the DCD: --sdp {address:#x}?" if length in self._dcds else ""
+                hint = f"; it is as long as the DCD: try --sdp {address:#x}" if length in self._dcds else ""
                 raise hab.VerificationError(
-                    "blocks", f"{wanted} is signed, which is no place of this image in memory{hint}"
+                    "blocks", f"{wanted} is signed, but no part of this image is there in memory{hint}"
                 )
             start, offset, size = piece
             count = min(length, start + size - address)
             block = hab.Block(address, offset + address - start, count)
             if found and found[-1].end == block.offset:
-                # One block of the CSF may go over several parts of the image.
+                # One block of the CSF can cover several parts of the image.
                 block = hab.Block(found[-1].address, found[-1].offset, found[-1].length + count)
                 found.pop()
             found.append(block)
@@ -174,7 +175,7 @@ class _Memory:
         return found
 
     def digest(self, algorithm: str, blocks: Iterable[hab.Block]) -> bytes:
-        """The digest over the contents of blocks, one after the other."""
+        """Return the digest over the contents of the blocks, in their order."""
         digest = hashlib.new(algorithm)
         for block in blocks:
             for start in range(block.offset, block.end, _CHUNK):
@@ -184,7 +185,7 @@ class _Memory:
 
 @dataclass(frozen=True, slots=True)
 class _Judge:
-    """Judges the CSF of one part, as the board does that looks at it."""
+    """Judges the CSF of one part as the board does."""
 
     data: Buffer
     signing: Signing
@@ -192,7 +193,7 @@ class _Judge:
     encrypted: bool
 
     def report(self, present: Sequence[Signing]) -> CsfReport:
-        """What holds, with the parts in memory that are `present`."""
+        """Return what holds when the parts in `present` are in memory."""
         signing = self.signing
         room = self.data[signing.csf_offset : signing.csf_offset + signing.csf_room]
         if not room.strip(b"\0\xff"):
@@ -216,7 +217,7 @@ class _Judge:
                 digests.append(memory.digest(wanted.algorithm, found))
                 expected.append([hab.Block(address, 0, length) for address, length in wanted.blocks])
             if self.given.srk_table is not None and table != self.given.srk_table:
-                raise hab.VerificationError("srk-table", "its SRK table is not the one that was given")
+                raise hab.VerificationError("srk-table", "its SRK table differs from the given one")
             proven = hab.verify(
                 blob,
                 srk_table=table,
@@ -239,7 +240,7 @@ class _Judge:
 
 
 def _secret(parsed: hab.CsfBlob) -> list[tuple[int, int]]:
-    """What is decrypted: (address, length)."""
+    """Return what is decrypted: (address, length) pairs."""
     commands = [
         one for one in parsed.commands if isinstance(one, csf_blob.Authenticate) and one.protocol == csf_blob.AEAD
     ]
@@ -247,7 +248,7 @@ def _secret(parsed: hab.CsfBlob) -> list[tuple[int, int]]:
 
 
 def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
-    """The SRK table in a blob, and the index of the SRK that it takes."""
+    """Return the SRK table in a blob, and the index (from 0) of the SRK that it installs."""
     table = parsed.srk_table()
     if table is None:
         raise hab.VerificationError("srk-table", "it installs no SRK")
@@ -255,7 +256,7 @@ def _table(parsed: hab.CsfBlob) -> tuple[bytes, int]:
 
 
 def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
-    """Whether it covers all that is under this CSF: what another one covers, nobody checks when this part is run."""
+    """Check that the CSF covers all of its part: what another CSF covers is not checked when this part is run."""
     signed = union((piece.address, piece.address + piece.length) for piece in pieces)
     bare = union(
         (start + block.offset - block.address, end + block.offset - block.address)
@@ -268,7 +269,7 @@ def _whole(signing: Signing, pieces: Sequence[hab.Block]) -> Check:
 
 
 def _without(start: int, end: int, signed: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What of memory from `start` to before `end` is in none of these, which are in order and do not overlap."""
+    """Yield the ranges from `start` to before `end` that are not in `signed`, which is in order and without overlap."""
     for first, last in signed:
         if first < end and start < last:
             if start < first:
@@ -279,7 +280,7 @@ def _without(start: int, end: int, signed: Sequence[tuple[int, int]]) -> Iterato
 
 
 def _layout(data: Buffer, commands: Sequence[Sequence[hab.Block]]) -> Check:
-    """What the ROM needs besides signatures: that they cover the IVT, and what it points at."""
+    """Check that signatures cover the IVT and what it points at."""
     try:
         found = hab.check_layout(commands, [hab.File.of(data)])
     except hab.HabError as error:
@@ -289,7 +290,7 @@ def _layout(data: Buffer, commands: Sequence[Sequence[hab.Block]]) -> Check:
 
 
 def _commands(parsed: hab.CsfBlob, failed: hab.HabError | None, *, by_rom: bool) -> list[Check]:
-    """A check for each command, and one for what shows only in all of them."""
+    """Return a check for each command, and one for a failure that belongs to no single command."""
     stop = len(parsed.commands) if failed is None or failed.command is None else failed.command
     checks = []
     for number, command in enumerate(parsed.commands):

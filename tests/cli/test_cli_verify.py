@@ -120,7 +120,7 @@ def test_what_spl_asks_for_can_be_said(digsign: Run, tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(signed_image(golden.flash("mm", "nxp-new"), makers={"FIT-FDT": None}))
     done = digsign("verify", "image")
     assert done.returncode == 0, done.stdout
-    assert "note: there is none" in done.stdout
+    assert "note: missing" in done.stdout
     done = digsign("verify", "image", "--fit-fdt", "required")
     assert done.returncode == 1
     assert "FAILS  CSF" in done.stdout
@@ -131,7 +131,7 @@ MISTAKES = {
     "a folder": (["."], 1, "is no file"),
     "a device": (["/dev/zero"], 1, "is no file"),
     "an empty file": (["empty"], 1, "has 0x0 bytes"),
-    "no image": (["text"], 1, "is not known"),
+    "no image": (["text"], 1, "the data at 0x0 are unknown"),
     "fuses that are none": (["text", "--fuses", "12"], 2, "64 hexadecimal digits"),
     "a table that is none": (["signed.bin", "--srk-table", "text"], 1, "is not an SRK table"),
     "an address that is none": (["signed.bin", "--load-address", "here"], 2, "0x40480000"),

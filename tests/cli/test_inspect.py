@@ -317,7 +317,7 @@ def test_a_damaged_fit_says_what_and_where(show: Inspect) -> None:
     assert any("device tree at 0x0" in text for text in told)
     values = show.values(data[:-0x100], code=1)
     (fit,) = parts(values, "fit")
-    assert any("is not in the file" in text for text in fit["damage"])
+    assert any("is outside the file" in text for text in fit["damage"])
     assert "atf-1" in [one["name"] for one in fit["images"]]
 
 

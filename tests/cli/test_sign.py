@@ -133,7 +133,9 @@ def test_images_of_real_tools_are_signed(
     (tmp_path / "image").write_bytes(data)
     done = digsign("sign", "image", "-o", "signed", "--server", daemon.url, "--machine", MACHINE, "--cst", version)
     assert done.returncode == 0, done.stderr
-    assert ("note: the image does not say where SPL loads the FIT" in done.stderr) == ("2024.07" in name)
+    assert ("note: the image does not contain the address where SPL loads the FIT" in done.stderr) == (
+        "2024.07" in name
+    )
     verified = digsign("verify", "signed", "--fuses", pki.fuse_value.hex())
     assert verified.returncode == 0, verified.stdout
     assert ("Everything that can be checked here holds" in verified.stdout) == ("mq" in name)
@@ -290,7 +292,7 @@ MISTAKES = {
     "no output": (["image", "--machine", MACHINE], 2, "-o OUT is missing"),
     "no machine": (["image", "-o", "out"], 2, "which machine?"),
     "no such image": (["nothing", "-o", "out", "--machine", MACHINE], 1, "No such file"),
-    "an image of no known layout": (["text", "-o", "out", "--machine", MACHINE], 1, "is not known"),
+    "an image of no known layout": (["text", "-o", "out", "--machine", MACHINE], 1, "the data at 0x0 are unknown"),
     "a machine without keys": (["image", "-o", "out", "--machine", "nobody"], 1, "nobody"),
     "a version that is not there": (["image", "-o", "out", "--machine", MACHINE, "--cst", "9.9"], 1, "9.9"),
     "a backend that is not there": (["image", "-o", "out", "--machine", MACHINE, "--backend", "pkcs11"], 1, "pkcs11"),
@@ -299,10 +301,14 @@ MISTAKES = {
     "a folder for output": (["image", "-o", ".", "--machine", MACHINE], 1, "is no file"),
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
     "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
-    "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 there is a key"),
-    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would remove what decrypts it"),
+    "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 is a key"),
+    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would drop what decrypts it"),
     "descriptions for an encrypted image": (["secret", "--csf-only", "out", "--machine", MACHINE], 1, "is encrypted"),
-    "FIT-FDT where it has no place": (["image", "-o", "out", "--fit-fdt", "required"], 1, "no IVT for a signature of"),
+    "FIT-FDT where it has no place": (
+        ["image", "-o", "out", "--fit-fdt", "required"],
+        1,
+        "the IVT for a signature over the FIT's tree is missing",
+    ),
     "a kernel of no address": (["kernel", "-o", "out", "--machine", MACHINE], 1, "load"),
 }
 

@@ -260,7 +260,7 @@ async def test_mistakes_are_told(daemon: Daemon, client: MakeClient, flash: Path
         (flash, here / "no/where", {}, ClientError, "cannot be written: No such file"),
         (here / "nothing", out, {}, ClientError, "nothing: No such file"),
         (here, out, {}, ClientError, "is no file"),
-        (here / "text", out, {}, ImageError, "is not known"),
+        (here / "text", out, {}, ImageError, "the data at 0x0 are unknown"),
         (here / "encrypted", out, {}, ImageError, "is encrypted"),
     ]
     for path, place, options, kind, words in cases:
@@ -317,7 +317,7 @@ async def test_what_verification_is_told_counts(
         assert any("expired" in note for note in notes) is noted, notes
     with pytest.raises(HabError):
         verify_image(flash, srk_table=b"no table")
-    with pytest.raises(ImageError, match="6Quad was asked for"):
+    with pytest.raises(ImageError, match="6Quad was given"):
         verify_image(flash, soc="imx6q")
     with pytest.raises(ChipError):
         verify_image(flash, soc="imx99")

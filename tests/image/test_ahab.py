@@ -111,15 +111,15 @@ def test_images_for_hab_have_no_containers(soc: str, layout: str) -> None:
 @pytest.mark.parametrize("name", ["good-93-sd-spl.bin.gz", "good-v2-p384.bin.gz", "os-container-unsigned.bin.gz"])
 def test_plan_of_containers_says_that_they_are_ahab(name: str) -> None:
     """Signed or not, they are no images for HAB."""
-    with pytest.raises(ImageError, match="containers of AHAB") as caught:
+    with pytest.raises(ImageError, match="AHAB containers") as caught:
         plan(sample(name))
-    assert "another secure boot" in caught.value.hint
+    assert "a different secure boot" in caught.value.hint
 
 
 @pytest.mark.parametrize("front", [golden.FCFB, bytes(0x400) + golden.FCFB, bytes(0x400) + golden.QSPI])
 def test_container_behind_the_configuration_of_a_flash_is_ahabs(front: bytes) -> None:
     """Chips of both kinds have FlexSPI, with the same configuration in front."""
-    with pytest.raises(ImageError, match=r"containers of AHAB .* at 0x1000, 0x1400"):
+    with pytest.raises(ImageError, match=r"AHAB containers .* at 0x1000, 0x1400"):
         plan((front.ljust(0x1000, b"\0") + container().ljust(0x400, b"\0") + container(2)).ljust(0x4000, b"\0"))
 
 
@@ -134,7 +134,7 @@ def test_srk_tables_of_ahab_are_known(name: str, kind: str) -> None:
     assert ahab.srk_table(data) == (kind,) * 4
     with pytest.raises(hab.FormatError):
         hab.SrkTable.parse(data)
-    with pytest.raises(ImageError, match="an SRK table of AHAB"):
+    with pytest.raises(ImageError, match="an SRK table for AHAB"):
         plan(data)
     for size in range(len(data)):
         assert ahab.srk_table(data[:size]) is None

@@ -56,7 +56,7 @@ def test_a_wrong_tag_is_told_of_and_written_anew(says: int) -> None:
     report = judged(whole)
     assert isinstance(report, Report)
     assert report.holds, failing(report)
-    assert f"says {says} bytes, before it are {len(OLD)}" in " ".join(report.plan.notes)
+    assert f"says {says} bytes, but it follows {len(OLD)} bytes" in " ".join(report.plan.notes)
     found = plan(OLD + tag(says))
     assert found.tail is not None
     assert found.tail.data == tag(len(OLD))

@@ -55,8 +55,8 @@ def test_a_wrong_tag_is_told_of_with_what_is_wrong() -> None:
     """Another size, or a second tag."""
     (one,) = planned(SPL + tag(1, line=True)).notes
     assert one == (
-        f"the tag for UUU at {len(SPL):#x} says 1 bytes, before it are {len(SPL)}: UUU does not find the image by it;"
-        " boards do not read it"
+        f"the tag for UUU at {len(SPL):#x} says 1 bytes, but it follows {len(SPL)} bytes: UUU does not find the image"
+        " with it; boards do not read it"
     )
     (two,) = planned(SPL + tag(len(SPL), line=True) * 2).notes
-    assert f"before it are {len(SPL)}, and there is more than one tag: UUU" in two
+    assert f"but it follows {len(SPL)} bytes, and there is more than one tag: UUU" in two

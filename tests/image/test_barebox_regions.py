@@ -15,7 +15,7 @@ BOTH = kinds.barebox_8m(flexspi="mm")
 FRONT = "barebox's header, not signed"
 FIRMWARE = "HDMI or DisplayPort firmware, signed by NXP"
 ROOM = "room for the CSF of the barebox"
-PROPER = "barebox proper, checked by the first part itself"
+PROPER = "barebox proper, checked by the first part"
 # PLUGIN_HDMI_SIZE.
 HDMI = 0x1A000
 
@@ -54,9 +54,11 @@ def test_all_of_an_image_is_something() -> None:
 def test_what_its_header_is_for_is_told() -> None:
     """That of an image for FlexSPI has the configuration of the flash in it."""
     (note,) = planned(SIX).notes
-    assert note == "the first 0x400 bytes are barebox's header, which the ROM does not use; no signature covers them"
+    assert note == "the first 0x400 bytes are barebox's header, which the ROM does not use; they are not signed"
     note, _ = planned(BOTH).notes
-    assert "the first 0x8400 bytes are barebox's header with the configuration of the flash; no signature" in note
+    assert (
+        "the first 0x8400 bytes are barebox's header with the configuration of the flash; they are not signed" in note
+    )
 
 
 def test_of_i_mx_8m_the_image_begins_at_once_or_behind_0x8000() -> None:
@@ -125,7 +127,7 @@ def test_the_csf_that_comes_first_ends_where_the_other_begins(distance: int, *, 
 
 def test_the_chip_is_told_by_the_dcd_if_there_is_one() -> None:
     """And the layout tells that it is for serial download."""
-    assert refused(SIX, "imx6ull").startswith("the image by its DCD is for i.MX 6Quad")
+    assert refused(SIX, "imx6ull").startswith("according to its DCD, the image is for i.MX 6Quad")
     assert refused(kinds.barebox(dcd_of=None), "imx8mm").startswith("the image is for")
     assert planned(SIX).layout == "barebox"
     assert planned(SIX, sdp=0x910000).layout == "barebox for serial download"

@@ -47,10 +47,10 @@ def test_engines_are_those_of_the_commands_that_authenticate() -> None:
 
 @pytest.mark.parametrize(("chip", "engine", "why"), [
     ("imx6q", CAAM, None), ("imx6q", SW, None), ("imx6q", ANY, None),
-    ("imx6q", DCP, "the part's CSF asks for the engine DCP, and the chip has CAAM"),
-    ("imxrt1060", DCP, None), ("imxrt1060", CAAM, "the engine CAAM, and the chip has DCP"),
-    ("imx6ull", SW, None), ("imx6ull", ANY, "on this chip it has to be SW"),
-    ("imx6ull", DCP, "on this chip it has to be SW"),
+    ("imx6q", DCP, "the part's CSF uses the engine DCP, but the chip has CAAM"),
+    ("imxrt1060", DCP, None), ("imxrt1060", CAAM, "the engine CAAM, but the chip has DCP"),
+    ("imx6ull", SW, None), ("imx6ull", ANY, "on this chip it must be SW"),
+    ("imx6ull", DCP, "on this chip it must be SW"),
 ])  # fmt: skip
 def test_a_chip_takes_its_own_engine_and_sw(chip: str, engine: int, why: str | None) -> None:
     """And ANY, but where an erratum leaves SW alone."""
@@ -69,7 +69,7 @@ def test_srks_of_elliptic_curves_are_for_hab_4_5(curves: tuple[bool, ...], chip:
     """One of them in the table is enough; without a table, nothing is said of it."""
     check = check_chip(report(table_of(*curves) if curves else None), blob(CAAM), find(chip))
     assert check.holds is holds
-    assert ("its SRKs are ECDSA keys, and the ROM has HAB 4." in check.detail) is not holds
+    assert ("its SRKs are ECDSA keys, which the ROM's HAB 4." in check.detail) is not holds
     assert check.meaning == "refused"
 
 
@@ -90,8 +90,9 @@ def test_what_cannot_be_read_is_refused() -> None:
 
 @pytest.mark.parametrize(("engine", "chips", "detail"), [
     (CAAM, ("imx6q", "imx6ul"), "engine CAAM"),
-    (CAAM, ("imx6ul", "imx6ull"), "engine CAAM; of the chips that it can be for, i.MX 6UltraLite take it"),
-    (CAAM, ("imx6ull", "imx6ul", "imx6q"), "engine CAAM; of the chips that it can be for, i.MX 6UltraLite, i.MX 6Quad"),
+    (CAAM, ("imx6ul", "imx6ull"), "engine CAAM; of the possible chips, only these support it: i.MX 6UltraLite"),
+    (CAAM, ("imx6ull", "imx6ul", "imx6q"),
+     "engine CAAM; of the possible chips, only these support it: i.MX 6UltraLite, i.MX 6Quad"),
     (SW, ("imx6ull", "imx6ul"), "engine SW"),
 ])  # fmt: skip
 def test_one_chip_that_takes_it_is_enough(engine: int, chips: tuple[str, ...], detail: str) -> None:
@@ -99,7 +100,7 @@ def test_one_chip_that_takes_it_is_enough(engine: int, chips: tuple[str, ...], d
     check = check_chips(report(), blob(engine), [find(chip) for chip in chips])
     assert check.holds
     assert check.detail.startswith(detail)
-    assert ("can be for" in check.detail) is ("can be for" in detail)
+    assert ("of the possible chips" in check.detail) is ("of the possible chips" in detail)
 
 
 def test_where_no_chip_takes_it_the_first_one_says_why() -> None:
@@ -109,5 +110,5 @@ def test_where_no_chip_takes_it_the_first_one_says_why() -> None:
     assert check_chips(report(), blob(CAAM), chips) == Check(
         "what it asks of the chip",
         False,
-        "the part's CSF asks for the engine CAAM, and the chip has DCP",
+        "the part's CSF uses the engine CAAM, but the chip has DCP",
     )

@@ -40,13 +40,16 @@ def said(piece: Piece) -> tuple[str, str]:
         (install_srk(KEYS.table, 1), ("Install SRK", "SRK 2 of the table")),
         (
             authenticate(1, lambda area: cms(area, KEYS.csf), (0x1000, 4)),
-            ("Authenticate Data", "4 bytes in 1 block by key 1"),
+            ("Authenticate Data", "4 bytes in 1 block with key 1"),
         ),
         (
             authenticate(2, lambda area: cms(area, KEYS.csf), (0x1000, 4), (0x2000, 8)),
-            ("Authenticate Data", "12 bytes in 2 blocks by key 2"),
+            ("Authenticate Data", "12 bytes in 2 blocks with key 2"),
         ),
-        (decrypt(0, bytes(32), (0x1000, 4)), ("Decrypt Data", "4 bytes in 1 block: only a chip with the key can")),
+        (
+            decrypt(0, bytes(32), (0x1000, 4)),
+            ("Decrypt Data", "4 bytes in 1 block: only a chip with the key can decrypt them"),
+        ),
         (secret_key(0x12345678, 0, 0), ("Install Secret Key", "wrapped by one chip, in memory at 0x12345678")),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_tree_has_64_mib_at_most() -> None:
         assert Tree.read(Long(tree(node(b""), changed={"totalsize": size}), LARGEST)).size == size
     with pytest.raises(ImageError, match="has 0x4000001 bytes"):
         Tree.read(Long(tree(node(b""), changed={"totalsize": LARGEST + 1}), LARGEST + 1))
-    with pytest.raises(ImageError, match="of which the file has 0x3ffffff"):
+    with pytest.raises(ImageError, match="but the file has 0x3ffffff"):
         Tree.read(Long(tree(node(b""), changed={"totalsize": LARGEST}), LARGEST - 1))
 
 
@@ -123,7 +123,7 @@ def test_the_last_property_ends_with_the_structure() -> None:
         size = len(inside) - cut
         assert "is longer than the tree" in refused(tree(inside, end=b"", changed={"size_dt_struct": size & ~3}))
     assert "without FDT_END" in refused(tree(inside, end=b""))
-    assert "ends within a node" in refused(tree(inside))
+    assert "ends inside a node" in refused(tree(inside))
     assert Tree.read(tree(inside + END_NODE)).root.properties["one"].length == 8
 
 
@@ -203,4 +203,4 @@ def test_tokens_and_the_heads_of_properties_are_whole() -> None:
         assert "without FDT_END" in refused(tree(node(b"") + word, end=b""))
     for there in range(8):
         head = (PROPERTY + bytes(8))[: 4 + there]
-        assert "ends within a property" in refused(tree(BEGIN + padded(b"\0") + head, end=b""))
+        assert "ends inside a property" in refused(tree(BEGIN + padded(b"\0") + head, end=b""))

@@ -114,7 +114,7 @@ def test_nothing_but_version_17_is_read() -> None:
     [
         ({"magic": 0xD00DFEEE}, "no device tree at 0x0"),
         ({"totalsize": 0x10}, "has 0x10 bytes"),
-        ({"totalsize": 0x1000}, "has 0x1000 bytes, of which the file has"),
+        ({"totalsize": 0x1000}, "has 0x1000 bytes, but the file has"),
         ({"totalsize": 0xFFFFFFFF}, "has 0xffffffff bytes"),
         ({"off_dt_struct": 0x3A}, "structure block"),
         ({"off_dt_struct": 0x10}, "structure block"),
@@ -144,14 +144,14 @@ def test_reservations_without_an_end_are_refused() -> None:
 @pytest.mark.parametrize(
     ("structure", "says"),
     [
-        (b"", "ends within a node"),
-        (NOP * 3, "ends within a node"),
-        (END_NODE, "ends a node at 0x3c that never began"),
-        (BEGIN + bytes(4), "ends within a node"),
+        (b"", "ends inside a node"),
+        (NOP * 3, "ends inside a node"),
+        (END_NODE, "ends a node at 0x3c that was not begun"),
+        (BEGIN + bytes(4), "ends inside a node"),
         (node(b"name"), "with a name"),
         (node(b"") + node(b""), "second root"),
-        (node(b"", node(b"")), "without a name of its own"),
-        (node(b"", node(b"a"), node(b"a")), "without a name of its own ('a')"),
+        (node(b"", node(b"")), "without a unique name"),
+        (node(b"", node(b"a"), node(b"a")), "without a unique name ('a')"),
         (node(b"", prop(0, b""), prop(0, b"")), "the property 'one' at"),
         (node(b"", node(b"a"), prop(0, b"")), "in the wrong place"),
         (prop(0, b""), "in the wrong place"),
@@ -173,7 +173,7 @@ def test_names_without_an_end_are_refused() -> None:
     """At the end of the block they are in."""
     assert "the node name at" in refused(tree(BEGIN + b"abcd", end=b""))
     assert "has no end" in refused(tree(node(b"", prop(0, b"")), b"one"))
-    assert "within a property" in refused(tree(node(b"")[:-4] + PROPERTY + b"1234", end=b""))
+    assert "inside a property" in refused(tree(node(b"")[:-4] + PROPERTY + b"1234", end=b""))
 
 
 def test_nops_are_nothing() -> None:

@@ -74,7 +74,7 @@ def test_data_end_with_the_file_at_most() -> None:
             (found,) = Fit.read(data).images
             assert (found.offset, found.size, found.end) == (position, length, position + length)
         else:
-            assert "is not in the file" in refused(data)
+            assert "is outside the file" in refused(data)
 
 
 @pytest.mark.parametrize("count", [0, 1, 64, 65])
@@ -111,4 +111,6 @@ def test_data_offsets_count_from_the_next_multiple_of_4_behind_the_tree() -> Non
 def test_the_default_configuration_has_to_be_there() -> None:
     """Where the FIT names one."""
     assert Fit.read(fit([IMAGE], [has("default", b"one\0"), CONFIGURATION])).default == "one"
-    assert "has no configuration 'two'" in refused(fit([IMAGE], [has("default", b"two\0"), CONFIGURATION]))
+    assert "does not have its default configuration 'two'" in refused(
+        fit([IMAGE], [has("default", b"two\0"), CONFIGURATION])
+    )

@@ -24,7 +24,7 @@ def test_its_absence_is_told_where_the_spl_holds_the_hash_of_the_tree() -> None:
     required = judged(data, fdt_signature=True)
     assert isinstance(required, Report)
     assert not required.holds
-    assert "CSF: there is none" in " ".join(failing(required))
+    assert "CSF: missing" in " ".join(failing(required))
     whole = judged(signed(NEW), fdt_signature=True)
     assert isinstance(whole, Report)
     assert whole.holds

@@ -25,12 +25,12 @@ def test_a_device_tree_of_a_board_has_neither_images_nor_configurations() -> Non
             return error.what
         return ""
 
-    assert "is one for a board, not a FIT" in what(board)
-    assert "is one for a board, not a FIT" in what(board, node(b"cpus"))
-    assert "is no FIT: it has no node /images" in what(node(b"cpus"))
-    assert "is no FIT: it has no node /images" in what(board, configurations)
-    assert "is no FIT: it has no node /configurations" in what(board, images)
-    assert "is no FIT: it has no node /configurations" in what(images)
+    assert "is for a board, it is not a FIT" in what(board)
+    assert "is for a board, it is not a FIT" in what(board, node(b"cpus"))
+    assert "is not a FIT: it has no node /images" in what(node(b"cpus"))
+    assert "is not a FIT: it has no node /images" in what(board, configurations)
+    assert "is not a FIT: it has no node /configurations" in what(board, images)
+    assert "is not a FIT: it has no node /configurations" in what(images)
     assert what(board, images, configurations) == what(images, configurations) == ""
 
 
@@ -117,7 +117,7 @@ def test_u_boot_is_that_of_the_configuration_that_was_chosen() -> None:
         [image(b"u-boot", U_BOOT, 0x3000, 0x800, has("os", b"u-boot\0"))], [configuration(b"one", b"u-boot", fdt=None)]
     )
     assert choose(Fit.read(alone.ljust(0x8000, b"\x13")), "one").configuration is None
-    with pytest.raises(ImageError, match="loads u-boot with its configuration 'one', and other with 'two'"):
+    with pytest.raises(ImageError, match="loads u-boot with its configuration 'one', but other with 'two'"):
         choose(read, None)
 
 

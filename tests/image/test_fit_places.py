@@ -19,7 +19,7 @@ def test_the_csf_of_a_fit_has_0x400_bytes_at_least(room: int) -> None:
     one = golden.with_fit_ivt(golden.itb("mm", external=0x1020 + room), signed_tree=False)
     two = golden.with_fit_ivt(golden.itb("mm", external=0x3020 + room))
     if room < 0x400:
-        assert "there is no room for a CSF" in refused(one)
+        assert "no room for a CSF" in refused(one)
         assert f"only {room:#x} bytes for its CSF before uboot-1" in refused(two)
     else:
         assert [part.csf_room for part in plan(one).signings] == [room]
@@ -49,10 +49,10 @@ def test_a_load_address_is_on_a_multiple_of_4_and_has_all_of_the_fit_below_4_gib
     external = golden.itb("mm", external=0x3000)
     for address in (last + 4, last - 1, last - 2, last - 3, -4, LIMIT):
         for data in (EMBEDDED, external) if address != last + 4 else (EMBEDDED,):
-            assert f"the load address {address:#x} is no 32-bit address" in refused(data, load_address=address)
+            assert f"the load address {address:#x} is not a 32-bit address" in refused(data, load_address=address)
     last = LIMIT - 0x3000
     assert "not right before uboot-1" in refused(external, load_address=last)
-    assert "is no 32-bit address" in refused(external, load_address=last + 4)
+    assert "is not a 32-bit address" in refused(external, load_address=last + 4)
     assert plan(EMBEDDED, load_address=0).signings[0].blocks[0].address == 0
 
 
@@ -72,12 +72,12 @@ def test_a_kernel_is_loaded_to_a_page_and_has_all_of_it_below_4_gib() -> None:
     for address in (0, last):
         assert plan(KERNEL, load_address=address).signings[0].blocks[0].address == address
     for address in (last + 0x1000, last - 0x800, last + 4, -0x1000):
-        assert f"the load address {address:#x} is no 32-bit address" in refused(KERNEL, load_address=address)
+        assert f"the load address {address:#x} is not a 32-bit address" in refused(KERNEL, load_address=address)
 
 
 def test_an_ivt_that_has_the_start_of_its_fit_below_zero_is_refused() -> None:
     """There is no such memory."""
-    assert "has the FIT at -0x1000" in refused(golden.binman_fit(EMBEDDED, -0x1000))
+    assert "puts the FIT at -0x1000" in refused(golden.binman_fit(EMBEDDED, -0x1000))
     assert plan(golden.binman_fit(EMBEDDED, 0)).signings[0].blocks[0].address == 0
 
 

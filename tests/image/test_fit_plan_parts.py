@@ -69,7 +69,7 @@ def test_nothing_is_asked_for_where_nothing_is_said() -> None:
     assert not FitOptions().fdt_signature
     assert not FitOptions().spl
     assert not planned(golden.with_fit_ivt(EXTERNAL, signed_tree=False))[0].fdt_signed
-    assert "so nothing says where SPL or U-Boot loads it" in str(tried(EMBEDDED))
+    assert "so the address where SPL or U-Boot loads it is unknown" in str(tried(EMBEDDED))
 
 
 def test_an_spl_of_i_mx_8m_has_a_fit_with_embedded_data_at_one_place() -> None:
@@ -78,7 +78,9 @@ def test_an_spl_of_i_mx_8m_has_a_fit_with_embedded_data_at_one_place() -> None:
         found, _ = planned(EMBEDDED, offset, FitOptions(spl=True))
         assert found.signings[0].blocks[0].address == 0x44000000
         assert not found.fdt_signed
-        assert "so nothing says where SPL or U-Boot loads it" in str(tried(EXTERNAL, offset, FitOptions(spl=True)))
+        assert "so the address where SPL or U-Boot loads it is unknown" in str(
+            tried(EXTERNAL, offset, FitOptions(spl=True))
+        )
 
 
 def test_all_of_a_fit_is_something() -> None:
@@ -165,7 +167,7 @@ def test_a_fit_ends_below_4_gib_with_the_room_for_its_csf() -> None:
         (LIMIT - 0x1000 - SIZE, False),
     ):
         found = tried(golden.binman_fit(EMBEDDED, base))
-        assert (found == f"the FIT's tree is loaded to {base:#x}: HAB knows 32-bit addresses only") is not good
+        assert (found == f"the FIT's tree is loaded to {base:#x}, but HAB only has 32-bit addresses") is not good
 
 
 def test_the_entry_point_of_embedded_data_is_the_fit_or_its_ivt() -> None:
@@ -184,10 +186,10 @@ def test_an_ivt_before_a_csf_has_nothing_in_its_other_words() -> None:
     assert read_plain_ivt(good, 0).csf == 0x40001020
     for word in (8, 12, 16, 28):
         for bit in range(32):
-            with pytest.raises(ImageError, match="is not one that U-Boot accepts"):
+            with pytest.raises(ImageError, match="U-Boot does not accept the IVT at"):
                 read_plain_ivt(at(good, word, 1 << bit), 0)
     for word, value in ((4, 0), (0x18, 0x40001024), (0x18, 0)):
-        with pytest.raises(ImageError, match="is not one that U-Boot accepts"):
+        with pytest.raises(ImageError, match="U-Boot does not accept the IVT at"):
             read_plain_ivt(at(good, word, value), 0)
     for other in (b"", good[:31], bytes(32), at(good, 0, b"\xd2"), at(good, 3, b"\x50")):
         with pytest.raises(ImageError, match=r"^the IVT at 0x0: "):

@@ -60,12 +60,12 @@ def test_images_are_found_whichever_way_they_are_kept(
 
 
 def test_images_outside_of_the_file_are_refused() -> None:
-    """The file was cut short, or the tree is hostile."""
+    """The file is truncated, or the tree is hostile."""
     data = golden.mkimage(PARTS, CONFIGS, 0x1000)
-    with pytest.raises(ImageError, match=r"the image 'c' .* is not in the file"):
+    with pytest.raises(ImageError, match=r"the image 'c' .* is outside the file"):
         Fit.read(data[:0x1310])
     for name in ("data-position", "data-size"):
-        with pytest.raises(ImageError, match="is not in the file"):
+        with pytest.raises(ImageError, match="is outside the file"):
             Fit.read(replaced(data, name, 0xFFFFFFF0))
 
 
@@ -85,7 +85,7 @@ def test_a_tree_that_is_no_fit_is_refused() -> None:
     empty = (golden.Part("a", b"x", "firmware", 0),)
     data = golden.mkimage(empty, (golden.Config("one", "a", (), ()),), 0x1000)
     for old, new in ((b"images", b"imagez"), (b"configurations", b"configurationz")):
-        with pytest.raises(ImageError, match=rf"is no FIT: it has no node /{old.decode()}"):
+        with pytest.raises(ImageError, match=rf"is not a FIT: it has no node /{old.decode()}"):
             Fit.read(data.replace(old, new, 1))
 
 
@@ -97,9 +97,9 @@ def test_names_must_be_there() -> None:
         golden.Config("one", "a", (), ("zz",)),
         golden.Config("one", "a", (), (), kernel="zz"),
     ):
-        assert "has no image 'zz', which its configuration 'one' names" in refused(configs=(config,))
+        assert "has no image 'zz', which its configuration 'one' uses" in refused(configs=(config,))
     data = golden.mkimage(PARTS, CONFIGS, 0x1000)
-    with pytest.raises(ImageError, match="has no configuration 'onf'"):
+    with pytest.raises(ImageError, match="does not have its default configuration 'onf'"):
         Fit.read(re.sub(rb"(\0\0\0\x04.{4})one\0", rb"\1onf\0", data, count=1, flags=re.DOTALL))
 
 

@@ -28,7 +28,7 @@ def what(data: bytes) -> str:
 def test_an_arm64_kernel_has_its_header_and_256_mib_at_most(size: int, good: bool) -> None:
     """Before the file is looked at."""
     kernel = at(golden.kernel()[:0x1000], 0x10, struct.pack("<Q", size))
-    assert ("the kernel's header has an image size" in what(kernel)) is not good
+    assert ("the kernel's header gives an image size" in what(kernel)) is not good
     if good:
         assert (
             planned(kernel[:0x40], load_address=0x40480000).signings[0].csf_offset == -(-size // 0x1000) * 0x1000 + 0x20
@@ -43,7 +43,7 @@ def test_a_zimage_ends_where_its_header_says(start: int, end: int, size: int | N
     """Counted from where it starts: 0x30 bytes at least, and no more than the file has."""
     kernel = at(at(golden_kinds.zimage()[:0x1000], 0x28, start), 0x2C, end)
     if size is None:
-        assert f"the zImage has {start:#x} and {end:#x} for its start and end" in what(kernel)
+        assert f"the zImage has {start:#x} and {end:#x} as start and end" in what(kernel)
         return
     whole = kernel[:size].ljust(max(size, 0x40), b"\0")
     (signing,) = planned(whole, "imx6q", load_address=0x12000000).signings

@@ -25,8 +25,8 @@ def test_its_block_begins_at_the_ivt(load: int) -> None:
     assert blocks(found) == [(load + 0x400, 0x400, csf - 0x400)]
     assert found.must == ((0x400, csf - 0x400),)
     assert (found.signings[0].csf_offset, found.signings[0].csf_room) == (csf, 0x2000)
-    assert any("holds one already" in text for text in found.replaced)
-    assert any("no signature covers them" in note for note in found.notes)
+    assert any("already holds a CSF" in text for text in found.replaced)
+    assert any("they are not signed" in note for note in found.notes)
 
 
 def test_what_is_signed_of_i_mx_8m_is_its_first_part() -> None:
@@ -102,7 +102,7 @@ def test_hdmi_firmware_in_front_is_nxps() -> None:
 
 
 def test_an_image_that_was_not_built_for_hab_is_refused_with_how_to_build_it() -> None:
-    """Its IVT has no pointer to a CSF."""
+    """Its IVT has no CSF pointer."""
     assert "CONFIG_HABV4" in refused(at(SIX, 0x418, 0))
     assert "CONFIG_HABV4" in refused(at(EIGHT, 0x8418, 0))
     assert "no IVT with boot data" in refused(at(SIX, 0x400, 0))
@@ -112,7 +112,7 @@ def test_boot_data_that_leave_the_csf_out_are_refused() -> None:
     """As ever."""
     length = len(SIX) - 0x2000
     assert "right where the CSF begins" in refused(at(SIX, 0x424, length))
-    assert f"{length + 0x2000:#x} there instead of {length:#x}" in refused(at(SIX, 0x424, length))
+    assert f"write {length + 0x2000:#x} instead of {length:#x}" in refused(at(SIX, 0x424, length))
 
 
 def test_a_valid_csf_over_its_header_alone_does_not_hold() -> None:
@@ -123,9 +123,9 @@ def test_a_valid_csf_over_its_header_alone_does_not_hold() -> None:
 
 def test_a_chip_that_its_dcd_does_not_write_to_is_refused() -> None:
     """And the architecture of its code."""
-    assert "i.MX 6ULL was asked for" in refused(SIX, "imx6ull")
-    assert "i.MX 6ULL was asked for" in refused(EIGHT, "imx6ull")
-    assert "i.MX 8M Mini was asked for" in refused(kinds.barebox(dcd_of=None), "imx8mm")
+    assert "i.MX 6ULL was given" in refused(SIX, "imx6ull")
+    assert "i.MX 6ULL was given" in refused(EIGHT, "imx6ull")
+    assert "i.MX 8M Mini was given" in refused(kinds.barebox(dcd_of=None), "imx8mm")
 
 
 def test_a_load_address_or_a_configuration_is_refused() -> None:

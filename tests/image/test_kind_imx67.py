@@ -42,9 +42,9 @@ def test_a_csf_behind_the_end_is_reached_by_zeros() -> None:
     assert blocks(found) == [(0x87800000 - 0x718, 0, len(data) + 0x8E8)]
     assert [(patch.offset, len(patch.data)) for patch in found.patches] == [(len(data), 0x8E8)]
     assert found.patches[0].data.count(0) == 0x8E8
-    assert "The file was cut short" in refused(data[:-0x800])
-    assert "The file was cut short" in refused(U_BOOT[:-0x1000])
-    assert "The file was cut short" in refused(U_BOOT[:0x800])
+    assert "The file is truncated" in refused(data[:-0x800])
+    assert "The file is truncated" in refused(U_BOOT[:-0x1000])
+    assert "The file is truncated" in refused(U_BOOT[:0x800])
 
 
 @pytest.mark.parametrize("csf", [0x2060, 0x2000, 0x4000, 0x400])
@@ -68,7 +68,7 @@ def test_boot_data_that_leave_the_csf_out_are_refused(length: int, says: str) ->
     """With the very number that the scripts of vendors write there."""
     text = refused(at(U_BOOT, 0x24, length))
     assert says in text
-    assert f"scripts of Digi and Foundries do: {0x400 + CSF + 0x2000:#x} there instead of {length:#x}" in text
+    assert f"scripts of Digi and Foundries do: write {0x400 + CSF + 0x2000:#x} instead of {length:#x}" in text
     assert "length at 0x24 in the file" in text
     # What it says helps.
     planned(at(U_BOOT, 0x24, 0x400 + CSF + 0x2000))
@@ -77,8 +77,8 @@ def test_boot_data_that_leave_the_csf_out_are_refused(length: int, says: str) ->
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ((0x18, 0), "has no pointer to a CSF"),
-        ((0x28, 1), "that of a plugin (flag 0x1"),
+        ((0x18, 0), "has no CSF pointer"),
+        ((0x28, 1), "is for a plugin (flag 0x1"),
         ((0x28, 5), "with the flag 0x5"),
         ((0x04, BASE), "its entry point at 0x877ff400"),
         ((0x04, BASE + CSF), "its entry point"),
@@ -88,10 +88,10 @@ def test_boot_data_that_leave_the_csf_out_are_refused(length: int, says: str) ->
         ((0x20, BASE - 0x300), "which fits no boot device"),
         ((0x0C, 0x910000), "its DCD at 0x910000, not in the image"),
         ((0x0C, BASE + 0x24), "its DCD at 0x877ff424"),
-        ((0x2C, b"\xd3"), "where d3 00"),
+        ((0x2C, b"\xd3"), "but d3 00 28 40 is there"),
         ((0x2C, b"\xd2\xff\xff"), "has 4 to 1768 bytes"),
         ((0x04, 0x87800001), "an image for a Cortex-M"),
-        ((0x00, b"\xd1\x00\x21"), "is not known"),
+        ((0x00, b"\xd1\x00\x21"), "the data at 0x0 are unknown"),
     ],
 )
 def test_headers_that_do_not_fit_are_refused(change: tuple[int, int | bytes], says: str) -> None:
@@ -103,15 +103,15 @@ def test_an_image_without_a_csf_is_told_what_vendors_write_into_it() -> None:
     """Digi's script takes the end of the file for the place of the CSF, and counts it in the boot data."""
     data = kinds.imximage(csf=0)
     text = refused(data)
-    assert f"{BASE + len(data):#x} at 0x18 in the file" in text
-    assert f"{0x400 + len(data) + 0x2000:#x} instead of {0x400 + len(data):#x} at 0x24" in text
+    assert f"{BASE + len(data):#x} to 0x18 in the file" in text
+    assert f"{0x400 + len(data) + 0x2000:#x} instead of {0x400 + len(data):#x} to 0x24" in text
     made = at(at(data, 0x18, BASE + len(data)), 0x24, 0x400 + len(data) + 0x2000)
     is_good(signed(made))
     assert "Digi" not in refused(data + bytes(0x400))
 
 
 def test_a_plugin_is_refused_with_the_reason() -> None:
-    """It has no pointer to a CSF either, and that is not what is wrong with it."""
+    """It has no CSF pointer either, and that is not what is wrong with it."""
     data = at(kinds.imximage(csf=0), 0x28, 1)
     assert "the ROM calls it to load the rest" in refused(data)
     assert "Plugins are not signed" in refused(data)
@@ -123,7 +123,7 @@ def test_the_m4_of_7ulp_is_refused_with_the_reason() -> None:
         head = golden.ivt(own + 0x1001, own, own + 0x4000, boot_data=own + 0x20)
         head += struct.pack("<3I", own - 0x1000, 0x7000, 0)
         data = (bytes(0x1000) + head).ljust(0x2000, b"\0") + golden.filler("m4", 0x3000)
-        assert "the M4 of i.MX 7ULP, which has a HAB and SRK fuses of its own" in refused(data)
+        assert "the M4 of i.MX 7ULP, which has a separate HAB and separate SRK fuses" in refused(data)
         assert "the M4 of i.MX 7ULP" in refused(at(data, 0x1018, 0))
         assert "the M4 of i.MX 7ULP" in refused(data, "imx7ulp")
 
@@ -141,7 +141,7 @@ def test_what_is_in_front_is_known() -> None:
         assert front in found.layout
     assert "no IVT at 0x400" in refused(b"\0\0\0\0FCB \x01".ljust(0x400, b"\0") + bytes(0x1000))
     other = at(kinds.nand_u_boot(), 0x200, b"\x13")
-    assert any("is not signed, and the ROM does not look at it" in note for note in planned(other).notes)
+    assert any("are not signed, and the ROM does not read them" in note for note in planned(other).notes)
     is_good(signed(other))
     assert "the image of a disk" in refused(at(other, 0x1FE, b"\x55\xaa"))
 
@@ -178,16 +178,16 @@ def test_a_second_part_that_an_spl_with_hab_refuses_is_named() -> None:
     plain = kinds.uimage(golden.filler("u-boot", 0x5000), load=0x17800000, kind=5)
     assert "Use u-boot-ivt.img" in refused(kinds.with_spl(second=plain))
     assert "Use u-boot-ivt.img" in refused(plain)
-    assert "is not known: 13" in refused(kinds.with_spl(second=b"\x13" * 0x1000))
+    assert "the data at 0x11000 are unknown: 13" in refused(kinds.with_spl(second=b"\x13" * 0x1000))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda data: at(data, 0x0C, b"\0\x07\0\0"), "has the CRC"),
-        (lambda data: data[:0x30000], "there is none"),
-        (lambda data: at(data, 0x6E000, b"\0"), "there is none"),
-        (lambda data: data[:-1], "there is none"),
+        (lambda data: data[:0x30000], "the IVT is missing there"),
+        (lambda data: at(data, 0x6E000, b"\0"), "the IVT is missing there"),
+        (lambda data: data[:-1], "the IVT is missing there"),
     ],
 )
 def test_a_uimage_that_was_changed_is_refused(change: Callable[[bytes], bytes], says: str) -> None:

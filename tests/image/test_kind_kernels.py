@@ -54,18 +54,18 @@ def test_a_kernel_of_64_bits_by_digi_holds() -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (at(Z, 0x2C, 0x5B124), "The file was cut short"),
-        (at(Z, 0x28, 0x5B124), "The file was cut short"),
-        (at(Z, 0x2C, 0x20), "The file was cut short"),
-        (Z[:-1], "The file was cut short"),
+        (at(Z, 0x2C, 0x5B124), "The file is truncated"),
+        (at(Z, 0x28, 0x5B124), "The file is truncated"),
+        (at(Z, 0x2C, 0x20), "The file is truncated"),
+        (Z[:-1], "The file is truncated"),
         (U[:-1], "the file ends at"),
         (at(U, 0x0C, b"\1"), "has the CRC"),
-        (Z + b"\xd0\x0d\xfe\xed" + b"\x13" * 0x2000, "without anything added"),
+        (Z + b"\xd0\x0d\xfe\xed" + b"\x13" * 0x2000, "with nothing appended"),
         (kinds.with_ivt(Z, LOAD, entry=0x5B000), "with the entry point 0x1205b000"),
         (kinds.with_ivt(Z, LOAD + 0x10), "IVT"),
-        (at(kinds.with_ivt(Z, LOAD), 0x5B00C, 4), "is not one that U-Boot accepts"),
-        (at(kinds.with_ivt(Z, LOAD), 0x5B010, 4), "is not one that U-Boot accepts"),
-        (at(kinds.with_ivt(Z, LOAD), 0x5B018, LOAD), "is not one that U-Boot accepts"),
+        (at(kinds.with_ivt(Z, LOAD), 0x5B00C, 4), "U-Boot does not accept the IVT at"),
+        (at(kinds.with_ivt(Z, LOAD), 0x5B010, 4), "U-Boot does not accept the IVT at"),
+        (at(kinds.with_ivt(Z, LOAD), 0x5B018, LOAD), "U-Boot does not accept the IVT at"),
     ],
 )
 def test_a_kernel_that_was_changed_is_refused(data: bytes, says: str) -> None:
@@ -82,15 +82,15 @@ def test_a_crc_that_does_not_fit_is_told() -> None:
 def test_addresses_and_chips_are_asked_for() -> None:
     """Nothing in a kernel tells them."""
     for data in KINDS.values():
-        assert "Give the load address" in refused(data)
+        assert "Pass the load address" in refused(data)
         assert "different ways" in planned(data, load_address=LOAD).ask
         assert planned(data, "imx6ull", load_address=LOAD).ask == ""
-        assert "i.MX 8M Mini was asked for" in refused(data, "imx8mm", load_address=LOAD)
-        assert "is no 32-bit address" in refused(data, load_address=LOAD + 4)
-        assert "0x80800000 was asked for" in refused(kinds.with_ivt(data, LOAD), load_address=0x80800000)
+        assert "i.MX 8M Mini was given" in refused(data, "imx8mm", load_address=LOAD)
+        assert "is not a 32-bit address" in refused(data, load_address=LOAD + 4)
+        assert "the load address 0x80800000 was given" in refused(kinds.with_ivt(data, LOAD), load_address=0x80800000)
         assert "has no DCD" in refused(data, load_address=LOAD, sdp=0x910000)
-        assert "no configuration" in refused(data, load_address=LOAD, configuration="conf-1")
-    assert "i.MX 6ULL was asked for" in refused(golden.kernel(), "imx6ull", load_address=LOAD)
+        assert "configuration 'conf-1' does not exist" in refused(data, load_address=LOAD, configuration="conf-1")
+    assert "i.MX 6ULL was given" in refused(golden.kernel(), "imx6ull", load_address=LOAD)
     arm64 = kinds.uimage(golden.kernel(), load=0x40480000, arch=22)
     assert planned(arm64, load_address=LOAD).ask == ""
 

@@ -43,7 +43,7 @@ def test_another_chip_than_those_that_the_image_is_for_is_refused() -> None:
     ):
         with pytest.raises(ImageError) as caught:
             settle(find("imx8mm"), told, "it")
-        assert caught.value.what == f"it is for {listed}, and i.MX 8M Mini was asked for"
-        assert "what --soc says" in caught.value.hint
+        assert caught.value.what == f"it is for {listed}, but i.MX 8M Mini was given"
+        assert "the chip that --soc names" in caught.value.hint
         for name in told:
             assert settle(find(name), told, "it").possible == (find(name),)

@@ -33,18 +33,22 @@ def part(name: str) -> golden.Part:
         ("atf-1", {"load": None}, "atf-1, which has no load address"),
         ("atf-1", {"load": 0x40200000}, "to 0x40200000: they overlap"),
         ("tee-1", {"load": 0x40200000 + 0x9AAC8}, "they overlap"),
-        ("tee-1", {"load": 0xFFFFF000}, "HAB knows 32-bit addresses only"),
+        ("tee-1", {"load": 0xFFFFF000}, "but HAB only has 32-bit addresses"),
         (
             "atf-1",
             {"load": 0x401F2000, "entry": 0x401F2000},
             "over the FIT's tree, IVT and CSF, which are at 0x401fadc0 to 0x401ffdc0",
         ),
         ("tee-1", {"load": 0x401FADC0 - 0x4D267}, "over the FIT's tree"),
-        ("uboot-1", {"os": "linux"}, "0 images that it could be for (none says that it is u-boot)"),
+        ("uboot-1", {"os": "linux"}, "0 images that it could be for (no image has os = u-boot)"),
         ("atf-1", {"os": "u-boot"}, "2 images that it could be for (uboot-1, atf-1)"),
         ("uboot-1", {"os": "U-Boot"}, "whether SPL takes that for U-Boot"),
         ("atf-1", {"os": "U-BOOT"}, "whether SPL takes that for U-Boot"),
-        ("uboot-1", {"data": golden.filler("odd", 0x9AAC4)}, "no multiple of 8: whether SPL puts fdt-1 right behind"),
+        (
+            "uboot-1",
+            {"data": golden.filler("odd", 0x9AAC4)},
+            "which is not a multiple of 8: whether SPL puts fdt-1 right behind",
+        ),
     ],
 )
 def test_a_fit_that_is_not_loaded_as_it_is_signed_is_refused(name: str, change: dict[str, object], says: str) -> None:
@@ -78,7 +82,7 @@ def test_overlays_kernels_and_nothing_are_refused() -> None:
     for config, says in (
         (golden.Config("one", "uboot-1", ("atf-1",), ("fdt-1", "fdt-2")), "has overlays (fdt-2)"),
         (golden.Config("one", None, (), ("fdt-1",), kernel="uboot-1"), "has a kernel"),
-        (golden.Config("one", None, (), ("fdt-1",)), "names neither firmware nor loadables"),
+        (golden.Config("one", None, (), ("fdt-1",)), "has neither firmware nor loadables"),
     ):
         assert says in refused(golden.with_fit_ivt(golden.mkimage(parts, (config,), 0x5000)))
 
@@ -100,7 +104,7 @@ def test_several_device_trees_need_a_word() -> None:
         data = golden.flash("mm", layout, dtbs=3)
         says = refused(data)
         assert "one CSF signs what is in memory, and no board has both there" in says
-        assert "for which configuration this one is signed: config-1, config-2, config-3." in says
+        assert "pass the configuration that this image is signed for: config-1, config-2, config-3." in says
         for n in (1, 2, 3):
             found = plan(data, configuration=f"config-{n}")
             fit = found.signings[1]
@@ -159,7 +163,7 @@ def test_another_configuration_that_loads_more_is_refused(entry: int | None) -> 
     more = golden.Config("more", config.firmware, (*config.loadables, "extra"), config.fdt)
     fit = golden.with_fit_ivt(golden.mkimage((*found, extra), (config, more), 0x5000))
     says = refused(fit, configuration=config.name)
-    assert "loads all that 'config-1' does, and extra" in says
+    assert "loads all that 'config-1' loads, and also extra" in says
     assert [block.length for block in plan(fit, configuration="more").signings[0].blocks][-1] == 0x4321
 
 
@@ -228,4 +232,4 @@ def test_two_kinds_of_data_in_one_fit_are_refused(tmp_path: Path) -> None:
     ):
         subprocess.run(["fdtput", *arguments], check=True, timeout=60)
     tree = path.read_bytes()
-    assert "kept in different ways (data, data-position)" in refused(tree + fit[len(tree) :])
+    assert "stored in different ways (data, data-position)" in refused(tree + fit[len(tree) :])

@@ -125,7 +125,7 @@ def test_what_begins_a_csf_is_four_bytes() -> None:
             RegionMap(bytes(4) + b"\xd4\0\x04\x40"[:size]).add_room(4, 0x100, "room")
     regions = RegionMap(bytes(4) + b"\xd4\0\x04\x40")
     regions.add_room(4, 0x100, "room")
-    assert regions.signed == ["the room at 0x4 holds one already, which signing replaces"]
+    assert regions.signed == ["the room at 0x4 already holds a CSF, which signing replaces"]
 
 
 def test_commands_behind_the_room_are_none_of_its_csf() -> None:

@@ -67,7 +67,7 @@ def test_a_file_ends_less_than_a_page_before_its_csf(missing: int) -> None:
     """The rest is zeros, which are written."""
     data = U_BOOT[: CSF - missing]
     if missing == 0x1000:
-        assert "The file was cut short" in refused(data)
+        assert "The file is truncated" in refused(data)
     else:
         patches = [(patch.offset, patch.data) for patch in planned(data).patches]
         assert patches == ([(CSF - missing, bytes(missing))] if missing else [])
@@ -80,7 +80,7 @@ def test_a_file_without_its_entry_point_was_cut_short() -> None:
     csf = kinds.csf_offset(small)
     entry = csf - 0xF00
     data = at(small, 0x04, BASE + entry)
-    assert "The file was cut short" in refused(data[:entry])
+    assert "The file is truncated" in refused(data[:entry])
     assert planned(data[: entry + 1]).patches
 
 

@@ -106,7 +106,7 @@ def test_boot_data_stand_between_ivt_and_csf_without_a_flag() -> None:
 
 def test_a_plugin_is_told_by_boot_data_behind_the_ivt() -> None:
     """Words of the IVT itself are no flag."""
-    assert "is that of a plugin (flag 0x1 in the boot data at 0x20)" in why(Words(plugin=1))
+    assert "is for a plugin (flag 0x1 in the boot data at 0x20)" in why(Words(plugin=1))
     inside = Words(entry=OWN + 0x100, dcd=1, boot_data=OWN + 4, start=OWN + 0x100, end=OWN + 0x100, plugin=1)
     assert "not in the image" not in why(inside)
     assert f"has its boot data at {OWN + 4:#x}, with the flag 0x1" in why(inside)
@@ -148,11 +148,12 @@ def test_an_image_without_a_csf_gets_digis_hint_where_it_ends_with_its_boot_data
     for size in range(0x1F00, 0x1F0D):
         for end in (OWN + size, OWN + size + 4):
             text = why(Words(csf=0, place=place, size=size, end=end))
-            assert "has no pointer to a CSF" in text
+            assert "has no CSF pointer" in text
             assert ("as Digi's signing script does" in text) is (end == OWN + size and size % 4 == 0)
     text = why(Words(csf=0, place=place, end=OWN + 0x2000))
     assert (
-        f"{OWN + 0x2000:#x} at {place + 0x18:#x} in the file, and 0x4400 instead of 0x2400 at {place + 0x24:#x}" in text
+        f"write {OWN + 0x2000:#x} to {place + 0x18:#x} in the file, and 0x4400 instead of 0x2400 to {place + 0x24:#x}"
+        in text
     )
 
 

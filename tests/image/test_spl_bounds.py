@@ -22,7 +22,7 @@ def test_the_rom_loads_0x400_bytes_of_a_csf_at_least(room: int) -> None:
     """And no more than 0x2000 are for it."""
     data = at(SPL[: CSF - OWN], 0x24, CSF - START + room)
     if room < 0x400:
-        assert "it would not be loaded whole" in refused(data)
+        assert "it would not be loaded completely" in refused(data)
     else:
         (part,) = plan(data).signings
         assert (part.csf_room, part.csf_offset) == (min(room, 0x2000), CSF - OWN)
@@ -41,7 +41,7 @@ def test_the_ivt_is_where_boot_devices_have_it(distance: int) -> None:
 def test_the_csf_begins_with_the_end_of_the_file_at_last() -> None:
     """One byte less, and something that is signed is not there."""
     assert plan(SPL[: CSF - OWN]).signings == plan(SPL).signings
-    assert "The file was cut short" in refused(SPL[: CSF - OWN - 1])
+    assert "The file is truncated" in refused(SPL[: CSF - OWN - 1])
 
 
 @pytest.mark.parametrize("place", [0x20, 0x1000, CSF - OWN - 12, CSF - OWN - 8, CSF - OWN])
@@ -72,7 +72,7 @@ def test_the_spl_is_within_1_mib_behind_hdmi_firmware(place: int) -> None:
     if place < 0x100000:
         assert plan(data).signings[0].ivt.offset == place
     else:
-        assert "no IVT of an SPL behind it" in refused(data)
+        assert "is not followed by the IVT of an SPL" in refused(data)
 
 
 def test_hdmi_firmware_ends_where_its_padding_begins() -> None:

@@ -101,7 +101,7 @@ def test_firmware_without_a_csf_is_told_of() -> None:
         data = data[:size] + at(SPL, 0, SPL[:4]) + bytes(0x400)
         if place > size:
             data = at(data, place, b"\xd4\0\4\x40")
-        return any("has a CSF in it" in note for note in found(data)[1].notes)
+        return any("points to a CSF within it" in note for note in found(data)[1].notes)
 
     assert not told(0x1000)
     assert not told(size - 5)
@@ -137,9 +137,9 @@ def with_dcd(place: int, length: int, tag: bytes = b"\xd2") -> bytes:
 
 @pytest.mark.parametrize(("place", "length", "why"), [
     (-4, 4, "not in the image"), (0x08, 4, "not in the image"), (0x1C, 4, "not in the image"),
-    (0x20, 4, ""), (0x100, 4, ""), (0x100, 3, "stands"), (0x100, 0, "stands"), (0x100, 1768, ""),
-    (0x100, 1769, "stands"),
-    (END - 4, 4, ""), (END - 4, 5, "stands"), (END - 8, 8, ""), (END, 4, "not in the image"),
+    (0x20, 4, ""), (0x100, 4, ""), (0x100, 3, "not a DCD"), (0x100, 0, "not a DCD"), (0x100, 1768, ""),
+    (0x100, 1769, "not a DCD"),
+    (END - 4, 4, ""), (END - 4, 5, "not a DCD"), (END - 8, 8, ""), (END, 4, "not in the image"),
     (END + 4, 4, "not in the image"),
 ])  # fmt: skip
 def test_a_dcd_has_4_to_1768_bytes_between_ivt_and_csf(place: int, length: int, why: str) -> None:
@@ -158,7 +158,7 @@ def test_a_dcd_has_4_to_1768_bytes_between_ivt_and_csf(place: int, length: int, 
 def test_a_dcd_begins_with_its_tag() -> None:
     """Another one is none."""
     for tag in (b"\xd1", b"\xd3", b"\0"):
-        assert "that is none, and HAB refuses it" in str(tried(with_dcd(0x100, 4, tag)))
+        assert "is not a DCD, and HAB refuses it" in str(tried(with_dcd(0x100, 4, tag)))
 
 
 def test_the_configuration_of_the_flash_is_drawn_where_it_is() -> None:
@@ -180,6 +180,6 @@ def test_the_rom_loads_0x400_bytes_of_a_csf() -> None:
     for room in (0x3FE, 0x3FF, 0x400, 0x401):
         result = tried(at(SPL, 0x24, CSF - start + room))
         if room < 0x400:
-            assert "it would not be loaded whole" in str(result)
+            assert "it would not be loaded completely" in str(result)
         else:
             assert found(at(SPL, 0x24, CSF - start + room))[0].room == room

@@ -38,7 +38,7 @@ def why(data: bytes, offset: int = 0) -> str:
 def test_a_header_has_0x40_bytes() -> None:
     """Fewer are none, wherever the file ends."""
     for size in range(0x40):
-        with pytest.raises(ImageError, match=f"the uImage at 0x8 is cut short: it has {size:#x} bytes"):
+        with pytest.raises(ImageError, match=f"the uImage at 0x8 is truncated: it has {size:#x} bytes"):
             UImage.read(bytes(8) + IMG[:size], 8)
     assert UImage.read(bytes(8) + IMG[:0x40], 8).load == LOAD
 
@@ -56,7 +56,7 @@ def test_u_boot_has_its_load_address_and_no_configuration() -> None:
     """By its header."""
     assert "Leave out the load address" in refused(IMG, "imx6q", load_address=LOAD + 4)
     assert planned(IMG, "imx6q", load_address=LOAD).signings == planned(IMG, "imx6q").signings
-    assert "there is no FIT in this image" in refused(IMG, "imx6q", configuration="conf-1")
+    assert "no FIT in this image" in refused(IMG, "imx6q", configuration="conf-1")
 
 
 @pytest.mark.parametrize("offset", [0, 4, 0x400, 0x800, 0x1000, 0x10C00])
@@ -67,7 +67,7 @@ def test_its_ivt_is_on_a_page_counted_from_its_header(offset: int) -> None:
         body = golden.filler("u-boot", 0x5000 - 0x40 - back)
         place = LOAD + 0x5000 - 0x40 - back
         odd = kinds.uimage(body + golden.ivt(LOAD, place, place + 0x20), load=LOAD, kind=32, more=0x2040)
-        assert "and there is none" in why(bytes(offset) + odd, offset)
+        assert "but the IVT is missing there" in why(bytes(offset) + odd, offset)
 
 
 def test_an_ivt_before_the_header_is_not_its_own() -> None:
@@ -76,7 +76,7 @@ def test_an_ivt_before_the_header_is_not_its_own() -> None:
     head = head[:4] + struct.pack(">I", zlib.crc32(head)) + head[8:]
     own = LOAD - 0x1040
     data = golden.ivt(LOAD, own, own + 0x20).ljust(0x1000, b"\0") + head + bytes(0x2000)
-    assert "and there is none" in why(data, 0x1000)
+    assert "but the IVT is missing there" in why(data, 0x1000)
 
 
 def test_its_ivt_is_for_where_it_is_loaded() -> None:
@@ -121,6 +121,6 @@ def test_the_ivt_of_a_kernel_tells_where_it_is() -> None:
             assert planned(data, "imx6q").signings[0].blocks[0].address == base
         else:
             text = refused(data, "imx6q")
-            assert f"which has the zImage at {base:#x}, with the entry point {entry:#x} |" in text
+            assert f"which puts the zImage at {base:#x}, with the entry point {entry:#x} |" in text
     data = whole + golden.ivt(0x12000000, 0x12000000 + SIZE, 0x12000020 + SIZE)
-    assert "and 0x12001000 was asked for" in refused(data, "imx6q", load_address=0x12001000)
+    assert "but the load address 0x12001000 was given" in refused(data, "imx6q", load_address=0x12001000)

@@ -28,7 +28,7 @@ def test_formats_are_told_by_their_magic(place: int) -> None:
     for offset, magic, name in SEEN:
         data = bytes(place) + bytes(offset) + magic + bytes(0x20)
         error = stranger(data, place)
-        assert error.what == f"at {place:#x} there is {name}, which is not signed for HAB"
+        assert error.what == f"at {place:#x} is {name}, which cannot be signed for HAB"
         assert error.hint
         for number in range(len(magic)):
             changed = bytearray(data)
@@ -41,21 +41,21 @@ def test_formats_are_told_by_their_magic(place: int) -> None:
 def test_what_nobody_knows_is_shown() -> None:
     """16 bytes of it."""
     data = bytes(8) + bytes(range(0x30, 0x50))
-    assert stranger(data, 8).what == f"what is at 0x8 is not known: {data[8:24].hex(' ')}"
+    assert stranger(data, 8).what == f"the data at 0x8 are unknown: {data[8:24].hex(' ')}"
     assert "a legacy uImage" in stranger(bytes(8) + b"\x27\x05\x19\x56", 8).what
 
 
 def test_containers_and_tables_of_ahab_are_told_wherever_they_are() -> None:
     """A table of any length that it can say."""
     one = container(entry(0, 3))
-    assert stranger(bytes(0x123) + one, 0x123).what.startswith("there are containers of AHAB (i.MX 8QM")
+    assert stranger(bytes(0x123) + one, 0x123).what.startswith("AHAB containers (i.MX 8QM")
     assert "at 0x123" in stranger(bytes(0x123) + one, 0x123).what
     long = table(*[record(key=0x3FF0)] * 4)
     assert len(long) > 1 << 15
     for data in (GOOD, array(GOOD), long, array(long)):
         error = stranger(bytes(0x123) + data, 0x123)
-        assert "at 0x123 there is an SRK table of AHAB (i.MX 8QM" in error.what
-        assert "another secure boot than HAB" in error.hint
+        assert "at 0x123 is an SRK table for AHAB (i.MX 8QM" in error.what
+        assert "a different secure boot than HAB" in error.hint
     with pytest.raises(ImageError, match="at 0x400, 0x800"):
         refuse_ahab(bytes(0x400) + one.ljust(0x400, b"\0") + one)
     refuse_ahab(bytes(0x4000))

@@ -41,7 +41,7 @@ def test_it_is_told_of_and_has_a_state_of_its_own() -> None:
     assert isinstance(report, Report)
     assert report.holds
     assert (report.spans[0].offset, report.spans[0].state, report.spans[0].must) == (0, "foreign", False)
-    assert "runs as well, under a signature of NXP's that nobody can check here" in " ".join(report.plan.notes)
+    assert "also runs, under a signature by NXP that cannot be checked here" in " ".join(report.plan.notes)
     changed = bytearray(data)
     changed[0x2000] ^= 1
     again = judged(bytes(changed))
@@ -51,10 +51,10 @@ def test_it_is_told_of_and_has_a_state_of_its_own() -> None:
 
 def test_firmware_without_a_csf_is_said_not_to_be_nxps() -> None:
     """Plain code in front of the SPL, say: the ROM looks for NXP's signature."""
-    assert "not as NXP signs it" in " ".join(plan(behind(0, 0x1A000)).notes)
+    assert "not signed by NXP" in " ".join(plan(behind(0, 0x1A000)).notes)
     own = bytearray(behind(0, 0x1A000))
     own[0x18C40:0x18C44] = b"\xd4\0\x60\x42"
-    assert "not as NXP signs it" not in " ".join(plan(bytes(own)).notes)
+    assert "not signed by NXP" not in " ".join(plan(bytes(own)).notes)
 
 
 def test_what_stands_in_for_the_spl_is_refused() -> None:

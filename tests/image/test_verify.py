@@ -205,4 +205,4 @@ def test_blocks_at_no_place_of_the_image_are_told(signing: Signing) -> None:
     """They are of a file that is not this one."""
     part = replace(PLAN.signings[0], blocks=(replace(WHOLE, address=0x1000),), ivt=replace(IVT, self_address=0x1000))
     report = verify(image(signing), replace(PLAN, signings=(part,)))
-    assert "no place of this image" in " ".join(check.detail for check in only(report).checks)
+    assert "no part of this image is there in memory" in " ".join(check.detail for check in only(report).checks)

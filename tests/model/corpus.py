@@ -30,7 +30,7 @@ from tests.model.shapes import BASE, SIZE, Case, right
 STRICTER = {
     r"blocks in one Authenticate Data; \S+ allows at most": "which one is taken for ANY is the board's to"
     " choose, and one that was set is taken for all that follows",
-    r"asks for the engine \S+, and the chip has": "what boards do without that engine is not known of all",
+    r"uses the engine \S+, but the chip has": "what boards do without that engine is not known of all",
     r"overlap in memory": "no tool signs bytes twice with one command",
     r"no block covers the (boot data|DCD) that": "the ROM acts on all of it, and asserts the first byte",
     r"it stands at the start, or 0x100, 0x400, 0x1000 behind it": "boot devices have the IVT at these offsets alone",
@@ -44,10 +44,10 @@ STRICTER = {
     r"of OCOTP .* (needs a chip's|must not have a) unique id": "cst makes no other: User Guide, table 24",
     r"bytes that belong to no command|point at the same bytes|points into the commands": "cst's form",
     r"of version 0x.. in a CSF of version": "cst writes one version throughout",
-    r"which has the FIT at": "an entry point that no tool writes",
+    r"which puts the FIT at": "an entry point that no tool writes",
     r"U-Boot takes the first of them for": "two nodes that libfdt takes for one",
     r"they overlap": "one image loaded twice to one place",
-    r"HAB knows 32-bit addresses only": "what HAB cannot look at",
+    r"but HAB only has 32-bit addresses": "what HAB cannot look at",
     r"has 8 bytes, not 4": "a size of two cells, of which U-Boot reads the first",
     r"unknown data at": "what belongs to nothing is asked about, though no board looks at it",
     r"has version 17, compatible with \d+": "trees of format 17",

@@ -1,6 +1,6 @@
-"""Every chip with HAB4: what its ROM takes, how it is signed for, and where its fuses are.
+"""Every chip with HAB4: what its ROM accepts, how to sign for it, and where its fuses are.
 
-`find` takes the names that people write. What no second source confirms raises `NotConfirmedError` where it is used.
+`find` accepts the usual names of chips. A value that no second source confirms raises `NotConfirmedError` when used.
 """
 
 from digsigd.image.chips.model import (

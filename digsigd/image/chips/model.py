@@ -1,4 +1,4 @@
-"""What is known of a chip, and what is not known for certain."""
+"""The values of a chip, and which of them are not confirmed."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _RNG_FROM: Version = (4, 2, 0)
 
 
 class ChipError(ImageError):
-    """A chip that is not known, or does not do what is asked of it."""
+    """An unknown chip, or one that does not support what is asked of it."""
 
 
 class AmbiguousChipError(ChipError):
-    """A name that several chips have. `choices` are their names."""
+    """A name that several chips share. `choices` are the names of these chips."""
 
     def __init__(self, what: str, choices: tuple[str, ...]) -> None:
-        super().__init__(what, hint="Say one of: " + ", ".join(choices) + ".")
+        super().__init__(what, hint="Pass one of: " + ", ".join(choices) + ".")
         self.choices = choices
 
 
 class NotConfirmedError(ChipError):
-    """Something of a chip that is not known for certain."""
+    """A value of a chip that is not confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """Stands where a value is not known for certain, with the reason. Using the value raises `NotConfirmedError`."""
+    """Takes the place of a value that is not confirmed, with the reason. Using the value raises `NotConfirmedError`."""
 
     why: str
 
@@ -47,7 +47,7 @@ _Known = TypeVar("_Known")
 
 @dataclass(frozen=True, slots=True)
 class FuseWord:
-    """32 fuses: a word of a bank, as U-Boot counts them, or the word of an index, as blhost does (`bank` is None)."""
+    """32 fuses: a word in a bank, as U-Boot counts them, or the word at an index, as blhost does (`bank` is None)."""
 
     bank: int | None
     word: int
@@ -71,7 +71,7 @@ class FuseBits:
 
 @dataclass(frozen=True, slots=True)
 class Hab:
-    """The versions of HAB in the ROMs of a chip, from the first silicon to the last. `text` says which has which."""
+    """The versions of HAB in the ROMs of a chip, from the first silicon to the last. `text` lists them by silicon."""
 
     oldest: Version
     newest: Version
@@ -80,7 +80,7 @@ class Hab:
 
 @dataclass(frozen=True, slots=True)
 class Loads:
-    """Where an image is in memory, as tools build it by default: its IVT, and its entry point. Boards may differ."""
+    """The default addresses of an image in memory: its IVT and its entry point. Boards can differ."""
 
     ivt: int
     entry: int
@@ -88,17 +88,17 @@ class Loads:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """One chip, or several that differ in nothing that matters here.
+    """One chip, or several that do not differ here.
 
-    `name` is what --soc takes, `title` what people call it, `names` are others for it and for its variants. `short` is
-    the name that plans of i.MX 8M images have for it. `csf_version` is what the header of a description says.
-    `unlocks` are what the CSF that the ROM runs leaves unlocked for what comes after: (engine, features).
-    `spl` and `u_boot` are the usual places in memory, `flash` is where a flash for execution in place begins.
-    `ocram` is the memory on the chip that the ROM leaves to images: (first, behind the last), None where no source has
-    it. `dcd` are the addresses that hosts write the DCD to over USB; the one in use has to be asked for.
-    `written_once` says that the words of the SRK hash have ECC: no bit of one is burnt later than the others.
+    `name` is the value of --soc, `title` the name to show; `names` are other names for it and its variants. `short` is
+    its name in plans of i.MX 8M images. `csf_version` is the version in the header of a CSF description.
+    `unlocks` lists what the CSF that the ROM runs leaves unlocked for later stages: (engine, features).
+    `spl` and `u_boot` are the usual addresses in memory, `flash` is the start of a flash for execution in place.
+    `ocram` is the memory on the chip that the ROM leaves to images: (first, behind the last), None if no source gives
+    it. `dcd` are the addresses that hosts write the DCD to over USB; the user has to select one.
+    `written_once` says that the words of the SRK hash have ECC: all bits of a word are burnt together.
 
-    Cells may be `Unconfirmed`; the properties of the same name raise `NotConfirmedError` then.
+    If a cell is `Unconfirmed`, the property of the same name raises `NotConfirmedError`.
     """
 
     name: str
@@ -131,7 +131,7 @@ class Chip:
 
     @property
     def engine(self) -> Engine:
-        """What descriptions of CSFs say as Engine."""
+        """The value of Engine in CSF descriptions."""
         return self._certain(self.engine_cell, "Engine for CSF descriptions")
 
     @property
@@ -146,7 +146,7 @@ class Chip:
 
     @property
     def second_core(self) -> tuple[FuseWord, ...] | None:
-        """The places of the SRK hash for images of the second core; None where there is no such core."""
+        """The places of the SRK hash for images of the second core; None for a chip without one."""
         return self._certain(self.second_core_cell, "place of the SRK fuses of the second core")
 
     @property
@@ -166,12 +166,12 @@ class Chip:
 
     @property
     def u_boot(self) -> Loads | None:
-        """Where U-Boot proper is in memory; None where there is none for this chip."""
+        """The addresses of U-Boot proper in memory; None for a chip without U-Boot."""
         return self._certain(self.u_boot_cell, "load address of U-Boot")
 
     @property
     def block_max(self) -> int | None:
-        """How many blocks one Authenticate Data may have; None for any number. `ANY` leaves the engine to the ROM."""
+        """The most blocks of one Authenticate Data; None for any number. `ANY` leaves the engine to the ROM."""
         engine = self.engine
         from digsigd.hab import engines
 
@@ -179,14 +179,14 @@ class Chip:
 
     @property
     def block_multiple(self) -> int:
-        """All blocks of a command but the last have to be multiples of this many bytes."""
+        """The number of bytes that the length of every block but the last must be a multiple of."""
         from digsigd.hab import engines
 
         return engines.DCP_UNIT if self.engine == "DCP" else 1
 
     @property
     def unlocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """What the CSF that the ROM runs leaves unlocked.
+        """What the CSF that the ROM runs leaves unlocked: (engine, features).
 
         uboot-imx, mx6_mx7_secure_boot.txt, 1.4, and mx8m_secure_boot.txt, 1.4.1: MID, for HAB before 4.4 (NXP's
         examples have it for all of i.MX 8M). RNG: AN4581, 3.3.2.
@@ -198,20 +198,20 @@ class Chip:
 
     @property
     def ecdsa(self) -> bool:
-        """Whether the ROM takes ECDSA keys. RSA of 1024 to 4096 bits, all do."""
+        """Whether the ROM accepts ECDSA keys. All accept RSA keys of 1024 to 4096 bits."""
         if self.ecdsa_cell is not None:
             return self._certain(self.ecdsa_cell, "support for ECDSA keys")
         return self.hab.newest >= _ECDSA_FROM
 
     @property
     def nocak(self) -> bool:
-        """Whether the ROMs of all silicon take Install NOCAK (fast authentication)."""
+        """Whether the ROMs of all silicon support Install NOCAK (fast authentication)."""
         return self.hab.oldest >= _NOCAK_FROM
 
     def _certain(self, cell: _Known | Unconfirmed, what: str) -> _Known:
         if isinstance(cell, Unconfirmed):
             raise NotConfirmedError(
                 f"the {what} of {self.title} is not confirmed: {cell.why}",
-                hint="See the chip's reference manuals, and ask NXP.",
+                hint="Check the chip's reference manuals, or ask NXP.",
             )
         return cell

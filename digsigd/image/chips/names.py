@@ -1,4 +1,4 @@
-"""Chips by the names that people, tools and device trees have for them."""
+"""Find chips by the names that people, tools and device trees use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BLANKS = re.compile(r"[\s._,/-]+")
 # i.MX 6ULL, MX6ULL, MCIMX6ULL; MIMXRT1064 and MIMX8MM of NXP's part numbers; fsl,imx6ull of device trees.
 _MAKER = re.compile(r"^(?:fsl|nxp|freescale)(?=.)")
 _LINE = re.compile(r"^(?:(?:mc|m)?i?mx|vybrid)(?=.)")
-# Letters for the temperature, the package and the like, which NXP's part numbers of RT have behind the number.
+# Letters for temperature, package and others, which follow the number in NXP's part numbers of RT.
 _RT_PART = re.compile(r"(rt1[0-9]{3})[a-z][0-9a-z]{1,7}")
 # NXP's and U-Boot's names for several chips at once.
 _GROUPS = {
@@ -30,7 +30,7 @@ _AHAB = re.compile(r"(?:8q|8dx|8ulp|8x|9[0-9]|rt118)")
 
 
 def _short(text: str) -> str:
-    """The name without what all of them have: 6ull, 8mm, rt1064, vf610."""
+    """Return the name without the common prefix: 6ull, 8mm, rt1064, vf610."""
     name = _BLANKS.sub("", text.lower())
     return _LINE.sub("", _MAKER.sub("", name))
 
@@ -44,9 +44,9 @@ _BY_NAME = {name: chip for chip in CHIPS for name in _names_of(chip)}
 
 
 def find(text: str) -> Chip:
-    """The chip of this name: "imx6ull", "i.MX 6ULL", "MX6ULL", "6ull"; "mm" is the i.MX 8M Mini.
+    """Return the chip of this name: "imx6ull", "i.MX 6ULL", "MX6ULL", "6ull"; "mm" is the i.MX 8M Mini.
 
-    Raises `AmbiguousChipError` where it is the name of several, `ChipError` where it is that of none.
+    Raises `AmbiguousChipError` if several chips have this name, `ChipError` if no chip has it.
     """
     name = _short(text)
     part = _RT_PART.fullmatch(name)
@@ -58,19 +58,17 @@ def find(text: str) -> Chip:
         chip.name for chip in CHIPS if name and any(one.startswith(name) for one in _names_of(chip))
     )
     if several:
-        raise AmbiguousChipError(f"{shown} is not the name of one chip", several)
+        raise AmbiguousChipError(f"{shown} is the name of several chips", several)
     if _AHAB.match(name):
         raise ChipError(
             f"{shown} is a chip with AHAB, not HAB",
-            hint="Its images are containers of another kind: use NXP's tools for AHAB.",
+            hint="Its images are AHAB containers: use NXP's tools for AHAB.",
         )
-    raise ChipError(
-        f"{shown} is no chip that is known", hint="Known are: " + ", ".join(chip.name for chip in CHIPS) + "."
-    )
+    raise ChipError(f"{shown} is not a known chip", hint="Known chips: " + ", ".join(chip.name for chip in CHIPS) + ".")
 
 
 def find_compatible(compatible: tuple[str, ...]) -> Chip | None:
-    """The chip that a device tree's `compatible` names ("fsl,imx6ull"), the first of several; None where none does."""
+    """Return the first chip that a device tree's `compatible` names ("fsl,imx6ull"), or None."""
     for text in compatible:
         maker, _, name = text.partition(",")
         chip = _BY_NAME.get(_short(name)) if maker == "fsl" and name.startswith(("imx", "vf")) else None

@@ -9,7 +9,7 @@ Sources, by the names that the comments use:
 - HAB4 API: NXP, "High Assurance Boot Version 4 API Reference Manual"; CST UG: "Code Signing Tool User's Guide", 3.4.1.
 - Events: the version in the first word of HAB's events, as users of boards show them on community.nxp.com.
 
-A value that one source alone has, or that sources disagree about, is `Unconfirmed`.
+A value that only one source gives, or that sources disagree about, is `Unconfirmed`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _OCRAM_7 = (0x910000, 0x946C00)
 _DCD_6 = (0x910000,)
 
 _NO_SL_SCRIPT = (
-    "no build is known that signs for it, and a user found that none of DCP, ANY and SW worked; see that your own"
-    " signed image shows no HAB events before you trust any"
+    "no build is known that signs for it, and a user found that DCP, ANY and SW all failed; check that your signed"
+    " image shows no HAB events before you trust an engine"
 )
 
 
@@ -104,7 +104,7 @@ def _chips_6() -> Iterator[Chip]:
     )  # fmt: skip
     # ERR010449: the DCP hashes what is in memory, not what is in the cache. AN4581, 3.5; barebox, imx6ull-gencsf.h;
     # meta-toradex-security.
-    cache = ("The DCP reads past the cache (erratum ERR010449): descriptions say Engine = SW.",)
+    cache = ("The DCP bypasses the cache (erratum ERR010449): CSF descriptions have Engine = SW.",)
     yield _imx6(
         "imx6ull", "i.MX 6ULL", Hab((4, 2, 2), (4, 2, 6), "4.2.2, and 4.2.6 from silicon 1.1"),
         crypto="DCP", engine="SW", notes=cache,
@@ -125,14 +125,14 @@ def _chips_7() -> Iterator[Chip]:
     # U-Boot, mx6_mx7_secure_boot.txt, 1.5 and 1.7; lmp-tools, security/imx7ulp/gen_fuse.sh.
     yield Chip(
         "imx7ulp", "i.MX 7ULP", "i.MX 7ULP", "CAAM", "CAAM",
-        Unconfirmed("one source alone has it, 4.3.6"),
+        Unconfirmed("only one source gives it, 4.3.6"),
         _bank(5, range(8)), FuseBits(FuseWord(29, 6), 0x80000000),
-        Unconfirmed("only U-Boot's guide has one, bit 7 of bank 1 word 1"),
-        Unconfirmed("no source has it"),
+        Unconfirmed("only U-Boot's guide gives it, bit 7 of bank 1 word 1"),
+        Unconfirmed("no source gives it"),
         spl=(Loads(0x2F010400, 0x2F011000),), u_boot_cell=Loads(0x677FF400, 0x67800000), dcd=(0x2F010000,),
         second_core_cell=Unconfirmed("only one script burns them, bank 6 words 0 to 7, with the keys of the A7"),
         written_once=True,  # U-Boot, drivers/misc/mxc_ocotp.c, fuse_prog: all banks but 0 and 1
-        notes=("The M4 has a HAB, and SRK fuses, of its own: its images are not looked at here.",),
+        notes=("The M4 has a separate HAB and separate SRK fuses: its images are not supported.",),
     )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def _chips_8m() -> Iterator[Chip]:
     for short, more, hab, ecdsa, revoke in (
         ("mq", "quad", old, False, _REVOKE_7),
         ("mm", "mini", old, False, _REVOKE_7),
-        ("mn", "nano", new, Unconfirmed("NXP's documents name the i.MX 8M Plus only"), _REVOKE_8M_NEW),
+        ("mn", "nano", new, Unconfirmed("NXP's documents only name the i.MX 8M Plus"), _REVOKE_8M_NEW),
         ("mp", "plus", new, True, _REVOKE_8M_NEW),
     ):
         soc = next(soc for soc in imx8m.SOCS if soc.name == short)
@@ -156,23 +156,23 @@ def _chips_8m() -> Iterator[Chip]:
 
 
 def _vybrid() -> Iterator[Chip]:
-    nothing = Unconfirmed("no guide and no script for signing it is known")
+    nothing = Unconfirmed("no guide or script for signing is known")
     for name, title, more in (("vf610", "Vybrid VF6xx", "vf6xx"), ("vf500", "Vybrid VF5xx", "vf5xx")):
         yield Chip(
             name, title, "Vybrid", nothing, nothing, nothing,
-            Unconfirmed("one source alone has it, bank 3 words 0 to 7, and no guide"), nothing, nothing,
+            Unconfirmed("only one source gives it, bank 3 words 0 to 7, and no guide"), nothing, nothing,
             nothing, names=(more,),
-            u_boot_cell=Unconfirmed("only U-Boot's board configurations have one, entry 0x3F401000"),
+            u_boot_cell=Unconfirmed("only U-Boot's board configurations give it, entry 0x3F401000"),
         )  # fmt: skip
 
 
 def _chips_rt() -> Iterator[Chip]:
     # SPSDK, fuses.json of RT1010, 1015, 1024, 1040, 1050, 1064 (the others are said to be as these); MCUBootUtility.
     srk, close = _indexes(range(24, 32)), FuseBits(FuseWord(None, 6), 0x2)
-    lock = Unconfirmed("only MCUBootUtility has one, bit 14 of index 0")
-    revoke = Unconfirmed("only SPSDK has them, bits 0 to 3 of index 47")
+    lock = Unconfirmed("only MCUBootUtility gives it, bit 14 of index 0")
+    revoke = Unconfirmed("only SPSDK gives them, bits 0 to 3 of index 47")
     seen = Hab((4, 3, 0), (4, 3, 99), "4.3")  # events of boards with RT1050 and RT1064
-    unseen = Unconfirmed("no events of it are known")
+    unseen = Unconfirmed("no HAB events of this chip are known")
     families: tuple[tuple[int, Hab | Unconfirmed, tuple[int, ...]], ...] = (
         (1010, unseen, (1011,)),
         (1015, unseen, ()),
@@ -188,20 +188,20 @@ def _chips_rt() -> Iterator[Chip]:
         yield Chip(
             f"imxrt{number}", f"i.MX RT{number}", "i.MX RT", "DCP", "DCP", hab, srk, close, lock, revoke,
             names=tuple(f"imxrt{one}" for one in more), flash=0x70000000 if number == 1064 else 0x60000000,
-            notes=("With Engine = DCP the ROM may log the warning UNS_ENGINE (69 0A), and goes on.",),
+            notes=("With Engine = DCP the ROM can log the warning UNS_ENGINE (69 0A); it still boots.",),
         )  # fmt: skip
     large: tuple[tuple[int, tuple[int, ...]], ...] = ((1160, (1165, 1166)), (1170, (1171, 1172, 1173, 1175, 1176)))
     for number, more in large:
         # SPSDK, mimxrt1166/fuses.json; MCUBootUtility. Engine: ANY in SPSDK's template, which the ROM takes for CAAM.
         yield Chip(
             f"imxrt{number}", f"i.MX RT{number}", "i.MX RT", "CAAM", "ANY",
-            Unconfirmed("only SPSDK's examples suggest one, 4.5"),
+            Unconfirmed("only SPSDK's examples suggest it, 4.5"),
             _indexes(range(48, 56)), FuseBits(FuseWord(None, 22), 0x2),
-            Unconfirmed("no source has it"),
-            Unconfirmed("only SPSDK has them, bits 8 to 11 of index 13"),
+            Unconfirmed("no source gives it"),
+            Unconfirmed("only SPSDK gives them, bits 8 to 11 of index 13"),
             names=tuple(f"imxrt{one}" for one in more), flash=0x30000000,
-            ecdsa_cell=Unconfirmed("only an example of SPSDK, for the RT1173, has such keys"),
-            second_core_cell=Unconfirmed("only SPSDK has them, indexes 56 to 63"),
+            ecdsa_cell=Unconfirmed("only one example of SPSDK, for the RT1173, uses ECDSA keys"),
+            second_core_cell=Unconfirmed("only SPSDK gives them, indexes 56 to 63"),
             written_once=True,  # SPSDK, mimxrt1166/fuses.json: the write lock "ecc"
         )  # fmt: skip
 
