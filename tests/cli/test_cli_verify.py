@@ -36,7 +36,7 @@ def test_what_holds_ends_with_0(digsign: Run, signed: Path, signing: Signing) ->
 
 def test_without_fuses_it_says_what_is_not_known(digsign: Run, signed: Path) -> None:
     """That the keys are anybody's."""
-    assert "Whose fuse value that is" in digsign("verify", signed.name).stdout
+    assert "Pass --fuses or --srk-table" in digsign("verify", signed.name).stdout
 
 
 def test_what_does_not_hold_ends_with_1(digsign: Run, signed: Path, tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_what_spl_asks_for_can_be_said(digsign: Run, tmp_path: Path) -> None:
 
 MISTAKES = {
     "no such file": (["nothing.bin"], 1, "No such file"),
-    "a folder": (["."], 1, "is no file"),
-    "a device": (["/dev/zero"], 1, "is no file"),
+    "a folder": (["."], 1, "is not a regular file"),
+    "a device": (["/dev/zero"], 1, "is not a regular file"),
     "an empty file": (["empty"], 1, "has 0x0 bytes"),
     "no image": (["text"], 1, "is not known"),
     "fuses that are none": (["text", "--fuses", "12"], 2, "64 hexadecimal digits"),
-    "a table that is none": (["signed.bin", "--srk-table", "text"], 1, "is no SRK table"),
+    "a table that is none": (["signed.bin", "--srk-table", "text"], 1, "is not an SRK table"),
     "an address that is none": (["signed.bin", "--load-address", "here"], 2, "0x40480000"),
 }
 

@@ -221,7 +221,7 @@ def test_other_fuses_than_the_boards_are_refused(
         "--fuses", fast_pki.fuse_value.hex(),
     )  # fmt: skip
     assert done.returncode == 1
-    assert "is it the right machine?" in done.stderr
+    assert "check the machine name" in done.stderr
     assert not (tmp_path / "signed").exists()
 
 
@@ -296,7 +296,7 @@ MISTAKES = {
     "a backend that is not there": (["image", "-o", "out", "--machine", MACHINE, "--backend", "pkcs11"], 1, "pkcs11"),
     "fast authentication without its keys": (["image", "-o", "out", "--machine", MACHINE, "--fast-auth"], 1, ""),
     "an SRK that the table has not": (["image", "-o", "out", "--machine", MACHINE, "--srk", "4"], 1, "SRK"),
-    "a folder for output": (["image", "-o", ".", "--machine", MACHINE], 1, "is no file"),
+    "a folder for output": (["image", "-o", ".", "--machine", MACHINE], 1, "is not a regular file"),
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
     "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
     "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 there is a key"),

@@ -149,7 +149,7 @@ def test_serial_download_gets_a_file_of_its_own(digsign: Run, daemon: Daemon, pk
         DIGSIGN_SERVER=daemon.url,
     )
     assert done.returncode == 0, done.stderr
-    assert "out.imx.sdp: the same for serial download" in done.stdout
+    assert "out.imx.sdp: the same image, for serial download only" in done.stdout
     assert "uuu -dcdaddr 0x910000 -cleardcd" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.imx", "out.imx.sdp", "u-boot.imx"]
     flash, download = ((tmp_path / name).read_bytes() for name in ("out.imx", "out.imx.sdp"))
@@ -174,7 +174,7 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
     (tmp_path / "u-boot.imx").write_bytes(kinds.imximage())
     for options, says in (
         (("--sdp", "0x87800000"), "one memory cannot hold both"),
-        (("--sdp", "0x910000", "--sdp-output", "out.imx"), "a file of its own"),
+        (("--sdp", "0x910000", "--sdp-output", "out.imx"), "a file other than OUT"),
         (("--sdp-output", "other"), "goes with --sdp"),
         (("--sdp", "0x910000", "--sdp-output", "no/where"), "cannot be written"),
     ):

@@ -112,7 +112,7 @@ async def test_other_fuses_are_refused_before_anything_is_uploaded(
     with pytest.raises(ClientError, match=rsa.fuse_value.hex()) as caught:
         await sign_image(one, flash, flash.parent / "out", fuse_value=rsa.fuse_value)
     assert pki.fuse_value.hex() in caught.value.what
-    assert "is it the right machine?" in caught.value.hint
+    assert "check the machine name" in caught.value.hint
     assert (sent, contents(flash.parent)) == ([], before)
     assert (await sign_image(one, flash, flash, fuse_value=pki.fuse_value)).holds
     assert sent
@@ -256,10 +256,10 @@ async def test_mistakes_are_told(daemon: Daemon, client: MakeClient, flash: Path
         (flash, out, {"srk": 4}, ClientError, "no CSF certificate below SRK 4"),
         (flash, out, {"soc": "6u"}, AmbiguousChipError, "6u"),
         (flash, out, {"machine": "nobody"}, ServerRefused, "nobody"),
-        (flash, here, {}, ClientError, "is no file"),
+        (flash, here, {}, ClientError, "is not a regular file"),
         (flash, here / "no/where", {}, ClientError, "cannot be written: No such file"),
         (here / "nothing", out, {}, ClientError, "nothing: No such file"),
-        (here, out, {}, ClientError, "is no file"),
+        (here, out, {}, ClientError, "is not a regular file"),
         (here / "text", out, {}, ImageError, "is not known"),
         (here / "encrypted", out, {}, ImageError, "is encrypted"),
     ]
