@@ -303,8 +303,8 @@ def test_the_same_table_twice_is_one(digsign: Digsign, keys: Keys, tmp_path: Pat
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "no SRK table, fuse file"),
-        (b"nothing of the kind\n", "no SRK table, fuse file"),
+        (b"", "not an SRK table, fuse file"),
+        (b"nothing of the kind\n", "not an SRK table, fuse file"),
         (b"\xd7\0\x10\x40" + bytes(12), "record of 0 bytes"),
         (b"\xd4\0\x10\x43" + bytes(12), "a command"),
         (b"\x1f\x8b\x08\0garbage", "the key tarball"),
@@ -312,7 +312,7 @@ def test_the_same_table_twice_is_one(digsign: Digsign, keys: Keys, tmp_path: Pat
         (IMAGE.data, "not signed"),
         (bytes(20), "SHA-1"),
         (bytes(range(64)), "SHA-512"),
-        (bytes(127) + b"\1" + b"\1", "no SRK table, fuse file"),
+        (bytes(127) + b"\1" + b"\1", "not an SRK table, fuse file"),
         (IMAGE.with_csf(b"\xd4\0\x10\x43" + bytes(12)), "CSF at 0x2000 is damaged"),
     ],
 )

@@ -73,7 +73,7 @@ def test_an_image_is_taken_apart(show: Inspect, soc: str, layout: str) -> None:
             ivt = found[signing.ivt.offset]
             assert ivt["loaded_to"] == signing.ivt.self_address
             assert ivt["csf_offset"] == signing.csf_offset
-            assert "not signed" in notes(ivt) or "there is no CSF" in notes(ivt)
+            assert "not signed" in notes(ivt) or "no CSF: its place" in notes(ivt)
     (fit,) = parts(values, "fit")
     names = {region.name for region in known.regions}
     for image in fit["images"]:
@@ -186,7 +186,7 @@ def csf_of(*commands: bytes) -> bytes:
         (struct.pack(">BHBI", 0xB2, 8, 0x55, 0x4), "engine 0x55 0x4 is unlocked"),
         (struct.pack(">BHBI", 0xB2, 8, 0x1D, 0), "CAAM nothing is unlocked"),
         (struct.pack(">BHBBBBBII", 0xBE, 12, 0, 0xBB, 0, 0, 2, 0x100, 0)[:12], "secret key blob at 0x100"),
-        (struct.pack(">BHBBBBBIII", 0xCA, 20, 0, 2, 0xA3, 0, 0, 0x100, 1, 2), "decrypted by secret key 2"),
+        (struct.pack(">BHBBBBBIII", 0xCA, 20, 0, 2, 0xA3, 0, 0, 0x100, 1, 2), "decrypted with secret key 2"),
     ],
 )
 def test_rare_commands_have_a_meaning_too(show: Inspect, command: bytes, says: str) -> None:
@@ -225,7 +225,7 @@ def test_a_damaged_blob_says_what_and_where(show: Inspect, signing: Signing) -> 
     values = show.values(changed_at(blob, signature.data_offset + 4), code=1)
     assert any(text.startswith(f"at {signature.data_offset:#x}: a signature that is no CMS") for text in damage(values))
     values = show.values(changed_at(blob, 0x2C), code=1)
-    assert "the commands are not those that were signed: their digest is another" in damage(values)
+    assert "the commands are not those that were signed: their digest differs" in damage(values)
     values = show.values(changed_at(blob, 0x11), code=1)
     assert any("at offset 0x10" in text or "at 0x10" in text for text in damage(values))
     assert values["commands"][0]["command"] == "Install Key"
@@ -235,7 +235,7 @@ def test_a_certificate_of_another_srk_is_noted(show: Inspect, signing: Signing) 
     """Which the boot ROM would refuse."""
     signed = signing.sign(signing.pki("p256"), "3.4.1", image_srk=2)
     told = notes(show.values(signed.blob))
-    assert "has to be signed by SRK 1, and is by SRK 2" in told
+    assert "must be signed by SRK 1, but it is signed by SRK 2" in told
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -246,7 +246,7 @@ def test_a_damaged_csf_in_an_image_is_told(show: Inspect, signing: Signing, plac
     signature = next(one for one in hab.CsfBlob.parse(blob).commands if isinstance(one, Authenticate))
     missing = f"at offset {signature.data_offset:#x}"
     told = damage(show.values(image, code=1))
-    expected = ["where its CSF is to be, at 0x2000, stands 6e 6f 20 43", "at offset 0x4", missing][place]
+    expected = ["expected a CSF at 0x2000, found 6e 6f 20 43", "at offset 0x4", missing][place]
     assert any(expected in text for text in told), told
 
 
@@ -354,7 +354,7 @@ def test_a_table_with_weak_records_is_noted(show: Inspect, signing: Signing) -> 
     hashed = struct.pack(">BHB", 0xEE, 36, 0x17) + one.hash
     data = struct.pack(">BHB", 0xD7, 4 + 2 * len(one.data) + 36, 0x40) + one.data * 2 + hashed
     values = show.values(data)
-    assert "the same key is in it twice" in notes(values)
+    assert "two SRKs are the same key" in notes(values)
     assert values["SRKs"][2]["key"] == "only its hash"
 
 
@@ -409,16 +409,16 @@ def test_what_is_wrong_with_the_keys_of_a_tarball_is_noted(show: Inspect) -> Non
     files = {**pki.files, "crts/SRK_1_fuse.bin": bytes(32)}
     files["keys/CA1_sha256_key.pem"] = files.pop(name.replace("crts/", "keys/").replace("_crt.", "_key."))
     told = notes(show.values(pack(files)))
-    assert f"there is no private key for {name}" in told
-    assert "keys/CA1_sha256_key.pem is the CA's: no signing host needs it" in told
+    assert f"the private key for {name} is missing" in told
+    assert "keys/CA1_sha256_key.pem is the private key of the CA: no signing host needs it" in told
     assert f"{name} expired on" in told
-    assert "crts/SRK_1_fuse.bin has the fuse value of no SRK table" in told
+    assert "the fuse value in crts/SRK_1_fuse.bin matches no SRK table" in told
     files[pki.table()] = files[pki.table()][:-1]
     files[name] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     values = show.values(pack(files), code=1)
     assert any(text.startswith(f"{pki.table()}: the SRK table says it has") for text in damage(values))
-    assert f"{name} is no certificate that can be read" in damage(values)
-    assert "no SRK table in it" in notes(values)
+    assert f"{name} is not a readable certificate" in damage(values)
+    assert "no SRK table found" in notes(values)
 
 
 def test_a_damaged_tarball_is_told_as_far_as_it_goes(show: Inspect) -> None:
@@ -688,4 +688,4 @@ def test_an_image_of_another_kind_says_so(show: Inspect) -> None:
     (ivt,) = parts(values, "ivt")
     assert ivt["title"] == "IVT at 0x8400"
     assert ivt["csf_offset"] == 0x8400 + 0x2000
-    assert "as a whole it is no image that digsign signs" in notes(values)
+    assert "digsign cannot sign this file as an image" in notes(values)

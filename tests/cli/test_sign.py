@@ -288,7 +288,7 @@ image_certificate = "pkcs11:token=release;object={label(pki.certificate("IMG"))}
 
 MISTAKES = {
     "no output": (["image", "--machine", MACHINE], 2, "-o OUT is missing"),
-    "no machine": (["image", "-o", "out"], 2, "which machine?"),
+    "no machine": (["image", "-o", "out"], 2, "no machine is given"),
     "no such image": (["nothing", "-o", "out", "--machine", MACHINE], 1, "No such file"),
     "an image of no known layout": (["text", "-o", "out", "--machine", MACHINE], 1, "is not known"),
     "a machine without keys": (["image", "-o", "out", "--machine", "nobody"], 1, "nobody"),
@@ -417,7 +417,7 @@ def test_whoever_interrupts_it_finds_nothing_half_written(
 def test_keys_that_the_chip_does_not_take_sign_nothing(digsign: Run, daemon: Daemon, tmp_path: Path) -> None:
     """Told before anything is uploaded: the ROMs of Mini and Quad have HAB 4.3, and ECDSA came with 4.5."""
     daemon.put_keys("ecdsa", TrialPki.make("p256", srks=1).tarball())
-    for soc, code, says in (("mm", 1, "i.MX 8M Mini has HAB 4.3, which takes RSA keys only"), ("mp", 0, "")):
+    for soc, code, says in (("mm", 1, "i.MX 8M Mini has HAB 4.3, which supports RSA keys only"), ("mp", 0, "")):
         (tmp_path / "image").write_bytes(golden.flash(soc, "nxp-new"))
         done = digsign("sign", "image", "-o", "signed", "--server", daemon.url, "--machine", "ecdsa")
         assert done.returncode == code, done.stderr

@@ -186,13 +186,13 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
 
 
 MISTAKES: dict[str, tuple[Callable[[], bytes], tuple[str, ...], str]] = {
-    "a chip that the image does not tell": (kinds.imximage, (), "say --soc CHIP, such as imx6ul or imx6ull"),
+    "a chip that the image does not tell": (kinds.imximage, (), "set --soc CHIP, such as imx6ul or imx6ull"),
     "a chip that the image contradicts": (kinds.imximage, ("--soc", "imx6q"), "i.MX 6Quad was asked for"),
     "a chip of several names": (kinds.imximage, ("--soc", "6u"), "imx6ul, imx6ull"),
     "an engine that is not confirmed": (kinds.spl, ("--soc", "imx6sl"), "is not confirmed"),
     "Vybrid": (kinds.spl, ("--soc", "vf610"), "is not confirmed"),
     "keys that the chip does not take": (
-        kinds.spl, ("--soc", "imx6q", "--machine", "ecdsa"), "takes no ECDSA keys",
+        kinds.spl, ("--soc", "imx6q", "--machine", "ecdsa"), "does not support ECDSA keys",
     ),
     "fast authentication on old silicon": (kinds.spl, ("--soc", "imx6q", "--fast-auth"), ""),
     "a kernel of no address": (kinds.zimage, ("--soc", "imx6q"), "Give the load address"),

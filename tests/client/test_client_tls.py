@@ -156,7 +156,10 @@ async def test_files_that_cannot_be_used_are_named(tmp_path: Path, client: MakeC
         ({"client_certificate": certificate}, r"client_certificate: .* has no private key"),
         ({"client_certificate": key}, r"client_certificate: .* has no certificate"),
         ({"client_certificate": damaged + key}, r"client_certificate: .* cannot be used"),
-        ({"client_certificate": certificate, "client_key": other}, r"client_key: .* does not belong to the certificate"),
+        (
+            {"client_certificate": certificate, "client_key": other},
+            r"client_key: .* does not belong to the certificate",
+        ),
         ({"client_certificate": certificate, "client_key": encrypted}, r"client_key: .* has a pass phrase"),
         ({"client_certificate": certificate, "client_key": None}, r"client_key: .* cannot be read"),
     ):

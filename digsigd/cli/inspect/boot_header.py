@@ -1,4 +1,4 @@
-"""What stands at the beginning of an image besides an IVT: a boot device's configuration, or a kernel's header.
+"""Describe the start of an image other than an IVT: a boot device's configuration, or a kernel's header.
 
 Sources: uboot-imx, arch/arm/mach-imx/cmd_qspihdr.c (FCFB, QSPI); U-Boot, include/image.h (legacy uImage) and
 arch/arm/mach-imx/Makefile (SPL for NAND); Linux, arch/arm/boot/compressed/head.S (zImage); barebox,
@@ -25,14 +25,14 @@ _UIMAGE = b"\x27\x05\x19\x56"
 _UIMAGE_HEAD = struct.Struct(">7I4B32s")
 _UIMAGE_KINDS = {
     1: "standalone", 2: "kernel", 3: "ramdisk", 4: "multi-file", 5: "firmware", 6: "script", 8: "device tree",
-    32: "firmware with an IVT behind it",
+    32: "firmware with an IVT after it",
 }  # fmt: skip
 _ZIMAGE = b"\x18\x28\x6f\x01"
 _BAREBOX = b"barebox\0"
 
 
 def describe_front(data: mmap.mmap | bytes) -> list[Part]:
-    """All of it that this file has."""
+    """Return descriptions of all that this file has."""
     head = data[:0x600]
     parts = [
         Part("boot-configuration", f"{title} at {place:#x}")
@@ -61,8 +61,6 @@ def _describe_uimage(head: bytes, size: int) -> Part:
         "entry": Hex(entry),
     }
     if _UIMAGE_HEAD.size + length > size:
-        # mkimage counts the room for a CSF that is to come.
-        part.notes.append(
-            f"it says that it has {_UIMAGE_HEAD.size + length:#x} bytes with its header, the file {size:#x}"
-        )
+        # mkimage includes the room for a CSF that is added later.
+        part.notes.append(f"its header says {_UIMAGE_HEAD.size + length:#x} bytes, the file has {size:#x}")
     return part
