@@ -242,7 +242,7 @@ def test_a_comparison_for_machines_is_json(digsign: Digsign, tmp_path: Path) -> 
         ("/no/such/file", "neither 64 hexadecimal digits"),
         (shown_by_u_boot(GUIDE).partition("Reading bank 7")[0], "lacks bank 7 word 0"),
         (shown_by_u_boot(GUIDE).replace("bank 6", "bank 5"), "lacks bank 6 word 0"),
-        (shown_by_u_boot(GUIDE).replace("Reading", "Programming"), "does not say of which bank"),
+        (shown_by_u_boot(GUIDE).replace("Reading", "Programming"), "without the line that names the bank"),
         (shown_by_u_boot(GUIDE) + shown_by_u_boot(GUIDE[::-1]), "two different words 0 of bank 6"),
         ("Word 0x00000000: " + "0" * 8 + " " * (1 << 17), "too long"),
     ],

@@ -496,7 +496,7 @@ def test_a_pem_file_may_have_several_things(show: Inspect) -> None:
     )
     values = show.values(pem + b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", code=1)
     assert f"certificate 2 at {len(pem):#x} cannot be read" in damage(values)[0]
-    assert "no END line" in show(b"-----BEGIN CERTIFICATE-----\nMIIB\n", code=1)
+    assert "without its END line" in show(b"-----BEGIN CERTIFICATE-----\nMIIB\n", code=1)
 
 
 def test_older_encrypted_keys_are_known(show: Inspect) -> None:

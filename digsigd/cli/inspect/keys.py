@@ -136,13 +136,13 @@ def certificate_in(text: bytes) -> bytes | None:
 
 
 def describe_pem(data: bytes) -> Part:
-    """A PEM file: certificates, and whatever else there is by its name alone."""
+    """Return a description of a PEM file: its certificates, and only the kind of other objects."""
     from digsigd.cli.inspect.certificate import describe_certificate
 
     part = Part("pem", "PEM file")
     found = pem_objects(data)
     if not found:
-        part.damage.append("it has a BEGIN line, and no END line that belongs to it")
+        part.damage.append("it has a BEGIN line without its END line")
     for number, (label, offset, text) in enumerate(found, 1):
         where = f" {number}" if len(found) > 1 else ""
         if label not in CERTIFICATES:
