@@ -189,7 +189,7 @@ def _compare(value: FuseValue, chip: Chip | None, options: argparse.Namespace, s
 
 
 def _is_lost(want: int, has: int, once: bool) -> bool:
-    """Return whether burning can no longer make the word right: bits cannot be cleared, words with ECC are burnt once."""
+    """Return whether burning can no longer make the word right: bits stay set, words with ECC are burnt once."""
     return bool(has & ~want) or (once and has != 0 and has != want)
 
 

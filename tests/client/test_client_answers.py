@@ -122,7 +122,7 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
     for read in (read_missing, lambda answer: read_machine_keys(answer, "m")):
         with pytest.raises(ClientError, match="sent an invalid response"):
             read(answered(body))
-    with pytest.raises(ClientError, match="no JSON of type text/html"):
+    with pytest.raises(ClientError, match="without JSON, of type text/html"):
         read_missing(answered(body, "text/html"))
 
 
@@ -198,7 +198,7 @@ def test_names_that_are_configured_count() -> None:
     assert configured_names(settings, fast_auth=True) == KeyNames("t", srk_certificate="s")
     assert configured_names(ClientSettings(), fast_auth=False) is None
     assert configured_names(ClientSettings(srk_certificate="s"), fast_auth=False) is None
-    with pytest.raises(ClientError, match="has srk_table and not csf_certificate and image_certificate"):
+    with pytest.raises(ClientError, match="sets srk_table, but not csf_certificate and image_certificate"):
         configured_names(ClientSettings(srk_table="t"), fast_auth=False)
     with pytest.raises(ClientError, match="has srk_certificate and not srk_table"):
         configured_names(ClientSettings(srk_certificate="s"), fast_auth=True)

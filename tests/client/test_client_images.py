@@ -252,7 +252,7 @@ async def test_mistakes_are_told(daemon: Daemon, client: MakeClient, flash: Path
     (here / "text").write_text("This is no image. " * 20)
     before, one, out = contents(here), client(daemon.url, machine=MACHINE), here / "out"
     cases: list[tuple[Path, Path, dict[str, Any], type[Exception], str]] = [
-        (flash, out, {"srk": 5}, ValueError, "the SRKs 1 to 4"),
+        (flash, out, {"srk": 5}, ValueError, "srk is 5, expected 1 to 4"),
         (flash, out, {"srk": 4}, ClientError, "no CSF certificate below SRK 4"),
         (flash, out, {"soc": "6u"}, AmbiguousChipError, "6u"),
         (flash, out, {"machine": "nobody"}, ServerRefused, "nobody"),

@@ -221,7 +221,7 @@ def test_a_token_is_not_shown() -> None:
         ('ca_file = ""', "ca_file: expected a path"),
         (r'ca_file = "\u0000"', "ca_file: expected a path"),
         (r'srk_table = "a\nb"', "srk_table: expected one line"),
-        ('client_key = "k"', "client_key: there is no client_certificate"),
+        ('client_key = "k"', "client_key: its client_certificate is missing"),
         ('token_file = "none"', "token_file: .*none cannot be read: No such file"),
         ('token_file = "two"', "token_file: .*two must contain the token on one line"),
         ('token_file = "empty"', "token_file: .*empty must contain the token"),
@@ -286,7 +286,7 @@ def test_a_mistake_in_an_option_is_named(put: Put) -> None:
         (("--server", HOST, "--machine", "a b"), "^--machine: 'a b'"),
         (("--server", HOST, "--timeout", "0"), "^--timeout: expected"),
         (("--server", HOST, "--token-file", "/none"), "^--token-file: /none cannot be read"),
-        (("--server", HOST, "--client-key", "k"), "^client_key: there is no client_certificate"),
+        (("--server", HOST, "--client-key", "k"), "^client_key: its client_certificate is missing"),
     ):
         with pytest.raises(ClientSettingsError, match=words):
             from_options(parser.parse_args(options), {})

@@ -41,7 +41,7 @@ async def test_a_path_before_the_host_s_own_counts(daemon: Daemon, client: MakeC
     with pytest.raises(ServerRefused) as caught:
         await client(daemon.url + "/below/this").ready()
     assert (caught.value.status, caught.value.problem) == (404, "not-found")
-    assert "address of a signing host" in caught.value.hint
+    assert "address is that of a signing host" in caught.value.hint
 
 
 async def test_several_at_once(daemon: Daemon, client: MakeClient, order: Order, pki: TrialPki) -> None:
@@ -239,8 +239,8 @@ async def test_an_artifact_that_cannot_be_sent(daemon: Daemon, client: MakeClien
     empty.touch()
     for path, words in (
         (image.parent / "none", "No such file"),
-        (fifo, "no file"),
-        (image.parent, "no file"),
+        (fifo, "is not a regular file"),
+        (image.parent, "is not a regular file"),
         (empty, "is empty"),
     ):
         with pytest.raises(ClientError, match=words) as caught:
