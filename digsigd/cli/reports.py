@@ -133,7 +133,7 @@ def show_plan(plan: Plan, path: Path, console: Console) -> None:
     for patch in plan.patches:
         console.say(f"   written first: {shown(patch.why)}, {len(patch.data)} bytes at {patch.offset:#x}")
     if plan.tail is not None:
-        console.say(f"   written last: the tag for UUU, {len(plan.tail.data)} bytes behind the image")
+        console.say(f"   written last: the tag for UUU, {len(plan.tail.data)} bytes after the image")
     if plan.ask:
         console.say(f"   note: --soc is needed to sign it: {shown(plan.ask)}")
     for note in (*plan.notes, *plan.replaced):

@@ -61,7 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fuses", type=fuse_value, metavar="HEX", help="the fuse value of the boards: refuse to sign with other keys"
     )
-    parser.add_argument("--configuration", metavar="NAME", help="the FIT configuration, if they load different images")
+    parser.add_argument(
+        "--configuration",
+        metavar="NAME",
+        help="the configuration of the FIT, if its configurations load different images",
+    )
     add_fit_fdt(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would be signed, and exit")
     parser.add_argument(

@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="verify an image for serial download: ADDRESS is where the host writes the DCD (uuu -dcdaddr)",
     )
-    parser.add_argument("--configuration", metavar="NAME", help="the FIT configuration, if they load different images")
+    parser.add_argument(
+        "--configuration",
+        metavar="NAME",
+        help="the configuration of the FIT, if its configurations load different images",
+    )
     add_fit_fdt(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 

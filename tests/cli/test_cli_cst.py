@@ -473,7 +473,11 @@ def test_a_file_that_is_none(build: Build) -> None:
     """Missing, a folder, a pipe that nobody writes to."""
     (build.folder / "folder").mkdir()
     os.mkfifo(build.folder / "pipe")
-    for name, text in (("no.bin", "file not present"), ("folder", "is not a regular file"), ("pipe", "is not a regular file")):
+    for name, text in (
+        ("no.bin", "file not present"),
+        ("folder", "is not a regular file"),
+        ("pipe", "is not a regular file"),
+    ):
         csf_with(build, block(name))
         refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "line 29, column 14", text, f'"{name}"')
 

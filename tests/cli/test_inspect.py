@@ -274,7 +274,7 @@ def test_a_dcd_and_boot_data_are_told(show: Inspect) -> None:
     ("image", "says"),
     [
         (image_with(dcd=b"\xd2\0\x10\x41\xcc\0\x20\x04", csf=0x1000), "DCD of 16 bytes at 0x40 ends in the middle"),
-        (image_with(dcd=b"\xd3\0\x10\x41", csf=0x1000), "is none: d3 00 10 41"),
+        (image_with(dcd=b"\xd3\0\x10\x41", csf=0x1000), "is not a DCD: d3 00 10 41"),
         (image_with(boot_data=0x4000, csf=0x1000), "boot data, 0x916000 in memory, is not in the file"),
     ],
 )
@@ -287,7 +287,7 @@ def test_an_ivt_alone_is_shown(show: Inspect) -> None:
     """As genIVT writes it into a file: its CSF is to come behind it."""
     (ivt,) = parts(show.values(IMAGE.data[:0x20], code=1), "ivt")
     assert ivt["loaded_to"] == IMAGE.address
-    assert "behind the end of the file" in notes(ivt)
+    assert "after the end of the file" in notes(ivt)
 
 
 def test_kernels_with_and_without_an_ivt_are_known(show: Inspect) -> None:
@@ -563,13 +563,18 @@ def test_control_characters_never_reach_the_terminal(show: Inspect, signing: Sig
 )
 def test_what_is_none_of_all_that_is_said_to_be_so(show: Inspect, data: bytes) -> None:
     """With exit code 1."""
-    assert "nothing that digsign knows" in show(data, code=1)
+    assert "not a file that digsign knows" in show(data, code=1)
 
 
 def test_only_files_are_read(digsign: Digsign, tmp_path: Path, signing: Signing) -> None:
     """No folder, no pipe that would never end; a link to a file is one."""
     os.mkfifo(tmp_path / "pipe")
-    for name, says in (("pipe", "no file"), (".", "no file"), ("none", "No such file"), ("/dev/zero", "no file")):
+    for name, says in (
+        ("pipe", "is not a regular file"),
+        (".", "no file"),
+        ("none", "No such file"),
+        ("/dev/zero", "no file"),
+    ):
         ended = digsign("inspect", tmp_path / name)
         assert ended.code == 1
         assert says in ended.err

@@ -212,4 +212,4 @@ def test_an_ivt_whose_boot_data_load_no_csf_is_no_damage(show: Inspect) -> None:
     values = show.values(golden_kinds.barebox_8m(flexspi="mm", qspi=False))
     assert not values["damage"]
     _, second = parts(values, "ivt")
-    assert "behind what its boot data load" in notes(second)
+    assert "after the end of what its boot data load" in notes(second)

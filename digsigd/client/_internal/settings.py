@@ -222,7 +222,7 @@ def _of_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         layer[name] = (value, f"the environment variable {variable}")
     if "token" in layer and "token_file" in layer:
         raise ClientSettingsError(
-            "the environment has both DIGSIGN_TOKEN and DIGSIGN_TOKEN_FILE", hint="leave one of them out"
+            "the environment has both DIGSIGN_TOKEN and DIGSIGN_TOKEN_FILE", hint="unset one of them"
         )
     return layer
 
