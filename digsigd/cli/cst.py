@@ -248,7 +248,7 @@ def _check_output(path: str) -> None:
     elif target.exists():
         why = "" if os.access(target, os.W_OK) else "it is not writable"
     elif not target.parent.is_dir():
-        why = f"the folder {shown(str(target.parent))} does not exist"
+        why = f"its folder does not exist: {shown(str(target.parent))}"
     elif not os.access(target.parent, os.W_OK | os.X_OK):
         why = f"the folder {shown(str(target.parent))} is not writable"
     if why:

@@ -310,7 +310,7 @@ def test_more_files_than_servers_take_are_refused(build: Build) -> None:
     names = [build.write(f"part{n}", b"x" * 16).name for n in range(9)]
     csf_with(build, *(f'{0x1000 * n:#x} 0 16 "{name}"' for n, name in enumerate(names)))
     done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER="http://127.0.0.1:9")
-    refused(build, done, "spl.csf: line 37, column 14: the blocks are of more than 8 files")
+    refused(build, done, "spl.csf: line 37, column 14: the blocks refer to more than 8 files")
 
 
 def test_one_file_by_two_names_is_one_file(build: Build) -> None:

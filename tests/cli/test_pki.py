@@ -232,12 +232,12 @@ def test_a_pass_phrase_of_ones_own_is_taken_from_a_file(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no file with a pass phrase"),
-        (b"one-s3cr3t\nanother-s3cr3t\n", "no file with a pass phrase"),
-        (b"s3cr3t-same\n" * 3, "no file with a pass phrase"),
-        (b"s3cr3t" * 900, "no file with a pass phrase"),
-        (b"s3cr3t7\n", "not 8 to 128 characters"),
-        (b"s3cr3t" * 22, "not 8 to 128 characters"),
+        (b"", "is not a pass phrase file"),
+        (b"one-s3cr3t\nanother-s3cr3t\n", "is not a pass phrase file"),
+        (b"s3cr3t-same\n" * 3, "is not a pass phrase file"),
+        (b"s3cr3t" * 900, "is not a pass phrase file"),
+        (b"s3cr3t7\n", "must have 8 to 128 characters"),
+        (b"s3cr3t" * 22, "must have 8 to 128 characters"),
         ("schlüssel-s3cr3t".encode(), "characters other than printable ASCII"),
         (b"tab\tin-s3cr3t", "characters other than printable ASCII"),
         (b"nul\0in-s3cr3t", "characters other than printable ASCII"),
@@ -423,7 +423,7 @@ def test_it_says_what_comes_next(digsign: Digsign, tmp_path: Path, target: Path)
     ("imx8mn", ("--kind", "p521"), "not confirmed: NXP's documents name the i.MX 8M Plus only"),
     ("rt1176", ("--kind", "p256"), "not confirmed"),
     ("imx6q", ("--fast-auth",), "not every i.MX 6Quad supports SRKs that sign images themselves"),
-    ("imx6dl", ("--fast-auth",), "it has HAB 4.1.1, and 4.2.7 from silicon 1.4, and that needs 4.1.2"),
+    ("imx6dl", ("--fast-auth",), "it has HAB 4.1.1, and 4.2.7 from silicon 1.4, fast authentication needs HAB 4.1.2"),
     ("imx6ulz", ("--fast-auth",), "version of HAB of i.MX 6ULZ is not confirmed"),
 ])  # fmt: skip
 def test_keys_that_the_rom_does_not_take_are_not_made(

@@ -300,7 +300,7 @@ MISTAKES = {
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
     "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
     "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 there is a key"),
-    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would drop what decrypts it"),
+    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would remove what decrypts it"),
     "descriptions for an encrypted image": (["secret", "--csf-only", "out", "--machine", MACHINE], 1, "is encrypted"),
     "FIT-FDT where it has no place": (["image", "-o", "out", "--fit-fdt", "required"], 1, "no IVT for a signature of"),
     "a kernel of no address": (["kernel", "-o", "out", "--machine", MACHINE], 1, "load"),
@@ -377,7 +377,7 @@ def test_what_does_not_hold_is_not_written(digsign: Run, daemon: Daemon, pki: Tr
         server.shutdown()
         thread.join()
     assert done.returncode == 1
-    assert "does not hold, so nothing was written" in done.stderr
+    assert "the signed image fails verification, so nothing was written" in done.stderr
     assert "FAILS" in done.stdout
     assert (tmp_path / "out").read_bytes() == b"the last good one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "out"]

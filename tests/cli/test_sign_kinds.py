@@ -175,7 +175,7 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
     for options, says in (
         (("--sdp", "0x87800000"), "one memory cannot hold both"),
         (("--sdp", "0x910000", "--sdp-output", "out.imx"), "a file other than OUT"),
-        (("--sdp-output", "other"), "goes with --sdp"),
+        (("--sdp-output", "other"), "--sdp-output needs --sdp"),
         (("--sdp", "0x910000", "--sdp-output", "no/where"), "cannot be written"),
     ):
         done = digsign(
@@ -226,7 +226,7 @@ def test_a_plan_and_descriptions_name_the_chip(digsign: Run, daemon: Daemon, tmp
         "sign", "image", "--csf-only", "csf", "--soc", "6ull", "--sdp", "0x910000", *SERVER, DIGSIGN_SERVER=daemon.url
     )
     assert done.returncode == 0, done.stderr
-    assert "while it is signed only, at 0xc" in done.stdout
+    assert "while signing only, write at 0xc" in done.stdout
     texts = {path.name: path.read_text() for path in (tmp_path / "csf").iterdir()}
     assert sorted(texts) == ["csf_image.txt", "csf_image_sdp.txt"]
     assert all("Engine = SW" in text for text in texts.values())

@@ -200,5 +200,5 @@ def test_names_that_are_configured_count() -> None:
     assert configured_names(ClientSettings(srk_certificate="s"), fast_auth=False) is None
     with pytest.raises(ClientError, match="sets srk_table, but not csf_certificate and image_certificate"):
         configured_names(ClientSettings(srk_table="t"), fast_auth=False)
-    with pytest.raises(ClientError, match="has srk_certificate and not srk_table"):
+    with pytest.raises(ClientError, match="sets srk_certificate, but not srk_table"):
         configured_names(ClientSettings(srk_certificate="s"), fast_auth=True)
