@@ -1,7 +1,7 @@
-"""`digsign cst`, and `digsign-cst` to be linked as `cst`: NXP's cst with the signing done by a server.
+"""`digsign cst`, and `digsign-cst` to be linked as `cst`: a replacement for NXP's cst that signs with a server.
 
-Options, exit codes and what is said on success are those of cst 3.4.1 and 4.0.1, tried one by one; where the two
-differ (3.4.1 ends with 0 when it cannot read the description or an option is missing) they are 4.0.1's.
+Options, exit codes and the output on success are those of cst 3.4.1 and 4.0.1, tested one by one; where the two
+differ (3.4.1 exits with 0 when it cannot read the description or an option is missing), they are those of 4.0.1.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
     from digsigd.client._internal.machine_keys import MachineKeys
     from digsigd.client._internal.settings import ClientSettings
 
-HELP = """Sign as NXP's cst does, with the keys of a signing host: read the CSF description, upload the files that its
-blocks name, and write the CSF that comes back.
+HELP = """Sign like NXP's cst, with the keys of a signing host: read the CSF description, upload the files that its
+blocks name, and write the CSF that the host returns.
 
-The host and the machine are said by DIGSIGN_SERVER and DIGSIGN_MACHINE, or by digsign.toml. `digsign-cst` is the same
-with the command line of cst itself: link it as `cst` where a build looks for that one.
+Set the host and the machine with DIGSIGN_SERVER and DIGSIGN_MACHINE, or in digsign.toml. `digsign-cst` is the same
+with the command line of cst itself: link it as `cst` where a build expects cst.
 """
-# Letter, word, value, what it does: all that `cst --help` has, and -d and -s, which it takes and does not tell of.
-# barebox (scripts/imx/imx-image.c) looks for "Input CSF text filename", to tell csts that have -i from the first ones.
+# Letter, word, value, help: all options in `cst --help`, and -d and -s, which cst accepts without documenting them.
+# barebox (scripts/imx/imx-image.c) looks for "Input CSF text filename": the first csts have no -i.
 _OPTIONS = (
     ("i", "input", "CSF", "Input CSF text filename: the description; without it, standard input is read"),
     ("o", "output", "OUT", "Output binary CSF filename"),
-    ("b", "backend", "BACKEND", "ssl or pkcs11: where the server has its keys (default: DIGSIGN_BACKEND, else ssl)"),
-    ("c", "cert", "CERT", "has no meaning: it is for the key of an encrypted image, which is not signed here"),
-    ("g", "verbose", "", "say on standard error what is done"),
-    ("d", "dek", "", "refused: it is for encrypted images"),
-    ("s", "skip", "", "has no meaning without -d"),
-    ("l", "license", "", "show the licence, and end"),
-    ("v", "version", "", "show the version, and end"),
+    ("b", "backend", "BACKEND", "where the keys of the server are: ssl or pkcs11 (default: DIGSIGN_BACKEND, else ssl)"),
+    ("c", "cert", "CERT", "ignored: it is for the key of encrypted images, which are not supported"),
+    ("g", "verbose", "", "print progress on standard error"),
+    ("d", "dek", "", "refused: it is for encrypted images, which are not supported"),
+    ("s", "skip", "", "ignored: it needs -d"),
+    ("l", "license", "", "show the licence, and exit"),
+    ("v", "version", "", "show the version, and exit"),
 )
 _BACKENDS = ("ssl", "pkcs11")
-_SAY_INPUT = "-i CSF names the description"
+_SAY_INPUT = "pass -i CSF with the CSF description"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `digsign cst` takes."""
+    """Add the arguments of `digsign cst`."""
     for letter, word, value, text in _OPTIONS:
         if value:
             parser.add_argument(f"-{letter}", f"--{word}", metavar=value, help=text)
@@ -60,18 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Sign, as `digsign cst`."""
+    """Sign, and return the exit code: 0 if the CSF is written, else 1."""
     return _run(options, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do as cst does; the result is its exit code: 0 when the CSF is written, else 1."""
+    """Run as cst, and return the exit code: 0 if the CSF is written, else 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
     return guarded(lambda console: _cst(arguments, console))
 
 
 def _cst(arguments: Sequence[str], console: Console) -> int:
-    """Take the command line as getopt_long(3) does: words may be shortened (NXP's signer says --i), the last counts."""
+    """Parse arguments like getopt_long(3): words can be abbreviated (NXP's signer uses --i), the last counts."""
     letters = "".join(letter + (":" if value else "") for letter, _, value, _ in _OPTIONS)
     words = [word + ("=" if value else "") for _, word, value, _ in _OPTIONS]
     try:
@@ -93,11 +93,13 @@ def _cst(arguments: Sequence[str], console: Console) -> int:
 
 def _usage(console: Console, code: int) -> int:
     console.say("Usage: cst --output OUT --input CSF [options]\n")
-    for letter, word, value, text in (*_OPTIONS, ("h", "help", "", "show this, and end")):
+    for letter, word, value, text in (*_OPTIONS, ("h", "help", "", "show this help, and exit")):
         console.say(f"  -{letter}, --{word} {value}".rstrip())
         console.say(f"        {text}")
-    console.say("\nThis is digsign's cst: a server signs. DIGSIGN_SERVER and DIGSIGN_MACHINE say which, and for which")
-    console.say("machine; digsign.toml can say it as well.")
+    console.say(
+        "\nThis is digsign's cst: it signs with a server. Set the server with DIGSIGN_SERVER and the machine with"
+    )
+    console.say("DIGSIGN_MACHINE, or both in digsign.toml.")
     return code
 
 
@@ -110,7 +112,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     try:
         _sign(options, console)
     except Error as error:
-        # Scripts read what cst prints and look for the word. cst has one exit code for all that goes wrong.
+        # Scripts look for the word "Error" in cst's output. cst has one exit code for all errors.
         console.say("Error: the CSF was not processed, and nothing was written")
         console.trouble(error)
         return 1
@@ -119,28 +121,28 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _version(console: Console) -> int:
-    """In the form of cst's own, with the version that the server is asked for."""
+    """Print the version in the form of cst, with the version of cst that the server is asked for."""
     from importlib.metadata import version
 
     from digsigd.client._internal.settings import ClientSettingsError, load
 
     wanted = ""
-    # Builds ask for the version where nothing is configured yet.
+    # Builds ask for the version before anything is configured.
     with suppress(ClientSettingsError):
         wanted = load(None, os.environ, server_needed=False).cst or ""
     console.say(f"\nCode Signing Tool Version: {shown(wanted)}\n")
-    console.say(f"digsign {version('digsigd')}: a server signs\n")
+    console.say(f"digsign {version('digsigd')}: signs with a server\n")
     return 0
 
 
 def _sign(options: argparse.Namespace, console: Console) -> None:
     if options.output is None:
-        raise Trouble("missing --o argument", hint="-o OUT says where the CSF goes")
-    # The first csts read standard input; older versions of barebox and of scripts count on it.
+        raise Trouble("missing --o argument", hint="pass -o OUT with the file for the CSF")
+    # The first csts read standard input; older versions of barebox and of scripts rely on that.
     if options.input is None and (sys.stdin is None or sys.stdin.isatty()):
         raise Trouble("missing --i argument", hint=_SAY_INPUT)
     if options.backend is not None and options.backend not in _BACKENDS:
-        raise Trouble(f"unsupported backend: {shown(options.backend)}", hint=f"there are {' and '.join(_BACKENDS)}")
+        raise Trouble(f"unsupported backend: {shown(options.backend)}", hint=f"use {' or '.join(_BACKENDS)}")
     if options.dek:
         raise Trouble("-d reuses the key of an encrypted image; encrypted images are not signed by a server")
 
@@ -160,11 +162,11 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
     for key in strangers(signed.blob, local):
         if key in found.same:
             raise Trouble(
-                f"{shown(key.name)}: the signing host says that it has this one, and has signed with another",
-                hint="were its keys changed meanwhile? Then try again",
+                f"{shown(key.name)}: the signing host reports this file, but has signed with another one",
+                hint="try again: the host's keys may have changed during the request",
             )
         if key not in found.others:
-            console.tell(f"{shown(key.name)}: what lies here is another than the signing host has signed with")
+            console.tell(f"{shown(key.name)}: the signing host has signed with another file than the local one")
     _write(options.output, signed.blob)
     if options.verbose:
         console.tell(f"request {shown(signed.request_id)}: {len(signed.blob)} bytes, {shown(str(proven))}")
@@ -175,9 +177,9 @@ def _settings() -> ClientSettings:
 
     settings = load(None, os.environ, server_needed=False)
     if not settings.server:
-        raise Trouble("no signing host given", hint="set DIGSIGN_SERVER, or server in digsign.toml")
+        raise Trouble("no signing host is given", hint="set DIGSIGN_SERVER, or server in digsign.toml")
     if settings.machine is None:
-        raise Trouble("no machine given", hint="set DIGSIGN_MACHINE, or machine in digsign.toml")
+        raise Trouble("no machine is given", hint="set DIGSIGN_MACHINE, or machine in digsign.toml")
     return settings
 
 
@@ -190,7 +192,7 @@ def _signed(
     *,
     verbose: bool,
 ) -> tuple[SignedBlob, Compared]:
-    """What the server makes of it, and what of its keys lies here, as far as it tells of them. Raises `Trouble`."""
+    """Return the signed blob, and the local key files compared with the host's. Raises `ClientError`, `Trouble`."""
     from digsigd.cli.cst_names import Compared, compared
     from digsigd.cli.server import ask_server, newest_cst
     from digsigd.client._internal.errors import ClientError
@@ -198,13 +200,13 @@ def _signed(
     machine = settings.machine or ""
 
     async def told(client: SigningClient) -> MachineKeys | None:
-        """What the host tells of its keys, where that is needed."""
+        """Return the keys that the host reports, None if they are not needed or not reported."""
         if settings.cst is not None and not local:
             return None
         try:
             return await client.machine_keys(machine)
         except ClientError as error:
-            # A server of another kind tells nothing; what else is wrong there, it says again.
+            # Another kind of server does not report keys. For any other error, the request to sign fails as well.
             if settings.cst is None or error.status is None:
                 raise
             return None
@@ -238,29 +240,29 @@ def _signed(
 
 
 def _check_output(path: str) -> None:
-    """What cannot be written is said before anything is uploaded."""
+    """Check before an upload that the output can be written. Raises `Trouble`."""
     target = Path(os.path.realpath(path))
     why = ""
     if not path or target.is_dir():
-        why = "it is not a file name"
+        why = "it is not the name of a file"
     elif target.exists():
-        why = "" if os.access(target, os.W_OK) else "it may not be written"
+        why = "" if os.access(target, os.W_OK) else "it is not writable"
     elif not target.parent.is_dir():
-        why = f"no such folder: {shown(str(target.parent))}"
+        why = f"its folder does not exist: {shown(str(target.parent))}"
     elif not os.access(target.parent, os.W_OK | os.X_OK):
-        why = f"the folder {shown(str(target.parent))} may not be written"
+        why = f"the folder {shown(str(target.parent))} is not writable"
     if why:
-        raise Trouble(f'failed opening file "{shown(path)}": {why}', hint="-o OUT says where the CSF goes")
+        raise Trouble(f'failed opening file "{shown(path)}": {why}', hint="pass -o OUT with the file for the CSF")
 
 
 def _write(path: str, blob: bytes) -> None:
-    """Put the CSF where cst would, whole or not at all."""
+    """Write the CSF where cst would, completely or not at all."""
     target = Path(path)
     if target.is_file() or not target.exists():
         write_atomically(target, blob)
         return
     try:
-        # /dev/stdout, a pipe: there is nothing to take the place of.
+        # /dev/stdout, a pipe: not a file that can be replaced.
         with target.open("wb") as file:
             file.write(blob)
     except OSError as error:

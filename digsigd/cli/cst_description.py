@@ -1,4 +1,4 @@
-"""The CSF description that `cst` is given: which files its blocks are of, and whether a server can sign it at all."""
+"""Read the CSF description for `cst`: find the files of its blocks, and refuse what a server cannot sign."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from digsigd.csf.renaming import renamed
 from digsigd.csf.uri import is_uri
 from digsigd.csf.values import fold
 
-# What a server takes.
+# The limits of a server.
 MAX_BYTES = 1 << 20
 MAX_FILES = 8
 _ENCRYPTION = {"Install Secret Key", "Decrypt Data"}
@@ -38,7 +38,7 @@ _ENCRYPTION = {"Install Secret Key", "Decrypt Data"}
 
 @dataclass(frozen=True, slots=True)
 class SignedFile:
-    """A file that blocks are of, and the name that the server knows it by."""
+    """A file that blocks refer to, and its name in the upload."""
 
     path: Path
     name: str
@@ -46,7 +46,7 @@ class SignedFile:
 
 @dataclass(frozen=True, slots=True)
 class NamedKey:
-    """An SRK table or a certificate, as the description names it."""
+    """The name of an SRK table or a certificate in the description, and its place."""
 
     name: str
     place: Place
@@ -54,10 +54,11 @@ class NamedKey:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A description as it is sent, and the files that it is about.
+    """A description and the files that it refers to.
 
-    `names` are other names than it has, by their places: those of uploads that would be taken for another. `blocks` are
-    those of each [Authenticate Data], in order; `source_index` is the SRK's, from 0; `keys` is what it names of a PKI.
+    `names` are new names by their places, for files whose names in the upload differ from those in the description.
+    `blocks` are those of each [Authenticate Data], in order; `source_index` is that of the SRK, from 0; `keys` are the
+    SRK table and certificates that the description names.
     """
 
     text: bytes
@@ -68,19 +69,19 @@ class Job:
     names: Mapping[Place, str]
 
     def sent(self, names: Mapping[Place, str]) -> bytes:
-        """The description with these names too in place of its own."""
+        """Return the text of the description with `self.names` and these names, by place, put in."""
         return renamed(self.text, {**self.names, **names})
 
 
 def read_job(path: str | None) -> Job:
-    """Read a description, its file names taken from the working directory as cst does.
+    """Read a description; its file names are relative to the working directory, as with cst.
 
-    Without a path it is what comes on standard input. What only the server can judge (its policy, its keys) is left to
-    it; whatever has to be seen from here is checked here. Raises `Trouble` with the line.
+    Without a path it is read from standard input. Local files are checked here; policy and keys are left to the server.
+    Raises `Trouble` with the line.
     """
     text = _read(path)
     if path is None and not text:
-        raise Trouble("missing --i argument", hint="-i CSF names the description")
+        raise Trouble("missing --i argument", hint="pass -i CSF with the CSF description")
     try:
         return _job(text)
     except csf.CsfError as error:
@@ -89,15 +90,15 @@ def read_job(path: str | None) -> Job:
 
 def _read(path: str | None) -> bytes:
     try:
-        # A pipe is a description as well: cst -i <(sed ... csf.template).
+        # The path can be a pipe: cst -i <(sed ... csf.template).
         with Path(path).open("rb") if path is not None else nullcontext(sys.stdin.buffer) as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise Trouble(f'unable to open "{shown(path or "standard input")}": {error.strerror}') from None
     if len(text) > MAX_BYTES:
         raise Trouble(
-            f"{shown(path or 'standard input')}: a CSF description has at most {MAX_BYTES} bytes; pass the description,"
-            " not the image"
+            f"{shown(path or 'standard input')}: a CSF description has at most {MAX_BYTES} bytes",
+            hint="check that -i is the CSF description, not the image",
         )
     return text
 
@@ -106,19 +107,19 @@ def _job(text: bytes) -> Job:
     try:
         description = csf.parse(text, max_bytes=MAX_BYTES)
     except csf.CsfSyntaxError:
-        # AHAB's descriptions differ from their first line on; that they are AHAB's says more than what is wrong there.
+        # AHAB's descriptions differ from the first line on; "for AHAB" says more than the syntax error.
         place = _ahab(text)
         if place is None:
             raise
         raise csf.CsfPolicyError(
             "this is a description for AHAB (i.MX 8, 8X, 8ULP, 9); digsign and its servers sign for HAB4",
             *place,
-            hint="NXP's own cst signs it",
+            hint="sign it with NXP's cst",
         ) from None
     _refuse(description)
     commands = [one for one in description.commands if isinstance(one, AuthenticateData)]
     if not commands:
-        raise csf.CsfPolicyError("no [Authenticate Data], so there is nothing to sign")
+        raise csf.CsfPolicyError("the description has no [Authenticate Data], so there is nothing to sign")
     files, number_of = _the_files([block for command in commands for block in command.blocks])
     names = {
         block.file_place: files[number_of[block.file]].name
@@ -140,26 +141,26 @@ def _job(text: bytes) -> Job:
 
 
 def _refuse(description: csf.Description) -> None:
-    """What no server can do from afar."""
+    """Refuse commands that a server cannot do. Raises `CsfPolicyError`."""
     for command in description.commands:
         if isinstance(command, Refusable) and command.name in _ENCRYPTION:
             raise csf.CsfPolicyError(
-                f"[{command.name}]: encrypted boot is not done by a server, which would have to send the image's key",
+                f"[{command.name}]: a server does not support encrypted boot, which would send the image's key",
                 *command.place,
-                hint="sign without it, or use NXP's own cst for this image",
+                hint="sign without encryption, or use NXP's cst for this image",
             )
         if isinstance(command, Header) and command.mode is not None:
             raise csf.CsfPolicyError(
                 "Mode = HSM makes placeholders instead of signatures",
                 *command.mode_place,
-                hint="leave it out; keys in an HSM are the server's: -b pkcs11, or DIGSIGN_BACKEND=pkcs11",
+                hint="remove it; to use keys in the server's HSM, pass -b pkcs11 or set DIGSIGN_BACKEND=pkcs11",
             )
 
 
 def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[str, int]]:
-    """The files of all blocks, in order, and which one each name in the description means.
+    """Return the files of all blocks, in order, and for each name in the description the number of its file.
 
-    A file has one name for the server, however many the description has for it, and no two have the same.
+    Each file has one name in the upload, different from all others, even if the description has several names for it.
     """
     files: list[SignedFile] = []
     numbers: dict[tuple[int, int], int] = {}
@@ -171,9 +172,9 @@ def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[st
         if identity not in numbers:
             if len(files) == MAX_FILES:
                 raise csf.CsfPolicyError(
-                    f"the blocks are of more than {MAX_FILES} files, more than any server accepts",
+                    f"the blocks refer to more than {MAX_FILES} files, the limit of a server",
                     *block.place,
-                    hint="join some of them to one file and give each block its offset in that",
+                    hint="join some of them into one file and adapt the offsets of the blocks",
                 )
             numbers[identity] = len(files)
             files.append(SignedFile(_local(block.file), _name_of(block, files, blocks)))
@@ -182,7 +183,7 @@ def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[st
 
 
 def _name_of(block: csf.Block, files: list[SignedFile], blocks: list[csf.Block]) -> str:
-    """What the file of a block is called in the upload: the last part of its name, unless another file has that."""
+    """Return the name in the upload of a block's file: the last part of its name, made different from other files."""
     name, taken = base_of(block.file), {one.name for one in files}
     if name in taken:
         taken.update(base_of(one.file) for one in blocks)
@@ -197,7 +198,7 @@ def _identity(block: csf.Block) -> tuple[int, int]:
         raise csf.CsfNameError(
             f"file not present: {quoted(block.file)}: {error.strerror}",
             *block.place,
-            hint=f"names without / are taken from the working directory, {shown(str(Path.cwd()))}",
+            hint=f"names without / are relative to the working directory, {shown(str(Path.cwd()))}",
         ) from None
     if not stat.S_ISREG(status.st_mode):
         raise csf.CsfNameError(f"{quoted(block.file)} is not a regular file", *block.place)
@@ -205,12 +206,12 @@ def _identity(block: csf.Block) -> tuple[int, int]:
 
 
 def _local(name: str) -> Path:
-    # The bytes that stand in the description are the file's name, whatever the locale.
+    # The file's name has the same bytes as in the description, in any locale.
     return Path(os.fsdecode(name.encode()))
 
 
 def _ahab(text: bytes) -> Place | None:
-    """Where a text says that it is for AHAB."""
+    """Return the place where a text says that it is for AHAB, None if it does not."""
     try:
         for tokens in logical_lines(text, MAX_BYTES):
             line = fold("".join(token.text for token in tokens))

@@ -1,8 +1,8 @@
-"""Tables and certificates that have other names here than on the signing host, found there by their content.
+"""Find local SRK tables and certificates on the signing host by content, where the host has other names for them.
 
-Scripts of vendors give theirs names of their own (Digi's SRK_table.bin, CSF_1_crt.pem of Foundries.io), and cst takes
-whatever file has that name. A file that lies here is compared with what the host tells of its public files, nothing of
-it is sent, and where the same is there under another name, the description that is sent says that one.
+Scripts of vendors use different names (Digi's SRK_table.bin, CSF_1_crt.pem of Foundries.io), and cst uses any file with
+the name in the description. A local file is compared with the public files that the host reports, and not sent. If the
+host has the same file under another name, that name goes into the description that is sent.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from digsigd.csf.model import Place
 from digsigd.hab import HabError
 from digsigd.hab.certificate import load_file
 
-# An SRK table tells its size in 16 bits, and a certificate of a key of 4096 bits has 2 KiB.
+# Bytes. An SRK table has a 16-bit length, and a certificate of a 4096-bit key has 2 KiB.
 _LARGEST = 64 << 10
 
 
 def local_keys(job: Job) -> dict[NamedKey, bytes]:
-    """What lies here of the tables and certificates that a description names."""
+    """Return the contents of those tables and certificates of a description that exist as local files."""
     found = {}
     for key in job.keys:
         path = Path(os.fsdecode(key.name.encode()))
@@ -46,9 +46,9 @@ def local_keys(job: Job) -> dict[NamedKey, bytes]:
 
 @dataclass
 class Compared:
-    """What came of comparing: the host's `names` for those that have another name there, by place in the description.
+    """The result of a comparison: the host's `names` for keys with another name there, by place in the description.
 
-    `same` are those that the host has, by what it says, and `others` those that were told to be others there.
+    `same` are the keys that the host reports with the same content, `others` those with a different content there.
     """
 
     names: dict[Place, str] = field(default_factory=dict)
@@ -57,9 +57,9 @@ class Compared:
 
 
 def compared(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: Console) -> Compared:
-    """Find what lies here among the host's.
+    """Find the local files among the host's keys.
 
-    Where another file has that name on the host, and nothing there is the same, this is told.
+    Prints a line if the host has a different file with that name and none with the same content.
     """
     tables = {one.name: one.data for one in keys.srk_tables}
     certificates = {one.name: one.sha256 for one in keys.certificates if one.sha256 is not None}
@@ -73,7 +73,7 @@ def compared(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: Consol
             if alike:
                 found.others.add(key)
                 console.tell(
-                    f"{shown(quoted(key.name))}: the signing host has another file of that name, and signs with it"
+                    f"{shown(quoted(key.name))}: the signing host has a different file with this name, and uses that"
                 )
             continue
         found.same.add(key)
@@ -83,7 +83,7 @@ def compared(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: Consol
 
 
 def digest_of(data: bytes) -> bytes | None:
-    """That of a certificate; None for what is none."""
+    """Return the SHA-256 of a certificate's DER; None if the data are not a certificate."""
     try:
         return hashlib.sha256(load_file(data).der).digest()
     except HabError:

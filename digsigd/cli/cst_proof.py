@@ -1,4 +1,4 @@
-"""That a CSF blob is of the files that lie here, before it goes into an image."""
+"""Verify that a CSF blob is for the local files, before it goes into an image."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from digsigd.cli.files import mapped
 
 
 def prove(blob: bytes, job: Job) -> hab.Verified:
-    """Verify a blob against the blocks of the description and the files as they are now. Raises `Trouble`.
+    """Verify a blob against the blocks of the description and the current files. Raises `Trouble`.
 
-    The server has done so with its own tables. This tells of a file that was written anew meanwhile, and of an answer
-    that is for somebody else.
+    The server has verified it against its tables. This finds files that changed during the upload, and responses to
+    other requests.
     """
     try:
         table = hab.CsfBlob.parse(blob).srk_table()
@@ -36,13 +36,13 @@ def prove(blob: bytes, job: Job) -> hab.Verified:
     except hab.HabError as error:
         names = " and ".join(shown(str(one.path)) for one in job.files)
         raise Trouble(
-            f"the server's answer does not hold for {names}, so it is not written: {error}",
-            hint="was the file changed during the upload? If not, what is between here and the server?",
+            f"the server's CSF fails verification with {names}, so it was not written: {error}",
+            hint="check that the file did not change during the upload, and that no proxy alters the response",
         ) from None
 
 
 def strangers(blob: bytes, local: Mapping[NamedKey, bytes]) -> list[NamedKey]:
-    """Which of the tables and certificates that lie here are not those in a blob that holds."""
+    """Return the local tables and certificates that are not in a verified blob."""
     parsed = hab.CsfBlob.parse(blob)
     table = parsed.srk_table()
     used = {hashlib.sha256(one).digest() for one in parsed.certificates()} | {table.data if table is not None else b""}

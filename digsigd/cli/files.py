@@ -1,4 +1,4 @@
-"""Files of commands: those of the client, whose errors end a command."""
+"""The files of commands: those of the client, with errors as `Trouble`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from digsigd.mapped import Mapped
 
 @contextmanager
 def mapped(path: Path) -> Iterator[Mapped | bytes]:
-    """Give the contents of an image file. Raise `Trouble`."""
+    """Yield the contents of an image file. Raises `Trouble`."""
     try:
         with files.mapped(path) as contents:
             yield contents
@@ -24,7 +24,7 @@ def mapped(path: Path) -> Iterator[Mapped | bytes]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a new, empty file beside `path` that takes its place when all went well, and is gone otherwise.
+    """Yield the path of a new, empty file that replaces `path` on success, and is removed otherwise.
 
     Raises `Trouble`.
     """
@@ -43,6 +43,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raise `Trouble`."""
+    """Write a file completely or not at all. Raises `Trouble`."""
     with replacing(path) as new:
         new.write_bytes(data)

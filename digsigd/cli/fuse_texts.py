@@ -1,4 +1,4 @@
-"""What `digsign fuses` says of a chip's words: before, the commands, and after."""
+"""The output of `digsign fuses`: what to do before, the commands that burn, and what to do after."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from digsigd.image.chips import Chip, FuseBits, FuseWord
 
 WARNING = """\
-Fuses cannot be unburnt. A board with wrong words in them, once closed, never boots again.
+Fuses cannot be unburnt. A board with wrong SRK fuses, once closed, never boots again.
 """
 _ONCE = """\
-These words have ECC: each is burnt once, with all of its bits, and can never be completed or mended.
+These words have ECC: each can be burnt only once, with all its bits, and cannot be completed or corrected later.
 """
 # mx6_mx7_secure_boot.txt, 1.6 and 1.7; mx8m_secure_boot.txt, 1.8 and 1.9. That a ROM may not look at the fuses of an
 # open board: NXP AN4581, "SRK HASH and HAB events".
 _BEFORE = """\
 Before:
-  See that the boards have an {title}.
+  Check that the boards have an {title}.
   Boot an image signed with these keys on an open board: {status} must show no HAB events.
-  Compare that very image with these words: digsign fuses {again} --compare IMAGE
+  Compare the same image with these words: digsign fuses {again} --compare IMAGE
 """
-_THEN = "Then, in U-Boot, which asks before it burns each:"
-_THEN_BLHOST = "Then, with the chip's flashloader running, by NXP's blhost, which burns immediately, without asking:"
+_THEN = "Then, in U-Boot, which asks before it burns each word:"
+_THEN_BLHOST = "Then, with the chip's flashloader running, with NXP's blhost, which burns immediately and does not ask:"
 _AFTER = """\
 After:
-  Save what {tool} shows for `{reading}`, and compare: digsign fuses {again} --compare SAVED
-  Boot the signed image again: still no HAB events. (On an open board some ROMs do not look at these fuses, so
-  no events are not enough: compare the words.)
+  Save the output of {tool} for `{reading}`, and compare: digsign fuses {again} --compare SAVED
+  Boot the signed image again: there must still be no HAB events. (On an open board some ROMs ignore these fuses, so
+  this is not enough: compare the words.)
 """
 _CLOSING = """\
-Closing the board is another step and the last one: fuse SEC_CONFIG[1], {close}. From then on it boots
-signed images only. No command for it is shown here: see {guide}, when all the above holds.
+Closing the board is a separate step, the last one: fuse SEC_CONFIG[1], {close}. After that the board
+boots signed images only. No command for it is shown here: see {guide}, when everything above is correct.
 """
 _GUIDES = {
     "i.MX 6": "NXP's mx6_mx7_secure_boot.txt, 1.7",
@@ -48,7 +48,7 @@ _MANUAL = "the chip's security reference manual"
 
 
 def show(value: FuseValue, chip: Chip, source: str, again: str, console: Console) -> None:
-    """All of it, for people; `again` is what says the same keys and chip to the next command.
+    """Print everything as text; `again` are the arguments for the same keys and chip.
 
     Raises `NotConfirmedError` for a chip whose SRK fuses are not known for certain.
     """
@@ -87,7 +87,7 @@ def show(value: FuseValue, chip: Chip, source: str, again: str, console: Console
 
 
 def told(cell: Callable[[], FuseBits | Sequence[FuseWord]]) -> str:
-    """Where fuses are; or that it is not known for certain, and why."""
+    """Return where fuses are, or why that is not confirmed."""
     from digsigd.image.chips import FuseBits, NotConfirmedError
 
     try:
@@ -98,13 +98,13 @@ def told(cell: Callable[[], FuseBits | Sequence[FuseWord]]) -> str:
 
 
 def say(console: Console, text: str) -> None:
-    """Line by line."""
+    """Print a text line by line."""
     for line in text.splitlines():
         console.say(line)
 
 
 def place_values(number: int, places: Sequence[FuseWord] | None) -> dict[str, int]:
-    """Where the word `number`, from 0, is: for machines, and as columns of a table."""
+    """Return the place of the word `number`, counted from 0: values for JSON, and columns of a table."""
     if places is None:
         return {"number": number}
     place = places[number]
@@ -112,7 +112,7 @@ def place_values(number: int, places: Sequence[FuseWord] | None) -> dict[str, in
 
 
 def as_values(value: FuseValue, chip: Chip, places: Sequence[FuseWord], source: str) -> dict[str, object]:
-    """All of it, for machines."""
+    """Return everything as values for JSON."""
     warnings = WARNING + (_ONCE if chip.written_once else "")
     return {
         "source": source,

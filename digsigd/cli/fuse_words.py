@@ -1,4 +1,4 @@
-"""The words of a fuse value on one chip: the commands that burn them, and what tools show of them."""
+"""The words of a fuse value on one chip: the commands that burn them, and the output of tools that read them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _WORD = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{1,8})")
 # U-Boot, cmd/fuse.c, do_fuse: `fuse read 6 0 4` and `fuse sense 6 0 4`.
 _BANK = re.compile(r"(?:Reading|Sensing) bank ([0-9]{1,3}):")
 _LINE = re.compile(r"Word 0x([0-9a-f]{8}):((?: [0-9a-f]{8})+)")
-# blhost, NXP's in C and SPSDK's: the command as a shell's log has it, and its two forms of an answer (-j is JSON).
+# blhost, NXP's in C and SPSDK's: the command as in a shell's log, and the two forms of its response (-j is JSON).
 _ASKED = re.compile(r"efuse-read-once[ \t]+(0[xX][0-9A-Fa-f]{1,8}|[1-9][0-9]{0,8}|0)\b")
 _ANSWER = re.compile(
     r"Response word 2 = [0-9]{1,10} \(0x([0-9a-fA-F]{1,8})\)|\"response\"\s*:\s*\[\s*4\s*,\s*([0-9]{1,10})\s*\]"
 )
 _BLHOST = re.compile(_ASKED.pattern + "|" + _ANSWER.pattern)
-# The flashloader that NXP gives for these chips.
+# NXP's flashloader for these chips.
 _PORT = "-u 0x15A2,0x0073"
 
 
 class NoFuseValueError(Error):
-    """There is none in it: why."""
+    """A file or text contains no fuse value; the text says why."""
 
 
 def command(place: FuseWord, word: int) -> str:
-    """What burns one word: for U-Boot's prompt, which asks before it does without -y; or for blhost, which does not.
+    """Return the command that burns one word: for U-Boot, which asks first without -y, or for blhost, which does not.
 
-    As NXP's guides have them: hexdump's %X (mx8m_secure_boot.txt, 1.7), and blhost's eight digits without a prefix.
+    In the form of NXP's guides: hexdump's %X (mx8m_secure_boot.txt, 1.7), and blhost's eight digits without a prefix.
     """
     if place.bank is None:
         return f"blhost {_PORT} -- efuse-program-once {place.word:#x} {word:08x}"
@@ -44,7 +44,7 @@ def command(place: FuseWord, word: int) -> str:
 
 
 def reading(chip: Chip) -> str:
-    """What shows all the words."""
+    """Return the commands that show all words."""
     if chip.srk[0].bank is None:
         return f"blhost {_PORT} -- efuse-read-once {chip.srk[0].word:#x}` to `{chip.srk[-1].word:#x}"
     banks = [list(words) for _, words in groupby(chip.srk, lambda place: place.bank)]
@@ -52,7 +52,7 @@ def reading(chip: Chip) -> str:
 
 
 def ranges(places: Sequence[FuseWord]) -> str:
-    """The places of words, as people read them: bank 6 words 0 to 3, bank 7 words 0 to 3."""
+    """Return the places of words as text: bank 6 words 0 to 3, bank 7 words 0 to 3."""
     banks = [(bank, list(words)) for bank, words in groupby(places, lambda place: place.bank)]
     return ", ".join(
         (f"indexes {words[0].word} to {words[-1].word}" if bank is None else f"bank {bank} words {words[0].word} to"
@@ -62,12 +62,12 @@ def ranges(places: Sequence[FuseWord]) -> str:
 
 
 def written_value(text: str, chip: Chip | None = None) -> bytes:
-    """A fuse value as people write it: 64 digits as the fuse file has them, eight words, or what U-Boot or blhost show.
+    """Return the fuse value in a text: 64 digits in the order of the fuse file, eight words, or tool output.
 
-    What those show is read by the places of `chip`. Raises `NoFuseValueError`.
+    Output of U-Boot or blhost needs `chip` for the places of the words. Raises `NoFuseValueError`.
     """
     if len(text) > LONGEST_TEXT:
-        raise NoFuseValueError("it is too long a text")
+        raise NoFuseValueError(f"the text has {len(text)} characters, at most {LONGEST_TEXT} are read")
     if _LINE.search(text):
         return struct.pack("<8I", *_shown(chip, _read_by_u_boot(text), "U-Boot"))
     if _ANSWER.search(text):
@@ -79,23 +79,23 @@ def written_value(text: str, chip: Chip | None = None) -> bytes:
     if len(words) == WORDS and all(words):
         return struct.pack("<8I", *(int(word[1], 16) for word in words if word))
     raise NoFuseValueError(
-        "it is neither 64 hexadecimal digits, nor eight words of up to 8, nor what U-Boot's `fuse read` or blhost's"
-        " `efuse-read-once` shows"
+        "it is neither 64 hexadecimal digits, nor eight words of up to 8 digits, nor output of U-Boot's `fuse read` or"
+        " blhost's `efuse-read-once`"
     )
 
 
 def _shown(chip: Chip | None, found: dict[tuple[int | None, int], int], tool: str) -> list[int]:
-    """The words at the chip's places."""
+    """Return the words at the chip's places. Raises `NoFuseValueError`."""
     if chip is None:
-        raise NoFuseValueError(f"it is what {tool} shows; of which chip, --soc has to say")
+        raise NoFuseValueError(f"it is output of {tool}: set --soc to the chip that it is from")
     missing = [str(place) for place in chip.srk if (place.bank, place.word) not in found]
     if missing:
-        raise NoFuseValueError(f"it lacks {', '.join(missing)}: {tool} shows them by `{reading(chip)}`")
+        raise NoFuseValueError(f"it lacks {', '.join(missing)}: {tool} shows them with `{reading(chip)}`")
     return [found[place.bank, place.word] for place in chip.srk]
 
 
 def _read_by_u_boot(text: str) -> dict[tuple[int | None, int], int]:
-    """All words that `fuse read` or `fuse sense` showed, in whatever order, amid whatever else."""
+    """Return all words in the output of `fuse read` or `fuse sense`, in any order, between any other text."""
     found: dict[tuple[int | None, int], int] = {}
     bank = None
     for line in text.splitlines():
@@ -103,14 +103,14 @@ def _read_by_u_boot(text: str) -> dict[tuple[int | None, int], int]:
             bank = int(match[1])
         elif match := _LINE.search(line):
             if bank is None:
-                raise NoFuseValueError("it has words as U-Boot shows them, and does not say of which bank")
+                raise NoFuseValueError("it has output of U-Boot without the line that names the bank")
             for number, word in enumerate(match[2].split(), int(match[1], 16)):
                 _keep(found, (bank, number), int(word, 16), f"words {number} of bank {bank}")
     return found
 
 
 def _read_by_blhost(text: str, chip: Chip | None) -> list[int]:
-    """The words by the indexes that the log has them asked for; eight answers without any are the words in order."""
+    """Return the words by the indexes in the log; eight responses without an index are the words in order."""
     found: dict[tuple[int | None, int], int] = {}
     loose: list[int] = []
     index = None
@@ -121,7 +121,7 @@ def _read_by_blhost(text: str, chip: Chip | None) -> list[int]:
             continue
         word = int(hexadecimal, 16) if hexadecimal is not None else int(decimal)
         if word >> 32:
-            raise NoFuseValueError(f"it has an answer of more than 32 bits: {word}")
+            raise NoFuseValueError(f"it has a response of more than 32 bits: {word}")
         if index is None:
             loose.append(word)
         else:
@@ -131,8 +131,8 @@ def _read_by_blhost(text: str, chip: Chip | None) -> list[int]:
         return loose
     if loose:
         raise NoFuseValueError(
-            f"it has {len(loose)} answers of blhost that do not follow an `efuse-read-once INDEX`, and eight in a row"
-            " would be the words"
+            f"it has {len(loose)} responses of blhost without an `efuse-read-once INDEX` before them; without indexes,"
+            " exactly eight are needed"
         )
     return _shown(chip, found, "blhost")
 

@@ -1,4 +1,4 @@
-"""`digsign fuses`: the words to burn for an SRK table, and whether others are the same."""
+"""`digsign fuses`: show the words to burn for an SRK table, or compare them with others."""
 
 from __future__ import annotations
 
@@ -25,31 +25,34 @@ _LARGEST_FUSES = 128
 
 HELP = """Show what to burn into the SRK fuses of a chip with HAB4, as commands for U-Boot or, for i.MX RT, blhost.
 
-FILE is an SRK table, a key tarball, a fuse file, a CSF blob or a signed image; or say --machine M, and the signing
-host is asked. --soc says which chip: each family has its SRK fuses elsewhere. Nothing is burnt by this command.
+FILE is an SRK table, a key tarball, a fuse file, a CSF blob or a signed image. With --machine M instead of FILE, the
+signing host is asked. --soc selects the chip: the SRK fuses are in different places in each family. This command does
+not burn anything.
 
---compare takes what a board or another file has: 64 hexadecimal digits in the order of the fuse file, eight words,
-any of the files above, or a file with what U-Boot showed for `fuse read`, or blhost for `efuse-read-once`. The exit
-code is 1 where it is not the same. A chip is needed only to read what U-Boot and blhost show.
+--compare takes the fuse value of a board or of another file: 64 hexadecimal digits in the order of the fuse file,
+eight words, any of the files above, or a file with the output of U-Boot's `fuse read` or blhost's `efuse-read-once`.
+The exit code is 1 if the values differ. --compare needs --soc only for output of U-Boot and blhost.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `digsign fuses` takes."""
-    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="the keys, by any file that has their table")
-    add_soc_argument(parser, "which chip the boards have, such as imx6ull, imx8mm or imxrt1064")
-    parser.add_argument("--table", metavar="NAME", help="which SRK table, where there are several")
-    parser.add_argument("--compare", metavar="VALUE", help="what has to be the same: digits, words, or a file")
-    parser.add_argument("--json", action="store_true", help="the same for machines")
+    """Add the arguments of `digsign fuses`."""
+    parser.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="a file that contains the SRK table or the fuse value"
+    )
+    add_soc_argument(parser, "the chip of the boards, such as imx6ull, imx8mm or imxrt1064")
+    parser.add_argument("--table", metavar="NAME", help="the SRK table to use, if there are several")
+    parser.add_argument("--compare", metavar="VALUE", help="compare with this fuse value: digits, words, or a file")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     add_server_arguments(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Show the words, or compare them."""
+    """Show or compare the words, and return the exit code. Raises `Trouble`, `ClientError`, `NotConfirmedError`."""
     chip: Chip | None = options.soc
     if options.file is not None:
         if options.machine is not None:
-            raise Trouble("pass FILE or --machine, not both", hint="say one of them", code=2)
+            raise Trouble("both FILE and --machine are given", hint="pass only one of them", code=2)
         found, chip = _of_file(options.file, chip)
         source = quote(str(options.file))
     else:
@@ -78,14 +81,14 @@ def _which_chip() -> Trouble:
     from digsigd.image.chips import CHIPS
 
     return Trouble(
-        "no chip given: each family has its SRK fuses at another place, and fuses cannot be undone",
-        hint="say --soc with one of: " + ", ".join(chip.name for chip in CHIPS),
+        "no chip is given: the SRK fuses of each family are in different places, and fuses cannot be unburnt",
+        hint="set --soc to one of: " + ", ".join(chip.name for chip in CHIPS),
         code=2,
     )
 
 
 def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | None]:
-    """The values in a file, and the chip: that which was said, or else that which the file is certainly for."""
+    """Return the values in a file, and the chip: the one `said`, else the one that the file is certainly for."""
     from digsigd.cli.fuse_words import NoFuseValueError
     from digsigd.cli.inspect.fuses import OtherChipError, chip_of, fuse_values
 
@@ -93,14 +96,14 @@ def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | Non
         with mapped(path) as data:
             found, told = fuse_values(data), chip_of(data, said)
     except NoFuseValueError as error:
-        raise Trouble(f"{path}: {shown(str(error))}", hint=f"`digsign inspect {path}` shows what it is") from None
+        raise Trouble(f"{path}: {shown(str(error))}", hint=f"run `digsign inspect {path}` to see what it is") from None
     except OtherChipError as error:
-        raise Trouble(f"{path}: {shown(str(error))}", hint="see which chip the boards have", code=2) from None
+        raise Trouble(f"{path}: {shown(str(error))}", hint="check which chip the boards have", code=2) from None
     return found, said or told
 
 
 def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[FuseValue], str]:
-    """What the signing host has; its word for a fuse value is not taken, the tables are."""
+    """Return the fuse values that the signing host has, computed from its tables. Raises `Trouble`."""
     from digsigd.cli.inspect.fuses import FuseValue
     from digsigd.cli.server import ask_server
     from digsigd.client._internal.settings import from_options
@@ -109,7 +112,7 @@ def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[Fus
     settings = from_options(options, os.environ)
     machine = settings.machine
     if machine is None:
-        raise Trouble("no SRK table given", hint="say a FILE, or --machine M", code=2)
+        raise Trouble("no keys are given", hint="pass FILE or --machine M", code=2)
     keys = ask_server(settings, lambda client: client.machine_keys(machine), console)
     found = []
     for one in keys.srk_tables:
@@ -119,9 +122,9 @@ def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[Fus
             raise Trouble(f"the host's SRK table {shown(one.name)} is damaged: {error}") from None
         if table.fuse_value != one.fuse_value:
             raise Trouble(
-                f"the host's SRK table {shown(one.name)} has the fuse value {table.fuse_value.hex()}, and the host says"
+                f"the host's SRK table {shown(one.name)} has the fuse value {table.fuse_value.hex()}, but the host says"
                 f" {one.fuse_value.hex()}",
-                hint="burn nothing; ask the operator of the host to check it",
+                hint="do not burn anything; ask the operator of the host to check its keys",
             )
         found.append(FuseValue(one.name, table.fuse_value, table))
     if not found:
@@ -130,14 +133,14 @@ def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[Fus
 
 
 def _chosen(found: list[FuseValue], name: str | None, source: str) -> FuseValue:
-    """The only value, or the one by its name."""
+    """Return the only value, or the one called `name`. Raises `Trouble`."""
     if name is not None:
         named = [one for one in found if name in {one.of, one.of.rpartition("/")[2]}]
         if not named:
             raise Trouble(f"{source} has no SRK table {name!r}", hint=f"it has {_listed(found)}")
         found = named
     if len({one.value for one in found}) > 1:
-        raise Trouble(f"{source} has several SRK tables", hint=f"say --table with one of: {_listed(found)}")
+        raise Trouble(f"{source} has several SRK tables", hint=f"set --table to one of: {_listed(found)}")
     return found[0]
 
 
@@ -146,7 +149,7 @@ def _listed(found: list[FuseValue]) -> str:
 
 
 def _compare(value: FuseValue, chip: Chip | None, options: argparse.Namespace, source: str, console: Console) -> int:
-    """Whether the other one is the same, word by word."""
+    """Print whether the other value is the same, word by word. Return the exit code."""
     from digsigd.image.chips import Unconfirmed
 
     other = _other(options.compare, chip)
@@ -178,15 +181,15 @@ def _compare(value: FuseValue, chip: Chip | None, options: argparse.Namespace, s
     if not any(other):
         console.say("Nothing is burnt yet.")
     elif any(_is_lost(want, has, once) for _, (want, has) in words):
-        why = "" if any(has & ~want for _, (want, has) in words) else ", or words that were not burnt whole"
+        why = "" if any(has & ~want for _, (want, has) in words) else ", or words that were burnt only in part"
         console.say(console.coloured(f"Not the same: these are other keys{why}.", "bad"))
     else:
-        console.say("Not all of it is burnt yet; what is, belongs to these keys.")
+        console.say("Not all bits are burnt yet; those that are burnt belong to these keys.")
     return 1
 
 
 def _is_lost(want: int, has: int, once: bool) -> bool:
-    """Whether no burning makes it right. Burning sets bits and clears none; words with ECC are burnt once."""
+    """Return whether burning can no longer make the word right: bits stay set, words with ECC are burnt once."""
     return bool(has & ~want) or (once and has != 0 and has != want)
 
 
@@ -197,7 +200,7 @@ def _word(want: int, has: int, once: bool) -> str:
         return "has bits that cannot be unburnt"
     if not has:
         return "not burnt"
-    return "burnt in part, and is burnt once only" if once else "burnt in part"
+    return "burnt in part, cannot be burnt again" if once else "burnt in part"
 
 
 def _other(text: str, chip: Chip | None) -> bytes:
@@ -216,17 +219,17 @@ def _other(text: str, chip: Chip | None) -> bytes:
     except NoFuseValueError as error:
         raise Trouble(f"--compare {shown(text)}: {shown(str(error))}") from None
     if len({one.value for one in values}) > 1:
-        raise Trouble(f"--compare {shown(text)}: it has several SRK tables: {_listed(values)}")
+        raise Trouble(f"--compare {shown(text)}: several SRK tables found: {_listed(values)}")
     return values[0].value
 
 
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # an invalid file name
         return False
 
 
 def _text(data: bytes) -> str | None:
-    """A text, as a terminal's log is one; None for what is none."""
+    """Return the data as text, such as the log of a terminal; None if they are not text."""
     return None if b"\0" in data or data[:1] >= b"\x80" else data.decode("ascii", "replace")

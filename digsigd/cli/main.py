@@ -1,8 +1,8 @@
-"""`digsign`: the commands, and what is common to them.
+"""`digsign`: the commands, and their common part.
 
-Each command is a module with `HELP` (its arguments explained), `add_arguments(parser)` and `run(options, console)`,
-which gives the exit code or raises `digsigd.Error`. It is imported when it is used, and imports what is heavy (Twisted,
-cryptography) inside `run`: `digsign --help` is there at once.
+Each command is a module with `HELP` (the text of --help), `add_arguments(parser)` and `run(options, console)`, which
+returns the exit code or raises `digsigd.Error`. It is imported when it is used, and imports heavy modules (Twisted,
+cryptography) inside `run`, which keeps `digsign --help` fast.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from digsigd import Error
 from digsigd.cli.console import Console, Trouble
 
 COMMANDS = {
-    "sign": "sign an image: find its parts, have them signed, insert the CSFs, verify the whole",
-    "verify": "prove a signed image offline, as the boot ROM, SPL and U-Boot would",
+    "sign": "sign an image: find its parts, sign them, insert the CSFs, verify the whole image",
+    "verify": "verify a signed image offline, as the boot ROM, SPL and U-Boot would",
     "inspect": "show what a file is: IVT, FIT, CSF blob, SRK table or key tarball",
-    "fuses": "the words to burn for an SRK table, and the commands that do it",
+    "fuses": "show the words to burn for an SRK table, and the commands that burn them",
     "pki": "make keys: a HAB4 PKI in the layout of the key tarball",
-    "ping": "ask a signing host whether it is ready, and what it has for a machine",
-    "cst": "NXP's cst, with the signing done by a server",
+    "ping": "ask a signing host whether it is ready, and which keys it has for a machine",
+    "cst": "a replacement for NXP's cst that signs with a server",
 }
 
 
 class _Once(argparse.Action):
-    """`--version`: looked up only where it is asked for."""
+    """The action of `--version`, which looks the version up only if it is used."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
@@ -39,12 +39,12 @@ class _Once(argparse.Action):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the result is the exit code: 0 for done, 1 for trouble, 2 for a wrong command line."""
+    """Run a command, and return the exit code: 0 for success, 1 for an error, 2 for a wrong command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="digsign",
-        description="Sign images for i.MX boards (HAB4) by a signing host, and prove the result.",
-        epilog="digsign COMMAND --help explains a command.",
+        description="Sign images for i.MX boards (HAB4) with a signing host, and verify the result.",
+        epilog="See digsign COMMAND --help for the options of a command.",
     )
     parser.add_argument("--version", nargs=0, action=_Once, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -64,14 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(run: Any) -> int:
-    """Run with a console, and return the exit code.
+    """Call `run` with a console, and return the exit code.
 
-    Errors of ours, Ctrl-C and a reader that went away end in a code of their own, not in a traceback. This is the one
-    place that shows errors.
+    digsigd's errors, Ctrl-C and a closed pipe lead to an exit code, not to a traceback. Only this function prints
+    errors.
     """
     console = Console()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # What is half-written is taken away on the way out; nohup stays what it is.
+        # SystemExit lets temporary files be removed; under nohup the signal stays ignored.
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _ended)
     try:
@@ -83,20 +83,20 @@ def guarded(run: Any) -> int:
         console.tell("digsign: interrupted")
         return 130
     except BrokenPipeError:
-        # Whoever read has seen enough; nothing is to be written at exit either.
+        # The reader has closed the pipe; prevent a second error when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
         if error.filename is not None:
             raise
-        # Standard output, on a full disk. What was done is done, but nobody has read of it.
+        # Standard output, on a full disk. The command is done, but its output is lost.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return console.trouble(Trouble(f"the output cannot be written: {error.strerror}"))
     return code
 
 
 def _ended(number: int, _: object) -> None:
-    """Leave as shells have it for whoever a signal ends."""
+    """Exit with the code that shells use for a process ended by a signal."""
     raise SystemExit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""`digsign ping`: is the signing host there, can it sign, and what has it for a machine."""
+"""`digsign ping`: ask a signing host whether it can sign, and which keys it has for a machine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from digsigd.client._internal.api import CertificateInfo, ClientError, MachineKeys, SigningClient
     from digsigd.client._internal.settings import ClientSettings
 
-HELP = """Ask a signing host whether it is there and can sign, and with --machine, what it has for that machine.
+HELP = """Ask a signing host whether it can sign and, with --machine, which keys it has for that machine.
 
-Ends with 0 only if the host is ready, and has the machine's keys where they are asked for, with the version of cst and
-the backend that --cst and --backend name. It is asked once, without further tries.
+The exit code is 0 only if the host is ready and, with --machine, has the machine's keys and signs with the version of
+cst and the backend that --cst and --backend name. The request is sent once, without retries.
 """
 
 
 @dataclass
 class _Found:
-    """What the host says: what it lacks, and a machine's keys or why it does not tell of them."""
+    """The host's answers: what it lacks, and a machine's keys or the error instead of them."""
 
     missing: list[str]
     keys: MachineKeys | None = None
@@ -32,12 +32,12 @@ class _Found:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `digsign ping` takes."""
+    """Add the arguments of `digsign ping`."""
     add_server_arguments(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Ask, and show what was found."""
+    """Ask the host, print its answers, and return the exit code. Raises `Trouble` and `ClientError`."""
     from digsigd.client._internal.settings import from_options
 
     settings = replace(from_options(options, os.environ), retries=0)
@@ -75,7 +75,7 @@ def _show(keys: MachineKeys, console: Console) -> None:
         console.say(f"fuses    {table.fuse_value.hex()}")
         console.say(f"         {shown(table.name)}")
     if not keys.certificates:
-        console.say("         no certificates: its keys are on a token, or it cannot sign")
+        console.say("         no certificates: the keys are on a token, or the host cannot sign for this machine")
         return
     console.say()
     now = datetime.now(UTC)
@@ -100,25 +100,25 @@ def _part(certificate: CertificateInfo) -> str:
 
 
 def _judge(found: _Found, settings: ClientSettings) -> None:
-    """Raise `Trouble`, or what the host said, unless all that was asked for is there."""
+    """Raise `Trouble`, or the host's error, unless the host has everything that was asked for."""
     if (error := found.error) is not None:
         if error.status == 404 and error.problem != "no-keys":
             error.hint = (
-                "this server does not report the keys of machines: it may be older, or not digsigd\n"
-                "it may still sign if digsign.toml names the keys: see docs/client.md"
+                "this server does not report the keys of machines: it may be an older version or another server\n"
+                "to sign with it, set the names of the keys in digsign.toml: see docs/client.md"
             )
         raise error
     if found.missing:
-        raise Trouble("the signing host is not ready", hint="the lines above say what is missing; ask its operator")
+        raise Trouble("the signing host is not ready", hint="ask its operator to fix what is listed above")
     if found.keys is None:
         return
     if settings.cst is not None and settings.cst not in found.keys.versions:
         raise Trouble(
             f"the signing host has no cst {settings.cst}",
-            hint=f"it has {', '.join(found.keys.versions) or 'none'}: pass --cst, DIGSIGN_CST, or cst in digsign.toml",
+            hint=f"it has {', '.join(found.keys.versions) or 'none'}: set --cst, DIGSIGN_CST, or cst in digsign.toml",
         )
     if settings.backend is not None and settings.backend not in found.keys.backends:
         raise Trouble(
-            f"the signing host does not sign with backend {settings.backend} for this machine, or not for you",
-            hint=f"it offers {', '.join(found.keys.backends) or 'none'}: pass --backend, or set DIGSIGN_BACKEND",
+            f"the signing host does not sign with backend {settings.backend} for this machine and this caller",
+            hint=f"it signs with {', '.join(found.keys.backends) or 'none'}: set --backend or DIGSIGN_BACKEND",
         )

@@ -1,4 +1,4 @@
-"""`digsign pki new`: keys for a board, as a folder in the layout of NXP's scripts or as a key tarball."""
+"""`digsign pki new`: make keys, as a folder in the layout of NXP's scripts or as a key tarball."""
 
 from __future__ import annotations
 
@@ -18,73 +18,73 @@ from digsigd.cli.soc import add_soc_argument, check_keys
 if TYPE_CHECKING:
     from digsigd.pki import KeyKind, Pki
 
-HELP = """Make keys: a CA, Super Root Keys (SRKs), and below each SRK a CSF and an IMG key, with the SRK table that
-boards are fused for. `digsign pki new --help` has more.
+HELP = """Make keys: a CA, Super Root Keys (SRKs), a CSF and an IMG key signed by each SRK, and the SRK table for the
+fuses of the boards. See `digsign pki new --help`.
 """
 NEW = """Make a HAB4 PKI with the names and the layout of NXP's hab4_pki_tree.sh: certificates in crts/, private keys in
-keys/, encrypted with the pass phrase in keys/key_pass.txt, the SRK table and the fuse file that srktool would make,
-and imx-cst-keys.tar.gz, which is what a signing host needs: all of it but the private key of the CA.
+keys/, encrypted with the pass phrase in keys/key_pass.txt, the SRK table and the fuse file as srktool makes them, and
+imx-cst-keys.tar.gz, the key tarball for a signing host: everything except the private key of the CA.
 
-What is there already is never written over. No key and no pass phrase is shown.
+Existing files are never overwritten. No private key and no pass phrase is shown.
 """
 TARBALL = "imx-cst-keys.tar.gz"
-# hab4_pki_tree.sh takes the same sizes (and RSA of 1024 bits, which nobody should make any more).
+# hab4_pki_tree.sh supports the same sizes (and RSA with 1024 bits, which is no longer safe).
 _KINDS = ("rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521")
 _LONGEST_PASS_FILE = 4096
-# cst reads a line of key_pass.txt into OpenSSL's buffer of 1024 bytes; this much was tried with 3.4.1 and 4.0.1.
+# cst reads a line of key_pass.txt into OpenSSL's buffer of 1024 bytes; this length was tested with 3.4.1 and 4.0.1.
 _SHORTEST_PHRASE, _LONGEST_PHRASE = 8, 128
 # With TRIAL and the longest name of a key, IMG1_1_sha256_2048_65537_v3_usr, it fits the 64 characters of a common name.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,25}")
 _MOST_YEARS = 50
 _ALONE = """\
-The tarball has the keys and their pass phrase. The private key of the CA was kept nowhere: it has signed the SRKs, and
-no board and no signing host ever asks for it.
+The tarball contains the keys and their pass phrase. The private key of the CA was not saved: it has signed the SRKs,
+and no board and no signing host needs it.
 
 """
 _CA = """\
-The private key of the CA is {name}, and is in no tarball. It stays offline
-with this folder: no board and no signing host ever asks for it.
+The private key of the CA is {name}. It is not in the tarball. Keep it offline
+with this folder: no board and no signing host needs it.
 
 """
 _TRIAL = """\
-These are throw-away keys: burn them into no board that anybody is to use.
+These are throw-away keys: do not burn them into boards for real use.
 
 """
 _KEEP_TARBALL = "Keep a copy of it offline."
-_KEEP_FOLDER = "Take the folder offline, and a copy of it to another place."
+_KEEP_FOLDER = "Move the folder offline, and keep a copy of it in another place."
 # That a ROM may not look at the fuses of an open board: NXP AN4581, "SRK HASH and HAB events".
 _NEXT = """\
   1. Copy {tarball}
      to the key store of the signing host, as ${{KEYFILE_URI}}/${{machine}}/imxsign/{name}
-  2. {keep} Whoever has the keys signs for your boards; without them, nobody ever does.
+  2. {keep} Anyone who has the keys can sign for your boards; without the keys nobody can.
   3. Sign an image with `digsign sign`, and boot it on an open board: `hab_status` must show no events.
   4. Only then burn the fuses. `digsign fuses {table} --soc {soc}`
-     has the words, and what to look at before and after.
+     shows the words, and what to check before and after.
 """
 _ECDSA = """\
 
 ECDSA needs a boot ROM with HAB 4.5 or later, which few chips have. With --soc, keys are made only for a chip that is
-known to take them. See the security reference manual of the chip, and do not leave out step 3.
+known to support them. See the security reference manual of the chip, and do not skip step 3.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `digsign pki` takes: the sub-command `new`."""
+    """Add the sub-command `new` and its arguments."""
     commands = parser.add_subparsers(dest="pki_command", metavar="new", required=True)
     new = commands.add_parser(
         "new", help="make a PKI", description=NEW, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    new.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the folder to make; it must not be there yet")
+    new.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the folder to make; it must not exist")
     new.add_argument(
         "--tarball", type=Path, metavar="OUT",
-        help="write only the key tarball, without a folder; the CA's private key is then kept nowhere",
+        help="write only the key tarball, without a folder; the CA's private key is then not saved",
     )  # fmt: skip
-    new.add_argument("--kind", choices=_KINDS, help="what keys: rsa4096 if not said, rsa2048 with --trial")
-    add_soc_argument(new, "make only keys that the boot ROM of this chip takes, such as imx6ull or imx8mp")
-    new.add_argument("--srks", type=int, choices=(1, 2, 3, 4), default=4, help="how many SRKs (default: 4)")
+    new.add_argument("--kind", choices=_KINDS, help="the kind of keys (default: rsa4096, with --trial rsa2048)")
+    add_soc_argument(new, "make only keys that the boot ROM of this chip supports, such as imx6ull or imx8mp")
+    new.add_argument("--srks", type=int, choices=(1, 2, 3, 4), default=4, help="the number of SRKs (default: 4)")
     authority = new.add_mutually_exclusive_group()
     authority.add_argument(
-        "--srk-ca", action="store_true", help="SRKs with the CA flag, which sign CSF and IMG keys: the default"
+        "--srk-ca", action="store_true", help="SRKs with the CA flag, which sign CSF and IMG keys (default)"
     )
     authority.add_argument(
         "--fast-auth", action="store_true", help="SRKs without the CA flag, which sign images themselves"
@@ -93,16 +93,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--years",
         type=_years,
         metavar="N",
-        help="validity of the certificates (default: 10, with --trial 1)",
+        help="validity of the certificates in years (default: 10, with --trial 1)",
     )
     new.add_argument(
-        "--name", type=_name, metavar="TEXT", help="whose keys these are: goes before the names in the certificates"
+        "--name", type=_name, metavar="TEXT", help="the owner of the keys: a prefix for the names in the certificates"
     )
     new.add_argument(
         "--pass-file", type=Path, metavar="FILE",
-        help="take the pass phrase from the first line of FILE; if not given, a random one of 256 bits is made",
+        help="read the pass phrase from the first line of FILE (default: a random one of 256 bits)",
     )  # fmt: skip
-    new.add_argument("--trial", action="store_true", help="throw-away keys: their certificates begin with TRIAL")
+    new.add_argument(
+        "--trial", action="store_true", help="throw-away keys: the names in their certificates start with TRIAL"
+    )
 
 
 def _years(text: str) -> int:
@@ -113,12 +115,14 @@ def _years(text: str) -> int:
 
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not up to 26 letters, digits, spaces and . _ -")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not valid: use 1 to 26 letters, digits, spaces and . _ -, starting with a letter or digit"
+        )
     return text
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Make the keys, see that they are what they should be, and put them where they belong."""
+    """Make the keys, check them, write them, and return the exit code. Raises `Trouble`."""
     from digsigd.pki import PASS_PHRASE_FILE, Pki, Protection, Validity, pack
 
     target = _target(options)
@@ -145,7 +149,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.folder is None:
         _put(target, lambda place: _write(place, tarball), folder=False)
     else:
-        # With these, NXP's add_key.sh and `openssl ca` go on from here.
+        # NXP's add_key.sh and `openssl ca` need these.
         more = {
             "keys/serial": f"{pki.next_serial:08X}\n".encode(),
             "keys/index.txt": b"",
@@ -154,15 +158,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
         }
         _put(target, lambda place: _write_all(place, {**pki.files, **pki.ca_files, **more}), folder=True)
     if not options.trial and not _is_private(target):
-        console.tell(
-            f"digsign: {target} is on a file system where other users may read it, with keys and {PASS_PHRASE_FILE}"
-        )
+        console.tell(f"digsign: warning: other users can read {target}, which contains keys and {PASS_PHRASE_FILE}")
     _explain(options, pki, target, console)
     return 0
 
 
 class _Counter:
-    """Says on a terminal which key is being made."""
+    """Prints on a terminal which key is being made."""
 
     def __init__(self, console: Console, count: int) -> None:
         self._console = console
@@ -176,9 +178,9 @@ class _Counter:
 
 
 def _target(options: argparse.Namespace) -> Path:
-    """Where the result goes, seen to be free before keys are made for minutes."""
+    """Return the path for the result. Raises `Trouble` if it exists or cannot be written, before keys are made."""
     if (options.folder is None) == (options.tarball is None):
-        raise Trouble("say either a folder DIR or --tarball OUT", hint="`digsign pki new --help` explains", code=2)
+        raise Trouble("pass either a folder DIR or --tarball OUT", hint="see `digsign pki new --help`", code=2)
     target = Path(os.path.abspath(options.folder if options.tarball is None else options.tarball))  # noqa: PTH100 - as it is said, links and all
     if os.path.lexists(target):
         raise _in_the_way(target)
@@ -191,12 +193,12 @@ def _target(options: argparse.Namespace) -> Path:
 
 def _in_the_way(target: Path) -> Trouble:
     return Trouble(
-        f"{target} is there already, and is left as it is", hint="keys are never written over: say another name"
+        f"{target} already exists, and was not changed", hint="keys are never overwritten: pass another name"
     )
 
 
 def _pass_phrase(path: Path | None) -> str:
-    """What the keys are encrypted with. Nothing of it is in any error."""
+    """Return the pass phrase. Raises `Trouble`; no error contains the pass phrase."""
     import secrets
 
     if path is None:
@@ -208,21 +210,22 @@ def _pass_phrase(path: Path | None) -> str:
     except OSError as error:
         raise Trouble(f"{path}: {error.strerror}") from None
     lines = text.splitlines()
-    # As key_pass.txt has it, the same line may stand there twice.
+    # As in key_pass.txt, the same line can be there twice.
     if len(text) > _LONGEST_PASS_FILE or not lines or len(lines) > 2 or lines[0] != lines[-1]:
-        raise Trouble(f"{path} is not a file with a pass phrase", hint="it has one line, or the same line twice")
+        raise Trouble(f"{path} is not a pass phrase file", hint="pass a file with one line, or the same line twice")
     phrase = lines[0].decode("ascii", "replace")
     if not phrase.isascii() or not phrase.isprintable():
         raise Trouble(
-            f"the pass phrase in {path} has other characters than ASCII's", hint="cst uses its bytes unchanged"
+            f"the pass phrase in {path} has characters other than printable ASCII",
+            hint="use printable ASCII characters only",
         )
     if not _SHORTEST_PHRASE <= len(phrase) <= _LONGEST_PHRASE:
-        raise Trouble(f"the pass phrase in {path} has not {_SHORTEST_PHRASE} to {_LONGEST_PHRASE} characters")
+        raise Trouble(f"the pass phrase in {path} must have {_SHORTEST_PHRASE} to {_LONGEST_PHRASE} characters")
     return phrase
 
 
 def _prove(pki: Pki, phrase: str) -> None:
-    """See that each key opens with the pass phrase and is its certificate's, before anybody burns anything."""
+    """Check that the pass phrase decrypts each key, and that each key matches its certificate. Raises `Trouble`."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -234,11 +237,13 @@ def _prove(pki: Pki, phrase: str) -> None:
                 every[name.replace("keys/", "crts/").replace("_key.", "_crt.")]
             )
             if key.public_key() != certificate.public_key():
-                raise Trouble(f"{name} is not its certificate's", hint="this machine computes wrongly: use another one")
+                raise Trouble(
+                    f"{name} does not match its certificate", hint="this computer makes errors: use another one"
+                )
 
 
 def _put(target: Path, write: Callable[[Path], None], *, folder: bool) -> None:
-    """Write beside the target and move it there when it is whole. Nothing that is there is replaced."""
+    """Write to a temporary name and move the complete result to `target`, which is never overwritten."""
     try:
         if folder:
             new = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", dir=target.parent))
@@ -250,7 +255,7 @@ def _put(target: Path, write: Callable[[Path], None], *, folder: bool) -> None:
         raise Trouble(f"{target} cannot be made: {error.strerror}") from None
     try:
         write(new)
-        # An empty one holds the name, which fails if anything has it; moving replaces it, unless it is empty no more.
+        # An empty file or folder reserves the name, and fails if it exists; the move replaces it while it is empty.
         if folder:
             target.mkdir(mode=0o700)
         else:
@@ -304,7 +309,7 @@ def _is_private(target: Path) -> bool:
 
 
 def _explain(options: argparse.Namespace, pki: Pki, target: Path, console: Console) -> None:
-    """What was made, and what comes next."""
+    """Print what was made, and the next steps."""
     place = shown(str(target))
     below = "which sign images themselves (fast authentication)" if pki.fast_auth else "each with a CSF and an IMG key"
     console.say(f"{place}: {options.srks} SRKs ({pki.kind}), {below}")
@@ -321,9 +326,9 @@ def _explain(options: argparse.Namespace, pki: Pki, target: Path, console: Conso
             [
                 ("crts/", "certificates"),
                 (pki.table_name, "the SRK table, as srktool makes it"),
-                (pki.fuse_name, "what boards are fused with"),
+                (pki.fuse_name, "the fuse value of the boards, as srktool makes it"),
                 ("keys/", "private keys, and the pass phrase they are encrypted with: key_pass.txt"),
-                (TARBALL, "what a signing host needs: all but the private key of the CA"),
+                (TARBALL, "the key tarball for a signing host: everything except the private key of the CA"),
             ],
         )
         console.say()

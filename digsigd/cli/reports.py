@@ -1,4 +1,4 @@
-"""Plans and reports of images as people read them: tables, and a map of what is signed."""
+"""Plans and reports of images as text: tables, and a map of what is signed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SOCS = {"mm": "i.MX 8M Mini", "mn": "i.MX 8M Nano", "mp": "i.MX 8M Plus", "mq": "i.MX 8M Quad"}
 _COLUMNS, _ROWS = 64, 8
-# For terminals that have them, and for those that do not.
+# For terminals that can show them, and for those that cannot.
 _MARKS = {"signed": "█", "csf": "▒", "wrong": "✗", "foreign": "◊", "secret": "?", "open": "·"}
 _ASCII = {"signed": "#", "csf": "=", "wrong": "!", "foreign": "o", "secret": "?", "open": "."}
 _COLOURS = {"signed": "good", "csf": "note", "wrong": "bad", "foreign": "note", "secret": "note", "open": "dim"}
@@ -38,42 +38,45 @@ _MEANINGS = {
 
 
 def address(text: str) -> int:
-    """An address of the command line."""
+    """Return an address given on the command line. Raises `argparse.ArgumentTypeError`."""
     try:
         value = int(text, 0)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 0x40480000") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, such as 0x40480000") from None
     if not 0 <= value < 1 << 32:
         raise argparse.ArgumentTypeError(f"{text} is not a 32-bit address")
     return value
 
 
 def fuse_value(text: str) -> bytes:
-    """A fuse value of the command line: 64 hexadecimal digits, in the order of the fuse file."""
+    """Return a fuse value given on the command line: 64 hexadecimal digits, in the order of the fuse file.
+
+    Raises `argparse.ArgumentTypeError`.
+    """
     try:
         value = bytes.fromhex(text)
     except ValueError:
         value = b""
     if len(value) != 32:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a fuse value: 64 hexadecimal digits, as `digsign fuses` shows"
+            f"{text!r} is not a fuse value: expected 64 hexadecimal digits, as in `digsign fuses`"
         )
     return value
 
 
 def file_name(part: str) -> str:
-    """The name of a part of an image as that of a file."""
+    """Return a name for a file from the name of a part of an image."""
     return re.sub(r"[^a-z0-9]+", "_", part.lower()).strip("_")
 
 
 def add_fit_fdt(parser: argparse.ArgumentParser) -> None:
-    """The option that says what SPL asks for."""
+    """Add the option `--fit-fdt`."""
     parser.add_argument(
         "--fit-fdt",
         choices=("auto", "required"),
         default="auto",
         help="required: for an SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE, which requires the FIT-FDT signature;"
-        " other SPLs ignore it (default: auto, sign it if there is room)",
+        " other SPLs ignore it (default: auto, which signs it where there is room)",
     )
 
 
@@ -87,7 +90,7 @@ def planned(
     soc: Chip | None = None,
     sdp: int | None = None,
 ) -> Plan:
-    """What is to be done with an image. Raises `Trouble`."""
+    """Return the plan for an image. Raises `Trouble`."""
     from digsigd.image.errors import ImageError
     from digsigd.image.plan import plan
 
@@ -105,7 +108,7 @@ def planned(
 
 
 def show_plan(plan: Plan, path: Path, console: Console) -> None:
-    """What an image is, and what of it would be signed."""
+    """Print what an image is, and which parts of it would be signed."""
     console.say(f"{shown(str(path))}: {shown(plan.layout)}{_chip_of(plan)}, {plan.size} bytes")
     console.say()
     console.table(
@@ -130,7 +133,7 @@ def show_plan(plan: Plan, path: Path, console: Console) -> None:
     for patch in plan.patches:
         console.say(f"   written first: {shown(patch.why)}, {len(patch.data)} bytes at {patch.offset:#x}")
     if plan.tail is not None:
-        console.say(f"   written last: the tag for UUU, {len(plan.tail.data)} bytes behind the image")
+        console.say(f"   written last: the tag for UUU, {len(plan.tail.data)} bytes after the image")
     if plan.ask:
         console.say(f"   note: --soc is needed to sign it: {shown(plan.ask)}")
     for note in (*plan.notes, *plan.replaced):
@@ -138,7 +141,7 @@ def show_plan(plan: Plan, path: Path, console: Console) -> None:
 
 
 def _unlocked(plan: Plan, signing: Signing) -> str:
-    """What the CSF of a part leaves unlocked, if that is known."""
+    """Return what the CSF of a part leaves unlocked, "" if that is not known."""
     from digsigd.client._internal.image_signing.description import unlocks
     from digsigd.image.errors import ImageError
 
@@ -152,20 +155,20 @@ def _unlocked(plan: Plan, signing: Signing) -> str:
 
 
 def _chip_of(plan: Plan) -> str:
-    """Which chip it is for, if that is known."""
+    """Return the chip that an image is for, "" if that is not known."""
     if plan.boards and not plan.soc:
         return f", {plan.boards}"
     return f", {SOCS[plan.soc]}" if plan.soc else ""
 
 
 def covered(plan: Plan, start: int, end: int) -> str:
-    """The names of the parts that lie in a stretch of the file."""
+    """Return the names of the parts between two offsets in the file."""
     names = [shown(one.name) for one in plan.regions if one.offset < end and one.end > start]
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def show_report(report: Report, path: Path, console: Console) -> None:
-    """What holds and what does not, with a map."""
+    """Print the checks of an image, those that pass and those that fail, with a map."""
     plan = report.plan
     console.say(f"{shown(str(path))}: {shown(plan.layout)}{_chip_of(plan)}, {plan.size} bytes")
     for one in report.csfs:
@@ -199,7 +202,7 @@ def show_report(report: Report, path: Path, console: Console) -> None:
         what = "Everything that can be checked here holds" if plan.foreign else "Everything holds"
         console.say(console.coloured(f"{what}{known}.", "good"))
     elif not report.fails:
-        text = "Nothing that can be checked here fails, and that is not all: only a board can check what is encrypted."
+        text = "No check fails, but not everything can be checked here: only a board can check what is encrypted."
         console.say(console.coloured(text, "note"))
     else:
         console.say(console.coloured(f"It does not hold: {_MEANINGS[report.meaning or 'refused']}.", "bad"))
@@ -215,7 +218,7 @@ def _show_checks(checks: tuple[Check, ...], console: Console) -> None:
 
 
 def map_of(report: Report, console: Console) -> Iterator[str]:
-    """The file as rows of cells, each for as many bytes; a cell shows the worst of what is in it."""
+    """Yield a map of the file and a legend, line by line; a cell shows the worst state among its bytes."""
     size = max(report.plan.size, 1)
     cell = max(-(-size // (_COLUMNS * _ROWS)), 1)
     marks = _MARKS
@@ -240,7 +243,7 @@ def map_of(report: Report, console: Console) -> Iterator[str]:
 
 
 def as_values(report: Report) -> dict[str, Any]:
-    """The report for machines."""
+    """Return the report as values for JSON."""
     plan = report.plan
     return {
         "holds": report.holds,

@@ -1,4 +1,4 @@
-"""What commands have in common that ask a signing host."""
+"""The common part of commands that use a signing host."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from digsigd.client._internal.settings import ClientSettings
 
 T = TypeVar("T")
-# Smaller uploads are over before anybody has read a line.
+# Bytes. Smaller uploads finish too fast to show progress.
 _WORTH_SHOWING = 1 << 20
 
 
 class Progress:
-    """How much of an upload is done: a bar with the rate on a terminal, a line now and then in a log."""
+    """The progress of an upload: a bar with the rate on a terminal, a line every ten seconds in a log."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -28,13 +28,13 @@ class Progress:
         self._drawn = False
 
     def __call__(self, sent: int, total: int) -> None:
-        """`sent` of `total` bytes are on their way."""
+        """Show that `sent` of `total` bytes are sent."""
         if total < _WORTH_SHOWING:
             return
         now = time.monotonic()
         if not sent or not self._began:
             self._began = self._last = now
-        # In a log, what is over within seconds is of no interest.
+        # A log shows only uploads that take more than ten seconds.
         if now - self._last < (0.1 if self._live else 10.0) and not (self._drawn and sent >= total):
             return
         self._last = now
@@ -50,7 +50,7 @@ class Progress:
             self.clear()
 
     def clear(self) -> None:
-        """Take the bar away, so that other lines stand by themselves."""
+        """Remove the bar before other lines are printed."""
         if self._drawn:
             print("\r\x1b[K", end="", file=self._console.err, flush=True)
             self._drawn = False
@@ -59,7 +59,7 @@ class Progress:
 def ask_server(
     settings: ClientSettings, ask: Callable[[SigningClient], Awaitable[T]], console: Console, *, quiet: bool = False
 ) -> T:
-    """Run what asks the host, with a client made for it. Raises `ClientError` where no answer came, or an error."""
+    """Run `ask` with a new client, and return its result. Raises `ClientError`, also without a response."""
     from digsigd.client._internal.api import SigningClient
     from digsigd.client._internal.run import run
 
@@ -86,7 +86,7 @@ def ask_server(
 
 
 def newest_cst(keys: MachineKeys | None) -> str:
-    """Return the newest cst that the host has. Raise `Trouble`."""
+    """Return the newest version of cst that the host has. Raises `Trouble`."""
     from digsigd.client._internal.errors import ClientSettingsError
     from digsigd.client._internal.machine_keys import newest_cst
 

@@ -1,4 +1,4 @@
-"""`digsign sign`: an image in, a signed and verified image out."""
+"""`digsign sign`: sign an image with a signing host, and verify the result."""
 
 from __future__ import annotations
 
@@ -23,54 +23,60 @@ if TYPE_CHECKING:
 HELP = """Sign an image: flash.bin of imx-mkimage or binman, u-boot.imx, an SPL, u-boot-ivt.img, barebox, an image for
 i.MX RT, a FIT, or a kernel as Image, zImage or uImage. docs/digsign.md has the command for each.
 
-What has to be signed is computed from the image itself. Each part is signed by the host, the CSFs (and an IVT where
-one is missing) are inserted, and the whole is verified as the boot ROM, SPL and U-Boot would before OUT is written.
-An image that is not known for certain is refused.
+digsign computes from the image itself what has to be signed. The host signs each part, digsign inserts the CSFs (and a
+missing IVT) and verifies the whole image as the boot ROM, SPL and U-Boot would, before it writes OUT. An image that it
+cannot identify for certain is refused.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `digsign sign` takes."""
+    """Add the arguments of `digsign sign`."""
     parser.add_argument("image", type=Path, metavar="IMAGE", help="the image to sign")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="the signed image; may be IMAGE itself")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="the signed image; can be IMAGE itself")
     parser.add_argument("--srk", type=int, choices=(1, 2, 3, 4), default=1, help="the SRK to sign with (default: 1)")
     parser.add_argument(
         "--fast-auth",
         action="store_true",
-        help="fast authentication: the SRK signs the data itself, and has no CA flag",
+        help="fast authentication: the SRK signs the image itself, and has no CA flag",
     )
     add_soc_argument(
-        parser, "the chip, asked for where the image does not tell: imx6ul, imx6ull, imx7d, imxrt1060, ..."
+        parser, "the chip, needed where the image does not identify it: imx6ul, imx6ull, imx7d, imxrt1060, ..."
     )
     parser.add_argument(
         "--load-address",
         type=address,
         metavar="ADDRESS",
-        help="where a kernel, or a FIT without an IVT, is loaded, e.g. 0x40480000",
+        help="where a kernel or a FIT without an IVT is loaded, such as 0x40480000",
     )
     parser.add_argument(
         "--sdp",
         type=address,
         metavar="ADDRESS",
-        help="make a second file, for serial download to a closed board: ADDRESS is where the host writes the DCD,"
-        " what uuu has as -dcdaddr (i.MX 6: 0x910000)",
+        help="write a second file, for serial download to a closed board: ADDRESS is where the host writes the DCD,"
+        " the -dcdaddr of uuu (i.MX 6: 0x910000)",
     )
     parser.add_argument(
         "--sdp-output", type=Path, metavar="FILE", help="the file for serial download (default: OUT.sdp)"
     )
     parser.add_argument(
-        "--fuses", type=fuse_value, metavar="HEX", help="the fuse value of the boards: refuse to sign for others"
+        "--fuses", type=fuse_value, metavar="HEX", help="the fuse value of the boards: refuse to sign with other keys"
     )
-    parser.add_argument("--configuration", metavar="NAME", help="of a FIT whose configurations load different images")
+    parser.add_argument(
+        "--configuration",
+        metavar="NAME",
+        help="the configuration of the FIT, if its configurations load different images",
+    )
     add_fit_fdt(parser)
-    parser.add_argument("--dry-run", action="store_true", help="show what would be signed, and end")
-    parser.add_argument("--csf-only", type=Path, metavar="FOLDER", help="write the CSF descriptions there, and end")
-    parser.add_argument("--quiet", action="store_true", help="say only what goes wrong")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be signed, and exit")
+    parser.add_argument(
+        "--csf-only", type=Path, metavar="FOLDER", help="write the CSF descriptions to FOLDER, and exit"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
     add_server_arguments(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Sign, and say what was done."""
+    """Sign an image, print what was done, and return the exit code. Raises `Trouble`, `ClientError`."""
     with mapped(options.image) as data:
         plan = _planned(data, options)
         download = _planned(data, options, sdp=options.sdp) if options.sdp is not None else None
@@ -86,9 +92,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
             show_plan(download, options.image, console)
         return 0
     if options.output is None and options.csf_only is None:
-        raise Trouble("-o OUT is missing", hint="it says where the signed image goes; it may be IMAGE itself", code=2)
+        raise Trouble(
+            "-o OUT is missing", hint="pass -o with the file for the signed image; it can be IMAGE itself", code=2
+        )
     if options.sdp_output is not None and (download is None or options.sdp_output == options.output):
-        raise Trouble("--sdp-output needs --sdp, and must be another file than OUT", code=2)
+        raise Trouble("--sdp-output needs --sdp, and a file other than OUT", code=2)
     _check(plan, options, console)
     settings = _settings(options)
     if options.csf_only is not None:
@@ -109,7 +117,7 @@ def _planned(data: Buffer, options: argparse.Namespace, *, sdp: int | None = Non
 
 
 def _check(plan: Plan, options: argparse.Namespace, console: Console) -> None:
-    """Say what is wrong with the image or its chip before a host is asked. Raise `Trouble`."""
+    """Check the image and its chip before a host is asked. Raise `Trouble`."""
     from digsigd.client._internal.image_signing.checks import check_plan, fast_auth_note
     from digsigd.image.chips import NotConfirmedError
     from digsigd.image.errors import ImageError
@@ -140,7 +148,7 @@ def _settings(options: argparse.Namespace) -> ClientSettings:
 def _sign(
     options: argparse.Namespace, settings: ClientSettings, plan: Plan, download: Plan | None, console: Console
 ) -> int:
-    """Sign and verify, and write what holds: for serial download both files or neither."""
+    """Sign, verify and write: with a file for serial download, both files or neither."""
     if not options.quiet:
         for note in plan.notes:
             console.tell(f"note: {shown(note)}")
@@ -159,8 +167,7 @@ def _sign(
         )
         for path, sdp in wanted[1:]:
             console.say(
-                f"{shown(str(path))}: the same for serial download, and for nothing else: uuu -dcdaddr {sdp:#x}"
-                " -cleardcd"
+                f"{shown(str(path))}: the same image, for serial download only: uuu -dcdaddr {sdp:#x} -cleardcd"
             )
     return 0
 
@@ -171,7 +178,7 @@ async def _signed(
     options: argparse.Namespace,
     console: Console,
 ) -> list[Report]:
-    """Sign into each of `files`: where it is written, its name, and where the DCD is for serial download."""
+    """Sign into each of `files`: (path to write, final path, address of the DCD for serial download or None)."""
     from digsigd.client import ClientSettingsError, VerificationFailed, sign_image
     from digsigd.image.errors import ImageError
 
@@ -200,7 +207,8 @@ async def _signed(
         except VerificationFailed as error:
             show_report(error.report, path, console)
             raise Trouble(
-                "what came back does not hold, so nothing was written", hint="the report above says what fails"
+                "the signed image fails verification, so nothing was written",
+                hint="see the failed checks in the report above",
             ) from None
         except ClientSettingsError as error:
             raise Trouble(error.what, hint=error.hint, code=2) from None
@@ -213,7 +221,7 @@ async def _signed(
 def _write_descriptions(
     options: argparse.Namespace, settings: ClientSettings, plan: Plan, download: Plan | None, console: Console
 ) -> int:
-    """Write the CSF descriptions, for whoever signs by other means."""
+    """Write the CSF descriptions, to be signed with other tools."""
     from digsigd import csf
     from digsigd.client._internal.image_signing.description import describe
     from digsigd.client._internal.image_signing.sign import default_name
@@ -231,19 +239,21 @@ def _write_descriptions(
             description = describe(signing, names, srk=options.srk, artifact_name=name, chip=plan.chip)
             write_atomically(path, csf.write(description))
             console.say(
-                f"{shown(str(path))}: its CSF goes to {signing.csf_offset:#x}, room for {signing.csf_room:#x} bytes"
+                f"{shown(str(path))}: write its CSF at {signing.csf_offset:#x}, room for {signing.csf_room:#x} bytes"
             )
     for patch in plan.patches:
         zeros = patch.data.count(0) == len(patch.data)
         data = f"{len(patch.data)} zeros" if zeros else patch.data.hex()
-        console.say(f"first, at {patch.offset:#x}: {patch.why}: {data}")
+        console.say(f"before signing, write at {patch.offset:#x}: {patch.why}: {data}")
     for mask in download.masks if download is not None else ():
-        console.say(f"for serial download, while it is signed only, at {mask.offset:#x}: {mask.why}: {mask.data.hex()}")
+        console.say(
+            f"for serial download, while signing only, write at {mask.offset:#x}: {mask.why}: {mask.data.hex()}"
+        )
     if plan.tail is not None:
         place = plan.size - len(plan.tail.data)
         console.say(
-            f"first, take off what is behind {plan.tail.offset:#x}, and last write at {place:#x} the tag for"
-            f" UUU: {plan.tail.data!r}"
+            f"before signing, truncate the file to {plan.tail.offset:#x} bytes; after signing, write the tag for UUU at"
+            f" {place:#x}: {plan.tail.data!r}"
         )
     return 0
 

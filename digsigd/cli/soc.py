@@ -1,4 +1,4 @@
-"""`--soc`: which chip, by any of its names, and which keys it takes."""
+"""The option `--soc`: the chip, by any of its names, and the keys that it supports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from digsigd.image.chips import Chip, ChipError, find
 
 
 def chip(text: str) -> Chip:
-    """For argparse: the chip of this name. It asks back where the name is that of several."""
+    """Return the chip with this name. Raises `argparse.ArgumentTypeError` if there is none, or several."""
     try:
         return find(text)
     except ChipError as error:
@@ -17,12 +17,12 @@ def chip(text: str) -> Chip:
 
 
 def add_soc_argument(parser: argparse.ArgumentParser, text: str) -> None:
-    """`--soc CHIP`, explained by `text`."""
+    """Add the option `--soc CHIP` with `text` as its help."""
     parser.add_argument("--soc", type=chip, metavar="CHIP", help=text)
 
 
 def check_keys(chip: Chip, *, ecdsa: bool, fast_auth: bool) -> None:
-    """Check that the chip's ROM takes such keys. Raise `Trouble` where it does not, or where that is not known."""
+    """Check that the chip's ROM supports the keys. Raises `Trouble` if it does not, or if that is not known."""
     from digsigd.client._internal.image_signing.checks import check_keys
 
     try:

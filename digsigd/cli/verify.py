@@ -1,4 +1,4 @@
-"""`digsign verify`: whether a closed board would boot an image."""
+"""`digsign verify`: check whether a closed board would boot an image."""
 
 from __future__ import annotations
 
@@ -11,37 +11,41 @@ from digsigd.cli.files import mapped
 from digsigd.cli.reports import add_fit_fdt, address, as_values, fuse_value, show_report
 from digsigd.cli.soc import add_soc_argument
 
-HELP = """Prove a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
-the certificates, the signatures over the commands and over each part, and that everything that the board runs is
-under one of them. The exit code is 0 only if everything holds.
+HELP = """Verify a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
+the certificates, the signatures over the commands and over each part, and that a signature covers everything that
+the board runs. The exit code is 0 only if every check passes.
 """
 _LARGEST_TABLE = 64 << 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `digsign verify` takes."""
+    """Add the arguments of `digsign verify`."""
     parser.add_argument("image", type=Path, metavar="IMAGE", help="the signed image")
     parser.add_argument(
-        "--fuses", type=fuse_value, metavar="HEX", help="what the boards' SRK fuses hold: 64 hexadecimal digits"
+        "--fuses", type=fuse_value, metavar="HEX", help="the fuse value of the boards: 64 hexadecimal digits"
     )
     parser.add_argument("--srk-table", type=Path, metavar="FILE", help="the SRK table that the fuses were made from")
     parser.add_argument(
-        "--load-address", type=address, metavar="ADDRESS", help="where a kernel or FIT is loaded, if it has no IVT"
+        "--load-address", type=address, metavar="ADDRESS", help="where a kernel or a FIT without an IVT is loaded"
     )
     add_soc_argument(parser, "the boards' chip: check that it supports the engine and the keys")
     parser.add_argument(
         "--sdp",
         type=address,
         metavar="ADDRESS",
-        help="the image is for serial download, and the host writes its DCD there (uuu -dcdaddr)",
+        help="verify an image for serial download: ADDRESS is where the host writes the DCD (uuu -dcdaddr)",
     )
-    parser.add_argument("--configuration", metavar="NAME", help="of a FIT whose configurations load different images")
+    parser.add_argument(
+        "--configuration",
+        metavar="NAME",
+        help="the configuration of the FIT, if its configurations load different images",
+    )
     add_fit_fdt(parser)
-    parser.add_argument("--json", action="store_true", help="the report for machines")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Verify, and show what holds."""
+    """Verify an image, print the report, and return the exit code: 0 if every check passes. Raises `Trouble`."""
     from digsigd import hab
     from digsigd.client import ClientError, verify_image
     from digsigd.image.errors import ImageError
@@ -51,7 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         table = _table(options.srk_table)
         given = hab.SrkTable.parse(table).fuse_value
         if options.fuses is not None and options.fuses != given:
-            raise Trouble(f"{options.srk_table} has the fuse value {given.hex()}, not that of --fuses", code=2)
+            raise Trouble(f"{options.srk_table} has the fuse value {given.hex()}, which differs from --fuses", code=2)
     try:
         report = verify_image(
             options.image,
@@ -84,5 +88,5 @@ def _table(path: Path) -> bytes:
     try:
         hab.SrkTable.parse(contents)
     except hab.HabError as error:
-        raise Trouble(f"{path} is not an SRK table: {error}", hint="it is the file SRK_1_2_3_4_table.bin") from None
+        raise Trouble(f"{path} is not an SRK table: {error}", hint="pass the file SRK_1_2_3_4_table.bin") from None
     return contents

@@ -310,7 +310,7 @@ def test_more_files_than_servers_take_are_refused(build: Build) -> None:
     names = [build.write(f"part{n}", b"x" * 16).name for n in range(9)]
     csf_with(build, *(f'{0x1000 * n:#x} 0 16 "{name}"' for n, name in enumerate(names)))
     done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER="http://127.0.0.1:9")
-    refused(build, done, "spl.csf: line 37, column 14: the blocks are of more than 8 files")
+    refused(build, done, "spl.csf: line 37, column 14: the blocks refer to more than 8 files")
 
 
 def test_one_file_by_two_names_is_one_file(build: Build) -> None:
@@ -391,7 +391,7 @@ def test_keys_that_are_not_the_hosts_are_found_by_name_alone(build: Build) -> No
     build.write(build.pki.certificate("CSF"), stranger.files[stranger.certificate("CSF")])
     done = build.sign("-i", "spl.csf", "-o", "out.bin")
     assert done.returncode == 0
-    assert "has another file of that name, and signs with it" in done.stderr
+    assert "has a different file with this name, and uses that" in done.stderr
     is_signed(build)
 
 
@@ -442,7 +442,7 @@ def test_a_host_that_does_not_tell_its_keys_signs_with_no_other_in_silence(build
         build.write(build.pki.table(), stranger.srk_table)
         done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
     assert done.returncode == 0
-    assert done.stderr.count("what lies here is another than the signing host has signed with") == 2
+    assert done.stderr.count("the signing host has signed with another file than the local one") == 2
 
 
 def test_a_host_that_signs_with_another_key_than_it_says_is_not_believed(build: Build) -> None:
@@ -457,7 +457,7 @@ def test_a_host_that_signs_with_another_key_than_it_says_is_not_believed(build: 
 
     with another_host(build, lambda text: text.replace(digest(build.pki), digest(stranger))) as url:
         done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
-    refused(build, done, f"{name}: the signing host says that it has this one, and has signed with another")
+    refused(build, done, f"{name}: the signing host reports this file, but has signed with another one")
 
 
 def test_nothing_of_a_file_here_is_sent(build: Build) -> None:
@@ -475,8 +475,8 @@ def test_a_file_that_is_none(build: Build) -> None:
     os.mkfifo(build.folder / "pipe")
     for name, text in (
         ("no.bin", "file not present"),
-        ("folder", "not a regular file"),
-        ("pipe", "not a regular file"),
+        ("folder", "is not a regular file"),
+        ("pipe", "is not a regular file"),
     ):
         csf_with(build, block(name))
         refused(build, build.sign("-i", "spl.csf", "-o", "out.bin"), "line 29, column 14", text, f'"{name}"')
@@ -494,7 +494,7 @@ ENCRYPTED = '[Install Secret Key]\nVerification index = 0\nTarget index = 0\nKey
         (("", ENCRYPTED), ["line 30", "[Install Secret Key]", "encrypted boot"]),
         (("", '[Decrypt Data]\nMac Bytes = 16\nBlocks = 0 0 16 "spl.bin"\n'), ["line 30", "[Decrypt Data]"]),
         (("Version = 4.3", "Version = 4.3\n    Mode = HSM"), ["line 3, column 12", "Mode = HSM", "DIGSIGN_BACKEND"]),
-        (("Version = 4.3", "Target = AHAB\nVersion = 1.0"), ["line 2", "AHAB", "NXP's own cst"]),
+        (("Version = 4.3", "Target = AHAB\nVersion = 1.0"), ["line 2", "AHAB", "NXP's cst"]),
         (("[Unlock]", "[Install Certificate]"), ["line 18", "AHAB"]),
         (("[Authenticate Data]", "[NOP]\n#"), ["no argument"]),
         (("Version = 4.3", "Version = 3.0"), ["line 2", "HAB3"]),
@@ -522,7 +522,7 @@ def test_descriptions_that_cannot_be_read(build: Build) -> None:
         ("empty", "begins with [Header]"),
         ("none", "no [Authenticate Data]"),
         ("binary", "binary: line"),
-        ("image", "pass the description, not the image"),
+        ("image", "not the image"),
         ("folder", "Is a directory"),
         ("not\x1bthere", 'unable to open "not\\x1bthere": No such file'),
     ):
@@ -691,7 +691,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(build: Build) -> None:
         url = f"http://127.0.0.1:{server.server_address[1]}"
         done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
         server.shutdown()
-    refused(build, done, "does not hold for spl.bin", "was the file changed")
+    refused(build, done, "fails verification with spl.bin", "the file did not change")
 
 
 # --- docs/cst.md

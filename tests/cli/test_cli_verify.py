@@ -128,8 +128,8 @@ def test_what_spl_asks_for_can_be_said(digsign: Run, tmp_path: Path) -> None:
 
 MISTAKES = {
     "no such file": (["nothing.bin"], 1, "No such file"),
-    "a folder": (["."], 1, "is no file"),
-    "a device": (["/dev/zero"], 1, "is no file"),
+    "a folder": (["."], 1, "is not a regular file"),
+    "a device": (["/dev/zero"], 1, "is not a regular file"),
     "an empty file": (["empty"], 1, "has 0x0 bytes"),
     "no image": (["text"], 1, "the data at 0x0 are unknown"),
     "fuses that are none": (["text", "--fuses", "12"], 2, "64 hexadecimal digits"),

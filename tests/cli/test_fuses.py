@@ -209,7 +209,7 @@ def test_words_are_compared_one_by_one(digsign: Digsign, tmp_path: Path) -> None
     ended = digsign("fuses", fuses, "--compare", " ".join(map(hex, partly)))
     assert ended.code == 1
     assert (ended.out.count("the same"), ended.out.count("burnt in part"), ended.out.count("not burnt")) == (2, 1, 5)
-    assert "what is, belongs to these keys" in ended.out
+    assert "those that are burnt belong to these keys" in ended.out
 
     wrong = [GUIDE[0] | 0x80000000, *GUIDE[1:]]
     ended = digsign("fuses", fuses, "--soc", "imx8mn", "--compare", " ".join(map(hex, wrong)))
@@ -242,9 +242,9 @@ def test_a_comparison_for_machines_is_json(digsign: Digsign, tmp_path: Path) -> 
         ("/no/such/file", "neither 64 hexadecimal digits"),
         (shown_by_u_boot(GUIDE).partition("Reading bank 7")[0], "lacks bank 7 word 0"),
         (shown_by_u_boot(GUIDE).replace("bank 6", "bank 5"), "lacks bank 6 word 0"),
-        (shown_by_u_boot(GUIDE).replace("Reading", "Programming"), "does not say of which bank"),
+        (shown_by_u_boot(GUIDE).replace("Reading", "Programming"), "without the line that names the bank"),
         (shown_by_u_boot(GUIDE) + shown_by_u_boot(GUIDE[::-1]), "two different words 0 of bank 6"),
-        ("Word 0x00000000: " + "0" * 8 + " " * (1 << 17), "too long"),
+        ("Word 0x00000000: " + "0" * 8 + " " * (1 << 17), "characters, at most 65536 are read"),
     ],
 )
 def test_what_is_no_fuse_value_is_told(digsign: Digsign, keys: Keys, text: str, says: str) -> None:
@@ -394,6 +394,6 @@ def test_keys_come_from_one_place(digsign: Digsign, keys: Keys, monkeypatch: pyt
     monkeypatch.delenv("DIGSIGN_MACHINE", raising=False)
     ended = digsign("fuses", "--soc", "imx8mm", "--server", "http://127.0.0.1:9")
     assert ended.code == 2
-    assert "FILE, or --machine" in ended.err
+    assert "pass FILE or --machine" in ended.err
     monkeypatch.setenv("DIGSIGN_MACHINE", MACHINE)
     assert digsign("fuses", keys.table, "--soc", "imx8mm").code == 0

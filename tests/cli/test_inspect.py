@@ -73,7 +73,7 @@ def test_an_image_is_taken_apart(show: Inspect, soc: str, layout: str) -> None:
             ivt = found[signing.ivt.offset]
             assert ivt["loaded_to"] == signing.ivt.self_address
             assert ivt["csf_offset"] == signing.csf_offset
-            assert "not signed" in notes(ivt) or "there is no CSF" in notes(ivt)
+            assert "not signed" in notes(ivt) or "no CSF: its place" in notes(ivt)
     (fit,) = parts(values, "fit")
     names = {region.name for region in known.regions}
     for image in fit["images"]:
@@ -186,7 +186,7 @@ def csf_of(*commands: bytes) -> bytes:
         (struct.pack(">BHBI", 0xB2, 8, 0x55, 0x4), "engine 0x55 0x4 is unlocked"),
         (struct.pack(">BHBI", 0xB2, 8, 0x1D, 0), "CAAM nothing is unlocked"),
         (struct.pack(">BHBBBBBII", 0xBE, 12, 0, 0xBB, 0, 0, 2, 0x100, 0)[:12], "secret key blob at 0x100"),
-        (struct.pack(">BHBBBBBIII", 0xCA, 20, 0, 2, 0xA3, 0, 0, 0x100, 1, 2), "decrypted by secret key 2"),
+        (struct.pack(">BHBBBBBIII", 0xCA, 20, 0, 2, 0xA3, 0, 0, 0x100, 1, 2), "decrypted with secret key 2"),
     ],
 )
 def test_rare_commands_have_a_meaning_too(show: Inspect, command: bytes, says: str) -> None:
@@ -227,7 +227,7 @@ def test_a_damaged_blob_says_what_and_where(show: Inspect, signing: Signing) -> 
         text.startswith(f"at {signature.data_offset:#x}: a signature that is not CMS") for text in damage(values)
     )
     values = show.values(changed_at(blob, 0x2C), code=1)
-    assert "the commands are not those that were signed: their digest is another" in damage(values)
+    assert "the commands are not those that were signed: their digest differs" in damage(values)
     values = show.values(changed_at(blob, 0x11), code=1)
     assert any("at offset 0x10" in text or "at 0x10" in text for text in damage(values))
     assert values["commands"][0]["command"] == "Install Key"
@@ -237,7 +237,7 @@ def test_a_certificate_of_another_srk_is_noted(show: Inspect, signing: Signing) 
     """Which the boot ROM would refuse."""
     signed = signing.sign(signing.pki("p256"), "3.4.1", image_srk=2)
     told = notes(show.values(signed.blob))
-    assert "has to be signed by SRK 1, and is by SRK 2" in told
+    assert "must be signed by SRK 1, but it is signed by SRK 2" in told
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -248,7 +248,7 @@ def test_a_damaged_csf_in_an_image_is_told(show: Inspect, signing: Signing, plac
     signature = next(one for one in hab.CsfBlob.parse(blob).commands if isinstance(one, Authenticate))
     missing = f"at offset {signature.data_offset:#x}"
     told = damage(show.values(image, code=1))
-    expected = ["where its CSF is to be, at 0x2000, stands 6e 6f 20 43", "at offset 0x4", missing][place]
+    expected = ["expected a CSF at 0x2000, found 6e 6f 20 43", "at offset 0x4", missing][place]
     assert any(expected in text for text in told), told
 
 
@@ -289,7 +289,7 @@ def test_an_ivt_alone_is_shown(show: Inspect) -> None:
     """As genIVT writes it into a file: its CSF is to come behind it."""
     (ivt,) = parts(show.values(IMAGE.data[:0x20], code=1), "ivt")
     assert ivt["loaded_to"] == IMAGE.address
-    assert "behind the end of the file" in notes(ivt)
+    assert "after the end of the file" in notes(ivt)
 
 
 def test_kernels_with_and_without_an_ivt_are_known(show: Inspect) -> None:
@@ -356,7 +356,7 @@ def test_a_table_with_weak_records_is_noted(show: Inspect, signing: Signing) -> 
     hashed = struct.pack(">BHB", 0xEE, 36, 0x17) + one.hash
     data = struct.pack(">BHB", 0xD7, 4 + 2 * len(one.data) + 36, 0x40) + one.data * 2 + hashed
     values = show.values(data)
-    assert "the same key is in it twice" in notes(values)
+    assert "two SRKs are the same key" in notes(values)
     assert values["SRKs"][2]["key"] == "only its hash"
 
 
@@ -411,16 +411,16 @@ def test_what_is_wrong_with_the_keys_of_a_tarball_is_noted(show: Inspect) -> Non
     files = {**pki.files, "crts/SRK_1_fuse.bin": bytes(32)}
     files["keys/CA1_sha256_key.pem"] = files.pop(name.replace("crts/", "keys/").replace("_crt.", "_key."))
     told = notes(show.values(pack(files)))
-    assert f"the private key of {name} is missing" in told
-    assert "keys/CA1_sha256_key.pem is the CA's: no signing host needs it" in told
+    assert f"the private key for {name} is missing" in told
+    assert "keys/CA1_sha256_key.pem is the private key of the CA: no signing host needs it" in told
     assert f"{name} expired on" in told
-    assert "crts/SRK_1_fuse.bin has the fuse value of no SRK table" in told
+    assert "the fuse value in crts/SRK_1_fuse.bin matches no SRK table" in told
     files[pki.table()] = files[pki.table()][:-1]
     files[name] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     values = show.values(pack(files), code=1)
     assert any(text.startswith(f"{pki.table()}: the SRK table says it has") for text in damage(values))
     assert f"{name} is not a readable certificate" in damage(values)
-    assert "no SRK table in it" in notes(values)
+    assert "no SRK table found" in notes(values)
 
 
 def test_a_damaged_tarball_is_told_as_far_as_it_goes(show: Inspect) -> None:
@@ -498,7 +498,7 @@ def test_a_pem_file_may_have_several_things(show: Inspect) -> None:
     )
     values = show.values(pem + b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", code=1)
     assert f"certificate 2 at {len(pem):#x} cannot be read" in damage(values)[0]
-    assert "no END line" in show(b"-----BEGIN CERTIFICATE-----\nMIIB\n", code=1)
+    assert "without its END line" in show(b"-----BEGIN CERTIFICATE-----\nMIIB\n", code=1)
 
 
 def test_older_encrypted_keys_are_known(show: Inspect) -> None:
@@ -565,13 +565,18 @@ def test_control_characters_never_reach_the_terminal(show: Inspect, signing: Sig
 )
 def test_what_is_none_of_all_that_is_said_to_be_so(show: Inspect, data: bytes) -> None:
     """With exit code 1."""
-    assert "nothing that digsign knows" in show(data, code=1)
+    assert "not a file that digsign knows" in show(data, code=1)
 
 
 def test_only_files_are_read(digsign: Digsign, tmp_path: Path, signing: Signing) -> None:
     """No folder, no pipe that would never end; a link to a file is one."""
     os.mkfifo(tmp_path / "pipe")
-    for name, says in (("pipe", "no file"), (".", "no file"), ("none", "No such file"), ("/dev/zero", "no file")):
+    for name, says in (
+        ("pipe", "is not a regular file"),
+        (".", "is not a regular file"),
+        ("none", "No such file"),
+        ("/dev/zero", "is not a regular file"),
+    ):
         ended = digsign("inspect", tmp_path / name)
         assert ended.code == 1
         assert says in ended.err
@@ -690,4 +695,4 @@ def test_an_image_of_another_kind_says_so(show: Inspect) -> None:
     (ivt,) = parts(values, "ivt")
     assert ivt["title"] == "IVT at 0x8400"
     assert ivt["csf_offset"] == 0x8400 + 0x2000
-    assert "as a whole it is not an image that digsign can sign" in notes(values)
+    assert "digsign cannot sign this file as an image" in notes(values)

@@ -46,24 +46,24 @@ def test_u_boot_of_mkimage_is_shown_with_its_dcd(show: Inspect, tmp_path: Path, 
     (told,) = parts(show.values(u_boot(tmp_path, boot_from)), "ivt")
     assert (told["loaded_to"], told["entry"]) == (ivt, 0x17800000)
     assert (told["dcd"], told["dcd_commands"]) == (ivt + 0x2C, 3)
-    assert "there is no CSF: its place" in notes(told)
+    assert "no CSF: its place" in notes(told)
 
 
 def test_chips_that_an_image_can_be_for_are_told(show: Inspect, tmp_path: Path) -> None:
     """By the registers in its DCD; where they are several that are signed for differently, that is said."""
     data = u_boot(tmp_path, "sd")
-    assert "pass --soc: " in notes(show.values(data))
+    assert "signing it needs --soc" in notes(show.values(data))
     quad = data.replace(bytes.fromhex("020c4068"), bytes.fromhex("020e050c"))
     values = show.values(quad)
     assert "i.MX 6Quad" in values["boards"]
-    assert "has to be said" not in notes(values)
+    assert "needs --soc" not in notes(values)
 
 
 def test_dcd_without_commands_is_noted(show: Inspect, tmp_path: Path) -> None:
     """It is whole, and what the ROM makes of it is not for inspect to judge; a DCD that is cut short is damaged."""
     data = u_boot(tmp_path, "sd")
     (told,) = parts(show.values(data[:0x30] + b"\1" * 0x2C + data[0x5C:]), "ivt")
-    assert "has no command of HAB's at 0x30: 01 01 01 01" in notes(told)
+    assert "has a command unknown in HAB at 0x30: 01 01 01 01" in notes(told)
     show.values(data[:0x31] + b"\7" + data[0x32:], code=1)
     show.values(data[:0x40], code=1)
 
@@ -136,7 +136,7 @@ def test_hdmi_firmware_is_said_to_be_nxps(show: Inspect, signing: Signing) -> No
     head = data[:0x40]
     twice = head + bytes(0x1000 - 0x40) + head + blob
     front, behind = parts(show.values(twice.ljust(0x3000, b"\0")), "ivt")
-    assert "it is the same as the IVT at 0x1000, and has its CSF there" in notes(front)
+    assert "it is a copy of the IVT at 0x1000, which has the CSF" in notes(front)
     assert len(parts(behind, "csf")) == 1
 
 
@@ -171,10 +171,10 @@ def test_encrypted_image_is_explained(show: Inspect) -> None:
     (told,) = parts(show.values(bytes(image)), "csf")
     meanings = [one["meaning"] for one in told["commands"]]
     assert (
-        f"the wrapped key at {key_at:#x} in memory, 0x3800 in the file, becomes secret key 0, by master key 0"
-        in meanings
+        f"the wrapped key at {key_at:#x} in memory, 0x3800 in the file, becomes secret key 0,"
+        " unwrapped with master key 0" in meanings
     )
-    assert "1 block, 0x1000 bytes, decrypted by secret key 0" in meanings
+    assert "1 block, 0x1000 bytes, decrypted with secret key 0" in meanings
     assert "Decrypt Data" in [one["command"] for one in told["commands"]]
     assert "only the board has the key to it" in notes(told)
     alone = parts(show.values(blob), "csf")[0]["commands"]
@@ -212,4 +212,4 @@ def test_an_ivt_whose_boot_data_load_no_csf_is_no_damage(show: Inspect) -> None:
     values = show.values(golden_kinds.barebox_8m(flexspi="mm", qspi=False))
     assert not values["damage"]
     _, second = parts(values, "ivt")
-    assert "behind what its boot data load" in notes(second)
+    assert "after the end of what its boot data load" in notes(second)

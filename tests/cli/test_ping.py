@@ -91,7 +91,7 @@ def test_a_token(digsign: Run, guarded: Daemon, tmp_path: Path) -> None:
     assert "--token-file FILE" in done.stderr
     done = digsign(*ask, DIGSIGN_TOKEN="another-token-altogether")
     assert done.returncode == 1
-    assert "none of this host's" in done.stderr
+    assert "does not know this token" in done.stderr
     assert "altogether" not in done.stdout + done.stderr
     (tmp_path / "token").write_text(TOKEN)
     assert digsign(*ask, "--token-file", "token").returncode == 0
@@ -124,8 +124,8 @@ def test_a_configuration_file(digsign: Run, guarded: Daemon, tmp_path: Path) -> 
 def test_no_host_at_all(digsign: Run) -> None:
     """Each says what to do next, in few words, and at once."""
     for server, words in (
-        ("http://127.0.0.1:1", "127.0.0.1:1 refuses connections\n  does the signing host run"),
-        ("http://no.such.host.invalid", "there is no host 'no.such.host.invalid'\n  is the server's name right?"),
+        ("http://127.0.0.1:1", "127.0.0.1:1 refuses connections\n  check that the signing host runs"),
+        ("http://no.such.host.invalid", "host 'no.such.host.invalid' not found\n  check the server's name"),
     ):
         done = digsign("ping", "--server", server)
         assert (done.returncode, done.stdout) == (1, "")
@@ -133,10 +133,10 @@ def test_no_host_at_all(digsign: Run) -> None:
         assert len(done.stderr.splitlines()) == 2
     done = digsign("ping")
     assert done.returncode == 2
-    assert "no signing host is named\n  say --server URL" in done.stderr
+    assert "no signing host is given\n  set --server URL" in done.stderr
     done = digsign("ping", "--server", "127.0.0.1:9999")
     assert done.returncode == 2
-    assert "--server: is no address; expected http://HOST:PORT" in done.stderr
+    assert "--server: is not an address; expected http://HOST:PORT" in done.stderr
     done = digsign("ping", "--server", "http://signer.example", DIGSIGN_TOKEN=TOKEN)
     assert done.returncode == 2
     assert "plain http" in done.stderr
@@ -147,7 +147,7 @@ def test_a_wrong_path(digsign: Run, daemon: Daemon) -> None:
     """Something answers, and it is no signing host."""
     done = digsign("ping", "--server", daemon.url + "/elsewhere")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "is it the address of a signing host" in done.stderr
+    assert "check that the address is that of a signing host" in done.stderr
 
 
 def test_tls(digsign: Run, cst_base: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_tls(digsign: Run, cst_base: Path, tmp_path: Path) -> None:
         assert "--ca-file FILE" in done.stderr
         done = digsign("ping", "--server", daemon.url.replace("https", "http"))
         assert done.returncode == 1
-        assert "is it https://" in done.stderr
+        assert "use https://" in done.stderr
     finally:
         daemon.stop()
 
@@ -183,7 +183,7 @@ def test_a_host_that_is_not_ready(digsign: Run, cst_base: Path, tmp_path: Path) 
     finally:
         daemon.stop()
     assert done.returncode == 1
-    assert done.stdout.startswith(f"server   {daemon.url}\nready    no\n         no cst: ")
+    assert done.stdout.startswith(f"server   {daemon.url}\nready    no\n         no cst found: ")
     assert "not ready" in done.stderr
 
 

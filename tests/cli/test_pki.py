@@ -232,15 +232,15 @@ def test_a_pass_phrase_of_ones_own_is_taken_from_a_file(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not a file with a pass phrase"),
-        (b"one-s3cr3t\nanother-s3cr3t\n", "not a file with a pass phrase"),
-        (b"s3cr3t-same\n" * 3, "not a file with a pass phrase"),
-        (b"s3cr3t" * 900, "not a file with a pass phrase"),
-        (b"s3cr3t7\n", "not 8 to 128 characters"),
-        (b"s3cr3t" * 22, "not 8 to 128 characters"),
-        ("schlüssel-s3cr3t".encode(), "other characters than ASCII's"),
-        (b"tab\tin-s3cr3t", "other characters than ASCII's"),
-        (b"nul\0in-s3cr3t", "other characters than ASCII's"),
+        (b"", "is not a pass phrase file"),
+        (b"one-s3cr3t\nanother-s3cr3t\n", "is not a pass phrase file"),
+        (b"s3cr3t-same\n" * 3, "is not a pass phrase file"),
+        (b"s3cr3t" * 900, "is not a pass phrase file"),
+        (b"s3cr3t7\n", "must have 8 to 128 characters"),
+        (b"s3cr3t" * 22, "must have 8 to 128 characters"),
+        ("schlüssel-s3cr3t".encode(), "characters other than printable ASCII"),
+        (b"tab\tin-s3cr3t", "characters other than printable ASCII"),
+        (b"nul\0in-s3cr3t", "characters other than printable ASCII"),
     ],
 )
 def test_a_pass_phrase_that_cst_might_not_take_is_refused(
@@ -290,7 +290,7 @@ def test_what_is_there_is_left_as_it_is(digsign: Digsign, tmp_path: Path, target
     where = (target,) if option == "DIR" else ("--tarball", target)
     ended = digsign("pki", "new", *where, "--kind", "p256")
     assert ended.code == 1
-    assert f"{target} is there already" in ended.err
+    assert f"{target} already exists" in ended.err
     assert names_in(tmp_path) == [target.name]
     assert target.is_symlink() or target.is_file() or names_in(target) == ["mine"] * (what == "folder")
 
@@ -303,7 +303,7 @@ def test_what_comes_there_meanwhile_is_left_as_it_is(tmp_path: Path, target: Pat
         assert new.parent == tmp_path
         target.write_text("theirs")
 
-    with pytest.raises(Trouble, match="is there already"):
+    with pytest.raises(Trouble, match="already exists"):
         command._put(target, write, folder=folder)
     assert names_in(tmp_path) == [target.name]
     assert target.read_text() == "theirs"
@@ -405,25 +405,25 @@ def test_a_name_and_trial_stand_in_the_certificates(digsign: Digsign, signing: S
 def test_it_says_what_comes_next(digsign: Digsign, tmp_path: Path, target: Path) -> None:
     """Where the CA's key is, where the tarball goes, what to do before fuses are burnt."""
     out = digsign("pki", "new", target, "--kind", "p256", "--srks", "1").out
-    assert "keys/CA1_sha256_secp256r1_v3_ca_key.pem, and is in no tarball" in out
+    assert "keys/CA1_sha256_secp256r1_v3_ca_key.pem. It is not in the tarball" in out
     assert f"{target}/{TARBALL}" in out
     assert f"digsign fuses {target}/crts/SRK_1_table.bin --soc CHIP" in out
     assert out.index("hab_status") < out.index("burn the fuses")
     assert "HAB 4.5" in out
     tarball = tmp_path / "keys.tar.gz"
     out = digsign("pki", "new", "--tarball", tarball, "--kind", "rsa2048", "--srks", "1").out
-    assert "private key of the CA was kept nowhere" in out
+    assert "private key of the CA was not saved" in out
     assert f"digsign fuses {tarball}" in out
     assert "HAB 4.5" not in out
 
 
 @pytest.mark.parametrize(("soc", "more", "says"), [
-    ("imx8mm", ("--kind", "p256"), "takes no ECDSA keys: it has HAB 4.3, and they need 4.5"),
-    ("imx6ull", ("--kind", "p384"), "takes no ECDSA keys"),
-    ("imx8mn", ("--kind", "p521"), "not confirmed: NXP's documents only name the i.MX 8M Plus"),
+    ("imx8mm", ("--kind", "p256"), "does not support ECDSA keys: it has HAB 4.3, they need HAB 4.5"),
+    ("imx6ull", ("--kind", "p384"), "does not support ECDSA keys"),
+    ("imx8mn", ("--kind", "p521"), "not confirmed: NXP's documents name the i.MX 8M Plus only"),
     ("rt1176", ("--kind", "p256"), "not confirmed"),
-    ("imx6q", ("--fast-auth",), "not every i.MX 6Quad takes SRKs that sign images themselves"),
-    ("imx6dl", ("--fast-auth",), "it has HAB 4.1.1, and 4.2.7 from silicon 1.4, and that needs 4.1.2"),
+    ("imx6q", ("--fast-auth",), "not every i.MX 6Quad supports SRKs that sign images themselves"),
+    ("imx6dl", ("--fast-auth",), "it has HAB 4.1.1, and 4.2.7 from silicon 1.4, fast authentication needs HAB 4.1.2"),
     ("imx6ulz", ("--fast-auth",), "version of HAB of i.MX 6ULZ is not confirmed"),
 ])  # fmt: skip
 def test_keys_that_the_rom_does_not_take_are_not_made(
@@ -463,7 +463,7 @@ def test_keys_that_are_not_their_certificates_are_never_written() -> None:
     other = Pki.make("p256", Validity.of_years(1), Protection("a pass phrase"), srks=1)
     name = "keys/IMG1_1_sha256_secp256r1_v3_usr_key.pem"
     made.files[name] = other.files[name]
-    with pytest.raises(Trouble, match="is not its certificate's"):
+    with pytest.raises(Trouble, match="does not match its certificate"):
         command._prove(made, "a pass phrase")
 
 

@@ -223,7 +223,7 @@ def test_other_fuses_than_the_boards_are_refused(
         "--fuses", fast_pki.fuse_value.hex(),
     )  # fmt: skip
     assert done.returncode == 1
-    assert "is it the right machine?" in done.stderr
+    assert "check the machine name" in done.stderr
     assert not (tmp_path / "signed").exists()
 
 
@@ -290,7 +290,7 @@ image_certificate = "pkcs11:token=release;object={label(pki.certificate("IMG"))}
 
 MISTAKES = {
     "no output": (["image", "--machine", MACHINE], 2, "-o OUT is missing"),
-    "no machine": (["image", "-o", "out"], 2, "which machine?"),
+    "no machine": (["image", "-o", "out"], 2, "no machine is given"),
     "no such image": (["nothing", "-o", "out", "--machine", MACHINE], 1, "No such file"),
     "an image of no known layout": (["text", "-o", "out", "--machine", MACHINE], 1, "the data at 0x0 are unknown"),
     "a machine without keys": (["image", "-o", "out", "--machine", "nobody"], 1, "nobody"),
@@ -298,11 +298,11 @@ MISTAKES = {
     "a backend that is not there": (["image", "-o", "out", "--machine", MACHINE, "--backend", "pkcs11"], 1, "pkcs11"),
     "fast authentication without its keys": (["image", "-o", "out", "--machine", MACHINE, "--fast-auth"], 1, ""),
     "an SRK that the table has not": (["image", "-o", "out", "--machine", MACHINE, "--srk", "4"], 1, "SRK"),
-    "a folder for output": (["image", "-o", ".", "--machine", MACHINE], 1, "is no file"),
+    "a folder for output": (["image", "-o", ".", "--machine", MACHINE], 1, "is not a regular file"),
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
     "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
-    "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 is a key"),
-    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would drop what decrypts it"),
+    "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 there is a key"),
+    "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would remove what decrypts it"),
     "descriptions for an encrypted image": (["secret", "--csf-only", "out", "--machine", MACHINE], 1, "is encrypted"),
     "FIT-FDT where it has no place": (
         ["image", "-o", "out", "--fit-fdt", "required"],
@@ -383,7 +383,7 @@ def test_what_does_not_hold_is_not_written(digsign: Run, daemon: Daemon, pki: Tr
         server.shutdown()
         thread.join()
     assert done.returncode == 1
-    assert "does not hold, so nothing was written" in done.stderr
+    assert "the signed image fails verification, so nothing was written" in done.stderr
     assert "FAILS" in done.stdout
     assert (tmp_path / "out").read_bytes() == b"the last good one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "out"]
@@ -423,7 +423,7 @@ def test_whoever_interrupts_it_finds_nothing_half_written(
 def test_keys_that_the_chip_does_not_take_sign_nothing(digsign: Run, daemon: Daemon, tmp_path: Path) -> None:
     """Told before anything is uploaded: the ROMs of Mini and Quad have HAB 4.3, and ECDSA came with 4.5."""
     daemon.put_keys("ecdsa", TrialPki.make("p256", srks=1).tarball())
-    for soc, code, says in (("mm", 1, "i.MX 8M Mini has HAB 4.3, which takes RSA keys only"), ("mp", 0, "")):
+    for soc, code, says in (("mm", 1, "i.MX 8M Mini has HAB 4.3, which supports RSA keys only"), ("mp", 0, "")):
         (tmp_path / "image").write_bytes(golden.flash(soc, "nxp-new"))
         done = digsign("sign", "image", "-o", "signed", "--server", daemon.url, "--machine", "ecdsa")
         assert done.returncode == code, done.stderr

@@ -149,7 +149,7 @@ def test_serial_download_gets_a_file_of_its_own(digsign: Run, daemon: Daemon, pk
         DIGSIGN_SERVER=daemon.url,
     )
     assert done.returncode == 0, done.stderr
-    assert "out.imx.sdp: the same for serial download" in done.stdout
+    assert "out.imx.sdp: the same image, for serial download only" in done.stdout
     assert "uuu -dcdaddr 0x910000 -cleardcd" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.imx", "out.imx.sdp", "u-boot.imx"]
     flash, download = ((tmp_path / name).read_bytes() for name in ("out.imx", "out.imx.sdp"))
@@ -173,9 +173,9 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
     """Neither file."""
     (tmp_path / "u-boot.imx").write_bytes(kinds.imximage())
     for options, says in (
-        (("--sdp", "0x87800000"), "both must be in memory"),
-        (("--sdp", "0x910000", "--sdp-output", "out.imx"), "another file than OUT"),
-        (("--sdp-output", "other"), "needs --sdp"),
+        (("--sdp", "0x87800000"), "one memory cannot hold both"),
+        (("--sdp", "0x910000", "--sdp-output", "out.imx"), "a file other than OUT"),
+        (("--sdp-output", "other"), "--sdp-output needs --sdp"),
         (("--sdp", "0x910000", "--sdp-output", "no/where"), "cannot be written"),
     ):
         done = digsign(
@@ -186,13 +186,13 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
 
 
 MISTAKES: dict[str, tuple[Callable[[], bytes], tuple[str, ...], str]] = {
-    "a chip that the image does not tell": (kinds.imximage, (), "say --soc CHIP, such as imx6ul or imx6ull"),
-    "a chip that the image contradicts": (kinds.imximage, ("--soc", "imx6q"), "i.MX 6Quad was given"),
+    "a chip that the image does not tell": (kinds.imximage, (), "set --soc CHIP, such as imx6ul or imx6ull"),
+    "a chip that the image contradicts": (kinds.imximage, ("--soc", "imx6q"), "i.MX 6Quad was asked for"),
     "a chip of several names": (kinds.imximage, ("--soc", "6u"), "imx6ul, imx6ull"),
     "an engine that is not confirmed": (kinds.spl, ("--soc", "imx6sl"), "is not confirmed"),
     "Vybrid": (kinds.spl, ("--soc", "vf610"), "is not confirmed"),
     "keys that the chip does not take": (
-        kinds.spl, ("--soc", "imx6q", "--machine", "ecdsa"), "takes no ECDSA keys",
+        kinds.spl, ("--soc", "imx6q", "--machine", "ecdsa"), "does not support ECDSA keys",
     ),
     "fast authentication on old silicon": (kinds.spl, ("--soc", "imx6q", "--fast-auth"), ""),
     "a kernel of no address": (kinds.zimage, ("--soc", "imx6q"), "Pass the load address"),
@@ -226,7 +226,7 @@ def test_a_plan_and_descriptions_name_the_chip(digsign: Run, daemon: Daemon, tmp
         "sign", "image", "--csf-only", "csf", "--soc", "6ull", "--sdp", "0x910000", *SERVER, DIGSIGN_SERVER=daemon.url
     )
     assert done.returncode == 0, done.stderr
-    assert "while it is signed only, at 0xc" in done.stdout
+    assert "while signing only, write at 0xc" in done.stdout
     texts = {path.name: path.read_text() for path in (tmp_path / "csf").iterdir()}
     assert sorted(texts) == ["csf_image.txt", "csf_image_sdp.txt"]
     assert all("Engine = SW" in text for text in texts.values())

@@ -70,14 +70,14 @@ def test_what_is_told_is_read(told: dict[str, Any], pki: TrialPki, kind: str) ->
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        (("machine",), "other", "of another machine, 'other'"),
+        (("machine",), "other", "for another machine, 'other'"),
         (("machine",), "\x1b[2J", r"another machine, '\\\\x1b"),
         (("tarball_sha256",), "0" * 63, "tarball_sha256"),
         (("tarball_sha256",), None, "tarball_sha256"),
         (("srk_tables",), {}, "srk_tables"),
-        (("srk_tables", 0, "fuse_value"), "0" * 64, "another fuse value"),
+        (("srk_tables", 0, "fuse_value"), "0" * 64, "the fuse value of .*, the response says 000"),
         (("srk_tables", 0, "fuse_value"), "0" * 64 + "\n", "fuse_value"),
-        (("srk_tables", 0, "data"), "AAAA", "is no SRK table"),
+        (("srk_tables", 0, "data"), "AAAA", "is not an SRK table"),
         (("srk_tables", 0, "data"), "!", "data"),
         (("srk_tables", 0, "name"), "", "name"),
         (("srk_tables", 0, "name"), "a\nb", "control characters"),
@@ -102,7 +102,7 @@ def test_what_is_otherwise_is_refused(told: dict[str, Any], place: tuple[Any, ..
     for step in place[:-1]:
         inside = inside[step]
     inside[place[-1]] = value
-    with pytest.raises(ClientError, match=f"makes no sense: .*{words}") as caught:
+    with pytest.raises(ClientError, match=f"sent an invalid response: .*{words}") as caught:
         read_machine_keys(answered(json.dumps(changed).encode()), "m")
     assert caught.value.what.isprintable()
     assert len(caught.value.what) < 4200
@@ -120,9 +120,9 @@ def test_what_is_missing_is_named(told: dict[str, Any], name: str) -> None:
 def test_what_is_no_object_is_refused(body: bytes) -> None:
     """Of whatever kind."""
     for read in (read_missing, lambda answer: read_machine_keys(answer, "m")):
-        with pytest.raises(ClientError, match="makes no sense"):
+        with pytest.raises(ClientError, match="sent an invalid response"):
             read(answered(body))
-    with pytest.raises(ClientError, match="no JSON of type text/html"):
+    with pytest.raises(ClientError, match="without JSON, of type text/html"):
         read_missing(answered(body, "text/html"))
 
 
@@ -198,7 +198,7 @@ def test_names_that_are_configured_count() -> None:
     assert configured_names(settings, fast_auth=True) == KeyNames("t", srk_certificate="s")
     assert configured_names(ClientSettings(), fast_auth=False) is None
     assert configured_names(ClientSettings(srk_certificate="s"), fast_auth=False) is None
-    with pytest.raises(ClientError, match="has srk_table and not csf_certificate and image_certificate"):
+    with pytest.raises(ClientError, match="sets srk_table, but not csf_certificate and image_certificate"):
         configured_names(ClientSettings(srk_table="t"), fast_auth=False)
-    with pytest.raises(ClientError, match="has srk_certificate and not srk_table"):
+    with pytest.raises(ClientError, match="sets srk_certificate, but not srk_table"):
         configured_names(ClientSettings(srk_certificate="s"), fast_auth=True)

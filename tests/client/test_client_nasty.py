@@ -67,10 +67,10 @@ async def test_a_request_id_of_the_host_counts(serve: Serve, client: MakeClient,
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (answer(200, HTML, "text/html"), "with what is no CSF of type text/html"),
-        (answer(200, HTML, OCTETS), "no CSF"),
-        (answer(200, b"", OCTETS), "no CSF"),
-        (answer(200, BLOB[:3], OCTETS), "no CSF"),
+        (answer(200, HTML, "text/html"), "without a CSF blob, of type text/html"),
+        (answer(200, HTML, OCTETS), "without a CSF blob"),
+        (answer(200, b"", OCTETS), "without a CSF blob"),
+        (answer(200, BLOB[:3], OCTETS), "without a CSF blob"),
         (answer(200, gzip.compress(BLOB), OCTETS, content_encoding="gzip"), "compressed"),
         (answer(200, BLOB + bytes(70_000), OCTETS), "more bytes"),
         (answer(204, b"", ""), "answers 204"),
@@ -80,7 +80,7 @@ async def test_a_request_id_of_the_host_counts(serve: Serve, client: MakeClient,
         (b"HTTP/1.1 OK\r\n\r\n", "not answer in HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "not answer in HTTP"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: brotli\r\n\r\n", "not answer in HTTP"),
-        (answer(400, HTML, "text/html"), "400 with a web page and no reason"),
+        (answer(400, HTML, "text/html"), "400 with a web page and gives no reason"),
         (answer(400, b"\xff\xfe", "application/problem+json"), "answers 400"),
         (answer(400, b"[" * 30_000, "application/problem+json"), "answers 400"),
         (answer(400, b"a\n\x1b[31mb\x00\xe2\x80\xae", "text/plain"), r"a \\x1b\[31mb"),
@@ -219,7 +219,7 @@ async def test_a_host_that_says_nothing_is_given_up(
     time.advance(59.9)
     assert not asking.called
     time.advance(0.1)
-    with pytest.raises(ServerUnreachable, match=r"no answer in time: the request stood still for 60 s"):
+    with pytest.raises(ServerUnreachable, match=r"does not answer in time: the request stood still for 60 s"):
         await asking
     await until(lambda: all(connection.lost for connection in server.connections))
 

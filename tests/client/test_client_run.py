@@ -255,7 +255,7 @@ def test_a_second_run_says_that_there_is_none() -> None:
     except RuntimeError as error:
         tell(error)
     """
-    assert ended(code) == (0, "a process runs a reactor once\n", "")
+    assert ended(code) == (0, "run() can be called only once in a process: a reactor cannot be restarted\n", "")
 
 
 def test_it_is_only_for_programs() -> None:

@@ -129,7 +129,7 @@ def test_the_first_file_that_is_there_counts(put: Put, tmp_path: Path) -> None:
     assert load(None, environ).server == "http://xdg"
     environ["XDG_CONFIG_HOME"] = "xdg"
     assert load(None, environ).server == "http://home"
-    with pytest.raises(ClientSettingsError, match="no signing host is named") as caught:
+    with pytest.raises(ClientSettingsError, match="no signing host is given") as caught:
         load(None, {})
     assert "--server URL" in caught.value.hint
     assert load(None, {}, server_needed=False) == ClientSettings()
@@ -193,22 +193,22 @@ def test_a_token_is_not_shown() -> None:
         ("\xff", "is not TOML"),
         ('sever = "x"', "sever: unknown key"),
         ("zzz = 1", "zzz: unknown key"),
-        ('token = "a-secret"', "token: tokens do not stand in digsign.toml"),
+        ('token = "a-secret"', "token: a token is not allowed in digsign.toml"),
         ("server = 1", "server: expected text in quotes"),
-        ('server = "signer.example"', "server: is no address; expected http://HOST"),
-        ('server = "ftp://signer.example"', "server: is no address"),
+        ('server = "signer.example"', "server: is not an address; expected http://HOST"),
+        ('server = "ftp://signer.example"', "server: is not an address"),
         ('server = "https://"', "server: has no host"),
-        ('server = "https://a-secret@signer.example"', "server: has a user or a password"),
-        ('server = "https://me:a-secret@signer.example:1"', "server: has a user or a password"),
-        ('server = "https://signer.example:99999"', "server: is no address"),
-        ('server = "https://signer.example:port"', "server: is no address"),
-        ('server = "https://[::1"', "server: is no address"),
-        ('server = "https://a b"', "server: is no address"),
-        ('server = "https://sïgner.example"', "server: is no address"),
+        ('server = "https://a-secret@signer.example"', "server: contains a user or password"),
+        ('server = "https://me:a-secret@signer.example:1"', "server: contains a user or password"),
+        ('server = "https://signer.example:99999"', "server: is not an address"),
+        ('server = "https://signer.example:port"', "server: is not an address"),
+        ('server = "https://[::1"', "server: is not an address"),
+        ('server = "https://a b"', "server: is not an address"),
+        ('server = "https://sïgner.example"', "server: is not an address"),
         ('server = "https://signer.example?a-secret"', "server: has a query"),
         ('server = "https://signer.example/#a-secret"', "server: has a query"),
-        ('machine = ".."', "machine: '..' is no machine name"),
-        ('cst = "../3"', "cst: '../3' is no version"),
+        ('machine = ".."', "machine: '..' is not a machine name"),
+        ('cst = "../3"', "cst: '../3' is not a version"),
         ('backend = "hsm"', "backend: 'hsm' is neither"),
         ("timeout = 0", "timeout: expected more than 0"),
         ("timeout = inf", "timeout: expected more than 0"),
@@ -221,11 +221,11 @@ def test_a_token_is_not_shown() -> None:
         ('ca_file = ""', "ca_file: expected a path"),
         (r'ca_file = "\u0000"', "ca_file: expected a path"),
         (r'srk_table = "a\nb"', "srk_table: expected one line"),
-        ('client_key = "k"', "client_key: there is no client_certificate"),
+        ('client_key = "k"', "client_key: its client_certificate is missing"),
         ('token_file = "none"', "token_file: .*none cannot be read: No such file"),
-        ('token_file = "two"', "token_file: .*two must hold the token in one line"),
-        ('token_file = "empty"', "token_file: .*empty must hold the token"),
-        ('token_file = "space"', "token_file: .*space must hold the token"),
+        ('token_file = "two"', "token_file: .*two must contain the token on one line"),
+        ('token_file = "empty"', "token_file: .*empty must contain the token"),
+        ('token_file = "space"', "token_file: .*space must contain the token"),
         ('token_file = "binary"', "token_file: .*binary is not text"),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_near_key_is_proposed(put: Put) -> None:
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"DIGSIGN_SERVER": "x"}, "environment variable DIGSIGN_SERVER: is no address"),
+        ({"DIGSIGN_SERVER": "x"}, "environment variable DIGSIGN_SERVER: is not an address"),
         ({"DIGSIGN_MACHINE": "a/b"}, "environment variable DIGSIGN_MACHINE: 'a/b'"),
         ({"DIGSIGN_TOKEN": "a-secret "}, "environment variable DIGSIGN_TOKEN: begins or ends with a space"),
         ({"DIGSIGN_TOKEN": "a\nsecret"}, "environment variable DIGSIGN_TOKEN: expected one line"),
@@ -282,11 +282,11 @@ def test_a_mistake_in_an_option_is_named(put: Put) -> None:
     parser = ArgumentParser()
     add_server_arguments(parser)
     for options, words in (
-        (("--server", "x"), "^--server: is no address"),
+        (("--server", "x"), "^--server: is not an address"),
         (("--server", HOST, "--machine", "a b"), "^--machine: 'a b'"),
         (("--server", HOST, "--timeout", "0"), "^--timeout: expected"),
         (("--server", HOST, "--token-file", "/none"), "^--token-file: /none cannot be read"),
-        (("--server", HOST, "--client-key", "k"), "^client_key: there is no client_certificate"),
+        (("--server", HOST, "--client-key", "k"), "^client_key: its client_certificate is missing"),
     ):
         with pytest.raises(ClientSettingsError, match=words):
             from_options(parser.parse_args(options), {})

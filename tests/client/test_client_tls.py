@@ -123,7 +123,7 @@ async def test_a_certificate_for_another_name(serve: Serve, tmp_path: Path, clie
     endpoint: Any = SSL4ServerEndpoint(reactor, 0, authority.server_options(), interface="127.0.0.2")
     server.port = await endpoint.listen(server)
     url = f"https://127.0.0.2:{server.port.getHost().port}"
-    with pytest.raises(ServerUnreachable, match=r"of 127\.0\.0\.2:\d+ is for another name") as caught:
+    with pytest.raises(ServerUnreachable, match=r"of 127\.0\.0\.2:\d+ is for another host name") as caught:
         await client(url, ca_file=ca_file, token="a-token", retries=4).ready()
     assert "openssl s_client" in caught.value.hint
     assert all(not connection.got for connection in server.connections)
@@ -156,7 +156,10 @@ async def test_files_that_cannot_be_used_are_named(tmp_path: Path, client: MakeC
         ({"client_certificate": certificate}, r"client_certificate: .* has no private key"),
         ({"client_certificate": key}, r"client_certificate: .* has no certificate"),
         ({"client_certificate": damaged + key}, r"client_certificate: .* cannot be used"),
-        ({"client_certificate": certificate, "client_key": other}, r"client_key: .* not that of the certificate"),
+        (
+            {"client_certificate": certificate, "client_key": other},
+            r"client_key: .* does not belong to the certificate",
+        ),
         ({"client_certificate": certificate, "client_key": encrypted}, r"client_key: .* has a pass phrase"),
         ({"client_certificate": certificate, "client_key": None}, r"client_key: .* cannot be read"),
     ):

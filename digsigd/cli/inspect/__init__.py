@@ -1,4 +1,4 @@
-"""`digsign inspect`: what a file is, found by what is in it."""
+"""`digsign inspect`: show what a file is, from its contents."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from digsigd.cli.files import mapped
 from digsigd.cli.inspect.facts import Part, show
 
 HELP = """Show what a file is: an image (IVTs, boot data, DCD, CSFs, FITs), a CSF blob, an SRK table or fuse file, a key
-tarball, a certificate, a CSF description, or what is of AHAB and not of HAB. What it is is found in it, not in its
-name. Private keys and pass phrases are never shown. Nothing is judged here: `digsign verify` does that.
+tarball, a certificate, a CSF description, or a file for AHAB instead of HAB. digsign looks at the contents, not at the
+name. Private keys and pass phrases are never shown. To check an image, use `digsign verify`.
 
-The exit code is 1 where something in it is damaged; what can be read is shown all the same.
+The exit code is 1 if a part of the file is damaged; what can be read is shown even then.
 """
-# More than any of the small things has: SRK tables tell their size in 16 bits, tarballs have some 100 KiB.
+# More than any file but an image has: SRK tables have a 16-bit length, tarballs some 100 KiB.
 _LARGEST_SMALL = 32 << 20
 LARGEST_TABLE = 1 << 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `digsign inspect` takes."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="any of these files")
-    parser.add_argument("--json", action="store_true", help="the same for machines")
+    """Add the arguments of `digsign inspect`."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the file to inspect")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Inspect, and show what was found."""
+    """Inspect a file, print what is in it, and return the exit code. Raises `Trouble`."""
     with mapped(options.file) as data:
         part = inspect(data)
     if part is None:
         raise Trouble(
-            f"{options.file} is nothing that digsign knows: no image, CSF, SRK table, tarball or certificate",
-            hint="images that are compressed or encrypted have to be unpacked first",
+            f"{options.file} is not a file that digsign knows: not an image, CSF, SRK table, tarball or certificate",
+            hint="decompress or decrypt the file first, if it is a compressed or encrypted image",
         )
     if options.json:
         console.say(json.dumps({"file": str(options.file), "damaged": part.damaged, **part.as_values()}, indent=2))
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def inspect(data: mmap.mmap | bytes) -> Part | None:
-    """What these bytes are; None for what is none of all that."""
+    """Return a description of a file's contents; None if they are unknown."""
     with warnings.catch_warnings():
-        # cryptography warns of serial numbers below 1, which a damaged certificate may well have.
+        # cryptography warns about serial numbers below 1, which a damaged certificate can have.
         warnings.simplefilter("ignore")
         return _inspect(data)
 

@@ -1,4 +1,4 @@
-"""AHAB containers and SRK tables: told for what they are, so that nobody takes them for damaged ones of HAB."""
+"""Describe AHAB containers and SRK tables, so that they are not mistaken for damaged ones of HAB."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import mmap
 from digsigd.cli.inspect.facts import Fact, Hex, Part, Table
 from digsigd.image import ahab
 
-_NOT_HAB = "AHAB is another secure boot than HAB; NXP's tools for AHAB sign for it"
+_NOT_HAB = "AHAB is a different secure boot from HAB: use NXP's tools for AHAB to sign"
 
 
 def describe_containers(data: mmap.mmap | bytes) -> Part | None:
-    """A file with AHAB containers; None for what is none."""
+    """Return a description of a file with AHAB containers; None if it has none."""
     found = ahab.containers(data)
     if not found:
         return None
@@ -32,13 +32,13 @@ def describe_containers(data: mmap.mmap | bytes) -> Part | None:
         inner.tables.append(Table("images", ("offset", "size", "load", "entry", "kind"), rows))
         outside = [f"{image.offset:#x}" for image in one.images if image.offset + image.size > len(data)]
         if outside:
-            inner.notes.append(f"images that are not whole in this file: those at {', '.join(outside)}")
+            inner.notes.append(f"images that this file contains only in part: those at {', '.join(outside)}")
         part.parts.append(inner)
     return part
 
 
 def describe_srk_table(data: bytes, title: str = "SRK table") -> Part | None:
-    """An SRK table of AHAB; None for what is none."""
+    """Return a description of an SRK table of AHAB; None if it is not one."""
     kinds = ahab.srk_table(data)
     if kinds is None:
         return None

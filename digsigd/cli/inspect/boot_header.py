@@ -1,4 +1,4 @@
-"""What stands at the beginning of an image besides an IVT: a boot device's configuration, or a kernel's header.
+"""Describe the start of an image other than an IVT: a boot device's configuration, or a kernel's header.
 
 Sources: uboot-imx, arch/arm/mach-imx/cmd_qspihdr.c (FCFB, QSPI); U-Boot, include/image.h (legacy uImage) and
 arch/arm/mach-imx/Makefile (SPL for NAND); Linux, arch/arm/boot/compressed/head.S (zImage); barebox,
@@ -32,7 +32,7 @@ _BAREBOX = b"barebox\0"
 
 
 def describe_front(data: mmap.mmap | bytes) -> list[Part]:
-    """All of it that this file has."""
+    """Return descriptions of all that this file has."""
     head = data[:0x600]
     parts = [
         Part("boot-configuration", f"{title} at {place:#x}")
@@ -61,8 +61,6 @@ def _describe_uimage(head: bytes, size: int) -> Part:
         "entry": Hex(entry),
     }
     if _UIMAGE_HEAD.size + length > size:
-        # mkimage counts the room for a CSF that is to come.
-        part.notes.append(
-            f"it says that it has {_UIMAGE_HEAD.size + length:#x} bytes with its header, the file {size:#x}"
-        )
+        # mkimage includes the room for a CSF that is added later.
+        part.notes.append(f"its header says {_UIMAGE_HEAD.size + length:#x} bytes, the file has {size:#x}")
     return part

@@ -1,7 +1,7 @@
-"""A certificate as far as anybody can read it: by a strict reader of X.509, or else by what HAB4 looks at.
+"""Read a certificate with a strict X.509 parser or, if that fails, with one that reads only what HAB4 uses.
 
 NXP's own certificates (in HDMI firmware) and those of its older scripts have names or serial numbers that strict
-readers refuse. Boot ROMs and cst take them, so they are not damaged.
+parsers refuse. Boot ROMs and cst accept them, so they do not count as damaged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST_NAME = 300
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is shown of a certificate. `issuer` and `signed_with` are empty where only HAB4's reader can read it."""
+    """What is shown of a certificate. `issuer` is empty if only HAB4's parser can read it."""
 
     subject: str
     issuer: str
@@ -37,7 +37,7 @@ class Seen:
     own: Certificate | None
 
     def place(self, table: SrkTable | None) -> tuple[int | None, int | None]:
-        """The SRK that it is, and the one that signed it, from 1."""
+        """Return the number of the SRK that it certifies and of the SRK that signed it, from 1, or None."""
         from digsigd.hab.chain import is_srk, signing_srk
 
         if table is None:
@@ -47,17 +47,17 @@ class Seen:
         return _is_srk(self.own, table), _signing_srk(self.own, table)
 
     def outdated(self, who: str) -> list[str]:
-        """What its dates give to say."""
+        """Return notes on a validity that has ended or not begun; `who` names the certificate."""
         now = datetime.now(UTC)
         if self.not_after < now:
-            return [f"{who} expired on {self.not_after:%Y-%m-%d}; the boot ROM does not look at that"]
+            return [f"{who} expired on {self.not_after:%Y-%m-%d}; the boot ROM does not check that"]
         if self.not_before > now:
             return [f"{who} is not valid before {self.not_before:%Y-%m-%d}"]
         return []
 
 
 def read_certificate(der: bytes) -> Seen:
-    """Read a certificate in DER. Raises `FormatError` where neither reader can."""
+    """Read a certificate in DER. Raises `FormatError` if neither parser can."""
     from digsigd.hab.certificate import load
     from digsigd.hab.errors import FormatError
 
@@ -70,7 +70,7 @@ def read_certificate(der: bytes) -> Seen:
     if (strict := _strict(der)) is not None:
         return _of_strict(strict, own)
     if own is None:
-        raise problem or FormatError("no certificate")
+        raise problem or FormatError("not a certificate")
     kind = "another kind of key" if own.public_key is None else _key_kind(own.public_key)
     return Seen(own.name, "", kind, own.serial, own.is_ca, own.algorithm, own.not_before, own.not_after, None, own)
 
@@ -83,7 +83,7 @@ def _strict(der: bytes) -> x509.Certificate | None:
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.public_key()
-        # Some fields are only read when they are asked for.
+        # Some fields are only parsed on access.
         certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018
         certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string()
         certificate.signature_hash_algorithm  # noqa: B018
@@ -119,7 +119,7 @@ def _key_kind(key: object) -> str:
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:
-    """Whether its basic constraints say so."""
+    """Return whether its basic constraints have the CA flag."""
     from cryptography import x509
 
     from digsigd.hab.chain import UNREADABLE
@@ -151,7 +151,7 @@ def _signing_srk(certificate: Certificate | None, table: SrkTable) -> int | None
 
 
 def describe_certificate(data: bytes, title: str = "certificate") -> Part:
-    """A certificate in DER."""
+    """Return a description of a certificate in DER."""
     from digsigd.hab.errors import FormatError
 
     part = Part("certificate", title)

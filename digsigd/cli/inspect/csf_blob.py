@@ -1,4 +1,4 @@
-"""A CSF blob: its commands and what they mean, certificates, SRK table, signatures. A damaged one as far as it goes.
+"""Describe a CSF blob: its commands, certificates, SRK table and signatures; of a damaged one, what can be read.
 
 Names and numbers: HABv4 API Reference Manual, "Command Sequence File" and "Constants" (HAB_ALG_*, HAB_PCL_*); those of
 engines are in `digsigd.hab.engines`.
@@ -27,12 +27,12 @@ _SIGNING_TIME = bytes.fromhex("2a864886f70d010905")  # RFC 5652, 11.3
 _UTC_TIME = 0x17
 # More than any blob has: a header of 768 bytes, and objects whose lengths have 16 bits.
 LARGEST = 512 << 10
-# file_offset(address): where in the file that is, None where that is not known.
+# Takes an address, returns its offset in the file, or None if that is not known.
 Where = Callable[[int], int | None]
 
 
 def describe_csf(data: bytes, *, title: str = "CSF blob", where: Where | None = None) -> Part:
-    """A blob that fills `data`; `where` finds the blocks that it signs in the file around it."""
+    """Return a description of the blob in `data`; `where` finds the signed blocks in the file around it."""
     from digsigd.hab import CsfBlob, FormatError
     from digsigd.hab.csf_blob import MAX_HEADER_LENGTH
 
@@ -51,7 +51,7 @@ def describe_csf(data: bytes, *, title: str = "CSF blob", where: Where | None = 
 
 
 def _readable(data: bytes, part: Part) -> list[Command]:
-    """The commands up to one whose length cannot be right, which is told of as damage."""
+    """Return the commands before the first with an invalid length, which is added to the part's damage."""
     from digsigd.hab.csf_blob import OtherCommand, walk
 
     commands: list[Command] = []
@@ -66,7 +66,7 @@ def _readable(data: bytes, part: Part) -> list[Command]:
 
 @dataclass(slots=True)
 class _Reading:
-    """One walk through commands, which collects the rows of all tables."""
+    """One pass over the commands, which collects the rows of all tables."""
 
     data: bytes
     commands: list[Command]
@@ -76,7 +76,7 @@ class _Reading:
     where: Where | None
 
     def describe(self) -> None:
-        """Fill the part."""
+        """Fill in the part."""
         from digsigd.hab.csf_blob import AEAD, SRK_TABLE, Authenticate, InstallKey
 
         table, source = None, 0
@@ -98,7 +98,7 @@ class _Reading:
                 signatures += self._signature(command)
                 blocks += [(Hex(command.offset), *self._block(*block)) for block in command.blocks]
         if any(isinstance(command, Authenticate) and command.protocol == AEAD for command in self.commands):
-            self.part.notes.append("what Decrypt Data is for is encrypted: only the board has the key to it")
+            self.part.notes.append("what Decrypt Data covers is encrypted: only the board has the key to it")
         for der in self.loose:
             certificates += self._row("SRK", der[4:], self.data.find(der), table, None)
         if table is not None:
@@ -119,7 +119,7 @@ class _Reading:
             return csf_blob.NAMES[csf_blob.INSTALL_KEY], self._installed(command)
         if isinstance(command, csf_blob.Authenticate):
             if command.protocol == csf_blob.AEAD:
-                return "Decrypt Data", f"{_blocks(command)}, decrypted by secret key {command.key}"
+                return "Decrypt Data", f"{_blocks(command)}, decrypted with secret key {command.key}"
             who = "the SRK" if not command.key else f"key {command.key}"
             if command.key == 1 and not any(self._is_csf_key(one) for one in self.commands):
                 who = "the SRK (fast authentication)"
@@ -151,13 +151,13 @@ class _Reading:
             in_file = f", {place:#x} in the file," if place is not None else ""
             return (
                 f"the wrapped key at {command.data_offset:#x} in memory{in_file} becomes secret key {command.target},"
-                f" by master key {command.source}"
+                f" unwrapped with master key {command.source}"
             )
         kind = _PROTOCOLS.get(command.protocol, f"something of protocol {command.protocol:#x}")
-        return f"{kind} {where} becomes key {command.target}, by key {command.source}"
+        return f"{kind} {where} becomes key {command.target}, verified with key {command.source}"
 
     def _object(self, offset: int) -> bytes | None:
-        """What stands at an offset, without its header; None where it does not fit."""
+        """Return the object at an offset, without its header; None if it does not fit."""
         if offset + 4 > len(self.data):
             return None
         length = struct.unpack_from(">H", self.data, offset + 1)[0]
@@ -208,9 +208,9 @@ class _Reading:
         if itself:
             return f"SRK {itself}"
         if source is not None and number != source + 1:
-            who = f"SRK {number}" if number else "no SRK of the table"
-            self.part.notes.append(f"a certificate has to be signed by SRK {source + 1}, and is by {who}")
-        return f"signed by SRK {number}" if number else "not signed by an SRK of the table"
+            who = f"signed by SRK {number}" if number else "not signed by an SRK of the table"
+            self.part.notes.append(f"a certificate must be signed by SRK {source + 1}, but it is {who}")
+        return f"below SRK {number}" if number else "below no SRK"
 
     def _signature(self, command: Authenticate) -> list[tuple[Fact, ...]]:
         from digsigd.hab import FormatError
@@ -230,7 +230,7 @@ class _Reading:
             self.part.damage.append(f"at {command.data_offset:#x}: {error}")
             return [(over, offset, "damaged", None, None, None)]
         if not command.blocks and cms.digest != hashlib.new(cms.digest_algorithm, self.data[: self.end]).digest():
-            self.part.damage.append("the commands are not those that were signed: their digest is another")
+            self.part.damage.append("the commands are not those that were signed: their digest differs")
         kind = f"{cms.kind.upper()} with {cms.digest_algorithm}"
         return [(over, offset, f"serial {cms.serial:#x}", kind, cms.digest.hex(), signing_time(cms.signed))]
 
@@ -240,7 +240,7 @@ class _Reading:
 
 
 def _unpadded(der: bytes) -> bytes:
-    """A signature without the zeros that NXP's older tools have behind it; HDMI firmware is signed so."""
+    """Return a signature without the zeros that NXP's older tools append, as in HDMI firmware."""
     if der[:2] != b"\x30\x82" or len(der) < 4:
         return der
     end = 4 + struct.unpack_from(">H", der, 2)[0]
@@ -253,7 +253,7 @@ def _blocks(command: Authenticate) -> str:
 
 
 def _other(command: OtherCommand) -> str:
-    """What a command does that has no data of its own."""
+    """Return what a command without separate data does."""
     from digsigd.hab import csf_blob, engines
 
     if command.tag in {csf_blob.UNLOCK, csf_blob.INIT}:
@@ -275,18 +275,18 @@ def _other(command: OtherCommand) -> str:
         return "nothing"
     if command.tag in {csf_blob.WRITE_DATA, csf_blob.CHECK_DATA}:
         return f"{command.body[:64].hex()}; U-Boot refuses images with this command"
-    return f"a command {command.tag:#x} that HAB4 does not have: {command.body[:64].hex()}"
+    return f"a command {command.tag:#x}, unknown in HAB4: {command.body[:64].hex()}"
 
 
 def _engine(number: int) -> str:
-    """What people call an engine."""
+    """Return the name of an engine."""
     from digsigd.hab import engines
 
     return {engines.ANY: "any engine", engines.SW: "software"}.get(number) or engines.name(number)
 
 
 def signing_time(attributes: bytes) -> datetime | None:
-    """The time among signed attributes (their DER, as a SET), by the clock of who signed; None where there is none."""
+    """Return the signing time in signed attributes (their DER, as a SET), set by the signer; None if it is missing."""
     from digsigd.hab import FormatError
     from digsigd.hab.der import OID, SET, elements, take
 

@@ -1,4 +1,4 @@
-"""A CSF description: what cst would be told, command by command."""
+"""Describe a CSF description, command by command."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from digsigd.cli.inspect.facts import Fact, Hex, Part, Table
 if TYPE_CHECKING:
     from digsigd.csf import Description
 
-# The first word that is no comment; cst takes a byte order mark before it.
+# The first word outside comments; cst accepts a byte order mark before it.
 _START = re.compile(rb"(?:\xef\xbb\xbf)?(?:[ \t\r\n]|#[^\n]*\n)*\[[ \t]*header[ \t]*\]", re.IGNORECASE)
-# As much as a signing host takes by default.
+# Bytes: the default limit of a signing host.
 LARGEST = 1 << 20
 
 
 def is_description(start: bytes) -> bool:
-    """Whether a text begins as a description does."""
+    """Return whether a text starts like a CSF description."""
     return _START.match(start) is not None
 
 
 def describe_description(data: bytes) -> Part:
-    """The commands, up to the first that cannot be read."""
+    """Return a description of the commands, up to the first that cannot be read."""
     from digsigd import csf
     from digsigd.csf.model import AuthenticateData
 
@@ -55,7 +55,7 @@ def describe_description(data: bytes) -> Part:
 
 
 def _before(data: bytes, line: int | None) -> Description:
-    """The commands before the one with this line, the first that is wrong; none where that does not help."""
+    """Return the commands before the wrong one, which has this line; none if these cannot be read either."""
     from digsigd import csf
 
     lines = data.split(b"\n", line or 1)[: line or 1]

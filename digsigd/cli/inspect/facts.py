@@ -1,4 +1,4 @@
-"""What is told about a file: parts with facts, tables and parts of their own, for people and for machines."""
+"""The description of a file: parts with facts, tables and inner parts, printed as text or as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from digsigd.cli.console import Console, shown
 
 
 class Hex(int):
-    """A number that people read in hexadecimal."""
+    """A number that is printed in hexadecimal."""
 
 
 Fact: TypeAlias = str | int | Hex | bool | datetime | Sequence[str] | None
@@ -19,7 +19,7 @@ Fact: TypeAlias = str | int | Hex | bool | datetime | Sequence[str] | None
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under the name `name`; machines get an object of each row, by its columns."""
+    """A table of rows called `name`; in JSON each row is an object with the columns as keys."""
 
     name: str
     columns: tuple[str, ...]
@@ -28,9 +28,9 @@ class Table:
 
 @dataclass(slots=True)
 class Part:
-    """One thing in a file. `kind` is for machines, `title` for people; facts without a value are left out for people.
+    """A part of a file. `kind` is for programs, `title` for people; text leaves out facts without a value.
 
-    `damage` says what is wrong and where, `notes` what is worth knowing.
+    `damage` says what is wrong and where, `notes` what else is worth knowing.
     """
 
     kind: str
@@ -43,17 +43,17 @@ class Part:
 
     @property
     def damaged(self) -> bool:
-        """Whether anything in it is."""
+        """True if this part or a part in it is damaged."""
         return bool(self.damage) or any(part.damaged for part in self.parts)
 
     def walk(self) -> Iterator[Part]:
-        """It, and all that are in it."""
+        """Yield this part and all parts in it."""
         yield self
         for part in self.parts:
             yield from part.walk()
 
     def as_values(self) -> dict[str, Any]:
-        """All of it for machines."""
+        """Return this part as values for JSON."""
         values: dict[str, Any] = {"kind": self.kind, "title": self.title}
         values.update((name, _value(fact)) for name, fact in self.facts.items())
         for table in self.tables:
@@ -74,7 +74,7 @@ def _value(fact: Fact) -> Any:
 
 
 def told(fact: Fact) -> str:
-    """A fact as people read it."""
+    """Return a fact as text."""
     if fact is None:
         return "-"
     if isinstance(fact, bool):
@@ -89,7 +89,7 @@ def told(fact: Fact) -> str:
 
 
 def show(part: Part, console: Console, indent: str = "") -> None:
-    """The part and all that is in it, one below the other."""
+    """Print a part and all parts in it."""
     console.say(indent + shown(part.title))
     inner = indent + "  "
     known = {name.replace("_", " "): told(fact) for name, fact in part.facts.items() if fact not in (None, "", ())}

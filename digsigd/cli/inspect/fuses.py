@@ -1,4 +1,4 @@
-"""Fuse values: those that a file stands for, and those that people or U-Boot write down."""
+"""Find the fuse values of a file, and the chip that it is for."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from digsigd.image.chips import Chip
 
 _BYTES = 32
-# srktool --fuse_format 0: each byte of the fuse value in a big-endian word of its own.
+# srktool --fuse_format 0: each byte of the fuse value in a separate big-endian word.
 _SPREAD = 4 * _BYTES
-# srktool -d sha1 makes tables of no use to HAB4; SHA-512 is what it makes for AHAB.
+# srktool -d sha1 makes tables that HAB4 cannot use; SHA-512 is for AHAB.
 _OTHER_DIGESTS = {20: "SHA-1", 80: "SHA-1", 64: "SHA-512", 256: "SHA-512"}
 
 
 @dataclass(frozen=True, slots=True)
 class FuseValue:
-    """32 bytes, in the order of the fuse file, and what they are of. `table` is None where only they are known."""
+    """A fuse value: 32 bytes in the order of the fuse file, what they are `of`, and the table if it is known."""
 
     of: str
     value: bytes
@@ -31,12 +31,12 @@ class FuseValue:
 
     @property
     def words(self) -> tuple[int, ...]:
-        """Eight words as U-Boot's `fuse prog` and blhost take them, in the order of the chip's places for them."""
+        """The eight 32-bit words for U-Boot's `fuse prog` and blhost, in the order of the chip's fuses."""
         return struct.unpack("<8I", self.value)
 
 
 def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
-    """Those of an SRK table, a fuse file, a key tarball, a CSF blob or a signed image: one for each table.
+    """Return the fuse values of an SRK table, fuse file, key tarball, CSF blob or signed image: one for each table.
 
     Raises `NoFuseValueError`.
     """
@@ -67,7 +67,7 @@ def _refuse_ahab(data: mmap.mmap | bytes) -> None:
 
     what = "an SRK table" if srk_table(data[: 1 << 16]) is not None else "an image" if containers(data) else None
     if what is not None:
-        raise NoFuseValueError(f"it is {what} of AHAB ({CHIPS}), whose fuses are others than HAB's")
+        raise NoFuseValueError(f"it is {what} of AHAB ({CHIPS}), whose fuses differ from those of HAB")
 
 
 def _of_tarball(data: mmap.mmap | bytes) -> list[FuseValue]:
@@ -76,7 +76,7 @@ def _of_tarball(data: mmap.mmap | bytes) -> list[FuseValue]:
     from digsigd.keys.tarball import read_tarball
 
     if len(data) > MOST_UNPACKED:
-        raise NoFuseValueError("it is a tarball, and larger than any with keys")
+        raise NoFuseValueError(f"it is a tarball of {len(data)} bytes; a key tarball has at most {MOST_UNPACKED}")
     try:
         members = read_tarball(data[:], max_bytes=MOST_UNPACKED).members
     except BadTarball as error:
@@ -105,7 +105,7 @@ def _of_image(data: mmap.mmap | bytes) -> list[FuseValue]:
     ivts = find_ivts(data)
     if not ivts:
         digest = _OTHER_DIGESTS.get(len(data))
-        size = f" (a fuse file of {digest} has {len(data)} bytes; that of HAB4 is SHA-256's)" if digest else ""
+        size = f" (a fuse file with {digest} has {len(data)} bytes; HAB4 needs one with SHA-256)" if digest else ""
         raise NoFuseValueError(f"it is not an SRK table, fuse file, key tarball, CSF blob or signed image{size}")
     found: list[FuseValue] = []
     for ivt in ivts:
@@ -117,12 +117,12 @@ def _of_image(data: mmap.mmap | bytes) -> list[FuseValue]:
         except FormatError as error:
             raise NoFuseValueError(f"the {of} is damaged: {error}") from None
     if not found:
-        raise NoFuseValueError("the image is not signed: there is no CSF in it")
+        raise NoFuseValueError("the image is not signed: it has no CSF")
     return found
 
 
 def fuse_file(data: bytes) -> bytes | None:
-    """The fuse value that a fuse file of srktool has, in either of its formats; None where it is none."""
+    """Return the fuse value in a fuse file of srktool, in either of its formats; None if it is not a fuse file."""
     if len(data) == _BYTES:
         return data
     if len(data) == _SPREAD and not any(data[0::4] + data[1::4] + data[2::4]):
@@ -131,14 +131,14 @@ def fuse_file(data: bytes) -> bytes | None:
 
 
 class OtherChipError(Error):
-    """The image is for another chip: why."""
+    """The image is for another chip; the text says why."""
 
 
 def chip_of(data: mmap.mmap | bytes, said: Chip | None = None) -> Chip | None:
-    """The chip that an image is certainly for; None where the file does not tell.
+    """Return the chip that an image is certainly for; None if the file does not show it.
 
-    What is burnt is never unburnt, so only i.MX 8M's load addresses count: by them an image boots on that chip alone.
-    Whatever else it tells, such as the registers in its DCD, must not contradict what was `said`: `OtherChipError`.
+    Fuses cannot be unburnt, so only the load addresses of i.MX 8M count: they let an image boot on that chip only.
+    Raises `OtherChipError` if other facts, such as the registers in the DCD, contradict the chip `said`.
     """
     from digsigd.image.chips import find
     from digsigd.image.errors import ImageError

@@ -1,4 +1,4 @@
-"""An image, signed or not: its IVTs with what they point at, its CSFs, its FITs; whole, damaged or unknown."""
+"""Describe an image, signed or not: its IVTs with what they point at, its CSFs and its FITs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FDT_MAGIC = b"\xd0\x0d\xfe\xed"
 _IVT_START = b"\xd1\x00\x20"
-# An image has three or four. A file may be full of bytes that look like more, and each is looked at.
+# An image has three or four IVTs or trees. The limits bound the time for a file full of bytes that look like them.
 _MOST_FOUND = 32
 _MOST_TRIED = 10_000
 _LARGEST_DCD = 1768  # HAB_DCD_BYTES_MAX
@@ -30,7 +30,7 @@ _SAMPLE = 0x20
 
 
 def _places(data: mmap.mmap | bytes, start: bytes) -> Iterator[int]:
-    """Where these bytes stand on a multiple of four."""
+    """Yield the offsets of these bytes that are multiples of four."""
     position = -1
     for _ in range(_MOST_TRIED):
         position = data.find(start, position + 1)
@@ -41,9 +41,9 @@ def _places(data: mmap.mmap | bytes, start: bytes) -> Iterator[int]:
 
 
 def find_ivts(data: mmap.mmap | bytes) -> list[Ivt]:
-    """All that look like an IVT in every word: the header, and two that are reserved.
+    """Return all IVTs in a file, found by the header and the two reserved words.
 
-    The first one may be the second loader's offset in the file: imx-mkimage, mkimage_imx8.c (-second_loader).
+    The first reserved word can be the second loader's offset in the file: imx-mkimage, mkimage_imx8.c (-second_loader).
     """
     from digsigd.hab import Ivt
     from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
@@ -62,7 +62,7 @@ def find_ivts(data: mmap.mmap | bytes) -> list[Ivt]:
 
 
 def csf_at(data: mmap.mmap | bytes, ivt: Ivt) -> bytes | None:
-    """The blob that an IVT points at; None where there is none. Raises `FormatError` for one that has no end."""
+    """Return the CSF blob that an IVT points at; None if there is none. Raises `FormatError` if it has no end."""
     from digsigd.cli.inspect.csf_blob import LARGEST
     from digsigd.hab import blob_length
 
@@ -74,7 +74,7 @@ def csf_at(data: mmap.mmap | bytes, ivt: Ivt) -> bytes | None:
 
 
 def describe_image(data: mmap.mmap | bytes) -> Part:
-    """Whatever is found in a file that holds an IVT, a FIT or a kernel."""
+    """Return a description of a file that contains an IVT, a FIT or a kernel."""
     from digsigd.cli.inspect.boot_header import describe_front
     from digsigd.image.errors import ImageError
     from digsigd.image.plan import plan as plan_of
@@ -84,14 +84,14 @@ def describe_image(data: mmap.mmap | bytes) -> Part:
     try:
         plan = plan_of(data)
     except ImageError as error:
-        part.notes.append(f"as a whole it is not an image that digsign can sign: {error.what}")
+        part.notes.append(f"digsign cannot sign this file as an image: {error.what}")
     if plan is not None:
         part.facts = {"layout": plan.layout, "soc": plan.soc, "boards": plan.boards or None, "size": plan.size}
         rows = [(Hex(one.offset), Hex(one.length), one.name) for one in plan.regions]
         part.tables.append(Table("regions", ("offset", "length", "part"), rows))
         part.notes += plan.notes
         if plan.ask:
-            part.notes.append(f"pass --soc: {plan.ask}")
+            part.notes.append(f"signing it needs --soc: {plan.ask}")
     part.parts += describe_front(data)
     ivts = find_ivts(data)
     for ivt in ivts:
@@ -106,12 +106,12 @@ def describe_image(data: mmap.mmap | bytes) -> Part:
     if data[:4] == FDT_MAGIC and not any(tree.offset == 0 for tree, _ in fits):
         part.damage += _why_no_tree(data)
     if not ivts:
-        part.notes.append("it has no IVT, so there is no place for a CSF")
+        part.notes.append("no IVT found, so there is no place for a CSF")
     return part
 
 
 def _finder(ivt: Ivt, plan: Plan | None, size: int) -> Where:
-    """Finds addresses by the blocks that would be signed, else by the IVT."""
+    """Return a function that finds addresses from the blocks that would be signed, else from the IVT."""
     blocks = [block for signing in plan.signings for block in signing.blocks] if plan is not None else []
 
     def where(address: int) -> int | None:
@@ -141,14 +141,14 @@ def _describe_ivt(data: mmap.mmap | bytes, ivt: Ivt, where: Where, others: list[
         _describe_dcd(data, ivt, part)
     signed = next((one for one in others if _has_csf(data, one) and _same(one, ivt)), None)
     if signed is not None and not _has_csf(data, ivt):
-        part.notes.append(f"it is the same as the IVT at {signed.offset:#x}, and has its CSF there")
+        part.notes.append(f"it is a copy of the IVT at {signed.offset:#x}, which has the CSF")
     else:
         _describe_its_csf(data, ivt, part, where)
     return part
 
 
 def _same(one: Ivt, other: Ivt) -> bool:
-    """Whether both are for the same image in memory: HDMI firmware has one in front and one behind it."""
+    """Return whether both are for the same image in memory: HDMI firmware has one before and one after it."""
     return (one.self_address, one.entry, one.csf) == (other.self_address, other.entry, other.csf)
 
 
@@ -158,7 +158,7 @@ def _has_csf(data: mmap.mmap | bytes, ivt: Ivt) -> bool:
 
 
 def _loaded_end(data: mmap.mmap | bytes, ivt: Ivt) -> int | None:
-    """The address behind what the boot data load; None where there are none."""
+    """Return the end address of what the boot data load; None if there are no boot data."""
     place = ivt.offset_of(ivt.boot_data)
     words = data[place : place + 8] if ivt.boot_data and place >= 0 else b""
     return sum(struct.unpack("<2I", words)) if len(words) == 8 else None
@@ -175,7 +175,7 @@ def _describe_boot_data(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
     if plugin == _HDMI:
         part.notes.append("HDMI or DisplayPort firmware, which NXP signs")
     elif plugin > _PLUGIN:
-        part.notes.append(f"its boot data have the unknown flag {plugin:#x}")
+        part.notes.append(f"its boot data have an unknown flag {plugin:#x}")
 
 
 def _describe_dcd(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
@@ -195,9 +195,9 @@ def _describe_dcd(data: mmap.mmap | bytes, ivt: Ivt, part: Part) -> None:
         commands, position = commands + 1, position + size
     part.facts = {**part.facts, "dcd_length": length, "dcd_commands": commands}
     if not known:
-        # Whole, and yet none that HAB has: whether the ROM takes it is not judged here.
+        # Complete, but unknown to HAB: it is not checked here whether the ROM accepts it.
         part.notes.append(
-            f"its DCD of {length} bytes at {place:#x} has no command of HAB's at {place + position:#x}:"
+            f"its DCD of {length} bytes at {place:#x} has a command unknown in HAB at {place + position:#x}:"
             f" {whole[position : position + 4].hex(' ')}"
         )
     if (known and position != length) or len(whole) < length or length > _LARGEST_DCD:
@@ -209,38 +209,38 @@ def _describe_its_csf(data: mmap.mmap | bytes, ivt: Ivt, part: Part, where: Wher
     from digsigd.hab import FormatError
 
     if not ivt.csf:
-        part.notes.append("it points at no CSF")
+        part.notes.append("it does not point at a CSF")
         return
     place = ivt.offset_of(ivt.csf)
     title = f"CSF at {place:#x}"
     if not 0 <= place < len(data):
-        # A part that is signed before the rest is put together ends where its CSF is to be.
-        where_to = "behind the end of the file" if place >= len(data) else "before the start of the file"
-        part.notes.append(f"there is no CSF: its place, {ivt.csf:#x} in memory, is {where_to}")
+        # A part that is signed before the image is assembled ends where its CSF goes.
+        where_to = "after the end of the file" if place >= len(data) else "before the start of the file"
+        part.notes.append(f"no CSF: its place, {ivt.csf:#x} in memory, is {where_to}")
         return
     head = data[place : place + 4]
     # Rooms are padded with one byte: 00, ff of flash, 5a of barebox.
     if len(set(data[place : place + _SAMPLE])) == 1 and head[:1] != b"\xd4":
-        part.notes.append(f"there is no CSF at {place:#x}: not signed")
+        part.notes.append(f"no CSF at {place:#x}: not signed")
         return
     loaded = _loaded_end(data, ivt)
     if loaded is not None and loaded <= ivt.csf:
         # barebox's IVT for FlexSPI, built without CONFIG_HABV4_QSPI.
-        part.notes.append(f"there is no CSF: its place, {ivt.csf:#x} in memory, is behind what its boot data load")
+        part.notes.append(f"no CSF: its place, {ivt.csf:#x} in memory, is after the end of what its boot data load")
         return
     if len(head) < 4 or head[0] != 0xD4:
-        part.damage.append(f"where its CSF is to be, at {place:#x}, stands {head.hex(' ')}")
+        part.damage.append(f"expected a CSF at {place:#x}, found {head.hex(' ')}")
         return
     try:
         blob = csf_at(data, ivt)
     except FormatError:
-        # As much of it as the room that imx-mkimage keeps; what is wrong is told with it.
+        # The size of the room that imx-mkimage reserves; describe_csf reports what is wrong.
         blob = data[place : place + 0x2000]
     part.parts.append(describe_csf(blob or b"", title=title, where=where))
 
 
 def _fits(data: mmap.mmap | bytes) -> Iterator[tuple[Tree, Part]]:
-    """Device trees, FITs among them."""
+    """Yield the device trees in a file, including FITs, with their descriptions."""
     from digsigd.image.errors import ImageError
     from digsigd.image.fdt import Tree
     from digsigd.image.fit import Fit
@@ -291,7 +291,7 @@ def _describe_tree(tree: Tree) -> Part:
 
 
 def _extents(data: mmap.mmap | bytes, tree: Tree) -> list[tuple[int, int]]:
-    """(start, end) of a FIT's tree and of all its images."""
+    """Return the (start, end) offsets of a FIT's tree and of all its images."""
     from digsigd.image.errors import ImageError
     from digsigd.image.fit import Fit
 

@@ -1,4 +1,4 @@
-"""What keys look like from outside: SRK tables, fuse files, certificates. Never what is secret in them."""
+"""Describe the public part of keys: SRK tables, fuse files, certificates. Secrets are never shown."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 MOST_LISTED = 256
 # A certificate of a key of 4096 bits has 2 KiB.
 LARGEST_PEM = 1 << 20
-# OpenSSL's other name for it is as old as X.509 in it.
+# The second is OpenSSL's old label.
 CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 
 
 def key_kind(key: PublicKey) -> str:
-    """RSA with its size, or the name of the curve."""
+    """Return the kind of a key: RSA with its bits, or ECDSA with its curve."""
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     return f"RSA {key.key_size}" if isinstance(key, rsa.RSAPublicKey) else f"ECDSA {key.curve.name}"
 
 
 def describe_table(data: bytes, title: str = "SRK table") -> Part:
-    """An SRK table, with whatever can be read of a damaged one."""
+    """Return a description of an SRK table; of a damaged one, what can be read."""
     from digsigd.hab import FormatError, SrkTable
 
     part = Part("srk-table", f"{title}, {len(data)} bytes")
@@ -44,7 +44,7 @@ def describe_table(data: bytes, title: str = "SRK table") -> Part:
         whole = _readable(data, error.offset)
         if whole is None:
             return part
-        # Its fuse value would be that of no board.
+        # No fuse value: that of a damaged table is wrong.
         part.tables.append(_records(whole))
         return part
     part.facts = {
@@ -66,7 +66,7 @@ def _records(table: SrkTable) -> Table:
 
 
 def weaknesses(table: SrkTable) -> list[str]:
-    """What a table is no good for."""
+    """Return the weaknesses of a table, one line each."""
     from digsigd.hab.srk import why_not_hab
 
     found = []
@@ -74,12 +74,12 @@ def weaknesses(table: SrkTable) -> list[str]:
         if record.key is not None and (why := why_not_hab(record.key)):
             found.append(f"SRK {number} is {why}")
     if len({record.hash for record in table.records}) < len(table.records):
-        found.append("the same key is in it twice: revoking one of them revokes nothing")
+        found.append("two SRKs are the same key: revoking one of them has no effect")
     return found
 
 
 def _readable(data: bytes, offset: int | None) -> SrkTable | None:
-    """The records before the damaged one, as a table of their own."""
+    """Return the records before the damaged one as a table; None if there are none."""
     from digsigd.hab import FormatError, SrkTable
     from digsigd.hab.srk import MAX_RECORDS
 
@@ -94,25 +94,25 @@ def _readable(data: bytes, offset: int | None) -> SrkTable | None:
         position += length
     try:
         return SrkTable.parse(data[:1] + struct.pack(">H", position) + data[3:position])
-    except (FormatError, struct.error):  # a sum of lengths that 16 bits do not hold
+    except (FormatError, struct.error):  # the sum of the lengths exceeds 16 bits
         return None
 
 
 def describe_fuses(data: bytes) -> Part:
-    """A fuse file, as srktool writes it for HAB4: the 32 bytes of the fuse value. Nothing in it says that it is one."""
+    """Return a description of a fuse file, as srktool writes it for HAB4: the 32 bytes of the fuse value, no header."""
     return Part(
         "fuse-file",
-        "32 bytes, as a fuse file has",
+        "32 bytes, the size of a fuse file",
         {"fuse_value": data.hex(), "fuse_words": [f"0x{word:X}" for word in struct.unpack("<8I", data)]},
     )
 
 
 def pem_objects(data: bytes, most: int = MOST_LISTED) -> list[tuple[str, int, bytes]]:
-    """What stands in a PEM file: label, offset, and the text from its BEGIN to its END line."""
+    """Return the objects in a PEM file: (label, offset, text from its BEGIN to its END line)."""
     data = data[:LARGEST_PEM]
     found: list[tuple[str, int, bytes]] = []
     position = 0
-    # So many are looked at, whole or not: time is bounded even where nothing but BEGIN lines stand.
+    # Incomplete objects count too: the time is bounded even for a file full of BEGIN lines.
     for _ in range(most):
         begin = _BEGIN.search(data, position)
         if begin is None:
@@ -127,7 +127,7 @@ def pem_objects(data: bytes, most: int = MOST_LISTED) -> list[tuple[str, int, by
 
 
 def certificate_in(text: bytes) -> bytes | None:
-    """The DER of a certificate in PEM; None where its text is damaged."""
+    """Return the DER of a certificate in PEM; None if the text is damaged."""
     inner = re.sub(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----|\s", b"", text)
     try:
         return binascii.a2b_base64(inner, strict_mode=True)
@@ -136,13 +136,13 @@ def certificate_in(text: bytes) -> bytes | None:
 
 
 def describe_pem(data: bytes) -> Part:
-    """A PEM file: certificates, and whatever else there is by its name alone."""
+    """Return a description of a PEM file: its certificates, and only the kind of other objects."""
     from digsigd.cli.inspect.certificate import describe_certificate
 
     part = Part("pem", "PEM file")
     found = pem_objects(data)
     if not found:
-        part.damage.append("it has a BEGIN line, and no END line that belongs to it")
+        part.damage.append("it has a BEGIN line without its END line")
     for number, (label, offset, text) in enumerate(found, 1):
         where = f" {number}" if len(found) > 1 else ""
         if label not in CERTIFICATES:
@@ -158,7 +158,7 @@ def describe_pem(data: bytes) -> Part:
 
 
 def secret_kind(label: str, text: bytes) -> str:
-    """A name for what is not shown."""
+    """Return a name for a PEM object that is not shown."""
     if "PRIVATE KEY" not in label:
         return label.lower()
     encrypted = "ENCRYPTED" in label or b"\nProc-Type: 4,ENCRYPTED" in text[:200]

@@ -1,4 +1,4 @@
-"""What is in a key tarball: kinds of files, tables, certificates and their SRKs. Never a key, never a pass phrase."""
+"""Describe a key tarball: its files, tables, certificates and their SRKs, never a private key or pass phrase."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from digsigd.cli.inspect.keys import (
 if TYPE_CHECKING:
     from digsigd.hab import SrkTable
 
-# What a tarball may unpack to. Real ones have some 100 KiB.
+# Limit for the unpacked size in bytes. Real tarballs have some 100 KiB.
 MOST_UNPACKED = 16 << 20
-# A machine has one, and perhaps some of older years.
+# A machine has one, and perhaps some older ones.
 _MOST_TABLES = 16
 
 
 def describe_tarball(data: bytes) -> Part:
-    """A key tarball: what its members are, which SRKs the certificates belong to. A damaged one as far as it goes."""
+    """Return a description of a key tarball; of a damaged one, what can be read."""
     from digsigd.errors import BadTarball
     from digsigd.keys.tarball import read_tarball
 
@@ -47,13 +47,13 @@ def describe_tarball(data: bytes) -> Part:
 
 
 def _whole_members(data: bytes) -> dict[str, bytes]:
-    """The files before what is damaged."""
+    """Return the files before the damage."""
     from digsigd.errors import BadTarball
     from digsigd.keys.tar import entries
 
     tar = data[:MOST_UNPACKED]
     if data[:2] == b"\x1f\x8b":
-        # Small steps: what comes before a damaged byte is still given.
+        # Small steps, so that the data before a damaged byte are kept.
         stream, tar = zlib.decompressobj(wbits=31), b""
         try:
             for start in range(0, len(data), 64):
@@ -86,7 +86,7 @@ def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
         if kind == "fuse file":
             value = members[name].hex()
             if value not in values.values():
-                part.notes.append(f"{name} has the fuse value of no SRK table in it")
+                part.notes.append(f"the fuse value in {name} matches no SRK table in this tarball")
             values[name] = value
     part.tables = [
         Table("files beside certificates", ("name", "kind", "bytes"), rows[:MOST_LISTED]),
@@ -97,7 +97,7 @@ def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
         part.notes.append(f"{len(rows) - MOST_LISTED} more files are not listed")
     for name in kinds:
         if srk_table(members[name]) is not None and name not in tables:
-            part.notes.append(f"{name} is an SRK table of AHAB, of no use for HAB")
+            part.notes.append(f"{name} is an SRK table of AHAB, which HAB cannot use")
         elif name.endswith("_table.bin") and name not in tables:
             part.damage += [f"{name}: {error}" for error in describe_table(members[name]).damage]
         elif name.endswith(("_crt.pem", "_crt.der")) and name not in certificates:
@@ -105,21 +105,25 @@ def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
     for name, certificate in certificates.items():
         part.notes += certificate.outdated(name)
         if not _base(name).startswith("CA") and not any(_base(key) == _base(name) for key in keys):
-            part.notes.append(f"the private key of {name} is missing")
-    part.notes += [f"{name} is the CA's: no signing host needs it" for name in keys if _base(name).startswith("CA")]
+            part.notes.append(f"the private key for {name} is missing")
+    part.notes += [
+        f"{name} is the private key of the CA: no signing host needs it"
+        for name in keys
+        if _base(name).startswith("CA")
+    ]
     if any(kind.endswith("in the clear") for kind in kinds.values()):
         part.notes.append("private keys are in the clear")
     if not tables:
-        part.notes.append("it has no SRK table, so a signing host cannot use it")
+        part.notes.append("no SRK table found: a signing host cannot use this tarball")
 
 
 def _base(name: str) -> str:
-    """What a key's name and its certificate's have in common: cst makes the one of the other."""
+    """Return the common part of the names of a key and its certificate: cst derives one from the other."""
     return re.sub(r"_(key|crt)(\.\w+)$", r"\2", name.rpartition("/")[2])
 
 
 def tables_in(members: Mapping[str, bytes]) -> dict[str, SrkTable]:
-    """The SRK tables among these files."""
+    """Return the SRK tables among these files, by name."""
     from digsigd.hab import FormatError, SrkTable
 
     found: dict[str, SrkTable] = {}
@@ -139,7 +143,7 @@ def _certificates(members: Mapping[str, bytes]) -> dict[str, Seen]:
     for name, data in sorted(members.items()):
         if len(data) > LARGEST_PEM or len(found) == MOST_LISTED:
             continue
-        # (openssl writes text before it.)
+        # openssl writes text before the PEM.
         text = next((text for label, _, text in pem_objects(data, 4) if label in CERTIFICATES), None)
         der = certificate_in(text) if text is not None else data if data[:1] == b"\x30" else None
         try:

@@ -50,10 +50,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-# In bytes. A CSF tells its size in 16 bits, and boards keep 8 KiB for it; keys of a machine are some 20 KiB.
+# In bytes. A CSF blob has a 16-bit length, and images keep 8 KiB for it; the keys of a machine are some 20 KiB.
 _BLOB_BYTES = 64 << 10
 _JSON_BYTES = 2 << 20
-# Of an answer that is no 200: enough for the longest reason.
+# For a response other than 200: enough for the longest error text.
 _REASON_BYTES = 32 << 10
 _TIMEOUTS = Timeouts()
 _JSON = "application/json, application/problem+json"
@@ -61,21 +61,21 @@ _JSON = "application/json, application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class SignedBlob:
-    """A binary CSF, as it goes into the image, and what the host's log calls the request."""
+    """A CSF blob, to be inserted into the image, and the ID of the request in the host's log."""
 
     blob: bytes = field(repr=False)
     request_id: str
 
 
 class SigningClient:
-    """Asks the signing host of `settings`; several calls at once are several connections.
+    """A client of the signing host in `settings`. Concurrent calls use separate connections.
 
-    `progress` hears how many bytes of how many of an upload are on their way, from the start again with each try,
-    `on_retry` why a request is tried again and when. `timeouts` is for tests: how long it waits for what. Raises
-    `ClientSettingsError` where there is no server in the settings, or a certificate cannot be used.
+    `progress` is called with the bytes of an upload sent so far and the total; each try starts again from 0. `on_retry`
+    is called with a text that says why and when a request is tried again. `timeouts` is for tests. Raises
+    `ClientSettingsError` if the settings have no server, or a certificate cannot be used.
 
-    All calls raise `ClientError`, and end within `settings.timeout` seconds with all their tries. Cancelling one closes
-    its connection.
+    All calls raise `ClientError`, and end within `settings.timeout` seconds including all tries. Cancelling a call
+    closes its connection.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class SigningClient:
         timeouts: Timeouts = _TIMEOUTS,
     ) -> None:
         if not settings.server:
-            raise ClientSettingsError("no signing host is named", hint='ClientSettings(server="https://...")')
+            raise ClientSettingsError("no signing host is given", hint='ClientSettings(server="https://...")')
         self._settings = settings
         self._reactor = reactor
         self._progress = progress
@@ -105,12 +105,12 @@ class SigningClient:
 
     @property
     def settings(self) -> ClientSettings:
-        """Return the settings that it was made with."""
+        """The settings that the client was made with."""
         return self._settings
 
     @property
     def reactor(self) -> Any:
-        """Return the reactor that it runs on."""
+        """The reactor that the client runs on."""
         return self._reactor
 
     async def sign(
@@ -125,11 +125,11 @@ class SigningClient:
         soc_type: str = "mx8m",
         more: Mapping[str, Path] = MappingProxyType({}),
     ) -> SignedBlob:
-        """Have `artifact` signed as the CSF `description` says, whose Blocks name it `artifact_name`.
+        """Sign `artifact` with the CSF `description`, whose Blocks call it `artifact_name`, and return the CSF blob.
 
-        Where they name other files as well, `more` has these, by their names. Files are read while they are sent, and
-        must not change. The host has verified the blob; `digsigd.hab.verify` does the same for those who do not trust
-        it. `sign_image` signs a whole image, and needs no description.
+        If the Blocks name other files too, `more` maps their names to paths. Files are read while they are sent, and
+        must not change. The host has verified the blob; `digsigd.hab.verify` verifies it without trust in the host.
+        `sign_image` signs a whole image, and needs no description. Raises `ClientError`.
         """
         fields = {"machine": machine, "soctype": soc_type, "cstversion": cst_version, "backend": backend}
 
@@ -146,19 +146,19 @@ class SigningClient:
         return await self._call(attempt)
 
     async def alive(self) -> None:
-        """Come back if the host answers at all."""
+        """Return if the host answers. Raises `ClientError`."""
         answer = await self._get("/healthz")
         read_missing(answer)
 
     async def ready(self) -> list[str]:
-        """What the host lacks before it can sign, a line each; nothing means ready."""
+        """Return what the host lacks before it can sign, one line each; empty if ready. Raises `ClientError`."""
         return read_missing(await self._get("/readyz", also=503))
 
     async def machine_keys(self, machine: str) -> MachineKeys:
-        """What is public of a machine's keys.
+        """Return the public part of a machine's keys.
 
-        Raises `ServerRefused` with `status` 404 where there are none (`problem` is "no-keys"), or where the host is of
-        a kind that does not tell (`problem` is another, or None).
+        Raises `ClientError`: `ServerRefused` with `status` 404 if the machine has no keys (`problem` is "no-keys"), or
+        if the host does not report keys (another `problem`, or None).
         """
         if wrong := wrong_with("machine", machine):
             raise ClientError(wrong)
@@ -166,12 +166,12 @@ class SigningClient:
         return read_machine_keys(answer, machine)
 
     async def close(self) -> None:
-        """End the calls that are under way: they fail with `CancelledError`."""
+        """Cancel all running calls: they fail with `CancelledError`."""
         for call in list(self._calls):
             call.cancel()
 
     async def _get(self, path: str, also: int = 200) -> Answer:
-        """An answer of status 200, or of another that is as good."""
+        """Return the response to a GET, if its status is 200 or `also`."""
 
         async def attempt(request_id: str) -> Answer:
             answer = await self._answer("GET", path, self._headers(request_id, _JSON), max_bytes=_JSON_BYTES)
@@ -182,7 +182,7 @@ class SigningClient:
         return await self._call(attempt)
 
     async def _call(self, attempt: Callable[[str], Awaitable[T]]) -> T:
-        """What the first good attempt gives, each with an id of its own."""
+        """Return the result of the first attempt that succeeds; each has a separate request ID."""
         base, timeout, retries = secrets.token_hex(8), self._settings.timeout, self._settings.retries
         last = ""
 
@@ -210,7 +210,7 @@ class SigningClient:
         except LateError:
             raise ServerUnreachable(
                 f"{self._base} has not answered within {timeout:g} s{last}",
-                hint="--timeout gives it more",
+                hint="set --timeout for more time",
                 request_id=base,
             ) from None
         finally:
@@ -227,11 +227,11 @@ class SigningClient:
             )
         except (CancelledError, ClientError):
             raise
-        except Exception as error:  # noqa: BLE001 - every layer below has errors of its own
+        except Exception as error:  # noqa: BLE001 - each layer below raises different errors
             if isinstance(error, RequestGenerationFailed):
                 cause = next(causes_of(error))
                 if not isinstance(cause, ArtifactChanged):
-                    # Of whoever is told of the progress.
+                    # The error of the caller's progress function.
                     raise cause from None
             told, passing = explained(error, url)
             raise (Again(told) if passing else told) from None

@@ -1,4 +1,4 @@
-"""Why a signing host did not do what it was asked."""
+"""The errors of a client of a signing host."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class ClientError(Error):
-    """A call that failed: `what` happened, and what to do next (`hint`), both for people, neither with a secret.
+    """A call failed: `what` happened, and what to do about it (`hint`). Neither contains a secret.
 
-    `status` is that of the answer, where there was one, `request_id` what the host's log calls the request, and
-    `problem` the stable name of the kind of error (docs/api.md) where the host tells one. Text of a server has no
-    control characters in it.
+    `status` is the HTTP status of the response, `request_id` the request's ID in the host's log, and `problem` the
+    stable name of the kind of error (docs/api.md); each is None if there is none. Text from a server is stripped of
+    control characters.
     """
 
     def __init__(
@@ -33,32 +33,32 @@ class ClientError(Error):
         self.problem = problem
 
     def summary(self) -> str:
-        """Return what happened, and the request that it is in the host's log."""
+        """Return what happened, with the ID of the request."""
         return f"{self.what} (request {self.request_id})" if self.request_id else self.what
 
     def __str__(self) -> str:
-        told = f"{self.what} [request {self.request_id}]" if self.request_id else self.what
-        return f"{told}: {self.hint}" if self.hint else told
+        text = f"{self.what} [request {self.request_id}]" if self.request_id else self.what
+        return f"{text}: {self.hint}" if self.hint else text
 
 
 class ServerUnreachable(ClientError):
-    """No whole answer came: no such host, no connection, TLS that failed, or a connection that broke or stood still."""
+    """No complete response arrived: unknown host, no connection, a TLS error, or a connection that broke or stalled."""
 
 
 class ServerRefused(ClientError):
-    """The host says that the request is wrong, or not allowed: a status of 4xx."""
+    """The host refused the request as wrong or not allowed: status 4xx."""
 
 
 class ServerFailed(ClientError):
-    """The host failed, or is busy: a status of 5xx."""
+    """The host failed or is busy: status 5xx."""
 
 
 class ClientSettingsError(ClientError):
-    """A mistake in the configuration. `what` names the file, variable or option, and what was expected."""
+    """The configuration is wrong. `what` names the file, variable or option, and what is expected there."""
 
 
 class VerificationFailed(ClientError):
-    """What the host signed does not hold, so it was not written. `report` has every check of it."""
+    """The signed image fails verification, so it was not written. `report` has every check of it."""
 
     def __init__(self, what: str, *, hint: str = "", report: Report) -> None:
         super().__init__(what, hint=hint)

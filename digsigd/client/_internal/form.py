@@ -1,4 +1,4 @@
-"""The form that is sent: small parts from memory, artifacts from their files while they are sent. RFC 7578."""
+"""The multipart form of a request: small parts from memory, artifacts streamed from their files. RFC 7578."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from digsigd.client._internal.errors import ClientError
 from digsigd.csf.members import base_of
 from digsigd.http.exchange import IUpload
 
-# Read and written at once. Twisted's transports ask to pause above 64 KiB.
+# Bytes per read and write. Twisted's transports ask to pause above 64 KiB.
 _PIECE = 64 << 10
 _ZEROS = bytes(1 << 20)
 # What browsers escape in names of files, and how (WHATWG HTML, "multipart form data"): servers take both for the same.
@@ -30,12 +30,12 @@ Progress = Callable[[int, int], None]
 
 
 class ArtifactChanged(Exception):
-    """A file got shorter, or could not be read on, while it was sent."""
+    """A file got shorter or unreadable while it was being sent."""
 
 
 @dataclass
 class _Piece:
-    """A file of which so many bytes are to be sent yet, and what comes behind them."""
+    """A file, the number of bytes that are `left` to send, and the bytes to send after them."""
 
     file: BinaryIO
     left: int
@@ -46,9 +46,9 @@ class _Piece:
 class Form:
     """A form of text fields, a CSF description and artifacts, in this order, as the body of one request.
 
-    `artifacts` are files by the names that they are sent under. `length` is known before anything is read. `progress`
-    is called with the bytes that are on their way and `length`. The files are opened here and closed with the end, or
-    with `close`. Raises `ClientError` where that cannot be.
+    `artifacts` are pairs of a path and the name to send. `length` (bytes) is known before anything is read. `progress`
+    is called with the number of bytes written so far and `length`. The files are opened here and closed at the end or
+    by `close`. Raises `ClientError` if a file cannot be opened or a name cannot be sent.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class Form:
                 name = _checked(name)
                 if name in names:
                     raise ClientError(
-                        f"two artifacts cannot have one name, {name!r}", hint="hosts tell them apart by their names"
+                        f"two artifacts cannot have the same name, {name!r}",
+                        hint="rename one of them: the signing host identifies artifacts by name",
                     )
                 names.add(name)
                 head = _part(boundary, "artifact", b"", f'; filename="{name}"', "application/octet-stream")
@@ -93,11 +94,11 @@ class Form:
 
     @property
     def over(self) -> bool:
-        """Whether all of it is on its way."""
+        """True if the whole form is written."""
         return self._sent == self.length
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """See `IBodyProducer`."""
+        """Implement `IBodyProducer.startProducing`: write the form; the Deferred fires at its end."""
         self._consumer = consumer
         self._done = Deferred(lambda _: self.stopProducing())
         self._write(self._head)
@@ -105,28 +106,28 @@ class Form:
         return self._done
 
     def pauseProducing(self) -> None:
-        """See `IPushProducer`."""
+        """Implement `IPushProducer.pauseProducing`: stop writing until `resumeProducing`."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """See `IPushProducer`."""
+        """Implement `IPushProducer.resumeProducing`: go on writing."""
         self._paused = False
         self._again()
 
     def stopProducing(self) -> None:
-        """See `IBodyProducer`."""
+        """Implement `IBodyProducer.stopProducing`: write no more and close the files."""
         self._consumer = None
         self.close()
 
     def close(self) -> None:
-        """Close the file, and send no more."""
+        """Close the files, and send no more."""
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._next = None
         self._close_files()
 
     def pretend(self) -> None:
-        """Write zeros for all that is left, at once: for a connection that sends nothing any more."""
+        """Write zeros for the rest without a pause: for a connection that does not send any more."""
         self.close()
         left = self.length - self._sent
         while left and self._consumer is not None:
@@ -140,7 +141,7 @@ class Form:
             self._next = self._reactor.callLater(0, self._step)
 
     def _behind(self, data: bytes) -> None:
-        """Add what comes behind all that there is by now."""
+        """Append `data` to the form."""
         if self._pieces:
             self._pieces[-1].behind += data
         else:
@@ -163,7 +164,7 @@ class Form:
             self._write(data)
         except OSError as error:
             self._fail(Failure(ArtifactChanged(f"cannot be read: {error.strerror}")))
-        except Exception:  # noqa: BLE001 - whatever the progress of somebody's raises, it ends this request
+        except Exception:  # noqa: BLE001 - an error in the caller's progress function ends this request
             self._fail(Failure())
         if self._pieces:
             self._again()
@@ -202,12 +203,12 @@ def _part(boundary: str, name: str, value: bytes, more: str = "", kind: str = ""
 
 
 def _checked(name: str) -> str:
-    """The last part of a file name, if it can stand in a form as it is: the description's Blocks name it too."""
+    """Return the last part of a file name, if it needs no escaping: the description's Blocks name it too."""
     base = base_of(name)
     if not base or _ESCAPED.search(base) or not base.isprintable() or len(base.encode()) > 255:
         raise ClientError(
             f"{base[:255]!r} cannot be the name of an artifact",
-            hint="take one of 1 to 255 bytes, without quotation marks, control characters and what stands for them",
+            hint="use a name of 1 to 255 bytes without quotation marks, control characters and %22, %0d, %0a",
         )
     return base
 
@@ -215,12 +216,12 @@ def _checked(name: str) -> str:
 def _opened(path: Path) -> tuple[BinaryIO, int]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ClientError(f"{path}: is no file")
+            raise ClientError(f"{path}: is not a regular file")
         file = path.open("rb")
     except OSError as error:
         raise ClientError(f"{path}: {error.strerror}") from None
     size = os.fstat(file.fileno()).st_size
     if not size:
         file.close()
-        raise ClientError(f"{path}: is empty", hint="there is nothing in it to sign")
+        raise ClientError(f"{path}: is empty", hint="check the path: an empty file cannot be signed")
     return file, size

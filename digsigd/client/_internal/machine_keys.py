@@ -1,4 +1,4 @@
-"""What a signing host tells of a machine's keys: `GET /machines/{machine}`, docs/api.md."""
+"""The keys of a machine as a signing host reports them: `GET /machines/{machine}`, docs/api.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from digsigd.client._internal.errors import ClientSettingsError
 
 @dataclass(frozen=True, slots=True)
 class SrkTableInfo:
-    """An SRK table: the name of its file, its bytes, and the 32 bytes in the fuses of the boards that it is for."""
+    """An SRK table: the name of its file, the fuse value (32 bytes), and its bytes."""
 
     name: str
     fuse_value: bytes
@@ -19,10 +19,10 @@ class SrkTableInfo:
 
 @dataclass(frozen=True, slots=True)
 class CertificateInfo:
-    """A certificate: the name of its file, whose it is (`subject`), and until when it is valid (UTC).
+    """A certificate: the name of its file, its subject, and the end of its validity (UTC).
 
-    `srk` counts from 1: the key of the first SRK table that signed it, or that is its own (`is_srk`); None for neither.
-    `sha256` is that of its DER; None where the host does not tell it.
+    `srk` counts from 1: the SRK of the first SRK table that signed it or, with `is_srk`, that it certifies; else None.
+    `sha256` is the digest of its DER; None if the host does not report it.
     """
 
     name: str
@@ -35,9 +35,9 @@ class CertificateInfo:
 
 @dataclass(frozen=True, slots=True)
 class MachineKeys:
-    """What is public of a machine's keys, and with what the host signs for it (`versions` of cst, `backends`).
+    """The public part of a machine's keys, and the `versions` of cst and `backends` that the host signs with.
 
-    `tarball_sha256` is that of the machine's key tarball, in hexadecimal.
+    `tarball_sha256` is the digest of the machine's key tarball, in hexadecimal.
     """
 
     machine: str
@@ -49,8 +49,8 @@ class MachineKeys:
 
 
 def newest_cst(keys: MachineKeys | None) -> str:
-    """Return the newest version of cst that the host has. Raise `ClientSettingsError` where that is not known."""
+    """Return the newest version of cst that the host has. Raises `ClientSettingsError` if it is not known."""
     versions = keys.versions if keys is not None else ()
     if not versions:
-        raise ClientSettingsError("which version of cst?", hint="say --cst 3.4.1, or set DIGSIGN_CST")
+        raise ClientSettingsError("no version of cst is given", hint="set --cst 3.4.1 or DIGSIGN_CST")
     return max(versions, key=lambda text: [int(part) if part.isdigit() else -1 for part in text.split(".")])

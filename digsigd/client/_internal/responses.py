@@ -1,4 +1,4 @@
-"""What a signing host answers, read strictly: a CSF blob, JSON, or why there is neither."""
+"""Read a signing host's responses strictly: a CSF blob, JSON, or an error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from digsigd.names import REQUEST_ID, VERSION
 from digsigd.text import one_line
 
 T = TypeVar("T")
-# What is shown of a server's text. The longest that digsigd sends lists the certificates of a tarball.
+# Characters of a server's text that are shown. digsigd's longest text lists the certificates of a tarball.
 _MAX_SHOWN = 4000
+_CHECK_HOST = "check that the address is that of a signing host, not of a proxy in front of it"
 _PROBLEM = re.compile(r"urn:digsigd:problem:([a-z0-9-]{1,40})")
 # The header of a CSF: HAB_TAG_CSF, two bytes of length, HAB version 4.x. HABv4 API Reference Manual, "Header".
 _CSF = re.compile(rb"\xd4..[\x40-\x4f]", re.DOTALL)
@@ -27,7 +28,7 @@ _CSF = re.compile(rb"\xd4..[\x40-\x4f]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `coded` says that its body is compressed, which nobody asked for."""
+    """A complete response. `coded` is True if its body is compressed, although the client did not ask for that."""
 
     status: int
     headers: Headers
@@ -35,7 +36,7 @@ class Answer:
     coded: bool = False
 
     def header(self, name: str) -> str:
-        """A header's first value as text that can be shown, or nothing."""
+        """Return a header's first value as printable text of at most 200 characters, "" if it is missing."""
         values = self.headers.getRawHeaders(name.encode(), [])
         return clean(values[0].decode("utf-8", "replace"))[:200] if values else ""
 
@@ -46,18 +47,18 @@ class Answer:
 
     @property
     def is_json(self) -> bool:
-        """Whether the body says that it is JSON."""
+        """True if the media type is JSON."""
         return self.kind in {"application/json", "application/problem+json"}
 
     @property
     def request_id(self) -> str | None:
-        """What the host calls the request."""
+        """The host's ID of the request; None if it sent no valid one."""
         given = self.header("x-request-id")
         return given if REQUEST_ID.fullmatch(given) else None
 
 
 class _Problem(Struct):
-    """RFC 9457, 3.1, of the members those that are used."""
+    """The members of RFC 9457, 3.1, that are used."""
 
     type: str = ""
     detail: str = ""
@@ -95,32 +96,32 @@ class _Machine(Struct):
 
 
 def clean(text: str) -> str:
-    """A server's text as one line without control characters, and not without an end."""
+    """Return a server's text as one line of limited length without control characters."""
     text = " ".join(text[: 2 * _MAX_SHOWN].split())
     text = one_line(text)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 
 def read_blob(answer: Answer) -> bytes:
-    """The CSF of a 200. Raises `ClientError` where it begins as no CSF does: a login page, for example."""
+    """Return the CSF blob of a 200. Raises `ClientError` if it does not start like a CSF blob: a login page, say."""
     if answer.coded or not _CSF.match(answer.body):
-        raise _no_answer_of_ours(answer, "with what is no CSF")
+        raise _no_answer_of_ours(answer, "without a CSF blob")
     return answer.body
 
 
 def read_missing(answer: Answer) -> list[str]:
-    """What an answer of `/readyz`, of whatever status, says is missing. Raises `ClientError`."""
+    """Return what the host lacks, from a response of `/readyz` with any status: one line each. Raises `ClientError`."""
     return [clean(line) for line in _decoded(answer, _Readiness).missing]
 
 
 def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
-    """The keys of `machine` as an answer tells them. Raises `ClientError` where it is anything else.
+    """Return the keys of `machine` from a response. Raises `ClientError` if it is invalid.
 
-    Members that are not known are left out. The fuse value of each table has to be the table's own: people burn it.
+    Unknown members are ignored. The fuse value of each table must match the table, since it gets burnt into boards.
     """
     told = _decoded(answer, _Machine)
     if told.machine != machine:
-        raise _nonsense(answer, f"it is of another machine, {clean(told.machine)!r}")
+        raise _nonsense(answer, f"it is for another machine, {clean(told.machine)!r}")
     for name in [one.name for one in told.srk_tables] + [one.name for one in told.certificates]:
         if not name.isprintable():
             raise _nonsense(answer, f"a name has control characters: {clean(name)!r}")
@@ -128,9 +129,12 @@ def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
         try:
             fuse_value = SrkTable.parse(table.data).fuse_value
         except HabError as error:
-            raise _nonsense(answer, f"{table.name} is no SRK table: {error}") from None
+            raise _nonsense(answer, f"{table.name} is not an SRK table: {error}") from None
         if fuse_value.hex() != table.fuse_value:
-            raise _nonsense(answer, f"{table.name} has another fuse value than is told")
+            raise _nonsense(
+                answer,
+                f"the fuse value of {table.name} is {fuse_value.hex()}, the response says {table.fuse_value}",
+            )
     return MachineKeys(
         machine=machine,
         tarball_sha256=told.tarball_sha256,
@@ -152,14 +156,14 @@ def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
 
 
 def error_of(answer: Answer, *, request_id: str, with_token: bool) -> ClientError:
-    """Why an answer is none that was hoped for, and what to do about it. `request_id` is ours for it."""
+    """Build the error for an unexpected response. `request_id` is used if the response has none."""
     status = answer.status
     request_id = answer.request_id or request_id
     if 300 <= status < 400:
         where = _host_of(answer.header("location"))
         return ClientError(
             f"the server answers {status}, a redirect{where}, which is not followed",
-            hint="say the signing host's own address: --server, DIGSIGN_SERVER, or server in digsign.toml",
+            hint="set the address of the signing host itself: --server, DIGSIGN_SERVER, or server in digsign.toml",
             status=status,
             request_id=request_id,
         )
@@ -167,15 +171,15 @@ def error_of(answer: Answer, *, request_id: str, with_token: bool) -> ClientErro
     hint = _hint(status, problem, with_token)
     if not detail:
         what = {"text/html": " with a web page"}.get(answer.kind, "")
-        detail = f"the server answers {status}{what} and no reason"
+        detail = f"the server answers {status}{what} and gives no reason"
         if problem is None and status not in {401, 403}:
-            hint = hint or "is it a signing host? Something in front of it may have answered"
+            hint = hint or _CHECK_HOST
     kind = ServerRefused if 400 <= status < 500 else ServerFailed if status >= 500 else ClientError
     return kind(detail, hint=hint, problem=problem, status=status, request_id=request_id)
 
 
 def _told_by(answer: Answer) -> tuple[str | None, str]:
-    """The kind of problem, and the text for people; nothing of either where there is none."""
+    """Return the problem name (None if there is none) and the error text ("" if there is none) of a response."""
     if answer.coded:
         return None, ""
     if answer.is_json:
@@ -191,31 +195,31 @@ def _told_by(answer: Answer) -> tuple[str | None, str]:
 
 
 def _hint(status: int, problem: str | None, with_token: bool) -> str:
-    """What to do about an error of the host's."""
+    """Return the hint for an error that the host reports, "" if there is none."""
     if status == 401 and not with_token:
-        return "give a token: --token-file FILE, DIGSIGN_TOKEN_FILE, DIGSIGN_TOKEN, or token_file in digsign.toml"
+        return "pass a token: --token-file FILE, DIGSIGN_TOKEN_FILE, DIGSIGN_TOKEN, or token_file in digsign.toml"
     if status == 401:
-        return "the token is none of this host's: compare it with the one in its [callers]"
+        return "the host does not know this token: compare it with the one in the host's [callers]"
     if status == 403:
-        return "the token does not count for this: ask the operator of the signing host, or use another"
+        return "the token is not allowed to do this: ask the operator of the signing host, or use another token"
     if problem == "no-keys":
-        return "is it the right machine? --machine, DIGSIGN_MACHINE, or machine in digsign.toml"
+        return "check the machine name: --machine, DIGSIGN_MACHINE, or machine in digsign.toml"
     if status in {404, 405}:
-        return "is it the address of a signing host, with the path below which it is, if any?"
+        return "check that the address is that of a signing host, with its path, if it has one"
     if problem in {"bad-key-tarball", "token-failed", "cst-failed", "verification-failed", "internal-error"}:
-        return "the operator of the signing host has to look: its log has more under the request's id"
+        return "ask the operator of the signing host: its log has more under the request ID"
     return ""
 
 
 def _host_of(location: str) -> str:
-    """Where a redirect leads: the host alone, for the rest may be a secret."""
+    """Return the host that a redirect leads to: only the host, since the rest can contain a secret."""
     match = re.match(r"(https?://)(?:[^/?#@\\]*@)?([A-Za-z0-9._:\[\]-]{1,255})(?=[/?#]|\Z)", location)
     return f" to {match[1]}{match[2]}" if match else ""
 
 
 def _decoded(answer: Answer, kind: type[T]) -> T:
     if answer.coded or not answer.is_json:
-        raise _no_answer_of_ours(answer, "with what is no JSON")
+        raise _no_answer_of_ours(answer, "without JSON")
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -223,10 +227,10 @@ def _decoded(answer: Answer, kind: type[T]) -> T:
 
 
 def _no_answer_of_ours(answer: Answer, what: str) -> ClientError:
-    kind = " that is compressed" if answer.coded else f" of type {answer.kind}" if answer.kind else ""
+    kind = ", compressed" if answer.coded else f", of type {answer.kind}" if answer.kind else ""
     return ClientError(
         f"the server answers {answer.status} {what}{kind}",
-        hint="is it a signing host? Something in front of it may have answered",
+        hint=_CHECK_HOST,
         status=answer.status,
         request_id=answer.request_id,
     )
@@ -234,8 +238,8 @@ def _no_answer_of_ours(answer: Answer, what: str) -> ClientError:
 
 def _nonsense(answer: Answer, why: str) -> ClientError:
     return ClientError(
-        f"the server's answer makes no sense: {clean(why)}",
-        hint="is it a signing host, and of a version that this digsign knows?",
+        f"the server sent an invalid response: {clean(why)}",
+        hint="check that the address is that of a signing host, and that this digsign supports its version",
         status=answer.status,
         request_id=answer.request_id,
     )

@@ -1,4 +1,4 @@
-"""A reactor for one command: started, stopped by the end of a coroutine or by a signal, silent."""
+"""Run the reactor for one command, until its coroutine ends or a signal arrives, without log output."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _used = False
 
 
 def run(function: Callable[[Any], Awaitable[T]]) -> T:
-    """Run the coroutine that `function` makes, given the reactor; return what it returns, or raise what it raises.
+    """Run the coroutine that `function(reactor)` makes; return what it returns, or raise what it raises.
 
-    SIGINT and SIGTERM cancel it and wait until it has ended; then `KeyboardInterrupt` is raised, or `SystemExit` with
-    143. A second one does not wait. A process can do this once, in its main thread, since reactors do not start again:
-    the second call raises `RuntimeError`.
+    SIGINT and SIGTERM cancel it and wait until it has ended; then this raises `KeyboardInterrupt`, or `SystemExit` with
+    143. A second signal does not wait. A process can call this once, in its main thread, since reactors cannot be
+    restarted: the second call raises `RuntimeError`.
     """
     from twisted.internet import reactor as installed
 
     global _used
     if _used:
-        raise RuntimeError("a process runs a reactor once")
+        raise RuntimeError("run() can be called only once in a process: a reactor cannot be restarted")
     _used = True
     reactor: Any = installed
     session = _Session(reactor, function)
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
-    # Whoever waits for a name server that does not answer must not hold up the end of the process.
+    # A thread that waits for a name server must not delay the end of the process.
     pool = reactor.getThreadPool()
     pool.threadFactory = partial(Thread, daemon=True)
     before = {number: signal.signal(number, session.signalled) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -67,7 +67,7 @@ class _Session:
             self._cancel()
 
     def signalled(self, number: int, _: object) -> None:
-        """Somebody wants it to end."""
+        """Handle a signal: cancel the coroutine, or with a second signal stop the reactor."""
         first, self._signal = self._signal is None, number
         if first:
             self._reactor.callFromThread(self._cancel)
@@ -75,18 +75,18 @@ class _Session:
             self._reactor.callFromThread(self._stop)
 
     def outcome(self) -> Any:
-        """What the coroutine came to, or what the signal means."""
+        """Return or raise the result of the coroutine, or raise `KeyboardInterrupt` or `SystemExit` for the signal."""
         if self._signal == signal.SIGINT:
             raise KeyboardInterrupt
         if self._signal is not None:
-            # As shells have it for whoever a signal ends.
+            # The exit code that shells use for a process ended by a signal.
             raise SystemExit(128 + self._signal)
         if isinstance(self._result, Failure):
             self._result.raiseException()
         return self._result
 
     def _cancel(self) -> None:
-        # Once: cancelled again, it would not end in order. A signal may have come while it began.
+        # Only once: a second cancel would interrupt its cleanup. The signal can come while the coroutine begins.
         if self._running is not None and not self._cancelled:
             self._cancelled = True
             self._running.cancel()
@@ -99,7 +99,7 @@ class _Session:
         if not self._reactor.running:
             return
         if self._reactor.getThreadPool().working:
-            # In order, it would wait for those threads.
+            # stop() would wait for those threads.
             self._reactor.crash()
         else:
             self._reactor.stop()

@@ -1,6 +1,6 @@
-"""The settings of a client: their names and defaults, and how digsign.toml, the environment and options become them.
+"""The settings of a client: their names and defaults, read from digsign.toml, the environment and options.
 
-docs/client.md has them for people. Nothing heavy is imported here: the command line is built from it.
+docs/client.md documents them. Nothing heavy is imported here, since every command line is built from this module.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENVIRONMENT = {
 _PATHS = frozenset({"token_file", "ca_file", "client_certificate", "client_key"})
 _NUMBERS = frozenset({"timeout", "retries"})
 _FLAGS = frozenset({"allow_plain_http"})
-# What goes together: who sets the first says that what others set for the second does not count.
+# Setting the first drops a value of the second from an earlier layer.
 _INSTEAD = {"token": "token_file", "token_file": "token", "client_certificate": "client_key"}
 _OPTIONS = {
     "token_file": "--token-file",
@@ -53,11 +53,11 @@ _LONGEST = 7 * 24 * 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
-    """The settings of a client. Raises `ClientSettingsError` for a value that cannot be, or values that do not fit.
+    """The settings of a client. Raises `ClientSettingsError` for an invalid value or values that contradict each other.
 
-    `server` is an http(s) address, with the path below which digsigd is mounted, if any. `timeout` bounds one call with
-    all its tries, in seconds; `retries` is how many tries may follow the first. `allow_plain_http` lets the token go
-    over http to another computer. The last four name keys on the host, for hosts that do not tell them.
+    `server` is an http(s) address, with the path where digsigd is mounted, if any. `timeout` limits one call with all
+    its tries, in seconds; `retries` is the number of tries after the first. `allow_plain_http` lets the token go over
+    http to another computer. The last four name keys on the host, for hosts that do not report them.
     """
 
     server: str = ""
@@ -82,38 +82,42 @@ class ClientSettings:
                 raise ClientSettingsError(f"{one.name}: {wrong}")
         if self.client_key is not None and self.client_certificate is None:
             raise ClientSettingsError(
-                "client_key: there is no client_certificate that it belongs to",
-                hint="say both: --client-cert, DIGSIGN_CLIENT_CERT, or client_certificate in digsign.toml",
+                "client_key: its client_certificate is missing",
+                hint="set both: --client-cert, DIGSIGN_CLIENT_CERT, or client_certificate in digsign.toml",
             )
         if self.token is not None and not self.allow_plain_http and _is_open(self.server):
             raise ClientSettingsError(
-                f"the token would go to {self.server} over plain http, for everybody on the way to read",
-                hint="use https://; where the way is safe in itself, set allow_plain_http = true in digsign.toml,"
+                f"the token would go to {self.server} over plain http, readable by everyone on the network",
+                hint="use https://; if the network is trusted, set allow_plain_http = true in digsign.toml,"
                 " or DIGSIGN_ALLOW_PLAIN_HTTP=true",
             )
 
 
 def add_server_arguments(parser: ArgumentParser) -> None:
-    """Add the options of all commands that ask a signing host. Each overrides the environment and the file."""
-    group = parser.add_argument_group("signing host", f"Each of these can be set in {FILE} or the environment too.")
-    group.add_argument("--server", metavar="URL", help="its address, e.g. https://signer.example:9999")
-    group.add_argument("--machine", metavar="M", help="whose keys sign")
-    group.add_argument("--cst", metavar="VERSION", help="the version of cst that signs, e.g. 3.4.1")
-    group.add_argument("--backend", choices=("ssl", "pkcs11"), help="where the keys are: in files, or on a token")
-    group.add_argument("--token-file", type=Path, metavar="FILE", help="the file with the token that says who asks")
-    group.add_argument("--ca-file", type=Path, metavar="FILE", help="the authorities to trust, in PEM")
+    """Add the options of the commands that use a signing host. Each overrides the environment and the file."""
+    group = parser.add_argument_group("signing host", f"Each of these can also be set in {FILE} or the environment.")
+    group.add_argument("--server", metavar="URL", help="its address, such as https://signer.example:9999")
+    group.add_argument("--machine", metavar="M", help="the machine whose keys sign")
+    group.add_argument("--cst", metavar="VERSION", help="the version of cst that signs, such as 3.4.1")
     group.add_argument(
-        "--client-cert", type=Path, dest="client_certificate", metavar="FILE", help="our certificate, in PEM"
+        "--backend", choices=("ssl", "pkcs11"), help="where the keys are: in files (ssl) or on a token (pkcs11)"
     )
-    group.add_argument("--client-key", type=Path, metavar="FILE", help="its key, where it is not in the same file")
-    group.add_argument("--config", type=Path, metavar="FILE", help=f"instead of {FILE} here or in ~/.config")
-    group.add_argument("--timeout", type=float, metavar="SECONDS", help="give up on a request after so long")
+    group.add_argument("--token-file", type=Path, metavar="FILE", help="the file with the access token of the caller")
+    group.add_argument("--ca-file", type=Path, metavar="FILE", help="the CA certificates to trust, in PEM")
+    group.add_argument(
+        "--client-cert", type=Path, dest="client_certificate", metavar="FILE", help="the client's certificate, in PEM"
+    )
+    group.add_argument("--client-key", type=Path, metavar="FILE", help="its private key, if it is not in the same file")
+    group.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"the configuration file, instead of {FILE} here or in ~/.config"
+    )
+    group.add_argument("--timeout", type=float, metavar="SECONDS", help="give up on a request after this time")
 
 
 def from_options(options: Namespace, environ: Mapping[str, str], *, server_needed: bool = True) -> ClientSettings:
-    """Return the settings of a command line, with the options of `add_server_arguments`, the environment and the file.
+    """Return the settings from the options of `add_server_arguments`, the environment and the file.
 
-    Raises `ClientSettingsError`; also where no server is named, unless it is not needed.
+    Raises `ClientSettingsError`, also if no server is given, unless `server_needed` is False.
     """
     names = ("server", "machine", "cst", "backend", "timeout", *_OPTIONS)
     given = {name: getattr(options, name, None) for name in names}
@@ -123,12 +127,12 @@ def from_options(options: Namespace, environ: Mapping[str, str], *, server_neede
 def load(
     config: Path | None, environ: Mapping[str, str], *, server_needed: bool = True, **overrides: Any
 ) -> ClientSettings:
-    """Return the settings of a file, the environment, and `overrides`: the later count before the earlier.
+    """Return the settings of a file, the environment, and `overrides`: later ones take precedence.
 
-    `overrides` are named as the fields of `ClientSettings`, and `token_file`, a `Path`; None means not given. The file
-    is `config`, else what DIGSIGN_CONFIG names, else digsign.toml here, else in the folder for configuration
-    ($XDG_CONFIG_HOME, ~/.config), else none. Raises `ClientSettingsError`, also where no server is named unless
-    `server_needed` is False, and `TypeError` for an override of no such name.
+    `overrides` have the names of the fields of `ClientSettings`, or `token_file`, a `Path`; None means not given. The
+    file is `config`, else the one that DIGSIGN_CONFIG names, else digsign.toml in the working directory, else in
+    $XDG_CONFIG_HOME or ~/.config, else none. Raises `ClientSettingsError`, also if no server is given unless
+    `server_needed` is False, and `TypeError` for an override with an unknown name.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -145,7 +149,7 @@ def load(
             raise ClientSettingsError(f"{origins[name]}: {wrong}")
     if server_needed and not values.get("server"):
         raise ClientSettingsError(
-            "no signing host is named", hint=f'say --server URL, set DIGSIGN_SERVER, or write server = "URL" in {FILE}'
+            "no signing host is given", hint=f'set --server URL, DIGSIGN_SERVER, or server = "URL" in {FILE}'
         )
     if "token_file" in values:
         values["token"] = _secret(values.pop("token_file"), origins["token_file"])
@@ -157,7 +161,7 @@ def _file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
         return config
     if named := environ.get("DIGSIGN_CONFIG"):
         return Path(named)
-    # XDG Base Directory Specification: a relative path there does not count.
+    # XDG Base Directory Specification: a relative path there is ignored.
     folder = environ.get("XDG_CONFIG_HOME", "")
     if not folder.startswith("/"):
         folder = f"{environ['HOME']}/.config" if environ.get("HOME") else ""
@@ -168,7 +172,7 @@ def _file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
 def _is_there(place: Path) -> bool:
     try:
         return place.exists()
-    except OSError:  # somebody else's home
+    except OSError:  # no access to that folder
         return False
 
 
@@ -187,8 +191,8 @@ def _of_file(path: Path, environ: Mapping[str, str]) -> dict[str, tuple[Any, str
         origin = f"{path}: {name}"
         if name == "token":
             raise ClientSettingsError(
-                f"{origin}: tokens do not stand in {FILE}",
-                hint="put it into a file of its own, and name that: token_file",
+                f"{origin}: a token is not allowed in {FILE}",
+                hint="put the token into a separate file and set token_file to its path",
             )
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.6)
@@ -198,7 +202,7 @@ def _of_file(path: Path, environ: Mapping[str, str]) -> dict[str, tuple[Any, str
         if name in _PATHS and isinstance(value, str) and value:
             home = environ.get("HOME", "")
             place = f"{home}{value[1:]}" if home and value.startswith("~/") else value
-            # Relative to the file: it means the same wherever one stands.
+            # Relative to the file, not to the working directory.
             value = path.absolute().parent / place
         layer[name] = (value, origin)
     return layer
@@ -218,7 +222,7 @@ def _of_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         layer[name] = (value, f"the environment variable {variable}")
     if "token" in layer and "token_file" in layer:
         raise ClientSettingsError(
-            "the environment has both DIGSIGN_TOKEN and DIGSIGN_TOKEN_FILE", hint="leave one of them out"
+            "the environment has both DIGSIGN_TOKEN and DIGSIGN_TOKEN_FILE", hint="unset one of them"
         )
     return layer
 
@@ -226,7 +230,7 @@ def _of_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 def _of_options(overrides: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     known = {one.name for one in fields(ClientSettings)} | {"token_file"}
     if unknown := overrides.keys() - known:
-        raise TypeError(f"no setting of a client: {', '.join(sorted(unknown))}")
+        raise TypeError(f"unknown settings of a client: {', '.join(sorted(unknown))}")
     return {
         name: (value, _OPTIONS.get(name, f"--{name.replace('_', '-')}"))
         for name, value in overrides.items()
@@ -235,7 +239,7 @@ def _of_options(overrides: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
 
 
 def wrong_with(name: str, value: Any) -> str:
-    """Return what is wrong with the value of a setting, in words without secrets; "" where nothing is."""
+    """Return what is wrong with the value of a setting, without secrets; "" if it is valid."""
     if value is None or (name == "server" and value == ""):
         return ""
     if name in _FLAGS:
@@ -249,9 +253,9 @@ def wrong_with(name: str, value: Any) -> str:
     if name == "server":
         return _wrong_address(value)
     if name == "machine" and not MACHINE.fullmatch(value):
-        return f"{value!r} is no machine name: {MACHINE_FORM}"
+        return f"{value!r} is not a machine name: {MACHINE_FORM}"
     if name == "cst" and not VERSION.fullmatch(value):
-        return f"{value!r} is no version: {VERSION_FORM}"
+        return f"{value!r} is not a version: {VERSION_FORM}"
     if name == "backend" and value not in {"ssl", "pkcs11"}:
         return f"{value!r} is neither ssl nor pkcs11"
     if not value.isprintable():
@@ -272,26 +276,26 @@ def _wrong_number(name: str, value: Any) -> str:
 
 
 def _wrong_address(url: str) -> str:
-    """Return what is wrong with an address, without what may be a password in it; "" where nothing is."""
+    """Return what is wrong with an address, without a password in it; "" if it is valid."""
     expected = "expected http://HOST:PORT or https://HOST:PORT"
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        return f"is no address; {expected}"
+        return f"is not an address; {expected}"
     if parts.scheme not in {"http", "https"} or not url.isascii() or not url.isprintable() or " " in url:
-        return f"is no address; {expected}"
+        return f"is not an address; {expected}"
     if "@" in parts.netloc:
-        return "has a user or a password in it; a token belongs into a file: --token-file"
+        return "contains a user or password; put a token into a file: --token-file"
     if not _AUTHORITY.fullmatch(parts.netloc):
         return f"has no host; {expected}"
     if "?" in url or "#" in url:
-        return "has a query or a fragment, which no signing host has"
+        return "has a query or a fragment, which the address of a signing host cannot have"
     return ""
 
 
 def _is_open(server: str) -> bool:
-    """Return whether an address is on another computer, and the way there is not encrypted."""
+    """Return whether an address is on another computer and not encrypted."""
     parts = urlsplit(server)
     if parts.scheme != "http":
         return False
@@ -305,7 +309,7 @@ def _is_open(server: str) -> bool:
 
 
 def _secret(path: Path, origin: str) -> str:
-    """Return the token in a file, without the newline at its end."""
+    """Return the token from a file, without the newline at its end."""
     try:
         text = path.read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
@@ -313,5 +317,5 @@ def _secret(path: Path, origin: str) -> str:
     except UnicodeDecodeError:
         raise ClientSettingsError(f"{origin}: {path} is not text") from None
     if not text or not text.isprintable() or text.strip() != text:
-        raise ClientSettingsError(f"{origin}: {path} must hold the token in one line and nothing else")
+        raise ClientSettingsError(f"{origin}: {path} must contain the token on one line and nothing else")
     return text

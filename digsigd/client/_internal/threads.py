@@ -1,4 +1,4 @@
-"""Blocking work in threads that a cancelled call still waits for."""
+"""Blocking work in threads, which a cancelled call still waits for."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 def in_thread(reactor: Any, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-    """Return what `function` returns or raises, called in a thread of the reactor's pool.
+    """Return a Deferred of what `function` returns or raises, called in a thread of the reactor's pool.
 
-    A thread cannot be stopped: cancelling the Deferred fails it with `CancelledError` once the call has ended, so that
-    nothing still writes what is removed then.
+    A thread cannot be stopped: a cancelled Deferred fails with `CancelledError` only after the call has ended, so that
+    the caller can then remove what the call wrote.
     """
     outer: _Patient[T] = _Patient()
 
@@ -34,10 +34,10 @@ def in_thread(reactor: Any, function: Callable[P, T], *args: P.args, **kwargs: P
 
 
 class _Patient(Deferred[T]):
-    """A Deferred that notes being cancelled, and leaves firing to the end of its call."""
+    """A Deferred whose `cancel` only sets a flag; it fires at the end of its call."""
 
     was_cancelled = False
 
     def cancel(self) -> None:
-        """Only note it."""
+        """Set the flag."""
         self.was_cancelled = True

@@ -1,4 +1,4 @@
-"""Whom TLS trusts, and with which certificate it says who we are, from files in PEM."""
+"""The TLS settings of a client: trusted authorities and the client certificate, from PEM files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from digsigd.http.endpoints import CERTIFICATE, trust_root_of
 
 
 def trust_root(settings: ClientSettings) -> Any:
-    """The authorities of `ca_file`, or None for the system's. Raises `ClientSettingsError`."""
+    """Return the authorities in `ca_file`, or None for those of the system. Raises `ClientSettingsError`."""
     path = settings.ca_file
     if path is None:
         return None
@@ -28,7 +28,7 @@ def trust_root(settings: ClientSettings) -> Any:
 
 
 def own_certificate(settings: ClientSettings) -> PrivateCertificate | None:
-    """Our certificate with its key, if there is one. Raises `ClientSettingsError`."""
+    """Return the client certificate with its key, or None if none is set. Raises `ClientSettingsError`."""
     path, key_path = settings.client_certificate, settings.client_key
     if path is None:
         return None
@@ -40,19 +40,19 @@ def own_certificate(settings: ClientSettings) -> PrivateCertificate | None:
     try:
         key = load_pem_private_key(pem, password=None)
     except TypeError:
-        # OpenSSL itself would ask for it on the terminal.
+        # OpenSSL would ask for the pass phrase on the terminal.
         raise ClientSettingsError(
-            f"{where}: the key has a pass phrase", hint="write one without: openssl pkey -in KEY -out PLAIN-KEY"
+            f"{where}: the key has a pass phrase", hint="remove the pass phrase: openssl pkey -in KEY -out PLAIN-KEY"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise ClientSettingsError(
-            f"{where} has no private key in PEM", hint="say where it is: --client-key, DIGSIGN_CLIENT_KEY, client_key"
+            f"{where} has no private key in PEM", hint="set its file: --client-key, DIGSIGN_CLIENT_KEY, client_key"
         ) from None
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     try:
         certificate = x509.load_pem_x509_certificate(found[0])
         if certificate.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
-            raise ClientSettingsError(f"{where}: the key is not that of the certificate {path}")
+            raise ClientSettingsError(f"{where}: the key does not belong to the certificate {path}")
         loaded: PrivateCertificate = PrivateCertificate.loadPEM(found[0] + b"\n" + pem)
     except (Error, ValueError, UnsupportedAlgorithm):
         raise ClientSettingsError(f"client_certificate: {path} has a certificate or key that cannot be used") from None

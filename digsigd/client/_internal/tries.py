@@ -1,4 +1,4 @@
-"""When a request is worth another try, and how long a client waits for what."""
+"""When a request is tried again, and the timeouts of a client."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from digsigd.client._internal.errors import ClientError
 from digsigd.http.retry import PASSING, Again
 
-# Of digsigd's kinds of 500 (docs/api.md) those that may pass. The others are there until an operator has acted.
+# digsigd's kinds of 500 (docs/api.md) that can be temporary. The others last until an operator has acted.
 PASSING_PROBLEMS = frozenset({"cst-failed", "internal-error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long a client waits for what, in seconds. People set none of it but the `timeout` of a whole call.
+    """The timeouts of a client, in seconds. They are fixed for users, who set the `timeout` of a whole call.
 
-    `connect` is for a connection, `idle` for an upload in a full line or an answer that stands still. `first_pause` is
-    before the second try, twice as much before each further one, up to `longest_pause`. A server that wants to be left
-    alone is, for up to `longest_wish`.
+    `connect` limits a connection attempt, `idle` the time in which no byte of an upload or a response moves.
+    `first_pause` is the pause before the second try; it doubles with each further try, up to `longest_pause`.
+    `longest_wish` limits the pause that a server can ask for (Retry-After).
     """
 
     connect: float = 10.0
@@ -28,14 +28,14 @@ class Timeouts:
 
 
 def passes(error: ClientError) -> bool:
-    """Return whether what an answer says may be over soon."""
+    """Return whether an error can be temporary."""
     return error.status in PASSING or (error.status == 500 and error.problem in PASSING_PROBLEMS)
 
 
 def counted(again: Again[ClientError]) -> ClientError:
-    """Return the error of the last try, which says how many there were."""
+    """Return the error of the last try, with the number of tries in its text."""
     error = again.error
     if again.tries > 1 or again.pause is not None:
-        more = "" if again.pause is None else f"; it would be {again.pause:.0f} s until the next"
+        more = "" if again.pause is None else f"; the next would be in {again.pause:.0f} s"
         error.what += f" ({again.tries} {'try' if again.tries == 1 else 'tries'}{more})"
     return error

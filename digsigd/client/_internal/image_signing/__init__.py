@@ -1,1 +1,1 @@
-"""Signing a whole image: its keys, a CSF description for each part, the CSFs in their places, and the proof."""
+"""Sign a whole image: choose the keys, describe and sign each part, insert the CSF blobs, and verify the result."""

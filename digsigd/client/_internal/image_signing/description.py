@@ -18,10 +18,10 @@ MOST_BLOCKS = 8
 def describe(
     signing: Signing, names: KeyNames, *, srk: int, artifact_name: str, chip: Chip | None = None
 ) -> csf.Description:
-    """Return the description that signs one part of an image with SRK number `srk`, from 1.
+    """Return the CSF description that signs one part of an image with SRK number `srk`, counted from 1.
 
-    `chip` is None for any i.MX 8M. As NXP's examples have it: uboot-imx, doc/imx/habv4/csf_examples. Without a CSF key
-    the SRK signs itself (fast authentication). More blocks than the engine takes at once are signed by several
+    `chip` is None for any i.MX 8M. Modelled on NXP's examples: uboot-imx, doc/imx/habv4/csf_examples. Without a CSF key
+    the SRK signs the image itself (fast authentication). More blocks than one command can have are split into several
     commands. Raises `NotConfirmedError` for a chip whose engine is not known for certain.
     """
     engine, version = ("CAAM", (4, 3)) if chip is None else (chip.engine, chip.csf_version)
@@ -46,16 +46,16 @@ def describe(
 
 
 def unlocks(signing: Signing, chip: Chip | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return what this part's CSF leaves unlocked, (engine, features) pairs: what the chip locks before the ROM's."""
+    """Return what the CSF of this part leaves unlocked, as (engine, features) pairs."""
     if chip is None or chip.family == "i.MX 8M":
         return (("CAAM", ("MID",)),) if signing.unlock else ()
     return chip.unlocks if signing.ivt.boot_data else ()
 
 
 def _commands(blocks: Sequence[Block], chip: Chip | None) -> Iterator[list[Block]]:
-    """Give the blocks, as many for each command as the engine takes.
+    """Yield the blocks in lists, as many for each command as the engine supports.
 
-    HABv4 API Reference Manual, 5.6: DCP takes multiples of 64 bytes only, but for the last block of a command.
+    HABv4 API Reference Manual, 5.6: DCP supports multiples of 64 bytes only, except in the last block of a command.
     """
     most = MOST_BLOCKS if chip is None else chip.block_max
     multiple = 1 if chip is None else chip.block_multiple

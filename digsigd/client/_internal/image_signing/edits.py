@@ -1,4 +1,4 @@
-"""What is written to an image's file around its signatures. All functions block."""
+"""Write to the file of an image before, between and after its signatures. All functions block."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from digsigd.image.model import Plan, Signing
 
 
 def prepare(path: Path, plan: Plan) -> list[tuple[int, bytes]]:
-    """Write what has to be there before the parts are signed; return what `finish` puts back, (offset, bytes) pairs."""
+    """Prepare the file for signing; return what `finish` has to restore, as (offset, bytes) pairs."""
     with path.open("r+b") as file:
         if plan.tail is not None:
             os.ftruncate(file.fileno(), plan.tail.offset)
         for patch in plan.patches:
-            # Behind the end of the file, what lies between is zeros.
+            # A gap after the end of the file is filled with zeros.
             os.pwrite(file.fileno(), patch.data, patch.offset)
     with path.open("rb") as file:
         there = [(mask.offset, os.pread(file.fileno(), len(mask.data), mask.offset)) for mask in plan.masks]
@@ -25,19 +25,19 @@ def prepare(path: Path, plan: Plan) -> list[tuple[int, bytes]]:
 
 
 def insert(path: Path, signing: Signing, blob: bytes) -> None:
-    """Write the CSF of a part where it belongs. Raise `ImageError` where there is no room for it."""
+    """Write the CSF blob of a part into its place. Raises `ImageError` if it does not fit."""
     if len(blob) > signing.csf_room:
         raise ImageError(
-            f"the CSF of {signing.name} has {len(blob):#x} bytes, the room for it at {signing.csf_offset:#x} only"
+            f"the CSF of {signing.name} has {len(blob):#x} bytes, but the room for it at {signing.csf_offset:#x} only"
             f" {signing.csf_room:#x}",
-            hint="keep more room in the image (CSF_SIZE), or use smaller keys",
+            hint="reserve more room in the image (CSF_SIZE), or use smaller keys",
         )
-    # What an older CSF left is overwritten.
+    # The padding overwrites the rest of an older CSF.
     _write(path, [(signing.csf_offset, blob.ljust(signing.csf_room, b"\0"))])
 
 
 def finish(path: Path, plan: Plan, masked: Iterable[tuple[int, bytes]]) -> None:
-    """Put back what `prepare` returned, and write what is behind the image."""
+    """Restore what `prepare` returned, and write the tail after the image."""
     _write(path, masked)
     if plan.tail is not None:
         _write(path, [(plan.size - len(plan.tail.data), plan.tail.data)])

@@ -1,4 +1,4 @@
-"""Which of a machine's keys sign: their names, as CSF descriptions have them."""
+"""Choose the keys of a machine that sign, by their names in CSF descriptions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from digsigd.csf.members import base_of
 
 @dataclass(frozen=True, slots=True)
 class KeyNames:
-    """The names of an SRK table and of certificates: of CSF and IMG keys, or for fast authentication of the SRK.
+    """The names of an SRK table and of certificates: of the CSF and IMG keys, or with fast authentication of the SRK.
 
-    They are those of files in the machine's key tarball, as `key_names` finds them, or URIs of keys on a token.
+    They are names of files in the machine's key tarball, as `key_names` finds them, or URIs of keys on a token.
     """
 
     table: str
@@ -24,9 +24,9 @@ class KeyNames:
 
 
 def configured_names(settings: ClientSettings, *, fast_auth: bool) -> KeyNames | None:
-    """Return the names that the settings have, None where they have none.
+    """Return the names of the keys in the settings, None if the settings have none.
 
-    Raises `ClientError` where they have some, and not all that are needed.
+    Raises `ClientError` if the settings have some of the needed names, but not all.
     """
     needed = {"srk_table": settings.srk_table}
     if fast_auth:
@@ -40,8 +40,8 @@ def configured_names(settings: ClientSettings, *, fast_auth: bool) -> KeyNames |
     if missing or settings.srk_table is None:
         given = [name for name in needed if name not in missing]
         raise ClientError(
-            f"the configuration has {_listed(given)} and not {_listed(missing)}",
-            hint="name all of them, or none: then the signing host is asked",
+            f"the configuration sets {_listed(given)}, but not {_listed(missing)}",
+            hint="set all of them, or none to use the names that the signing host reports",
         )
     if fast_auth:
         return KeyNames(settings.srk_table, srk_certificate=settings.srk_certificate)
@@ -49,9 +49,9 @@ def configured_names(settings: ClientSettings, *, fast_auth: bool) -> KeyNames |
 
 
 def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
-    """Return the names for SRK number `srk`, from 1, of those that the host tells.
+    """Return the names for SRK number `srk`, counted from 1, from the keys that the host reports.
 
-    A certificate's use is in its file's name alone, CSF... or IMG...: NXP's scripts call them so (CST User Guide,
+    Only the file name of a certificate shows its use, CSF... or IMG..., as NXP's scripts name them (CST User Guide,
     "Generating HAB4 Keys and Certificates"). Raises `ClientError` unless there is exactly one of each.
     """
     table = _only([one.name for one in keys.srk_tables], "SRK table", "srk_table", keys)
@@ -77,7 +77,7 @@ def _only(found: list[str], what: str, key: str, keys: MachineKeys) -> str:
     if found:
         raise ClientError(
             f"machine {keys.machine!r} has more than one {what}: {', '.join(found)}",
-            hint=f"set {key} and the other names in digsign.toml, see docs/client.md",
+            hint=f"set {key} and the other names in digsign.toml: see docs/client.md",
         )
     there = ", ".join(f"{one.name}{_below(one)}" for one in keys.certificates) or "no certificates"
     raise ClientError(

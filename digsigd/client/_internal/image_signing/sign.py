@@ -26,9 +26,9 @@ from digsigd.text import one_line
 
 @dataclass(frozen=True, slots=True)
 class SignedPart:
-    """A part of an image that was signed: its CSF has `csf_length` bytes, at `csf_offset` in the file.
+    """A signed part of an image: its CSF has `csf_length` bytes at `csf_offset` in the file.
 
-    `name` is the part's, such as "SPL" or "FIT", `request_id` what the host's log calls the request.
+    `name` is the name of the part, such as "SPL" or "FIT", `request_id` the ID of the request in the host's log.
     """
 
     name: str
@@ -39,7 +39,7 @@ class SignedPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyChoice:
-    """Whose keys are to sign, as far as it was said; `chosen_keys` completes it. `srk` counts from 1."""
+    """The choice of keys as given by the caller; `chosen_keys` completes it. `srk` counts from 1."""
 
     machine: str
     cst_version: str | None
@@ -52,7 +52,7 @@ class KeyChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenKeys:
-    """With what an image is signed. `srk_table` is the machine's table, where the host told it."""
+    """The keys and the cst that sign an image. `srk_table` is the machine's table, None if the host was not asked."""
 
     names: KeyNames
     cst_version: str
@@ -79,26 +79,26 @@ async def sign_image(
     name: str | None = None,
     on_part: Callable[[SignedPart], None] | None = None,
 ) -> Report:
-    """Sign the image in the file `path`, and write it to `out`, which may be the same, if a closed board boots it.
+    """Sign the image in the file `path`, verify it, and write it to `out`, which can be the same file.
 
-    All parts of it that a board verifies are signed by the host of `client`, which adds no more than CSFs, and an IVT
-    where one is missing. The result is verified as `verify_image` does it; the report of that is returned.
+    The host of `client` signs all parts that a board verifies. Only CSFs are added, and an IVT where one is missing.
+    The result is verified as by `verify_image`, written if a closed board would boot it, and the report is returned.
 
-    `machine`, `cst_version` and `backend` are by default those of the client's settings, else the newest cst of the
-    host, and "ssl". `names` are those of the keys: by default those of the settings, else the host is asked. `srk` is
-    the SRK to sign with, 1 to 4; with `fast_auth` it signs by itself, without CSF and IMG keys. `fuse_value`, the 32
-    bytes in the boards' SRK fuses, says to sign for no others. `sdp`, the address where a host writes the DCD, makes
-    the file for serial download. `soc`, `load_address`, `configuration` and `fit_fdt` are those of `verify_image`.
-    `name` is what the host and its log call the file. `on_part` is called with each part that was signed.
+    `machine`, `cst_version` and `backend` default to the client's settings, else to the newest cst of the host and
+    "ssl". `names` are the names of the keys: by default those in the settings, else those that the host reports. `srk`
+    is the SRK to sign with, 1 to 4; with `fast_auth` it signs the image itself, without CSF and IMG keys. With
+    `fuse_value`, the 32 bytes in the boards' SRK fuses, other keys are refused. `sdp`, the address where a host writes
+    the DCD, makes the file for serial download. `soc`, `load_address`, `configuration` and `fit_fdt` are those of
+    `verify_image`. `name` is the name of the file for the host and its log. `on_part` is called with each signed part.
 
-    Raises `ImageError` where it is not known for certain how the image is signed, or its chip does not take these keys
-    (`ChipError`); `ClientError` where the host does not sign it, or a file cannot be read or written;
-    `ClientSettingsError` where the machine or the version of cst is not known; `VerificationFailed` where what came
-    back does not hold; `ValueError` where `srk` is not 1 to 4. Then, and where it is cancelled, `out` is as it was, and
-    nothing is left beside it. Nothing blocks the reactor: files are read, written and verified in its threads.
+    Raises `ImageError` if it is not known for certain how to sign the image; `ChipError` if its chip does not support
+    the keys; `ClientError` if the host does not sign it, or a file cannot be read or written; `ClientSettingsError` if
+    the machine or the version of cst is not known; `VerificationFailed` if the signed image fails verification;
+    `ValueError` if `srk` is not 1 to 4. After an error or a cancel `out` is unchanged, and no temporary file is left.
+    Does not block the reactor: files are read, written and verified in its threads.
     """
     if srk not in range(1, 5):
-        raise ValueError(f"srk is {srk}, and an SRK table has the SRKs 1 to 4")
+        raise ValueError(f"srk is {srk}, expected 1 to 4")
     settings, reactor = client.settings, client.reactor
     choice = KeyChoice(
         machine=machine_of(settings, machine),
@@ -136,12 +136,12 @@ async def sign_image(
         report = await in_thread(reactor, verify_file, copy.new, asked, fuse_value=fuse_value, srk_table=keys.srk_table)
         if not report.holds:
             raise VerificationFailed(
-                f"what came back does not hold, so {out} was not written: {_first_failure(report)}",
-                hint="the error's report has every check; a host that is trusted does not answer with that",
+                f"the signed image fails verification, so {out} was not written: {_first_failure(report)}",
+                hint="see the report of the error for all checks, and check that the signing host can be trusted",
                 report=report,
             )
         await in_thread(reactor, copy.flush)
-        # Not in a thread: whoever cancels finds `out` as it was, or the whole of it and a result.
+        # Not in a thread: after a cancel `out` is unchanged, or it is complete and there is a result.
         copy.commit()
     finally:
         copy.discard()
@@ -149,9 +149,9 @@ async def sign_image(
 
 
 async def chosen_keys(client: SigningClient, plan: Plan, choice: KeyChoice) -> ChosenKeys:
-    """Return the keys that sign: as they were chosen, else as the settings name them, else as the host has them.
+    """Return the keys that sign: those of `choice`, else those in the settings, else those that the host reports.
 
-    Raises `ClientError`, also where the boards have other fuses, and `ChipError` where their chip takes no such keys.
+    Raises `ClientError`, also if the boards have other fuses, and `ChipError` if their chip does not support the keys.
     """
     settings = client.settings
     names = choice.names or configured_names(settings, fast_auth=choice.fast_auth)
@@ -176,20 +176,20 @@ async def chosen_keys(client: SigningClient, plan: Plan, choice: KeyChoice) -> C
 
 
 def machine_of(settings: ClientSettings, machine: str | None) -> str:
-    """Return the machine whose keys sign. Raise `ClientSettingsError` where neither names it."""
+    """Return the machine whose keys sign. Raises `ClientSettingsError` if neither argument names it."""
     named = machine or settings.machine
     if named is None:
-        raise ClientSettingsError("which machine?", hint="say --machine M, or set DIGSIGN_MACHINE")
+        raise ClientSettingsError("no machine is given", hint="set --machine M or DIGSIGN_MACHINE")
     return named
 
 
 def default_name(path: Path) -> str:
-    """Return what the host is told of a file's name: descriptions take any name but one with a quotation mark."""
+    """Return a file's name as it is sent to the host: CSF descriptions allow no quotation marks in names."""
     return one_line(path.name).replace('"', "_")
 
 
 def _first_failure(report: Report) -> str:
-    """Name the first part that fails, and its check."""
+    """Return the first part that fails, with its check."""
     checks = [(one.signing.name, check) for one in report.csfs if not one.excuse for check in one.checks]
     for part, check in (*checks, *(("the whole", check) for check in report.checks)):
         if check.holds is False:

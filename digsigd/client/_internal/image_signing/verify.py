@@ -1,4 +1,4 @@
-"""Whether a closed board would boot an image file. Needs no client, no reactor and no Twisted."""
+"""Verify whether a closed board would boot an image file, without a client, a reactor or Twisted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from digsigd.image.verify import verify
 
-# "required": the SPL has CONFIG_IMX_SPL_FIT_FDT_SIGNATURE, and insists on the signature of a FIT's tree.
+# "required": the SPL has CONFIG_IMX_SPL_FIT_FDT_SIGNATURE, and requires the signature of a FIT's tree.
 FitFdt: TypeAlias = Literal["auto", "required"]
 Planner: TypeAlias = Callable[[Buffer], Plan]
 
@@ -33,20 +33,19 @@ def verify_image(
     fit_fdt: FitFdt = "auto",
     now: datetime | None = None,
 ) -> Report:
-    """Return what holds of the signed image in a file, and what does not, as the boot ROM, SPL and U-Boot judge it.
+    """Verify the signed image in a file as the boot ROM, SPL and U-Boot would, and return the report.
 
     `Report.holds` is True only if a closed board boots it; `Report.csfs` has the checks of each part, `Report.checks`
-    those of the whole. Give `fuse_value` (the 32 bytes in the boards' SRK fuses) or `srk_table` (a file's bytes), or
-    the keys may be anybody's: `Report.fuse_value` says for which boards it holds.
+    those of the whole image. Pass `fuse_value` (the 32 bytes in the boards' SRK fuses) or `srk_table` (the bytes of the
+    file) to check whose keys signed it; without them any keys pass, and `Report.fuse_value` says for which boards.
 
-    `soc` is the boards' chip, such as "imx6ull"; `load_address` where a kernel or FIT is loaded that does not say so;
-    `sdp` where a host writes the DCD of an image for serial download; `configuration` that of a FIT whose
-    configurations load different images. `fit_fdt="required"` is for SPLs that insist on the signature of a FIT's tree.
-    `now`, with a time zone, is what notes on the dates of certificates go by: by default the present.
+    `soc` is the boards' chip, such as "imx6ull"; `load_address` the address of a kernel or FIT that has no IVT; `sdp`
+    the address where a host writes the DCD of an image for serial download; `configuration` the one to use in a FIT
+    whose configurations load different images. `fit_fdt="required"` is for SPLs that require the signature of a FIT's
+    tree. `now`, with a time zone, is the time for notes on the validity of certificates; by default the current time.
 
-    It blocks: call it in a thread where a reactor runs. Raises `ClientError` where the file cannot be read,
-    `ImageError` where the image, or the chip `soc`, is not known for certain, and `HabError` where `srk_table` is not
-    an SRK table.
+    This blocks: call it in a thread if a reactor runs. Raises `ClientError` if the file cannot be read, `ImageError` if
+    the image or the chip `soc` is not known for certain, and `HabError` if `srk_table` is not an SRK table.
     """
     if srk_table is not None:
         SrkTable.parse(srk_table)
@@ -57,9 +56,9 @@ def verify_image(
 def planner(
     *, soc: str | Chip | None, load_address: int | None, sdp: int | None, configuration: str | None, fit_fdt: FitFdt
 ) -> Planner:
-    """Return what plans an image as it is asked for. Raise `ChipError` where no chip, or several, are called `soc`.
+    """Return a function that plans an image with these options; it raises `ImageError`.
 
-    What it returns raises `ImageError`.
+    Raises `ChipError` if no chip, or several, have the name `soc`.
     """
     return partial(
         plan,
@@ -72,7 +71,7 @@ def planner(
 
 
 def plan_file(path: Path, asked: Planner) -> Plan:
-    """Return the plan of the image in a file. Raise `ClientError`, `ImageError`."""
+    """Return the plan of the image in a file. Raises `ClientError`, `ImageError`."""
     with mapped(path) as data:
         return asked(data)
 
@@ -80,7 +79,7 @@ def plan_file(path: Path, asked: Planner) -> Plan:
 def verify_file(
     path: Path, asked: Planner, *, fuse_value: bytes | None, srk_table: bytes | None, now: datetime | None = None
 ) -> Report:
-    """Return the report on the image in a file, planned by `asked`. Raise what `verify_image` raises."""
+    """Return the report on the image in a file, planned by `asked`. Raises `ClientError`, `ImageError`."""
     with mapped(path) as data:
         return verify(
             data, asked(data), fuse_value=fuse_value, srk_table=srk_table, now=now if now else datetime.now(UTC)
