@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from digsigd import Error
-from digsigd.client._internal.errors import ClientSettingsError
+from digsigd.client import ClientSettingsError
 from digsigd.text import one_line
 
 

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 
 from digsigd import Error
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.files import write_atomically
 from digsigd.cli.main import guarded
+from digsigd.client._internal.files import write_atomically
 
 if TYPE_CHECKING:
     from digsigd.cli.cst_description import Job, NamedKey
     from digsigd.cli.cst_names import Compared
-    from digsigd.client._internal.api import SignedBlob, SigningClient
-    from digsigd.client._internal.machine_keys import MachineKeys
-    from digsigd.client._internal.settings import ClientSettings
+    from digsigd.client import ClientSettings, MachineKeys, SignedBlob, SigningClient
 
 HELP = """Sign like NXP's cst, with the keys of a signing host: read the CSF description, upload the files that its
 blocks name, and write the CSF that the host returns.
@@ -124,7 +122,7 @@ def _version(console: Console) -> int:
     """Print the version in the form of cst, with the version of cst that the server is asked for."""
     from importlib.metadata import version
 
-    from digsigd.client._internal.settings import ClientSettingsError, load
+    from digsigd.client import ClientSettingsError, load
 
     wanted = ""
     # Builds ask for the version before anything is configured.
@@ -173,7 +171,7 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
 
 
 def _settings() -> ClientSettings:
-    from digsigd.client._internal.settings import load
+    from digsigd.client import load
 
     settings = load(None, os.environ, server_needed=False)
     if not settings.server:
@@ -194,8 +192,9 @@ def _signed(
 ) -> tuple[SignedBlob, Compared]:
     """Return the signed blob, and the local key files compared with the host's. Raises `ClientError`, `Trouble`."""
     from digsigd.cli.cst_names import Compared, compared
-    from digsigd.cli.server import ask_server, newest_cst
-    from digsigd.client._internal.errors import ClientError
+    from digsigd.cli.server import ask_server
+    from digsigd.client import ClientError
+    from digsigd.client._internal.machine_keys import newest_cst
 
     machine = settings.machine or ""
 

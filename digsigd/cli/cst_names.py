@@ -16,7 +16,7 @@ from pathlib import Path
 
 from digsigd.cli.console import Console, shown
 from digsigd.cli.cst_description import Job, NamedKey
-from digsigd.client._internal.machine_keys import MachineKeys
+from digsigd.client import MachineKeys
 from digsigd.csf.errors import quoted
 from digsigd.csf.lexer import MAX_STRING
 from digsigd.csf.members import base_of

@@ -11,7 +11,7 @@ from digsigd import hab
 from digsigd.cli.console import Trouble, shown
 from digsigd.cli.cst_description import Job, NamedKey
 from digsigd.cli.cst_names import digest_of
-from digsigd.cli.files import mapped
+from digsigd.client._internal.files import mapped
 
 
 def prove(blob: bytes, job: Job) -> hab.Verified:

@@ -11,9 +11,9 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.files import mapped
 from digsigd.cli.fuse_texts import as_values, place_values, show
 from digsigd.cli.soc import add_soc_argument
+from digsigd.client._internal.files import mapped
 from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from digsigd.cli.server import ask_server
 from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
-    from digsigd.client._internal.api import CertificateInfo, ClientError, MachineKeys, SigningClient
-    from digsigd.client._internal.settings import ClientSettings
+    from digsigd.client import CertificateInfo, ClientError, ClientSettings, MachineKeys, SigningClient
 
 HELP = """Ask a signing host whether it can sign and, with --machine, which keys it has for that machine.
 
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 async def _ask(client: SigningClient, settings: ClientSettings) -> _Found:
-    from digsigd.client._internal.api import ClientError
+    from digsigd.client import ClientError
 
     await client.alive()
     found = _Found(await client.ready())

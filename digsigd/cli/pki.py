@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.soc import add_soc_argument, check_keys
+from digsigd.cli.soc import add_soc_argument
 
 if TYPE_CHECKING:
     from digsigd.pki import KeyKind, Pki
@@ -130,6 +130,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     kind: KeyKind = options.kind or ("rsa2048" if options.trial else "rsa4096")
     prefix = " ".join(part for part in ("TRIAL" if options.trial else "", options.name or "") if part)
     if options.soc is not None:
+        from digsigd.client._internal.image_signing.checks import check_keys
+
         check_keys(options.soc, ecdsa=kind.startswith("p"), fast_auth=options.fast_auth)
     count = 1 + options.srks * (1 if options.fast_auth else 3)
     console.tell(f"digsign: making {count} keys ({kind})")

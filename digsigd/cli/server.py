@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from digsigd.cli.console import Console, Trouble, shown
+from digsigd.cli.console import Console, shown
 
 if TYPE_CHECKING:
-    from digsigd.client._internal.api import MachineKeys, SigningClient
-    from digsigd.client._internal.settings import ClientSettings
+    from digsigd.client import ClientSettings, SigningClient
+    from digsigd.http.reactor import Reactor
 
 T = TypeVar("T")
 # Bytes. Smaller uploads finish too fast to show progress.
@@ -60,8 +60,7 @@ def ask_server(
     settings: ClientSettings, ask: Callable[[SigningClient], Awaitable[T]], console: Console, *, quiet: bool = False
 ) -> T:
     """Run `ask` with a new client, and return its result. Raises `ClientError`, also without a response."""
-    from digsigd.client._internal.api import SigningClient
-    from digsigd.client._internal.run import run
+    from digsigd.client import SigningClient, run
 
     progress = Progress(console)
 
@@ -69,7 +68,7 @@ def ask_server(
         progress.clear()
         console.tell(f"digsign: {shown(text)}")
 
-    async def session(reactor: Any) -> T:
+    async def session(reactor: Reactor) -> T:
         client = SigningClient(
             settings, reactor=reactor, progress=None if quiet else progress, on_retry=None if quiet else retrying
         )
@@ -83,14 +82,3 @@ def ask_server(
     finally:
         progress.clear()
         sys.stderr.flush()
-
-
-def newest_cst(keys: MachineKeys | None) -> str:
-    """Return the newest version of cst that the host has. Raises `Trouble`."""
-    from digsigd.client._internal.errors import ClientSettingsError
-    from digsigd.client._internal.machine_keys import newest_cst
-
-    try:
-        return newest_cst(keys)
-    except ClientSettingsError as error:
-        raise Trouble(error.what, hint=error.hint, code=2) from None

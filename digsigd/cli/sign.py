@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.files import mapped, replacing, write_atomically
 from digsigd.cli.reports import add_fit_fdt, address, file_name, fuse_value, planned, show_plan, show_report
 from digsigd.cli.server import ask_server
 from digsigd.cli.soc import add_soc_argument
+from digsigd.client._internal.files import mapped, replacing, write_atomically
 from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
@@ -118,30 +118,27 @@ def _planned(data: Buffer, options: argparse.Namespace, *, sdp: int | None = Non
 
 def _check(plan: Plan, options: argparse.Namespace, console: Console) -> None:
     """Check the image and its chip before a host is asked. Raise `Trouble`."""
+    from digsigd.client import ImageError
     from digsigd.client._internal.image_signing.checks import check_plan, fast_auth_note
     from digsigd.image.chips import NotConfirmedError
-    from digsigd.image.errors import ImageError
 
     try:
         check_plan(plan)
         if options.fast_auth and (note := fast_auth_note(plan, options.soc)):
             console.tell(f"note: {note}")
-    except NotConfirmedError as error:
-        raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+    except NotConfirmedError:
+        # About the chip, not the image.
+        raise
     except ImageError as error:
         raise Trouble(f"{shown(str(options.image))}: {shown(error.what)}", hint=shown(error.hint)) from None
 
 
 def _settings(options: argparse.Namespace) -> ClientSettings:
-    from digsigd.client import ClientSettingsError
     from digsigd.client._internal.image_signing.sign import machine_of
     from digsigd.client._internal.settings import from_options
 
-    try:
-        settings = from_options(options, os.environ)
-        machine_of(settings, None)
-    except ClientSettingsError as error:
-        raise Trouble(error.what, hint=error.hint, code=2) from None
+    settings = from_options(options, os.environ)
+    machine_of(settings, None)
     return settings
 
 
@@ -179,8 +176,7 @@ async def _signed(
     console: Console,
 ) -> list[Report]:
     """Sign into each of `files`: (path to write, final path, address of the DCD for serial download or None)."""
-    from digsigd.client import ClientSettingsError, VerificationFailed, sign_image
-    from digsigd.image.errors import ImageError
+    from digsigd.client import VerificationFailed, sign_image
 
     def tell(part: SignedPart) -> None:
         if not options.quiet:
@@ -210,10 +206,6 @@ async def _signed(
                 "the signed image fails verification, so nothing was written",
                 hint="see the failed checks in the report above",
             ) from None
-        except ClientSettingsError as error:
-            raise Trouble(error.what, hint=error.hint, code=2) from None
-        except ImageError as error:
-            raise Trouble(shown(error.what), hint=shown(error.hint)) from None
 
     return [await signed(*file) for file in files]
 
@@ -260,9 +252,7 @@ def _write_descriptions(
 
 async def _names(client: SigningClient, plan: Plan, options: argparse.Namespace) -> KeyNames:
     """Return the names of the keys that would sign."""
-    from digsigd.client import ClientSettingsError
     from digsigd.client._internal.image_signing.sign import KeyChoice, chosen_keys, machine_of
-    from digsigd.image.errors import ImageError
 
     choice = KeyChoice(
         machine=machine_of(client.settings, None),
@@ -273,9 +263,4 @@ async def _names(client: SigningClient, plan: Plan, options: argparse.Namespace)
         soc_given=options.soc is not None,
         fuse_value=options.fuses,
     )
-    try:
-        return (await chosen_keys(client, plan, choice)).names
-    except ClientSettingsError as error:
-        raise Trouble(error.what, hint=error.hint, code=2) from None
-    except ImageError as error:
-        raise Trouble(shown(error.what), hint=shown(error.hint)) from None
+    return (await chosen_keys(client, plan, choice)).names

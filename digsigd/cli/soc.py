@@ -1,10 +1,10 @@
-"""The option `--soc`: the chip, by any of its names, and the keys that it supports."""
+"""The option `--soc`: the chip, by any of its names."""
 
 from __future__ import annotations
 
 import argparse
 
-from digsigd.cli.console import Trouble, shown
+from digsigd.cli.console import shown
 from digsigd.image.chips import Chip, ChipError, find
 
 
@@ -19,13 +19,3 @@ def chip(text: str) -> Chip:
 def add_soc_argument(parser: argparse.ArgumentParser, text: str) -> None:
     """Add the option `--soc CHIP` with `text` as its help."""
     parser.add_argument("--soc", type=chip, metavar="CHIP", help=text)
-
-
-def check_keys(chip: Chip, *, ecdsa: bool, fast_auth: bool) -> None:
-    """Check that the chip's ROM supports the keys. Raises `Trouble` if it does not, or if that is not known."""
-    from digsigd.client._internal.image_signing.checks import check_keys
-
-    try:
-        check_keys(chip, ecdsa=ecdsa, fast_auth=fast_auth)
-    except ChipError as error:
-        raise Trouble(error.what, hint=error.hint) from None

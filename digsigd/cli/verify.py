@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.files import mapped
 from digsigd.cli.reports import add_fit_fdt, address, as_values, fuse_value, show_report
 from digsigd.cli.soc import add_soc_argument
+from digsigd.client._internal.files import mapped
 
 HELP = """Verify a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
 the certificates, the signatures over the commands and over each part, and that a signature covers everything that
@@ -47,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Verify an image, print the report, and return the exit code: 0 if every check passes. Raises `Trouble`."""
     from digsigd import hab
-    from digsigd.client import ClientError, verify_image
-    from digsigd.image.errors import ImageError
+    from digsigd.client import ImageError, verify_image
 
     table = None
     if options.srk_table is not None:
@@ -69,8 +68,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
         )
     except ImageError as error:
         raise Trouble(f"{options.image}: {shown(error.what)}", hint=shown(error.hint)) from None
-    except ClientError as error:
-        raise Trouble(error.what, hint=error.hint) from None
     if options.json:
         console.say(json.dumps(as_values(report), indent=2))
     else:

@@ -9,8 +9,8 @@ import warnings
 from pathlib import Path
 
 from digsigd.cli.console import Console, Trouble
-from digsigd.cli.files import mapped
 from digsigd.cli.inspect.facts import Part, show
+from digsigd.client._internal.files import mapped
 
 HELP = """Show what a file is: an image (IVTs, boot data, DCD, CSFs, FITs), a CSF blob, an SRK table or fuse file, a key
 tarball, a certificate, a CSF description, or a file for AHAB instead of HAB. digsign looks at the contents, not at the

@@ -109,7 +109,7 @@ class SigningClient:
         return self._settings
 
     @property
-    def reactor(self) -> Any:
+    def reactor(self) -> Reactor:
         """The reactor that the client runs on."""
         return self._reactor
 

@@ -64,22 +64,22 @@ class Replacement:
         """Create the new file, empty or as a copy of `like`. Raises `ClientError`, also if `like` cannot be read."""
         if self._target.exists() and not self._target.is_file():
             raise ClientError(f"{self._path} exists and is not a regular file")
-        with self._explained():
+        with self.explained():
             # Its permissions are those of any new file: the umask's.
             file = os.fdopen(os.open(self.new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb")
-        with self._explained(), file:
+        with self.explained(), file:
             if like is not None:
                 with _opened(like) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as source:
                     shutil.copyfileobj(source, file, 1 << 20)
 
     def flush(self) -> None:
         """Wait until the new file is on the disk. Raises `ClientError`."""
-        with self._explained(), self.new.open("rb") as file:
+        with self.explained(), self.new.open("rb") as file:
             os.fsync(file.fileno())
 
     def commit(self) -> None:
         """Replace `path` with the new file. Raises `ClientError`."""
-        with self._explained():
+        with self.explained():
             self.new.replace(self._target)
 
     def discard(self) -> None:
@@ -88,8 +88,32 @@ class Replacement:
             self.new.unlink()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
+        """Turn an `OSError` of the block into a `ClientError`."""
         try:
             yield
         except OSError as error:
             raise ClientError(f"{self._path} cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a new, empty file that replaces `path` on success, and is removed otherwise.
+
+    Raises `ClientError` if it cannot be written, also for an `OSError` of the block.
+    """
+    new = Replacement(path)
+    try:
+        new.begin()
+        with new.explained():
+            yield new.new
+        new.flush()
+        new.commit()
+    finally:
+        new.discard()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file completely or not at all. Raises `ClientError`."""
+    with replacing(path) as new:
+        new.write_bytes(data)

@@ -6,17 +6,20 @@ import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from threading import Thread
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
+if TYPE_CHECKING:
+    from digsigd.http.reactor import Reactor
+
 T = TypeVar("T")
 _used = False
 
 
-def run(function: Callable[[Any], Awaitable[T]]) -> T:
+def run(function: Callable[[Reactor], Awaitable[T]]) -> T:
     """Run the coroutine that `function(reactor)` makes; return what it returns, or raise what it raises.
 
     SIGINT and SIGTERM cancel it and wait until it has ended; then this raises `KeyboardInterrupt`, or `SystemExit` with

@@ -172,9 +172,9 @@ class Chip:
     @property
     def block_max(self) -> int | None:
         """The most blocks of one Authenticate Data; None for any number. `ANY` leaves the engine to the ROM."""
-        engine = self.engine
         from digsigd.hab import engines
 
+        engine = self.engine
         return engines.MOST_BLOCKS.get(engines.NUMBERS[self.crypto if engine == "ANY" else engine])
 
     @property

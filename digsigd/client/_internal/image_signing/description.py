@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from digsigd import csf
 from digsigd.client._internal.image_signing.key_names import KeyNames
 from digsigd.csf import model
-from digsigd.hab import Block
+from digsigd.hab import Block, engines
 from digsigd.image.chips import Chip
 from digsigd.image.model import Signing
-
-# HABv4 API Reference Manual, 5.6 (CAAM), HAB_CAAM_BLOCK_MAX: HAB refuses a command with more.
-MOST_BLOCKS = 8
 
 
 def describe(
@@ -57,7 +54,7 @@ def _commands(blocks: Sequence[Block], chip: Chip | None) -> Iterator[list[Block
 
     HABv4 API Reference Manual, 5.6: DCP supports multiples of 64 bytes only, except in the last block of a command.
     """
-    most = MOST_BLOCKS if chip is None else chip.block_max
+    most = engines.MOST_BLOCKS[engines.CAAM] if chip is None else chip.block_max
     multiple = 1 if chip is None else chip.block_multiple
     part: list[Block] = []
     for block in blocks:
