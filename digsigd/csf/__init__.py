@@ -1,4 +1,4 @@
-"""CSF descriptions: read, check, resolve, write anew. Pure: no I/O, nothing of the rest of digsigd."""
+"""CSF descriptions: parse, check, resolve and write them. Pure: no I/O, and of the rest of digsigd only `hab`."""
 
 from digsigd.csf.errors import CsfError, CsfNameError, CsfPolicyError, CsfSyntaxError
 from digsigd.csf.model import Block, Command, Description

@@ -1,7 +1,7 @@
-"""What files are called in the directory that cst runs in: names of our own, whatever a client calls its files.
+"""The names of files in the work directory that cst runs in. They do not depend on a client's names.
 
-cst makes a key's path from its certificate's by putting `keys` for the first `crts` in it, and `_key` for `_crt`. So no
-name here has `crts`, and a certificate's folder holds its key and the pass phrase that goes with that key.
+cst makes a key's path from its certificate's by replacing the first `crts` in it by `keys`, and `_crt` by `_key`. So no
+name here has `crts`, and a certificate's folder holds its key and the pass phrase of that key.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from digsigd.csf.members import KEY_PASS
 DESCRIPTION = "description.csf"
 BLOB = "csf.bin"
 SRK_TABLE = "srk_table.bin"
-# What OpenSSL reads and writes where keys are on a token.
+# Files that OpenSSL reads and writes if the keys are on a token.
 CONFIGURATION, TRACE = "openssl.cnf", "trace"
 
 
@@ -26,7 +26,7 @@ def key_folder(number: int) -> str:
 
 
 def certificate(folder: str, ending: str) -> str:
-    """Return the name of the certificate in a folder, `ending` being that of its key: cst looks for no other."""
+    """Return the name of the certificate in a folder. `ending` is that of its key: cst looks for no other."""
     return f"{folder}/a_crt.{ending}"
 
 

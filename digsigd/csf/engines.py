@@ -1,6 +1,6 @@
-"""What HAB4 asks of the engines that a description names, so that a mistake is told with its line.
+"""Checks the engines that a CSF description names, so that an error has its line.
 
-`digsigd.hab.engines` has the table of them, asks the same of the blob that comes of it, and has the sources.
+`digsigd.hab.engines` has the table of engines and the sources, and checks the same in the CSF blob.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from digsigd.hab import engines
 
 
 class Engines:
-    """The engine of each command, by the header and by what was set on the way."""
+    """Checks the engine of each command, with the defaults of [Header] and of [Set Engine]."""
 
     def __init__(self, header: Header) -> None:
         self._header = header
@@ -19,7 +19,7 @@ class Engines:
         _check("[Header]", header.engine or "ANY", header.engine_configuration, header.place)
 
     def take(self, command: AuthenticateCsf | AuthenticateData | SetEngine) -> None:
-        """The next command with an engine. Raises `CsfPolicyError`."""
+        """Check the next command with an engine. Raises `CsfPolicyError`."""
         if isinstance(command, SetEngine):
             if command.hash_algorithm != "sha256":
                 raise CsfPolicyError(
@@ -47,10 +47,10 @@ def _check(where: str, engine: str, configuration: tuple[str, ...] | None, place
         raise CsfPolicyError(f"{where}: Engine = ANY must have Engine Configuration 0", *place)
     if (engine, configuration) != ("RTIC", ("KEEP",)):
         raise CsfPolicyError(
-            f"{where} with Engine Configuration = {', '.join(configuration)}: {engine} would swap bytes, and see others"
-            " than cst signs",
+            f"{where} with Engine Configuration = {', '.join(configuration)}: {engine} would swap bytes, and hash other"
+            " bytes than cst signs",
             *place,
-            hint="Engine Configuration = 0",
+            hint="write Engine Configuration = 0",
         )
 
 
@@ -58,7 +58,7 @@ def _check_blocks(command: AuthenticateData, engine: str) -> None:
     most = engines.MOST_BLOCKS.get(engines.NUMBERS[engine])
     if most is not None and len(command.blocks) > most:
         raise CsfPolicyError(
-            f"{len(command.blocks)} blocks in one [Authenticate Data], and with Engine = {engine} HAB takes at most"
+            f"{len(command.blocks)} blocks in one [Authenticate Data], but with Engine = {engine} HAB accepts at most"
             f" {most}",
             *command.blocks[most].place,
             hint="put the rest into another [Authenticate Data]",

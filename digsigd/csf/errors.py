@@ -1,4 +1,4 @@
-"""The errors of `digsigd.csf`, each with the place in the description that it is about."""
+"""The errors of `digsigd.csf`, each with its place in the CSF description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SHOWN = 60
 
 
 class CsfError(Error):
-    """Base of all errors of this package. `line` and `column` count from 1; None where it is about no place."""
+    """Base of all errors of this package. `line` and `column` count from 1; None for an error without a place."""
 
     def __init__(self, what: str, line: int | None = None, column: int | None = None, *, hint: str = "") -> None:
         super().__init__(what, hint=hint)
@@ -16,7 +16,7 @@ class CsfError(Error):
         self.column = column
 
     def summary(self) -> str:
-        """Return what happened, behind the line and the column."""
+        """Return the line, the column, and what happened."""
         if self.line is None:
             return self.what
         column = "" if self.column is None else f", column {self.column}"
@@ -27,19 +27,19 @@ class CsfError(Error):
 
 
 class CsfSyntaxError(CsfError):
-    """The text is no CSF description for HAB4."""
+    """The text is not a CSF description for HAB4."""
 
 
 class CsfPolicyError(CsfError):
-    """The description holds what this host does not sign."""
+    """The CSF description has something that this host does not sign."""
 
 
 class CsfNameError(CsfError):
-    """The description names a file or a part of the artifact that is not there."""
+    """The CSF description names a file, or a part of an artifact, that does not exist."""
 
 
 def quoted(text: str) -> str:
-    """A client's text for an error: at most 60 characters of it, its middle left out, none a control character."""
-    # The end of a path tells more than its middle.
+    """Return a client's text for an error: at most 60 characters, without its middle, control characters escaped."""
+    # The end of a path says more than its middle.
     shown = text if len(text) <= _SHOWN else text[:17] + "..." + text[-(_SHOWN - 20) :]
     return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown) + '"'

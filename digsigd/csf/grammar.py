@@ -1,4 +1,4 @@
-"""The commands of HAB4 and the arguments each takes: NXP Code Signing Tool User Guide, "CSF Description Language"."""
+"""The commands of HAB4 and their arguments: NXP Code Signing Tool User Guide, "CSF Description Language"."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from digsigd.csf import model, values
 from digsigd.csf.values import Kind, fold
 
-# More than any image has had. Whether they fit the CSF beside its other commands, `digsigd.csf.size` counts.
+# More than any known image has. `digsigd.csf.size` checks that they fit into the CSF together with its other commands.
 MAX_BLOCKS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument: its label as it is written, the field of the model it fills, and its kind."""
+    """One argument: its label as it is written, its field in the model, and its kind of value."""
 
     label: str
     field: str
@@ -28,7 +28,7 @@ class Argument:
 class CommandForm:
     """One command: its name as it is written, the class of the model, and its arguments by folded label.
 
-    `ignored` are arguments of older versions that have no meaning for HAB4.
+    `ignored` are arguments of older versions that mean nothing to HAB4.
     """
 
     name: str
@@ -73,7 +73,7 @@ COMMANDS: dict[str, CommandForm] = dict(
             _SIGNATURE_FORMAT,
             Argument("Mode", "mode", values.keyword("HSM")),
             Argument("Target", "target", values.target()),
-            # Of HAB3 and the first HAB4 tools; cst 3.4.1 refuses what older ones took and did nothing with.
+            # Of HAB3 and the first HAB4 tools: older cst ignored them, cst 3.4.1 refuses them.
             ignored=("Security Configuration", "UID", "Code"),
         ),
         _form(
@@ -117,6 +117,6 @@ COMMANDS: dict[str, CommandForm] = dict(
     ]
 )
 
-# Read, so that the refusal can say what and where, and never written for cst.
+# Read, so that the refusal can say what and where, but never written for cst.
 REFUSED = {fold(name): name for name in ("Set MID", "Write Data", "Check Data", "Install Secret Key", "Decrypt Data")}
 AHAB_ONLY = frozenset({"installcertificate"})

@@ -1,4 +1,4 @@
-"""From the bytes of a CSF description to its logical lines, each a list of tokens with their places."""
+"""Splits the bytes of a CSF description into logical lines, each a list of tokens with their places."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TOKEN = re.compile(
 _COMMENT = re.compile(r"[ \t\f\v]*#")
 # What a line of more than ASCII has, as Latin-1: strings and comments, characters of UTF-8, and other bytes.
 _WIDE = re.compile(r'"[^"]*"|#.*|[\xc2-\xf4][\x80-\xbf]{1,3}|[\x80-\xff]')
-# cst passes over every byte that is not of the language. Of these, what nobody sees is a blank here as well: text that
-# was copied from a web page, a PDF or a chat has no-break spaces and spaces of no width. Latin-1 has the first alone.
+# cst ignores every byte that is not of the language. Of these, invisible ones are blanks here as well: text that was
+# copied from a web page, a PDF or a chat has no-break spaces and zero-width spaces. Latin-1 has only the first.
 _BLANKS = frozenset(
     "\u00a0\u00ad\u200b\u200c\u200d\u202f\u205f\u2060\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
 )
 _LATIN_BLANK = "\xa0"
-# CP/M and DOS end a text with Ctrl-Z, and barebox its description with NUL, as C has it.
+# CP/M and DOS end a text with Ctrl-Z, and barebox ends its description with NUL, as C does.
 _END = b"\0\x1a \t\f\v\r\n"
 _QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2032\u2033\u00ab\u00bb\u2039\u203a\uff02")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -44,26 +44,27 @@ class Token(NamedTuple):
 
 
 def logical_lines(data: bytes, max_bytes: int) -> Iterator[list[Token]]:
-    """The lines that hold anything, with what a backslash continues joined. Raises `CsfSyntaxError`."""
+    """Yield the lines that are not empty, joined where a backslash continues them. Raises `CsfSyntaxError`."""
     if len(data) > max_bytes:
-        raise CsfSyntaxError(f"a CSF description of {len(data)} bytes; at most {max_bytes} are read")
+        raise CsfSyntaxError(f"the CSF description has {len(data)} bytes; at most {max_bytes} are read")
     if data.startswith(_UTF_16):
-        raise CsfSyntaxError("the description is UTF-16", 1, 1, hint="save it as UTF-8, or as plain text")
+        raise CsfSyntaxError("the CSF description is UTF-16", 1, 1, hint="save it as UTF-8, or as plain text")
     pending: list[Token] = []
     continued = False
     for number, content in enumerate(io.BytesIO(data.rstrip(_END).removeprefix(b"\xef\xbb\xbf")), 1):
-        # Latin-1 maps every byte to one character: comments may hold anything, and columns count bytes.
+        # Latin-1 maps every byte to one character: comments can have any bytes, and columns count bytes.
         line = content.decode("latin-1").removesuffix("\n").rstrip("\r")
         if not line.isascii():
             line = _WIDE.sub(_blanked, line)
-        # To cst the end of a comment is no end of a line: a comment of its own does not end what is continued.
+        # For cst a line with only a comment does not end a continued line.
         if continued and _COMMENT.match(line):
             continue
         tokens, continued = _tokens(line, number)
         pending += tokens
         if len(pending) > MAX_TOKENS:
             raise CsfSyntaxError(
-                f"more than {MAX_TOKENS} words and marks in a line and what continues it", *pending[MAX_TOKENS].place
+                f"more than {MAX_TOKENS} words and marks in a line with its continuation lines",
+                *pending[MAX_TOKENS].place,
             )
         if not continued and pending:
             yield pending
@@ -73,7 +74,7 @@ def logical_lines(data: bytes, max_bytes: int) -> Iterator[list[Token]]:
 
 
 def _blanked(found: re.Match[str]) -> str:
-    """As many spaces for a blank, and everything else as it is."""
+    """Return as many spaces for a blank, and everything else unchanged."""
     text = found[0]
     if text == _LATIN_BLANK or (text[0] not in '"#' and _as_utf_8(text) in _BLANKS):
         return " " * len(text)
@@ -88,7 +89,7 @@ def _as_utf_8(text: str) -> str | None:
 
 
 def _tokens(line: str, number: int) -> tuple[list[Token], bool]:
-    """The tokens of one line, and whether the next one continues it."""
+    """Return the tokens of one line, and whether the next line continues it."""
     if len(line) > MAX_LINE:
         raise CsfSyntaxError(f"the line has {len(line)} characters; at most {MAX_LINE} are read", number)
     tokens: list[Token] = []
@@ -120,7 +121,7 @@ def _tokens(line: str, number: int) -> tuple[list[Token], bool]:
 
 def _string(content: str, place: Place) -> str:
     if len(content) > MAX_STRING:
-        raise CsfSyntaxError(f"a string of {len(content)} bytes; cst takes at most {MAX_STRING}", *place)
+        raise CsfSyntaxError(f"the string has {len(content)} bytes; cst accepts at most {MAX_STRING}", *place)
     try:
         text = content.encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:
@@ -132,7 +133,7 @@ def _string(content: str, place: Place) -> str:
 
 
 def _foreign(word: str, place: Place) -> CsfSyntaxError:
-    """What is said of the first character of a word that no word has."""
+    """Build the error for the first character of a word that is not allowed in words."""
     at = next(at for at, c in enumerate(word) if not (c.isascii() and c.isprintable()))
     line, column = place[0], place[1] + at
     wide = _WIDE.match(word, at)
@@ -147,4 +148,4 @@ def _foreign(word: str, place: Place) -> CsfSyntaxError:
             hint='put file names into plain quotation marks: "',
         )
     name = f"{shown} (U+{ord(shown):04X})" if shown.isprintable() else f"the character U+{ord(shown):04X}"
-    return CsfSyntaxError(f"{name} does not belong here", line, column)
+    return CsfSyntaxError(f"{name} is not allowed here", line, column)

@@ -1,4 +1,4 @@
-"""The files of a machine's key tarball, by the names that descriptions have for them."""
+"""The files of a machine's key tarball, found by their names in CSF descriptions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _OTHER = {"pem": "der", "der": "pem"}
 
 
 def base_of(name: str) -> str:
-    """The last part of a name, whichever slashes it has."""
+    """Return the last part of a name, behind the last slash or backslash."""
     return re.split(r"[/\\]", name)[-1]
 
 
 def is_key(member: str) -> bool:
-    """Whether a member holds a private key, or a pass phrase, by its name."""
+    """Return whether a member has the name of a private key or of a pass phrase file."""
     base = base_of(member)
     return base == KEY_PASS or re.search(r"_key\.[^.]*$", base) is not None
 
@@ -24,8 +24,8 @@ def is_key(member: str) -> bool:
 class Members:
     """The names of a tarball's files.
 
-    `identity` gives something equal for files that are the same: copies, a certificate as PEM and as DER. Without it
-    each file is like no other.
+    `identity` returns equal values for files with the same content: copies, a certificate as PEM and as DER. Without
+    it all files differ.
     """
 
     def __init__(self, names: Collection[str], identity: Callable[[str], object] | None = None) -> None:
@@ -37,32 +37,35 @@ class Members:
         self._only_keys: dict[str, str | None] = {}
 
     def named(self, name: str) -> list[str]:
-        """What a client's name may mean: that very one, else those with its last part, of which copies count once."""
+        """Return the members that a client's name can mean: the exact one, else those with its last part.
+
+        Copies count once.
+        """
         plain = re.sub(r"^(\./)+", "", name)
         return [plain] if plain in self._names else self._distinct(base_of(name))
 
     def certificate(self, name: str) -> list[str]:
-        """What a client's name of a certificate may mean; with the other ending where there is none with its own."""
+        """Return what a client's name of a certificate can mean, else what it means with the other ending."""
         return self.named(name) or self.named(_with_other_ending(name))
 
     def key_of(self, certificate: str) -> str | None:
-        """The private key of a certificate.
+        """Return the private key of a certificate, or None.
 
         It is where cst looks for it ("crt" becomes "key", the first "crts" of the path "keys"), or there with the other
-        ending; else it is the only one of its name.
+        ending; else it is the only member with that name.
         """
         places = _key_places(certificate)
         beside = next((place for place in places if place in self._names), None)
         return beside or self._only_key(base_of(places[0])) or self._only_key(base_of(places[1]))
 
     def rank(self, certificate: str) -> tuple[int, str]:
-        """Of copies of a certificate the first in this order signs best: the one whose key is where cst looks."""
+        """Return the sort key for copies of a certificate: the best is first, its key is where cst looks for it."""
         if any(place in self._names for place in _key_places(certificate)):
             return 0, certificate
         return 2 if self.key_of(certificate) is None else 1, certificate
 
     def beside(self, member: str, name: str) -> str | None:
-        """The member of this name in the folder of another."""
+        """Return the member `name` in the folder of `member`, or None."""
         found = member[: len(member) - len(base_of(member))] + name
         return found if found in self._names else None
 
@@ -73,7 +76,7 @@ class Members:
         return self._only_keys[base]
 
     def _distinct(self, base: str) -> list[str]:
-        """Of copies one: of certificates the best, else the first by name."""
+        """Return the members with this last part, one of each set of copies: the best certificate, or the first."""
         names = self._by_base.get(base, [])
         return self._copies_once(sorted(names, key=self.rank if CERTIFICATE.fullmatch(base) else None))
 
@@ -87,7 +90,7 @@ class Members:
 
 
 def _key_places(certificate: str) -> tuple[str, str]:
-    """Where cst looks for the key of a certificate, and the same with the other ending."""
+    """Return where cst looks for the key of a certificate, and the same path with the other ending."""
     where = (certificate[:-7] + "key" + certificate[-4:]).replace("crts", "keys", 1)
     return where, _with_other_ending(where)
 

@@ -1,8 +1,8 @@
 """CSF descriptions as values: one class for each command of HAB4.
 
 Source of commands, arguments and their values: NXP Code Signing Tool User Guide, "CSF Description Language"; what it
-leaves open was tried on cst 3.4.1 and 4.0.1. Numbers are unsigned and of 32 bits unless a field says otherwise.
-Positions do not take part in comparing.
+leaves open was tested with cst 3.4.1 and 4.0.1. Numbers are unsigned and of 32 bits unless a field says otherwise.
+Places are not compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NOWHERE: Place = (0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`length` bytes at `offset` of `file`, which stand at `address` on the target."""
+    """`length` bytes at `offset` of `file`, which are at `address` in the board's memory."""
 
     address: int
     offset: int
@@ -34,7 +34,7 @@ class _Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header(_Command):
-    """What the whole CSF is: `version` is (4, 0) to (4, 5). An engine configuration of () is 0, everywhere."""
+    """The properties of the whole CSF. `version` is (4, 0) to (4, 5). An engine configuration of () stands for 0."""
 
     version: tuple[int, int]
     hash_algorithm: str = "sha256"
@@ -70,7 +70,7 @@ class InstallCsfk(_Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallNocak(_Command):
-    """Fast authentication: the certificate of the SRK, which then signs commands and data itself."""
+    """Fast authentication: the certificate of the SRK, which signs commands and data."""
 
     file: str
     certificate_format: str | None = None
@@ -79,7 +79,7 @@ class InstallNocak(_Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticateCsf(_Command):
-    """Sign the commands."""
+    """A signature over the commands."""
 
     engine: str | None = None
     engine_configuration: tuple[str, ...] | None = None
@@ -88,7 +88,7 @@ class AuthenticateCsf(_Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallKey(_Command):
-    """A certificate put into `target_index` (2 to 4), verified by the key in `verification_index`."""
+    """A certificate for slot `target_index` (2 to 4), verified with the key in `verification_index`."""
 
     file: str
     verification_index: int
@@ -101,7 +101,7 @@ class InstallKey(_Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticateData(_Command):
-    """Sign blocks with the key in `verification_index`."""
+    """A signature over blocks, verified with the key in `verification_index`."""
 
     blocks: tuple[Block, ...]
     verification_index: int
@@ -112,7 +112,7 @@ class AuthenticateData(_Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unlock(_Command):
-    """Leave `features` of `engine` unlocked for what boots. `uid` is the field-return unique id, 8 bytes."""
+    """Features of an engine to leave unlocked for what boots. `uid` is the field-return unique id, 8 bytes."""
 
     engine: str
     features: tuple[str, ...] | None = None
@@ -121,7 +121,7 @@ class Unlock(_Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetEngine(_Command):
-    """The engine that computes hashes from here on."""
+    """The engine that computes hashes in the following commands."""
 
     engine: str
     hash_algorithm: str
@@ -130,7 +130,7 @@ class SetEngine(_Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Init(_Command):
-    """Initialise features of an engine."""
+    """Features of an engine to initialise."""
 
     engine: str
     features: tuple[str, ...] | None = None
@@ -138,12 +138,12 @@ class Init(_Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nop(_Command):
-    """Nothing."""
+    """A command without effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusable(_Command):
-    """A command that is read and never signed, by its name; its arguments do not matter for that."""
+    """A command that is read but never signed. Only its name is kept."""
 
     name: str
 

@@ -1,7 +1,7 @@
-"""Reading CSF descriptions: a strict subset of what cst reads, with the line and column in every error.
+"""Parses CSF descriptions: a strict subset of what cst reads, with line and column in every error.
 
-Strict where cst is lax in ways that are dangerous (numbers of more than 32 bits, greedy strings, wrong kinds of
-values), lax where real builds are (case, spaces, comments anywhere, continued lines). Time is linear in the text.
+It is strict where cst is dangerously lax (numbers of more than 32 bits, greedy strings, wrong kinds of values), and lax
+where real builds are (case, spaces, comments anywhere, continued lines). Time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_ARGUMENTS = 16
 
 
 def parse(text: bytes, *, max_bytes: int = 1 << 20) -> Description:
-    """Read a description. Raises `CsfSyntaxError`."""
+    """Read a CSF description of at most `max_bytes` bytes. Raises `CsfSyntaxError`."""
     commands: list[Command] = []
     current: _Open | None = None
     for tokens in logical_lines(text, max_bytes):
@@ -36,12 +36,12 @@ def parse(text: bytes, *, max_bytes: int = 1 << 20) -> Description:
         else:
             current.add(tokens)
     if current is None:
-        raise CsfSyntaxError("the CSF description is empty; it begins with [Header]")
+        raise CsfSyntaxError("the CSF description is empty; it must begin with [Header]")
     commands.append(current.close())
     blocks = [block for command in commands if isinstance(command, AuthenticateData) for block in command.blocks]
     if len(blocks) > grammar.MAX_BLOCKS:
         raise CsfSyntaxError(
-            f"the description has {len(blocks)} blocks; at most {grammar.MAX_BLOCKS} are signed",
+            f"the CSF description has {len(blocks)} blocks; at most {grammar.MAX_BLOCKS} are signed",
             *blocks[grammar.MAX_BLOCKS].place,
         )
     return Description(tuple(commands))
@@ -102,7 +102,7 @@ class _Open:
             self._arguments[place_field] = value.groups[0][0].place
 
     def close(self) -> Command:
-        """The whole command. Raises where an argument is missing."""
+        """Return the whole command. Raises `CsfSyntaxError` if an argument is missing."""
         if self._command is None:
             return Refusable(name=self._refused or "", place=self._place)
         for argument in self._command.arguments.values():
@@ -113,7 +113,7 @@ class _Open:
 
 
 def _groups(tokens: list[Token]) -> tuple[tuple[Token, ...], ...]:
-    """The tokens between commas; no tokens are no groups."""
+    """Return the groups of tokens between commas; an empty tuple without tokens."""
     if not tokens:
         return ()
     groups: list[list[Token]] = [[]]
@@ -122,7 +122,7 @@ def _groups(tokens: list[Token]) -> tuple[tuple[Token, ...], ...]:
         if token.kind == "," and not uri:
             groups.append([])
         elif token.kind in {"[", "]", "="} and not uri:
-            raise CsfSyntaxError(f"{quoted(token.text)} does not belong in a value", *token.place)
+            raise CsfSyntaxError(f"{quoted(token.text)} is not allowed in a value", *token.place)
         else:
             groups[-1].append(token)
     if not groups[0]:
@@ -141,9 +141,9 @@ def _groups(tokens: list[Token]) -> tuple[tuple[Token, ...], ...]:
 
 def _unknown_command(shown: str, name: str, place: Place) -> CsfSyntaxError:
     if name in grammar.AHAB_ONLY:
-        return CsfSyntaxError(f"[{shown[:60]}] is a command of AHAB; this host signs for HAB4", *place)
+        return CsfSyntaxError(f"[{shown[:60]}] is a command of AHAB; this host signs only for HAB4", *place)
     known = {**{key: one.name for key, one in grammar.COMMANDS.items()}, **grammar.REFUSED}
     near = difflib.get_close_matches(name[:64], known, 1)
     names = ", ".join(one.name for one in grammar.COMMANDS.values())
-    advice = f"did you mean [{known[near[0]]}]?" if near else f"there are {names}"
+    advice = f"did you mean [{known[near[0]]}]?" if near else f"the commands are {names}"
     return CsfSyntaxError(f"the command {quoted(shown)} is not known: {advice}", *place)

@@ -1,4 +1,4 @@
-"""What a host signs: the commands of a description and their order, checked before any key is fetched."""
+"""Checks what a host signs: the commands of a CSF description and their order, before any key is fetched."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from digsigd.csf.size import MAX_BYTES, appended_size, command_size
 from digsigd.csf.uri import is_uri
 from digsigd.hab.engines import INITS, NUMBERS, OF_ONE_CHIP, UNLOCKS
 
-# What an operator may allow beyond the safe features, by the name used in the configuration. Each leaves something
-# unlocked for whatever boots; none lets a description touch a file of this host.
+# What an operator can allow beyond the safe features, by its name in the configuration. Each leaves something unlocked
+# for all that boots; none lets a CSF description touch a file of this host.
 ALLOWABLE = {
     "unlock-snvs-lp-swr": ("SNVS", "LP SWR"),
     "unlock-snvs-zmk-write": ("SNVS", "ZMK WRITE"),
@@ -50,19 +50,19 @@ _WHY_REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`allow` holds names from `ALLOWABLE`. Raises `ValueError` for any other."""
+    """What a host allows: `allow` are names from `ALLOWABLE`. Raises `ValueError` for other names."""
 
     allow: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Refuse names that nothing stands behind."""
+        """Raise `ValueError` for unknown names."""
         for name in self.allow:
             if name not in ALLOWABLE:
                 raise ValueError(f"{name!r} cannot be allowed; allowed can be: {', '.join(ALLOWABLE)}")
 
 
 def check(description: Description, policy: Policy) -> None:
-    """Raise `CsfPolicyError` where this host does not sign such a description."""
+    """Raise `CsfPolicyError` if this host does not sign the CSF description."""
     commands = description.commands
     if not isinstance(commands[0], Header):
         raise CsfPolicyError("the first command must be [Header]", *commands[0].place)
@@ -127,7 +127,7 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
         if (command.engine, feature) in allowed:
             continue
         name = next((name for name, what in ALLOWABLE.items() if what == (command.engine, feature)), None)
-        hint = f"the operator may allow it as {name!r}" if name else "signed are CAAM's MID, RNG and MFG"
+        hint = f"the operator can allow it as {name!r}" if name else "signed are CAAM's MID, RNG and MFG"
         raise CsfPolicyError(f"[Unlock] of {command.engine} {feature} is not signed", *command.place, hint=hint)
     if command.uid is not None and command.engine != "OCOTP":
         raise CsfPolicyError(f"[Unlock] of {command.engine} must not have a UID", *command.place)
@@ -156,12 +156,12 @@ def _check_size(description: Description) -> None:
 
 
 def _plain(name: str) -> str:
-    """A certificate's name without folders and ending: two that differ in these alone may be one certificate's."""
+    """Return a certificate's name without folders and ending: two names that differ only there can mean the same."""
     return name if is_uri(name) else re.sub(r"\.(pem|der)$", "", base_of(name))
 
 
 class _State:
-    """The order of commands that HAB4 asks for, and the keys that are installed on the way."""
+    """Checks the order of commands that HAB4 requires, and the keys that they install and use."""
 
     def __init__(self) -> None:
         self._keys: dict[int, tuple[str, int]] = {}
@@ -172,8 +172,8 @@ class _State:
         self._data = False
 
     def take(self, command: Command) -> None:
-        """The next command after the header."""
-        # HABv4 API, 4.3.3 and 4.3.4: what needs no key may come before any.
+        """Check the next command after the header. Raises `CsfPolicyError`."""
+        # HABv4 API, 4.3.3 and 4.3.4: commands that need no key can come before the first key.
         if not self._has_srk and not isinstance(command, Header | InstallSrk | Nop | SetEngine):
             raise CsfPolicyError("[Install SRK] must be the first command after [Header]", *command.place)
         match command:
@@ -217,14 +217,14 @@ class _State:
         if self._fast:
             raise CsfPolicyError("with [Install NOCAK] the SRK signs the data, and no key is installed", *command.place)
         if command.target_index < 2:
-            raise CsfPolicyError("Target index is 2, 3 or 4: 0 and 1 are the SRK and the CSF key", *command.place)
+            raise CsfPolicyError("Target index must be 2, 3 or 4: 0 and 1 are the SRK and the CSF key", *command.place)
         key = _plain(command.file), command.verification_index
         if self._keys.get(command.target_index, key) != key:
-            # The same key once more is passed over: HABv4 API, 4.3.7.
-            raise CsfPolicyError(f"another key is installed as {command.target_index} already", *command.place)
+            # HAB ignores the same key again: HABv4 API, 4.3.7.
+            raise CsfPolicyError(f"a different key is already installed as {command.target_index}", *command.place)
         if command.verification_index != 0 and command.verification_index not in self._keys:
             raise CsfPolicyError(
-                f"Verification index = {command.verification_index}: no such key is installed; 0 is the SRK",
+                f"Verification index = {command.verification_index}: this key is not installed; 0 is the SRK",
                 *command.place,
             )
         self._keys[command.target_index] = key
@@ -235,14 +235,14 @@ class _State:
         index = command.verification_index
         if (index != 0) if self._fast else (index not in self._keys):
             what = "0, the SRK" if self._fast else f"one of {sorted(self._keys)}" if self._keys else "an installed key"
-            raise CsfPolicyError(f"Verification index = {index}: data is verified by {what}", *command.place)
+            raise CsfPolicyError(f"Verification index = {index}: data must be verified with {what}", *command.place)
         for block in command.blocks:
             if block.length == 0:
                 raise CsfPolicyError("the block is empty", *block.place)
         self._data = True
 
     def end(self, last: Command) -> None:
-        """Nothing is missing."""
+        """Raise `CsfPolicyError` if a required command is missing."""
         for there, name in (
             (self._has_srk, "Install SRK"),
             (self._csfk, "Install CSFK"),
@@ -250,4 +250,4 @@ class _State:
             (self._data, "Authenticate Data"),
         ):
             if not there:
-                raise CsfPolicyError(f"the description has no [{name}]", last.place[0])
+                raise CsfPolicyError(f"the CSF description has no [{name}]", last.place[0])

@@ -1,4 +1,4 @@
-"""From the names in a client's description to the machine's files and the artifact, and to names of our own."""
+"""Finds the machine's files and the artifacts that a client's CSF description names, and gives them new names."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _LISTED = 8
 
 @dataclass(frozen=True, slots=True)
 class FileNeeded:
-    """A file of the tarball (`member`) that cst needs, and its `name` in cst's directory.
+    """A file of the key tarball (`member`) that cst needs, and its `name` in the work directory.
 
-    A certificate goes there in the form that `name` ends with: that of its key.
+    A certificate is written in the format of the ending of `name`, which is that of its key.
     """
 
     member: str
@@ -43,12 +43,12 @@ class FileNeeded:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A description in our own names, and what has to stand under them.
+    """A CSF description with the names of the work directory, and the files that belong to these names.
 
-    `blocks` are those of each [Authenticate Data], in order, and `artifacts` the uploads that they are of, by number;
-    `blocks_line` is where the first of them stands, and `srk_table_line` where the SRK table is named.
-    `client_names` gives the client's name for each of ours. `token` is the name of the one token that all keys are on,
-    and `uris` are those of the certificates; None and () with keys from the tarball.
+    `blocks` are those of each [Authenticate Data], in order, and `artifacts` the numbers of the artifacts that they
+    name, from 0. `blocks_line` is the line of the first block, `srk_table_line` that of the SRK table's name.
+    `client_names` are the client's names by the new names. `token` is the name of the token with all keys, and `uris`
+    are those of the certificates; None and () for keys from the tarball.
     """
 
     description: Description
@@ -74,13 +74,13 @@ def resolve(
     from_token: bool = False,
     identity: Callable[[str], object] | None = None,
 ) -> Resolved:
-    """Find every file that a checked description names.
+    """Find every file that a checked CSF description names.
 
-    `artifacts` are the names of the uploaded files, in order, and their sizes; not all need be named. Of those with the
-    names in `repeated` there were several, and the first is there. `identity` gives something equal for members of the
-    tarball that are the same, as copies are; without it none are.
-    With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball; the SRK table is a file always.
-    Raises `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for a URI that is none.
+    `members` are the names of the key tarball's files. `artifacts` are the names of the uploaded files, in order, and
+    their sizes in bytes; the description need not name all of them. Several files were uploaded with each of the names
+    in `repeated`, of which `artifacts` has the first. `identity` returns equal values for members with the same
+    content; without it all differ. With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball;
+    the SRK table is always a file. Raises `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for an invalid URI.
     """
     return _Resolution(members, Members(members, identity), artifacts, repeated, from_token=from_token).run(description)
 
@@ -98,7 +98,7 @@ class _Resolution:
         self._names = names
         self._members = members
         self._artifacts = artifacts
-        # What blocks call the artifacts of which several were sent.
+        # The blocks' names for artifacts that were uploaded several times.
         self._called = dict.fromkeys(repeated, "")
         self._ours = {name: cst_files.artifact(number) for number, name in enumerate(artifacts)}
         self._from_token = from_token
@@ -147,7 +147,7 @@ class _Resolution:
         )
 
     def _member(self, name: str, place: Place, what: str, matching: list[str], candidates: list[str]) -> str:
-        """The only one of the members that a client's name may mean."""
+        """Return the only member in `matching`. Raises `CsfNameError` if there is none, or more than one."""
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -166,8 +166,8 @@ class _Resolution:
 
     def _no_uri(self, name: str, place: Place) -> None:
         if is_uri(name):
-            what = "the SRK table is a file" if self._from_token else "backend=ssl takes keys from the tarball"
-            raise CsfPolicyError(f"{what}, not from a token", *place)
+            what = "the SRK table is a file" if self._from_token else "with backend=ssl keys are in the key tarball"
+            raise CsfPolicyError(f"{what}, not on a token", *place)
 
     def _table(self, command: InstallSrk) -> str:
         name, place = command.file, command.file_place
@@ -180,12 +180,12 @@ class _Resolution:
         return member
 
     def _on_token(self, name: str, place: Place) -> str:
-        """The URI of a certificate, written anew."""
+        """Return the normalized URI of a certificate."""
         if not is_uri(name):
             raise CsfPolicyError(
-                f"{quoted(name)} is a file; backend=pkcs11 takes certificates and keys from a token",
+                f"{quoted(name)} is a file; with backend=pkcs11 certificates and keys are on a token",
                 *place,
-                hint='File = "pkcs11:token=NAME;object=LABEL"',
+                hint='write File = "pkcs11:token=NAME;object=LABEL"',
             )
         uri = KeyUri.parse(name, place)
         if self._token not in {None, uri.token}:
@@ -193,7 +193,7 @@ class _Resolution:
         self._token = uri.token
         ours = str(uri)
         if len(ours) > MAX_STRING:
-            raise CsfPolicyError(f"a PKCS #11 URI of {len(ours)} bytes; cst takes at most {MAX_STRING}", *place)
+            raise CsfPolicyError(f"the PKCS #11 URI has {len(ours)} bytes; cst accepts at most {MAX_STRING}", *place)
         self._client_names[ours] = name
         self._uris.append(uri)
         return ours
@@ -239,20 +239,20 @@ class _Resolution:
             raise CsfNameError(
                 f"the block names {quoted(block.file)}, but {what}",
                 *block.place,
-                hint="upload it under that name (curl: -F 'artifact=@PATH;filename=NAME')",
+                hint="upload it with that name (curl: -F 'artifact=@PATH;filename=NAME')",
             )
         if name in self._called:
             called = self._called[name] = self._called[name] or _plain(block.file)
             if called != _plain(block.file):
                 raise CsfNameError(
-                    f"the blocks name {quoted(called)} and {quoted(block.file)}, and several artifacts are called"
+                    f"the blocks name {quoted(called)} and {quoted(block.file)}, but several artifacts are called"
                     f" {quoted(name)}",
                     *block.place,
                     hint="upload each under a different name (curl: -F 'artifact=@PATH;filename=NAME')",
                 )
         if block.offset + block.length > self._artifacts[name]:
             raise CsfNameError(
-                f"the block ends at {block.offset + block.length:#x}, the artifact at {self._artifacts[name]:#x}",
+                f"the block ends at {block.offset + block.length:#x}, but the artifact at {self._artifacts[name]:#x}",
                 *block.place,
             )
         self._client_names[ours] = block.file

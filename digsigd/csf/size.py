@@ -1,7 +1,7 @@
-"""How long the commands of a CSF become, before cst makes it.
+"""The size of a CSF's commands, calculated before cst makes them.
 
-cst puts them all into one buffer of 768 bytes, and a longer CSF overwrites what lies behind it: cst says that all went
-well and writes a wrong CSF, or crashes. 768 is also HAB4's own bound: HAB_CSF_BYTES_MAX in NXP's HAB library.
+cst writes all commands into one buffer of 768 bytes, and a longer CSF overwrites what is behind it: cst reports success
+and writes a wrong CSF, or crashes. 768 is also the limit of HAB4: HAB_CSF_BYTES_MAX in NXP's HAB library.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from digsigd.csf.model import (
 )
 
 MAX_BYTES = 768
-# What cst 3.4.1 and 4.0.1 append where it says Engine = CAAM in the header and nothing unlocks or initialises RNG.
+# What cst 3.4.1 and 4.0.1 append if the header has Engine = CAAM and no command unlocks or initialises RNG.
 _RNG_UNLOCK = 8
 
 
 def command_size(command: Command) -> int:
-    """The bytes that a command takes in the CSF; 0 for one that leaves nothing, such as Install NOCAK."""
+    """Return the size of a command in the CSF blob in bytes; 0 for one that adds nothing, such as Install NOCAK."""
     match command:
         case Header() | Nop():
             return 4
@@ -45,7 +45,7 @@ def command_size(command: Command) -> int:
 
 
 def appended_size(description: Description) -> int:
-    """The bytes of what cst adds behind the commands of a description by itself."""
+    """Return the size in bytes of the command that cst appends to those of the CSF description."""
     header = description.commands[0]
     if not isinstance(header, Header) or header.engine != "CAAM":
         return 0
@@ -54,5 +54,5 @@ def appended_size(description: Description) -> int:
 
 
 def csf_size(description: Description) -> int:
-    """The length in bytes that the CSF's header will say: that of all commands, with what cst appends."""
+    """Return the length in bytes that the CSF's header will have: all commands, with the one that cst appends."""
     return sum(command_size(command) for command in description.commands) + appended_size(description)

@@ -1,7 +1,7 @@
-"""PKCS #11 URIs that name a certificate on a token, and with it its key: RFC 7512.
+"""PKCS #11 URIs (RFC 7512) that name a certificate on a token, and with it its key.
 
-Of the attributes only those that say which object is meant are read. Those that say where a PIN or a module comes from
-have engines and providers open files and libraries of the host, so they are refused.
+Only the attributes that say which object is meant are read. Attributes with a PIN or a module make engines and
+providers open files and libraries of the host, so they are refused.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from digsigd.csf.errors import CsfPolicyError, CsfSyntaxError, quoted
 from digsigd.csf.model import Place
 
 SCHEME = "pkcs11:"
-# What RFC 7512, 2.3, has in a path or a query as it is; everything else is escaped as %XX.
+# What RFC 7512, 2.3, allows unescaped in a path or a query; everything else is escaped as %XX.
 _VALUE = re.compile(r"(?:[A-Za-z0-9\-._~:\[\]@!$'()*+,=&/?|]|%[0-9A-Fa-f]{2})*")
 _PLAIN = re.compile(r"[A-Za-z0-9\-._~]")
-# The fields of CK_TOKEN_INFO that hold texts, and what a name of an object may reasonably have: bytes in UTF-8.
+# The most bytes in UTF-8: those of the text fields of CK_TOKEN_INFO, and a sensible limit for names of objects.
 _LONGEST = {"token": 32, "manufacturer": 32, "model": 16, "serial": 16, "object": 128, "id": 64}
-# Clients of the first servers of this kind send it for the server to put the PIN in its place.
+# Clients of older servers send it as a placeholder, which the server replaced by the PIN.
 _PLACEHOLDER = "password"
 _FROM_ELSEWHERE = {"pin-source", "module-name", "module-path"}
 
 
 @dataclass(frozen=True, slots=True)
 class KeyUri:
-    """A certificate on a token. `token` is always there, and `object` or `id` as well."""
+    """A certificate on a token. `token` is always set, and so is `object` or `id`."""
 
     token: str
     object: str | None = None
@@ -59,13 +59,15 @@ class KeyUri:
         if "id" in found and not 0 < len(found["id"]) <= _LONGEST["id"]:
             raise CsfSyntaxError(f"the id of a PKCS #11 URI must have 1 to {_LONGEST['id']} bytes", *place)
         if "token" not in texts:
-            raise CsfPolicyError("the PKCS #11 URI names no token", *place, hint="pkcs11:token=NAME;object=LABEL")
+            raise CsfPolicyError("the PKCS #11 URI has no token", *place, hint="write pkcs11:token=NAME;object=LABEL")
         if "object" not in texts and "id" not in found:
-            raise CsfPolicyError("the PKCS #11 URI names no object", *place, hint="pkcs11:token=NAME;object=LABEL")
+            raise CsfPolicyError(
+                "the PKCS #11 URI has no object or id", *place, hint="write pkcs11:token=NAME;object=LABEL"
+            )
         return cls(id=found.get("id"), **texts)
 
     def __str__(self) -> str:
-        """The URI written anew: only letters, digits and `-._~` are not escaped."""
+        """Return the normalized URI: all but letters, digits and `-._~` is escaped."""
         values = {
             "token": self.token, "manufacturer": self.manufacturer, "model": self.model, "serial": self.serial,
             "object": self.object,
@@ -77,7 +79,7 @@ class KeyUri:
 
 
 def is_uri(name: str) -> bool:
-    """Whether a `File` is on a token."""
+    """Return whether a `File` is on a token."""
     return name.startswith(SCHEME)
 
 

@@ -1,4 +1,4 @@
-"""The kinds of values that arguments have: how each is read from tokens and written again."""
+"""The kinds of values of arguments: how each is read from tokens, and written."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from digsigd.hab import engines
 
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,19}")
 
-# The values that both cst 3.4.1 and 4.0.1 know, as they are written; the hashes are the same for every argument. Left
-# out are the hash ANY, which names none, and the engine configurations that begin with DSC_BE: at these cst corrupts
-# its own memory.
+# The values that both cst 3.4.1 and 4.0.1 know, as they are written; the hashes are the same for every argument. The
+# hash ANY is left out, which names no algorithm, and the engine configurations that begin with DSC_BE, with which cst
+# corrupts its memory.
 HASHES = ("sha1", "sha256", "sha512")
 ENGINES = tuple(sorted(engines.NUMBERS))
 CONFIGURATIONS = ("IN_SWAP_8", "IN_SWAP_16", "OUT_SWAP_8", "OUT_SWAP_16", "DSC_SWAP_8", "DSC_SWAP_16", "KEEP")
@@ -26,24 +26,24 @@ FEATURES = tuple(feature for features in engines.UNLOCKS.values() for feature in
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What stands behind `=`: groups of tokens that commas separate."""
+    """The value behind `=`: groups of tokens that commas separate."""
 
     label: str
     place: Place
     groups: tuple[tuple[Token, ...], ...]
 
     def wrong(self, what: str, token: Token | None = None) -> CsfSyntaxError:
-        """An error at a token of this value, else at its label."""
+        """Build an error at a token of this value, else at its label."""
         return CsfSyntaxError(f"{self.label}: {what}", *(token.place if token else self.place))
 
     def single(self) -> tuple[Token, ...]:
-        """The only group."""
+        """Return the only group. Raises `CsfSyntaxError` if there is not exactly one."""
         if len(self.groups) != 1:
             raise self.wrong("has several values; it takes one" if self.groups else "has no value")
         return self.groups[0]
 
     def token(self) -> Token:
-        """The only token."""
+        """Return the only token. Raises `CsfSyntaxError` if there is not exactly one."""
         tokens = self.single()
         if len(tokens) != 1:
             raise self.wrong("takes one value", tokens[1])
@@ -52,7 +52,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of value: `read` takes it from tokens, `write` gives its text."""
+    """A kind of value: `read` reads it from tokens (raises `CsfSyntaxError`), `write` returns its text."""
 
     read: Callable[[Value], Any]
     write: Callable[[Any], str]
@@ -69,12 +69,12 @@ def _number(value: Value, token: Token, limit: int = 1 << 32) -> int:
 
 
 def number(limit: int) -> Kind:
-    """An unsigned number below `limit`."""
+    """Return the kind for an unsigned number below `limit`."""
     return Kind(lambda value: _number(value, value.token(), limit), lambda n: f"{n:#x}" if n > 9 else str(n))
 
 
 def fold(text: str) -> str:
-    """A name or a keyword as cst compares it: words joined, without case and underscores."""
+    """Return a name or keyword in the form in which cst compares it: lower case, without spaces and underscores."""
     return text.replace(" ", "").replace("_", "").lower()
 
 
@@ -87,19 +87,19 @@ def _keyword(value: Value, group: tuple[Token, ...], known: tuple[str, ...]) -> 
             return name
     near = difflib.get_close_matches(text.lower()[:64], [name.lower() for name in known], 1)
     meant = next((name for name in known if name.lower() in near), None)
-    advice = f"did you mean {meant}?" if meant else f"it takes {', '.join(known)}"
+    advice = f"did you mean {meant}?" if meant else f"the values are {', '.join(known)}"
     if all(any(fold(token.text) == fold(name) for name in known) for token in group):
         advice = "separate values with commas"
     raise value.wrong(f"{quoted(text)} is not known: {advice}", group[0])
 
 
 def keyword(*known: str) -> Kind:
-    """One of these words, in any case."""
+    """Return the kind for one of these words, in any case."""
     return Kind(lambda value: _keyword(value, value.single(), known), str)
 
 
 def keywords(*known: str) -> Kind:
-    """Any of these words, each once."""
+    """Return the kind for several of these words, each at most once."""
 
     def read(value: Value) -> tuple[str, ...]:
         if not value.groups:
@@ -113,7 +113,7 @@ def keywords(*known: str) -> Kind:
 
 
 def configuration() -> Kind:
-    """0, or swap modes."""
+    """Return the kind for an engine configuration: 0, or swap modes."""
     swaps = keywords(*CONFIGURATIONS)
 
     def read(value: Value) -> Any:
@@ -128,32 +128,32 @@ def configuration() -> Kind:
 
 
 def target() -> Kind:
-    """HAB, the only one."""
+    """Return the kind for the target, which is always HAB."""
 
     def read(value: Value) -> str:
         group = value.single()
         if fold(group[0].text) == "ahab":
-            raise value.wrong("AHAB's containers are not signed here; this host signs for HAB4", group[0])
+            raise value.wrong("AHAB's containers are not signed here; this host signs only for HAB4", group[0])
         return _keyword(value, group, ("HAB",))
 
     return Kind(read, str)
 
 
 def version() -> Kind:
-    """HAB4's versions."""
+    """Return the kind for HAB4's versions, 4.0 to 4.5."""
 
     def read(value: Value) -> tuple[int, int]:
         tokens = value.single()
         match = re.fullmatch(r"4[ .]([0-5])", " ".join(token.text for token in tokens))
         if not match or any(token.kind != "word" for token in tokens):
-            raise value.wrong("takes 4.0 to 4.5; descriptions for HAB3 and AHAB are not signed here", tokens[0])
+            raise value.wrong("takes 4.0 to 4.5; CSF descriptions for HAB3 and AHAB are not signed here", tokens[0])
         return (4, int(match[1]))
 
     return Kind(read, lambda pair: f"{pair[0]}.{pair[1]}")
 
 
 def octets(count: int) -> Kind:
-    """So many numbers below 256."""
+    """Return the kind for `count` numbers below 256."""
 
     def read(value: Value) -> tuple[int, ...]:
         if len(value.groups) != count or any(len(group) != 1 for group in value.groups):
@@ -164,7 +164,7 @@ def octets(count: int) -> Kind:
 
 
 def file() -> Kind:
-    """A file name in quotes; a PKCS #11 URI may come without."""
+    """Return the kind for a file name in quotation marks; a PKCS #11 URI can be without them."""
 
     def read(value: Value) -> str:
         if value.groups and value.groups[0] and value.groups[0][0].text.startswith("pkcs11:"):
@@ -180,20 +180,20 @@ def file() -> Kind:
 
 
 def _uri(value: Value, tokens: tuple[Token, ...]) -> str:
-    """A URI holds `=` and `,` as it likes, so it may be many tokens; they stand side by side."""
+    """Join the tokens of a URI: it can have `=` and `,`, so it can be many tokens, without spaces between them."""
     (line, column), text = tokens[0].place, tokens[0].text
     for token in tokens[1:]:
-        # Behind a string there is a quotation mark more than its text has.
+        # A string is two quotation marks longer than its text.
         if token.kind == "string" or token.place != (line, column + len(text)):
             raise value.wrong("a URI must not have spaces or anything after it", token)
         text += token.text
     if len(text) > MAX_STRING:
-        raise value.wrong(f"a URI of {len(text)} bytes; cst takes at most {MAX_STRING}", tokens[0])
+        raise value.wrong(f"the URI has {len(text)} bytes; cst accepts at most {MAX_STRING}", tokens[0])
     return text
 
 
 def blocks(limit: int) -> Kind:
-    """ADDRESS OFFSET LENGTH "FILE", several with commas between."""
+    """Return the kind for at most `limit` blocks, ADDRESS OFFSET LENGTH "FILE", with commas between them."""
 
     def read(value: Value) -> tuple[Block, ...]:
         if not value.groups:
@@ -212,7 +212,7 @@ def blocks(limit: int) -> Kind:
         return tuple(result)
 
     def write(items: tuple[Block, ...]) -> str:
-        # One block a line: cst reads a line into a buffer.
+        # One block for each line: cst reads a line into a buffer.
         return ", \\\n".join(f'{b.address:#x} {b.offset:#x} {b.length:#x} "{b.file}"' for b in items)
 
     return Kind(read, write)

@@ -1,4 +1,4 @@
-"""Writing CSF descriptions: the text that cst gets, made from values alone."""
+"""Writes CSF descriptions: the text for cst, made only from values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FORMS = {form.make: form for form in grammar.COMMANDS.values()}
 
 
 def write(description: Description) -> bytes:
-    """The text of a description. What `digsigd.csf.parse` reads from it is equal to the description."""
+    """Return the text of a CSF description, from which `digsigd.csf.parse` reads an equal one."""
     return "\n".join(_command(command) for command in description.commands).encode()
 
 

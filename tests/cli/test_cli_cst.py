@@ -519,7 +519,7 @@ def test_descriptions_that_cannot_be_read(build: Build) -> None:
     build.write("image", IMAGE.data + bytes(1 << 20))
     (build.folder / "folder").mkdir()
     for name, text in (
-        ("empty", "begins with [Header]"),
+        ("empty", "begin with [Header]"),
         ("none", "no [Authenticate Data]"),
         ("binary", "binary: line"),
         ("image", "not the image"),

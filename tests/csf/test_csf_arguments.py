@@ -85,11 +85,11 @@ def test_the_engine_that_is_set_is_that_of_any_alone() -> None:
 
     csf.check(csf.parse(before_key(with_many, software).encode()), csf.Policy())
     csf.check(csf.parse(before_key(with_many, dcp, software).encode()), csf.Policy())
-    assert "with Engine = DCP HAB takes at most 6" in refused(before_key(with_many, software, dcp))
+    assert "with Engine = DCP HAB accepts at most 6" in refused(before_key(with_many, software, dcp))
     named = changed(BLOCK, f"{many(9)}\nEngine = CAAM")
-    assert "with Engine = CAAM HAB takes at most 8" in refused(before_key(named, software))
+    assert "with Engine = CAAM HAB accepts at most 8" in refused(before_key(named, software))
     header = with_many.replace("Version = 4.3", "Version = 4.3\nEngine = CAAM")
-    assert "with Engine = CAAM HAB takes at most 8" in refused(before_key(header, software))
+    assert "with Engine = CAAM HAB accepts at most 8" in refused(before_key(header, software))
     by_any = changed(BLOCK, f"{many(9)}\nEngine = ANY").replace("Version = 4.3", "Version = 4.3\nEngine = CAAM")
     csf.check(csf.parse(before_key(by_any, software).encode()), csf.Policy())
 
@@ -110,7 +110,7 @@ def test_one_command_has_as_many_blocks_as_its_engine_takes(engine: str, most: i
         text = changed(BLOCK, f"{many(count)}\nEngine = {name}")
         csf.check(csf.parse(text.encode()), csf.Policy())
     text = changed(BLOCK, f"{many(most + 1)}\nEngine = {engine}")
-    assert f"with Engine = {engine} HAB takes at most {most}" in refused(text)
+    assert f"with Engine = {engine} HAB accepts at most {most}" in refused(text)
 
 
 def test_a_plan_tells_where_the_table_and_the_first_block_stand() -> None:

@@ -62,7 +62,7 @@ def test_a_key_once_more_is_told_from_another_by_its_name(first: str, again: str
     if taken:
         csf.check(csf.parse(text.encode()), csf.Policy())
     else:
-        with pytest.raises(csf.CsfPolicyError, match="another key is installed as 2 already"):
+        with pytest.raises(csf.CsfPolicyError, match="a different key is already installed as 2"):
             csf.check(csf.parse(text.encode()), csf.Policy())
 
 
@@ -130,7 +130,7 @@ def test_a_uri_has_255_bytes_at_most() -> None:
     start = "pkcs11:token=T;object="
     for mark in ('"', ""):
         assert uri_of(f"{mark}{start}{'x' * (255 - len(start))}{mark}")
-        with pytest.raises(csf.CsfSyntaxError, match="of 256 bytes"):
+        with pytest.raises(csf.CsfSyntaxError, match="has 256 bytes"):
             uri_of(f"{mark}{start}{'x' * (256 - len(start))}{mark}")
 
 

@@ -140,9 +140,9 @@ def test_no_name_is_put_where_none_stands(place: tuple[int, int]) -> None:
     """Nor where one never ends, nor one that would end before its end."""
     text = b'File = "a"\nFile = "b\n'
     assert renamed(text, {(1, 8): "c"}) == b'File = "c"\nFile = "b\n'
-    with pytest.raises(ValueError, match="no name stands"):
+    with pytest.raises(ValueError, match="there is no name"):
         renamed(text, {place: "c"})
-    with pytest.raises(ValueError, match="no name stands"):
+    with pytest.raises(ValueError, match="there is no name"):
         renamed(text, {(1, 8): 'c"'})
 
 

@@ -181,7 +181,7 @@ def test_tokens_are_not_looked_at(name: str, rest: str) -> None:
     """With keys from a tarball a URI is refused before anything reads it."""
     error = refusal(changed(name, f"pkcs11:{rest}"))
     assert type(error) is csf.CsfPolicyError
-    assert error.what == "backend=ssl takes keys from the tarball, not from a token"
+    assert error.what == "with backend=ssl keys are in the key tarball, not on a token"
     assert error.line == (4 if name == TABLE else 7)
 
 
@@ -263,7 +263,7 @@ def test_blocks_name_nothing_else(name: str) -> None:
     assert type(error) is csf.CsfNameError
     assert str(error) == (
         f'line 18, column 10: the block names "{name}", but the uploaded artifact is "flash.bin";'
-        " upload it under that name (curl: -F 'artifact=@PATH;filename=NAME')"
+        " upload it with that name (curl: -F 'artifact=@PATH;filename=NAME')"
     )
 
 
@@ -282,7 +282,7 @@ def test_blocks_end_where_the_artifact_ends(place: str, end: str) -> None:
     """Offset and length are added up without wrapping."""
     error = refusal(changed("0x0 0x2000", place))
     assert type(error) is csf.CsfNameError
-    assert str(error) == f"line 18, column 10: the block ends at {end}, the artifact at 0x2000"
+    assert str(error) == f"line 18, column 10: the block ends at {end}, but the artifact at 0x2000"
 
 
 def test_a_tarball_with_nothing_in_it_is_told_so() -> None:
@@ -350,5 +350,5 @@ def test_names_are_replaced_where_they_stand(start: bytes) -> None:
     blocks = csf.parse(text).commands[-1].blocks  # type: ignore[union-attr]
     after = renamed(text, {blocks[0].file_place: "größer.bin", blocks[1].file_place: "b"})
     assert after == text.replace(b'"flash.bin"', '"größer.bin"'.encode()).replace('"ü.bin"'.encode(), b'"b"')
-    with pytest.raises(ValueError, match="no name stands"):
+    with pytest.raises(ValueError, match="there is no name"):
         renamed(text, {(1, 1): "x"})

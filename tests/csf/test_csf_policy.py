@@ -1,4 +1,4 @@
-"""What is well written and yet not signed: commands, their order, and what an operator may allow."""
+"""What is well written and yet not signed: commands, their order, and what an operator can allow."""
 
 from __future__ import annotations
 
@@ -131,52 +131,52 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "a key in the SRK's place": (
         changed("Target index = 2", "Target index = 0"),
         "12:1",
-        "Target index is 2, 3 or 4: 0 and 1 are the SRK and the CSF key",
+        "Target index must be 2, 3 or 4: 0 and 1 are the SRK and the CSF key",
     ),
     "a key in the CSF key's place": (
         changed("Target index = 2", "Target index = 1"),
         "12:1",
-        "Target index is 2, 3 or 4: 0 and 1 are the SRK and the CSF key",
+        "Target index must be 2, 3 or 4: 0 and 1 are the SRK and the CSF key",
     ),
     "two keys in one place": (
         changed("", KEY.replace("IMG1_1", "IMG1_2")),
         "19:1",
-        "another key is installed as 2 already",
+        "a different key is already installed as 2",
     ),
     "a key in one place by two others": (
         BASE + KEY.replace("index = 2", "index = 3") + KEY.replace("Verification index = 0", "Verification index = 3"),
         "23:1",
-        "another key is installed as 2 already",
+        "a different key is already installed as 2",
     ),
     "a key verified by none": (
         changed("Verification index = 0", "Verification index = 3"),
         "12:1",
-        "Verification index = 3: no such key is installed; 0 is the SRK",
+        "Verification index = 3: this key is not installed; 0 is the SRK",
     ),
     "a key verified by the CSF key": (
         changed("Verification index = 0", "Verification index = 1"),
         "12:1",
-        "Verification index = 1: no such key is installed; 0 is the SRK",
+        "Verification index = 1: this key is not installed; 0 is the SRK",
     ),
     "data verified by the SRK": (
         changed("Verification index = 2", "Verification index = 0"),
         "16:1",
-        "Verification index = 0: data is verified by one of [2]",
+        "Verification index = 0: data must be verified with one of [2]",
     ),
     "data verified by the CSF key": (
         changed("Verification index = 2", "Verification index = 1"),
         "16:1",
-        "Verification index = 1: data is verified by one of [2]",
+        "Verification index = 1: data must be verified with one of [2]",
     ),
     "data verified by a key to come": (
         lines(1, 11) + DATA + KEY,
         "12:1",
-        "Verification index = 2: data is verified by an installed key",
+        "Verification index = 2: data must be verified with an installed key",
     ),
     "fast authentication with a key": (
         changed("Verification index = 0", "Verification index = 2", FAST),
         "9:1",
-        "Verification index = 2: data is verified by 0, the SRK",
+        "Verification index = 2: data must be verified with 0, the SRK",
     ),
     "a block of nothing": (changed("0x2000", "0x0"), "18:10", "the block is empty"),
     "a second block of nothing": (changed(BLOCK, f'{BLOCK}, \\\n 0 0 0 "flash.bin"'), "19:2", "the block is empty"),
@@ -209,16 +209,16 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         changed(BLOCK, f"{BLOCK}\nEngine = CAAM\nEngine Configuration = IN_SWAP_8"),
         "16:1",
         (
-            "[Authenticate Data] with Engine Configuration = IN_SWAP_8: CAAM would swap bytes, and see others than cst"
-            " signs; Engine Configuration = 0"
+            "[Authenticate Data] with Engine Configuration = IN_SWAP_8: CAAM would swap bytes, and hash other bytes than cst"
+            " signs; write Engine Configuration = 0"
         ),
     ),
     "swapped bytes for all": (
         changed("Version = 4.3", "Version = 4.3\nEngine = RTIC\nEngine Configuration = KEEP, IN_SWAP_16"),
         "1:1",
         (
-            "[Header] with Engine Configuration = KEEP, IN_SWAP_16: RTIC would swap bytes, and see others than cst"
-            " signs; Engine Configuration = 0"
+            "[Header] with Engine Configuration = KEEP, IN_SWAP_16: RTIC would swap bytes, and hash other bytes than cst"
+            " signs; write Engine Configuration = 0"
         ),
     ),
     "a configuration of no engine": (
@@ -229,24 +229,24 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "nine blocks": (
         changed(BLOCK, many(9)),
         "26:1",
-        f"9 blocks in one [Authenticate Data], and with Engine = ANY HAB takes at most 8; {OWN}",
+        f"9 blocks in one [Authenticate Data], but with Engine = ANY HAB accepts at most 8; {OWN}",
     ),
     "nine blocks for CAAM": (
         changed(BLOCK, f"{many(9)}\nEngine = CAAM"),
         "26:1",
-        f"9 blocks in one [Authenticate Data], and with Engine = CAAM HAB takes at most 8; {OWN}",
+        f"9 blocks in one [Authenticate Data], but with Engine = CAAM HAB accepts at most 8; {OWN}",
     ),
     "seven blocks for the engine that was set": (
         changed(BLOCK, many(7)).replace(
             "[Install Key]", "[Set Engine]\nEngine = DCP\nHash Algorithm = sha256\n[Install Key]"
         ),
         "27:1",
-        f"7 blocks in one [Authenticate Data], and with Engine = DCP HAB takes at most 6; {OWN}",
+        f"7 blocks in one [Authenticate Data], but with Engine = DCP HAB accepts at most 6; {OWN}",
     ),
     "thirteen blocks for SAHARA": (
         changed(BLOCK, many(13)).replace("Version = 4.3", "Version = 4.3\nEngine = SAHARA"),
         "31:1",
-        f"13 blocks in one [Authenticate Data], and with Engine = SAHARA HAB takes at most 12; {OWN}",
+        f"13 blocks in one [Authenticate Data], but with Engine = SAHARA HAB accepts at most 12; {OWN}",
     ),
     "an unlock of a feature of another engine": (
         changed("Features = MID", "Features = JTAG"),
@@ -261,7 +261,12 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "an unsafe feature behind a safe one": (
         changed(CAAM_MID, "Engine = SNVS\nFeatures = LP SWR, ZMK WRITE"),
         "9:1",
-        "[Unlock] of SNVS LP SWR is not signed; the operator may allow it as 'unlock-snvs-lp-swr'",
+        "[Unlock] of SNVS LP SWR is not signed; the operator can allow it as 'unlock-snvs-lp-swr'",
+    ),
+    "a UID of no use": (
+        changed("Features = MID", f"Features = MID\n{UID}"),
+        "9:1",
+        "[Unlock] of CAAM must not have a UID",
     ),
     "a UID of no use": (
         changed("Features = MID", f"Features = MID\n{UID}"),
@@ -342,7 +347,7 @@ def test_what_an_operator_may_allow_is_refused_until_then(name: str) -> None:
     with pytest.raises(csf.CsfPolicyError) as caught:
         csf.check(description, csf.Policy(others))
     assert str(caught.value) == (
-        f"line 9, column 1: [Unlock] of {engine} {feature} is not signed; the operator may allow it as '{name}'"
+        f"line 9, column 1: [Unlock] of {engine} {feature} is not signed; the operator can allow it as '{name}'"
     )
     csf.check(description, csf.Policy(frozenset({name})))
 

@@ -60,21 +60,21 @@ ENCRYPTED = (
 )
 OTHER_FILE = (
     'line 34, column 7: the block names "imx7d-sdb.dtb", but the uploaded artifact is "zImage";'
-    " upload it under that name (curl: -F 'artifact=@PATH;filename=NAME')"
+    " upload it with that name (curl: -F 'artifact=@PATH;filename=NAME')"
 )
 # What refuses each, and with which words.
 BAD: dict[str, tuple[type[csf.CsfError], str]] = {
     "barebox-hab3": (
         csf.CsfSyntaxError,
-        "line 3, column 11: Version: takes 4.0 to 4.5; descriptions for HAB3 and AHAB are not signed here",
+        "line 3, column 11: Version: takes 4.0 to 4.5; CSF descriptions for HAB3 and AHAB are not signed here",
     ),
     "hsm-pkcs11": (
         csf.CsfPolicyError,
-        "line 15, column 12: backend=ssl takes keys from the tarball, not from a token",
+        "line 15, column 12: with backend=ssl keys are in the key tarball, not on a token",
     ),
     "nxp-cst-signer-ahab": (
         csf.CsfSyntaxError,
-        "line 3, column 11: Target: AHAB's containers are not signed here; this host signs for HAB4",
+        "line 3, column 11: Target: AHAB's containers are not signed here; this host signs only for HAB4",
     ),
     "uboot-imx-additional-images": (csf.CsfNameError, OTHER_FILE),
     "uboot-imx-mx67-enc": (csf.CsfPolicyError, f"line 35, column 1: {ENCRYPTED}"),
@@ -121,7 +121,7 @@ def test_what_is_not_allowed_is_refused_with_the_name_to_allow(tarballs: Tarball
     """Each of the names in the table is needed, and the refusal gives it."""
     text, good = sample(name), GOOD[name]
     for left_out in good.allow:
-        with pytest.raises(csf.CsfPolicyError, match=f"the operator may allow it as '{left_out}'"):
+        with pytest.raises(csf.CsfPolicyError, match=f"the operator can allow it as '{left_out}'"):
             plan(text, tarballs(good.tarball), Artifact.named_by(text), *(set(good.allow) - {left_out}))
 
 

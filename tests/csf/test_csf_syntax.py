@@ -54,22 +54,22 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "[Unlock]",
         "[Make Coffee]",
         "9:1",
-        f'the command "Make Coffee" is not known: there are {COMMANDS}',
+        f'the command "Make Coffee" is not known: the commands are {COMMANDS}',
     ),
     "a command of AHAB": (
         "[Unlock]",
         "[Install Certificate]",
         "9:1",
-        "[Install Certificate] is a command of AHAB; this host signs for HAB4",
+        "[Install Certificate] is a command of AHAB; this host signs only for HAB4",
     ),
     "a long command": (
         "[Unlock]",
         "[" + "Un" * 200 + "]",
         "9:1",
-        f'the command "{"Un" * 8}U...{"Un" * 20}" is not known: there are {COMMANDS}',
+        f'the command "{"Un" * 8}U...{"Un" * 20}" is not known: the commands are {COMMANDS}',
     ),
     "no equals sign": ("Source index = 0", "Source index 0", "5:1", "expected [Command] or Argument = value"),
-    "two equals signs": ("Source index = 0", "Source index == 0", "5:15", '"=" does not belong in a value'),
+    "two equals signs": ("Source index = 0", "Source index == 0", "5:15", '"=" is not allowed in a value'),
     "no label": ("Source index = 0", "= 0", "5:1", "expected [Command] or Argument = value"),
     "a label in quotation marks": (
         "Source index = 0",
@@ -162,13 +162,13 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Source index = 0",
         "Source\0index = 0",
         "5:7",
-        "the character U+0000 does not belong here",
+        "the character U+0000 is not allowed here",
     ),
     "a control character in a word": (
         "Features = MID",
         "Features = M\x07ID",
         "11:13",
-        "the character U+0007 does not belong here",
+        "the character U+0007 is not allowed here",
     ),
     "a byte beyond ASCII in a word": (
         "Features = MID",
@@ -180,13 +180,13 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "[Unlock]",
         "\r[Install Secret Key]",
         "9:1",
-        "the character U+000D does not belong here",
+        "the character U+000D is not allowed here",
     ),
-    "Ctrl-Z within": ("[Unlock]", "\x1a\n[Unlock]", "9:1", "the character U+001A does not belong here"),
-    "a letter beyond ASCII in a word": ("Features", "Fe\u00e4tures", "11:3", "\u00e4 (U+00E4) does not belong here"),
-    "a letter of Cyrillic in a word": ("Features", "Fe\u0430tures", "11:3", "\u0430 (U+0430) does not belong here"),
-    "a direction mark in a line": ("Features", "\u202eFeatures", "11:1", "the character U+202E does not belong here"),
-    "a long dash": ("0x2000", "\u20140x2000", "18:23", "\u2014 (U+2014) does not belong here"),
+    "Ctrl-Z within": ("[Unlock]", "\x1a\n[Unlock]", "9:1", "the character U+001A is not allowed here"),
+    "a letter beyond ASCII in a word": ("Features", "Fe\u00e4tures", "11:3", "\u00e4 (U+00E4) is not allowed here"),
+    "a letter of Cyrillic in a word": ("Features", "Fe\u0430tures", "11:3", "\u0430 (U+0430) is not allowed here"),
+    "a direction mark in a line": ("Features", "\u202eFeatures", "11:1", "the character U+202E is not allowed here"),
+    "a long dash": ("0x2000", "\u20140x2000", "18:23", "\u2014 (U+2014) is not allowed here"),
     "a no-break space in a word of Latin-1": (
         "Features = MID",
         "Features = M\udcfcD",
@@ -205,15 +205,15 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "18:30",
         "the quotation mark is not closed",
     ),
-    "UTF-16": (None, BASE.encode("utf-16"), "1:1", "the description is UTF-16; save it as UTF-8, or as plain text"),
+    "UTF-16": (None, BASE.encode("utf-16"), "1:1", "the CSF description is UTF-16; save it as UTF-8, or as plain text"),
     "UTF-16 of the other order": (
         None,
         b"\xfe\xff" + BASE.encode("utf-16-be"),
         "1:1",
-        "the description is UTF-16; save it as UTF-8, or as plain text",
+        "the CSF description is UTF-16; save it as UTF-8, or as plain text",
     ),
-    "a backslash in a line": ("Source index = 0", "Source index = \\ 0", "5:16", '"\\" does not belong here'),
-    "a backslash in a word": ("Source index = 0", "Source\\index = 0", "5:7", '"\\" does not belong here'),
+    "a backslash in a line": ("Source index = 0", "Source index = \\ 0", "5:16", '"\\" is not allowed here'),
+    "a backslash in a word": ("Source index = 0", "Source\\index = 0", "5:7", '"\\" is not allowed here'),
     "a line of 16 KiB and one": (
         "[Unlock]",
         "#" + "x" * 16384 + "\n[Unlock]",
@@ -224,7 +224,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = " + ", \\\n".join(["MID"] * 512) + " MID",
         "522:1",
-        "more than 1024 words and marks in a line and what continues it",
+        "more than 1024 words and marks in a line with its continuation lines",
     ),
     "129 commands": ("", "[NOP]\n" * 123, "140:1", "more than 128 commands"),
     "a refused command's argument without a value sign": (
@@ -259,9 +259,9 @@ def test_the_place_and_the_reason_are_told(name: str) -> None:
 def test_too_many_bytes_are_not_read() -> None:
     """The limit is on the bytes as they came, and the error gives both numbers."""
     assert csf.parse(BASE.encode(), max_bytes=len(BASE)) == csf.parse(BASE.encode())
-    with pytest.raises(csf.CsfSyntaxError, match="of 393 bytes; at most 392 are read"):
+    with pytest.raises(csf.CsfSyntaxError, match="has 393 bytes; at most 392 are read"):
         csf.parse(BASE.encode(), max_bytes=392)
-    with pytest.raises(csf.CsfSyntaxError, match="of 1048577 bytes; at most 1048576 are read"):
+    with pytest.raises(csf.CsfSyntaxError, match="has 1048577 bytes; at most 1048576 are read"):
         csf.parse(b"\n" * ((1 << 20) + 1))
 
 
@@ -276,7 +276,7 @@ SAME = {
     "a line continued in a name": ("[Install SRK]", "[Install \\\n SRK]"),
     "a quotation mark in a comment": ("[Unlock]", '# "\n[Unlock]'),
     "the longest line": ("[Unlock]", "#" + "x" * 16383 + "\n[Unlock]"),
-    "no spaces": ("Source index = 0", "Sourceindex=0"),
+    "must not have spaces": ("Source index = 0", "Sourceindex=0"),
     "no-break spaces": ("Source index = 0", "\u00a0\u00a0Source\u00a0index\u00a0=\u00a00\u00a0"),
     "no-break spaces of Latin-1": ("Source index = 0", "\udca0 Source\udca0index\udca0= 0\udca0"),
     "spaces of no width": ("Source index = 0", "\u200bSource\u200b index\ufeff = 0\u2060"),

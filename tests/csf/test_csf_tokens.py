@@ -55,7 +55,7 @@ def test_a_file_is_no_certificate_on_a_token(name: str) -> None:
     """Even if there is one in the tarball."""
     error = refusal(described(name, IMG_URI))
     assert type(error) is csf.CsfPolicyError
-    assert "backend=pkcs11 takes certificates and keys from a token" in error.what
+    assert "with backend=pkcs11 certificates and keys are on a token" in error.what
     assert error.line == 7
 
 
@@ -63,7 +63,7 @@ def test_a_table_is_no_object_of_a_token() -> None:
     """It is public, and cst reads it as a file."""
     error = refusal(changed(TABLE, "pkcs11:token=T;object=SRK"))
     assert type(error) is csf.CsfPolicyError
-    assert error.what == "the SRK table is a file, not from a token"
+    assert error.what == "the SRK table is a file, not on a token"
     assert error.line == 4
 
 
@@ -72,14 +72,14 @@ def test_a_uri_that_cst_has_no_room_for_is_refused() -> None:
     name = ":" * 74 + "a"  # written anew %3a, so 22 + 3 * 74 + 1 + 10 bytes in all
     assert max(len(ours) for ours in resolve(described(f"pkcs11:token=T;object={name}", IMG_URI)).client_names) == 255
     error = refusal(described(f"pkcs11:token=T;object={name}a", IMG_URI))
-    assert error.what == "a PKCS #11 URI of 256 bytes; cst takes at most 255"
+    assert error.what == "the PKCS #11 URI has 256 bytes; cst accepts at most 255"
     assert error.line == 7
 
 
 def test_without_a_token_uris_are_refused() -> None:
     """The keys of this machine are in its tarball."""
     description = csf.parse(described("pkcs11:token=T;object=CSF1", IMG).encode())
-    with pytest.raises(csf.CsfPolicyError, match="takes keys from the tarball"):
+    with pytest.raises(csf.CsfPolicyError, match="keys are in the key tarball"):
         csf.resolve(description, members=MEMBERS, artifacts={"flash.bin": 0x2000})
 
 

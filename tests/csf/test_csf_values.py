@@ -11,7 +11,7 @@ NUMBER = "is not a number (decimal, octal from 0, hexadecimal from 0x)"
 ENGINES = "ANY, CAAM, CSU, DCP, DTCP, HDCP, OCOTP, ROM, RTIC, SAHARA, SCC, SNVS, SRTC, SW"
 FEATURES = "MID, RNG, MFG, LP SWR, ZMK WRITE, FIELD RETURN, SRK REVOKE, SCS, JTAG"
 SWAPS = "IN_SWAP_8, IN_SWAP_16, OUT_SWAP_8, OUT_SWAP_16, DSC_SWAP_8, DSC_SWAP_16, KEEP"
-VERSIONS = "takes 4.0 to 4.5; descriptions for HAB3 and AHAB are not signed here"
+VERSIONS = "takes 4.0 to 4.5; CSF descriptions for HAB3 and AHAB are not signed here"
 BLOCKS = 'a block is ADDRESS OFFSET LENGTH "FILE"'
 COMMA = "the value ends with a comma; put a \\ at the end if it continues on the next line"
 # By what is wrong: what of the description is replaced, by what, and the error's place and words. With None in place of
@@ -95,19 +95,19 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         '"SRK_1_2_3_4_table.bin"',
         '"' + "a" * 256 + '"',
         "4:8",
-        "a string of 256 bytes; cst takes at most 255",
+        "the string has 256 bytes; cst accepts at most 255",
     ),
     "a path of 128 characters and 256 bytes": (
         '"SRK_1_2_3_4_table.bin"',
         '"' + "ä" * 128 + '"',
         "4:8",
-        "a string of 256 bytes; cst takes at most 255",
+        "the string has 256 bytes; cst accepts at most 255",
     ),
-    "a URI of 256 bytes": (
+    "the URI has 256 bytes": (
         '"SRK_1_2_3_4_table.bin"',
         "pkcs11:" + "a" * 249,
         "4:8",
-        "File: a URI of 256 bytes; cst takes at most 255",
+        "File: the URI has 256 bytes; cst accepts at most 255",
     ),
     "a URI with a space": (
         '"SRK_1_2_3_4_table.bin"',
@@ -138,13 +138,13 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Engine = CAAM",
         "Engine = Turbo",
         "10:10",
-        f'Engine: "Turbo" is not known: it takes {ENGINES}',
+        f'Engine: "Turbo" is not known: the values are {ENGINES}',
     ),
     "a number for a keyword": (
         "Engine = CAAM",
         "Engine = 0x1d",
         "10:10",
-        f'Engine: "0x1d" is not known: it takes {ENGINES}',
+        f'Engine: "0x1d" is not known: the values are {ENGINES}',
     ),
     "a string for a keyword": ("Engine = CAAM", 'Engine = "CAAM"', "10:10", f"Engine: takes one of {ENGINES}"),
     "several engines": ("Engine = CAAM", "Engine = CAAM, SW", "10:1", "Engine: has several values; it takes one"),
@@ -152,7 +152,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = 1 2",
         "11:12",
-        f'Features: "1 2" is not known: it takes {FEATURES}',
+        f'Features: "1 2" is not known: the values are {FEATURES}',
     ),
     "features without commas": (
         "Features = MID",
@@ -165,20 +165,20 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = MID Turbo",
         "11:12",
-        f'Features: "MID Turbo" is not known: it takes {FEATURES}',
+        f'Features: "MID Turbo" is not known: the values are {FEATURES}',
     ),
     "a feature twice": ("Features = MID", "Features = MID, RNG, mid", "11:1", "Features: has a value twice"),
     "a very long keyword": (
         "Features = MID",
         "Features = " + "MID" * 1000,
         "11:12",
-        f'Features: "MIDMIDMIDMIDMIDMI...DMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMID" is not known: it takes {FEATURES}',
+        f'Features: "MIDMIDMIDMIDMIDMI...DMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMID" is not known: the values are {FEATURES}',
     ),
     "an unknown hash": (
         "Version = 4.3",
         "Version = 4.3\nHash Algorithm = md5",
         "3:18",
-        'Hash Algorithm: "md5" is not known: it takes sha1, sha256, sha512',
+        'Hash Algorithm: "md5" is not known: the values are sha1, sha256, sha512',
     ),
     "a number for a configuration": (
         "Version = 4.3",
@@ -196,21 +196,26 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Version = 4.3",
         "Version = 4.3\nCertificate Format = WTLS",
         "3:22",
-        'Certificate Format: "WTLS" is not known: it takes X509',
+        'Certificate Format: "WTLS" is not known: the values are X509',
     ),
     "another signature format": (
         "Version = 4.3",
         "Version = 4.3\nSignature Format = PKCS1",
         "3:20",
-        'Signature Format: "PKCS1" is not known: it takes CMS',
+        'Signature Format: "PKCS1" is not known: the values are CMS',
     ),
     "another target": (
         "Version = 4.3",
         "Version = 4.3\nTarget = AHAB",
         "3:10",
-        "Target: AHAB's containers are not signed here; this host signs for HAB4",
+        "Target: AHAB's containers are not signed here; this host signs only for HAB4",
     ),
-    "an unknown mode": ("Version = 4.3", "Version = 4.3\nMode = SSL", "3:8", 'Mode: "SSL" is not known: it takes HSM'),
+    "an unknown mode": (
+        "Version = 4.3",
+        "Version = 4.3\nMode = SSL",
+        "3:8",
+        'Mode: "SSL" is not known: the values are HSM',
+    ),
     "HAB3": ("4.3", "3.0", "2:11", f"Version: {VERSIONS}"),
     "a version to come": ("4.3", "4.6", "2:11", f"Version: {VERSIONS}"),
     "a version of three parts": ("4.3", "4.3.1", "2:11", f"Version: {VERSIONS}"),
@@ -263,7 +268,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         + "\n[Authenticate Data]\nVerification index = 2\nBlocks = "
         + ", \\\n".join([BLOCK] * 32),
         "84:1",
-        "the description has 65 blocks; at most 64 are signed",
+        "the CSF description has 65 blocks; at most 64 are signed",
     ),
 }
 

@@ -111,7 +111,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert {what: int(number) for what, number in rows("| limit | |")} == {
         "the description, in bytes": inspect.signature(csf.parse).parameters["max_bytes"].default,
         "a line, in bytes": lexer.MAX_LINE,
-        "words and marks in a line with what continues it": lexer.MAX_TOKENS,
+        "words and marks in a line with its continuation lines": lexer.MAX_TOKENS,
         "a name in quotation marks, in bytes": lexer.MAX_STRING,
         "commands": parser.MAX_COMMANDS,
         "arguments of a command": parser.MAX_ARGUMENTS,

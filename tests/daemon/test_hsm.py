@@ -109,7 +109,7 @@ REFUSED = {
     "a token of another machine": ("token=release", "token=other%20token", "has no token with that name"),
     "no token": ("token=release;", "", "names no token"),
     "an object that is not there": ("object=", "object=no", "is not on token"),
-    "a file": ('"pkcs11:', '"crts/', "takes certificates and keys from a token"),
+    "a file": ('"pkcs11:', '"crts/', "certificates and keys are on a token"),
 }
 
 

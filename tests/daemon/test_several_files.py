@@ -118,7 +118,7 @@ def test_two_files_of_one_name_in_two_folders_are_not_taken_for_one(daemon: Daem
     files = ("Image", KERNEL), ("dtb", DTB), ("dtb", b"\1" * 0x800)
     answer = post(daemon, pki.csf(*blocks), *files)
     assert answer.status_code == 422, answer.text
-    assert 'the blocks name "a/dtb" and "b/dtb", and several artifacts are called "dtb"; upload each' in answer.text
+    assert 'the blocks name "a/dtb" and "b/dtb", but several artifacts are called "dtb"; upload each' in answer.text
     same = '0x12000000 0x0 0x1020 "Image"', '0x18000000 0x0 0x400 "a/dtb"', '0x19000000 0x0 0x400 "./a/dtb"'
     tree = hab.Block(0x18000000, 0, 0x400, 1), hab.Block(0x19000000, 0, 0x400, 1)
     assert_signed(post(daemon, pki.csf(*same), *files), pki, KERNEL_BLOCK, *tree, files=[KERNEL, DTB])
