@@ -1,4 +1,4 @@
-"""HAB4's binary formats and their verification. Pure: bytes in, values out; no I/O, nothing of the rest of digsigd."""
+"""HAB4's binary formats and their verification. Pure: bytes in, values out, no I/O."""
 
 from digsigd.hab.csf_blob import CsfBlob, blob_length
 from digsigd.hab.errors import FormatError, HabError, VerificationError

@@ -1,7 +1,7 @@
-"""X.509 certificates, as much of them as HAB4 looks at. RFC 5280, 4.1.
+"""X.509 certificates, the parts that HAB4 uses. RFC 5280, 4.1.
 
-A reader of our own, on the strict DER of `der`: cryptography's warns of serial numbers of 0 or less, and is to refuse
-them one day, where boot ROMs and cst take them and NXP's older scripts begin to count at 0.
+They are read here, with the strict DER of `der`, because cryptography warns of serial numbers of 0 or less and will
+refuse them some day. Boot ROMs and cst accept them, and NXP's older scripts start with 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNIQUE_IDS, _EXTENSIONS = {0x81, 0x82}, 0xA3
 _COMMON_NAME = bytes.fromhex("550403")
 _BASIC_CONSTRAINTS = bytes.fromhex("551d13")
 # Object identifiers, DER without tag and length: RFC 8017 (RSA, PKCS #1 v1.5), RFC 5758 and RFC 3279 (ECDSA).
-# What each is: the kind of signature, and its hash.
+# For each: the kind of signature, and its hash.
 SIGNATURES = {
     bytes.fromhex("2a864886f70d010105"): ("rsa", "sha1"),
     bytes.fromhex("2a864886f70d01010b"): ("rsa", "sha256"),
@@ -37,7 +37,7 @@ SIGNATURES = {
     bytes.fromhex("2a8648ce3d040303"): ("ecdsa", "sha384"),
     bytes.fromhex("2a8648ce3d040304"): ("ecdsa", "sha512"),
 }
-# RFC 4514, 3, of what stands in names of keys beside the common name.
+# RFC 4514, 3: the attributes that names of keys have besides the common name.
 _SHORT_NAMES = {
     bytes.fromhex("550406"): "C",
     bytes.fromhex("550407"): "L",
@@ -45,7 +45,7 @@ _SHORT_NAMES = {
     bytes.fromhex("55040a"): "O",
     bytes.fromhex("55040b"): "OU",
 }
-# How the kinds of strings are written that a name may have: X.680, 41, and RFC 5280, 4.1.2.4.
+# The encodings of the kinds of strings that a name can have: X.680, 41, and RFC 5280, 4.1.2.4.
 _ENCODINGS = {0x0C: "utf-8", 0x12: "ascii", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1C: "utf-32-be"}
 _ENCODINGS[0x1E] = "utf-16-be"
 _MAX_NAME = 100
@@ -58,9 +58,9 @@ _ARMOUR = re.compile(
 class Certificate:
     """A certificate.
 
-    `version` is 1 to 3. `issuer` and `subject` are the DER of the names. `public_key` is None where it is neither RSA
-    nor ECDSA. `kind` ("rsa", which is PKCS #1 v1.5, or "ecdsa") and `algorithm` (the hash) are of the `signature` over
-    `tbs`, and empty where they are none of HAB4's.
+    `version` is 1 to 3. `issuer` and `subject` are the DER of the names. `public_key` is None if it is neither RSA nor
+    ECDSA. `kind` ("rsa", which is PKCS #1 v1.5, or "ecdsa") and `algorithm` (the hash) are those of the `signature`
+    over `tbs`, and empty if HAB4 does not have them.
     """
 
     der: bytes = field(repr=False)
@@ -79,7 +79,7 @@ class Certificate:
 
     @property
     def name(self) -> str:
-        """Whose it is, for people: the common name, or the whole name where there is none."""
+        """The subject's name for people: the common name, or the whole name without one."""
         try:
             text = _name(self.subject)
         except (FormatError, UnicodeDecodeError):
@@ -88,7 +88,7 @@ class Certificate:
 
 
 def load(der: bytes) -> Certificate:
-    """Read a certificate, which must fill `der`. Raises `FormatError`."""
+    """Read a certificate, which must fill `der`. Raises `FormatError` if it is damaged."""
     try:
         return _load(der)
     except FormatError as error:
@@ -96,7 +96,7 @@ def load(der: bytes) -> Certificate:
 
 
 def load_file(data: bytes) -> Certificate:
-    """Read what a file of cst's holds: PEM, of which the first certificate counts, or DER. Raises `FormatError`."""
+    """Read a certificate file of cst: DER, or the first certificate in PEM. Raises `FormatError`."""
     if data[:1] == bytes([SEQUENCE]):
         return load(data)
     found = _ARMOUR.search(data)
@@ -108,8 +108,8 @@ def load_file(data: bytes) -> Certificate:
         raise FormatError("not a certificate: its PEM is damaged") from None
 
 
-# The same few certificates are read again for every image that is signed with their keys: once from a tarball, and once
-# from the CSF. Reading one takes longer than all else that is done with it.
+# The same few certificates are read again for every image that is signed with their keys: from the tarball and from the
+# CSF. Reading one takes longer than all that is done with it.
 @lru_cache(maxsize=128)
 def _load(der: bytes) -> Certificate:
     (whole,) = take(der, SEQUENCE)
@@ -122,7 +122,7 @@ def _load(der: bytes) -> Certificate:
         (number,) = take(parts.pop(0).content, INTEGER)
         version = integer(number.content) + 1
         if not 1 <= version <= 3:
-            raise FormatError(f"it is of version {version}")
+            raise FormatError(f"its version is {version}")
     if [one.tag for one in parts[:6]] != [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE]:
         raise FormatError("a part is missing")
     serial, inner, issuer, validity, subject, key = parts[:6]
@@ -156,7 +156,7 @@ def _pair(validity: Element) -> list[Element]:
 
 
 def _time(element: Element) -> datetime:
-    """RFC 5280, 4.1.2.5: to the second, in UTC."""
+    """Read a date, to the second and in UTC (RFC 5280, 4.1.2.5)."""
     text = element.content.decode("ascii", "replace")
     if element.tag == UTC_TIME and re.fullmatch("[0-9]{12}Z", text):
         text = ("19" if text[0] >= "5" else "20") + text
@@ -169,7 +169,7 @@ def _time(element: Element) -> datetime:
 
 
 def _algorithm(identifier: bytes) -> tuple[str, str]:
-    """The kind of signature and its hash; both empty for what HAB4 does not have."""
+    """Return the kind of signature and its hash; both empty if HAB4 does not have it."""
     parts = elements(identifier)
     if not parts or parts[0].tag != OID:
         raise FormatError("its signature algorithm is not valid")
@@ -189,7 +189,7 @@ def _key(info: bytes) -> PublicKey | None:
 
 
 def _is_ca(rest: list[Element], version: int) -> bool:
-    """What its basic constraints say: RFC 5280, 4.2.1.9. `rest` is what follows the key in it."""
+    """Return the CA flag of the basic constraints (RFC 5280, 4.2.1.9). `rest` are the parts behind the key."""
     while rest and version > 1 and rest[0].tag in _UNIQUE_IDS:
         rest = rest[1:]
     if not rest:
@@ -228,7 +228,7 @@ def _extension(element: Element) -> list[Element]:
 
 
 def _name(der: bytes) -> str:
-    """A name as text: its common name, else all of it in the order of RFC 4514."""
+    """Return a name as text: its common name, else all of it in the order of RFC 4514."""
     (sequence,) = take(der, SEQUENCE)
     parts: list[tuple[bytes, str]] = []
     for part in elements(sequence.content):
@@ -253,7 +253,7 @@ def _text(element: Element) -> str:
 
 
 def _dotted(identifier: bytes) -> str:
-    """X.690, 8.19."""
+    """Return an object identifier in decimal, with dots (X.690, 8.19)."""
     numbers = [0]
     for byte in identifier:
         numbers[-1] = numbers[-1] << 7 | byte & 0x7F

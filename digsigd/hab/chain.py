@@ -1,4 +1,4 @@
-"""Which Super Root Key of a table a certificate is of or below, without any CSF around it."""
+"""Finds the SRK of a table that a certificate belongs to or is signed by, without a CSF."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from digsigd.hab.cms import HASHES, verifies
 from digsigd.hab.errors import FormatError
 from digsigd.hab.srk import PublicKey, SrkTable, why_not_hab
 
-# What cryptography raises for certificates that are none, or of kinds that it does not know.
+# What cryptography raises for certificates that are damaged, or of an unknown kind.
 UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
-# Digests that HAB4's library computes; i.MX8M's ROM has no SHA-1 signatures in use, and SHA-1 no future.
+# Digests that HAB4's library computes. SHA-1 is left out: i.MX 8M's ROM does not use it, and it is obsolete.
 ACCEPTED = ("sha256", "sha384", "sha512")
 
 
 def is_srk(certificate: Certificate | x509.Certificate, table: SrkTable) -> int | None:
-    """The number, from 1, of the table's record that holds this certificate's own key; None where none does."""
+    """Return the number, from 1, of the SRK in the table that is this certificate's key, or None."""
     ours = _ours(certificate)
     if ours is None or ours.public_key is None:
         return None
@@ -26,9 +26,9 @@ def is_srk(certificate: Certificate | x509.Certificate, table: SrkTable) -> int 
 
 
 def signing_srk(certificate: Certificate | x509.Certificate, table: SrkTable) -> int | None:
-    """The number, from 1, of the table's SRK that signed a certificate; None where none did.
+    """Return the number, from 1, of the SRK in the table that signed a certificate, or None.
 
-    An SRK without the CA flag signs no certificates: the boot ROM takes none from it.
+    An SRK without the CA flag is left out: the boot ROM does not accept certificates that it signed.
     """
     ours = _ours(certificate)
     for number, record in enumerate(table.records, 1):
@@ -40,7 +40,7 @@ def signing_srk(certificate: Certificate | x509.Certificate, table: SrkTable) ->
 
 
 def is_signed_by(certificate: Certificate, key: PublicKey) -> bool:
-    """Whether a key signed a certificate, in a way that HAB4 has."""
+    """Return whether a key signed a certificate, with an algorithm that HAB4 has."""
     if certificate.algorithm not in ACCEPTED:
         return False
     return verifies(key, certificate.signature, certificate.tbs, HASHES[certificate.algorithm], certificate.kind)

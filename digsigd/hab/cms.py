@@ -14,7 +14,7 @@ from digsigd.hab.errors import FormatError
 from digsigd.hab.srk import PublicKey
 
 HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha1": hashes.SHA1(),  # noqa: S303 -- HAB4 has it; whether it is accepted is for the verifier to say
+    "sha1": hashes.SHA1(),  # noqa: S303 -- HAB4 has it; the verifier decides whether it is accepted
     "sha256": hashes.SHA256(),
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
@@ -31,7 +31,7 @@ _DIGEST_ALGORITHMS = {
     bytes.fromhex("608648016503040202"): "sha384",
     bytes.fromhex("608648016503040203"): "sha512",
 }
-# The kind of signature, and the hash it is bound to; None where the signer's digest algorithm says it.
+# The kind of signature, and the hash it is bound to; None where the signer's digest algorithm gives it.
 _SIGNATURE_ALGORITHMS: dict[bytes, tuple[str, str | None]] = {
     bytes.fromhex("2a864886f70d010101"): ("rsa", None),
     **SIGNATURES,
@@ -40,9 +40,9 @@ _SIGNATURE_ALGORITHMS: dict[bytes, tuple[str, str | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class CmsSignature:
-    """What a signature says: over a digest by `digest_algorithm`, by the holder of certificate (issuer, serial).
+    """A signature over a digest with `digest_algorithm`, by the key of the certificate with `issuer` and `serial`.
 
-    `signed` is what `signature` is over, `kind` is "rsa" (PKCS #1 v1.5) or "ecdsa".
+    `signed` are the bytes that `signature` signs, `kind` is "rsa" (PKCS #1 v1.5) or "ecdsa".
     """
 
     digest_algorithm: str
@@ -55,7 +55,7 @@ class CmsSignature:
 
     @classmethod
     def parse(cls, data: bytes) -> CmsSignature:
-        """Read the DER of a ContentInfo. Raises `FormatError` for anything but the one form that HAB4 has."""
+        """Read the DER of a ContentInfo. Raises `FormatError` for any form other than HAB4's."""
         try:
             return cls._parse(data)
         except FormatError as error:
@@ -68,11 +68,11 @@ class CmsSignature:
         if content_type.content != _SIGNED_DATA:
             raise FormatError("it is not SignedData")
         (signed_data,) = take(wrapped.content, SEQUENCE)
-        # Certificates and revocation lists would stand before the signers, as [0] and [1].
+        # Certificates and revocation lists would be before the signers, as [0] and [1].
         version, algorithms, encapsulated, signers = take(signed_data.content, INTEGER, SET, SEQUENCE, SET)
         (encapsulated_type,) = take(encapsulated.content, OID)
         (signer,) = take(signers.content, SEQUENCE)
-        # Unsigned attributes would stand at the end, as [1].
+        # Unsigned attributes would be at the end, as [1].
         signer_version, identity, digest_algorithm, attributes, signature_algorithm, signature = take(
             signer.content, INTEGER, SEQUENCE, SEQUENCE, CONTEXT_0, SEQUENCE, OCTET_STRING
         )
@@ -84,35 +84,35 @@ class CmsSignature:
             raise FormatError("HAB4 does not support its digest algorithm")
         (named,) = take(algorithms.content, SEQUENCE)
         if _DIGEST_ALGORITHMS.get(_algorithm(named.content)) != algorithm:
-            raise FormatError(f"its signer's digest algorithm is {algorithm}, its own is not")
+            raise FormatError(f"its signer's digest algorithm is {algorithm}, but its listed one is not")
         kind, bound_to = _SIGNATURE_ALGORITHMS.get(_algorithm(signature_algorithm.content), ("", None))
         if not kind:
             raise FormatError("its signature algorithm is not valid of HAB4's")
         if bound_to not in {None, algorithm}:
-            raise FormatError(f"it is signed with {bound_to} over attributes with {algorithm}")
+            raise FormatError(f"its signature uses {bound_to}, but its digest {algorithm}")
         return cls(
             digest_algorithm=algorithm,
             digest=_signed_digest(attributes.content),
             issuer=issuer.whole,
             serial=integer(serial.content),
-            # What is signed is the DER of the SET, not of the [0] that stands in the message: RFC 5652, 5.4.
+            # The DER of the SET is signed, not that of the [0] in the message: RFC 5652, 5.4.
             signed=bytes([SET]) + attributes.whole[1:],
             signature=signature.content,
             kind=kind,
         )
 
     def is_by(self, key: PublicKey) -> bool:
-        """Whether the holder of this key made it."""
+        """Return whether the signature was made with this key."""
         algorithm = HASHES[self.digest_algorithm]
         return verifies(key, self.signature, self.signed, algorithm, self.kind)
 
     def names(self, certificate: Certificate) -> bool:
-        """Whether it says that it was made with this certificate's key."""
+        """Return whether the signature names this certificate."""
         return self.serial == certificate.serial and self.issuer == certificate.issuer
 
 
 def verifies(key: PublicKey, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm, kind: str) -> bool:
-    """Whether a signature of the kind "rsa" (PKCS #1 v1.5) or "ecdsa" over the data is by this key."""
+    """Return whether a signature of the kind "rsa" (PKCS #1 v1.5) or "ecdsa" over the data was made with this key."""
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             if kind != "ecdsa":
@@ -128,7 +128,7 @@ def verifies(key: PublicKey, signature: bytes, data: bytes, algorithm: hashes.Ha
 
 
 def _algorithm(identifier: bytes) -> bytes:
-    """The object identifier of an AlgorithmIdentifier without parameters, or with NULL for them."""
+    """Return the object identifier of an AlgorithmIdentifier without parameters, or with NULL for them."""
     parts = elements(identifier)
     if not parts or parts[0].tag != OID or [one.whole for one in parts[1:]] not in ([], [bytes([NULL, 0])]):
         raise FormatError("one of its algorithms has parameters")
@@ -136,7 +136,7 @@ def _algorithm(identifier: bytes) -> bytes:
 
 
 def _signed_digest(attributes: bytes) -> bytes:
-    """The digest that signed attributes hold, which must also say that it is over data."""
+    """Return the digest in signed attributes, which must also have the content type data."""
     found = elements(attributes)
     if {one.tag for one in found} != {SEQUENCE} or found != sorted(found, key=lambda one: one.whole):
         raise FormatError("its attributes are not valid, or not in DER order")

@@ -1,8 +1,8 @@
-"""The binary CSF blob: its commands, and the certificates, table and signatures they point at.
+"""The binary CSF blob: its commands, and the certificates, table and signatures that they point to.
 
 Format: HABv4 API Reference Manual, "Command Sequence File" (headers, commands, tags); big-endian throughout. A blob as
-cst writes it is a header, commands up to the header's length, then the objects that commands point at, each begun on a
-multiple of four bytes.
+cst writes it is a header, commands up to the header's length, then the objects that commands point to, each aligned to
+four bytes.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ MAX_HEADER_LENGTH = 768  # HAB_CSF_BYTES_MAX
 
 @dataclass(frozen=True, slots=True)
 class InstallKey:
-    """A key put into `target` of the key store, once the key in `source` has verified it.
+    """A key for slot `target` of the key store, verified with the key in slot `source`.
 
-    For the SRK table `source` is the index of the SRK in the table. `flags` are the command's parameter. `data_offset`
-    is where in the blob the key is; that of a `BLOB`, the wrapped key of an encrypted image, is an address in memory.
+    For the SRK table, `source` is the index of the SRK in the table. `flags` are the command's parameter. `data_offset`
+    is the offset of the key in the blob; for a `BLOB`, the wrapped key of an encrypted image, it can be an address.
     """
 
     offset: int
@@ -58,15 +58,16 @@ class InstallKey:
 
     @property
     def outside(self) -> bool:
-        """Whether the key is not in the blob but elsewhere in memory."""
+        """Whether the key is not in the blob, but elsewhere in memory."""
         return self.protocol == BLOB and bool(self.flags & INSTALL_ABSOLUTE_FLAG)
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """A signature over blocks of memory, (address, length) each; without any, over the CSF's own commands.
+    """A signature over blocks of memory, (address, length) each; without blocks, over the commands of the CSF.
 
-    By the protocol `AEAD` it is no signature: blocks are decrypted in place and checked by a MAC ("Decrypt Data").
+    With the protocol `AEAD` it is not a signature: blocks are decrypted in place and checked with a MAC ("Decrypt
+    Data").
     """
 
     offset: int
@@ -81,10 +82,10 @@ class Authenticate:
 
 @dataclass(frozen=True, slots=True)
 class OtherCommand:
-    """A command without data of its own, by its tag: Set, NOP, Init, Unlock, Write Data, Check Data.
+    """A command that does not point to data: Set, NOP, Init, Unlock, Write Data, Check Data.
 
-    `damage` says why it is no command of HAB4, and `whole` whether its length can be right all the same: only `walk`
-    has others than the defaults, where it is not strict.
+    `damage` says why it is not a command of HAB4, and `whole` whether its length can still be right. Only `walk` with
+    `strict=False` sets them to other values than the defaults.
     """
 
     offset: int
@@ -100,9 +101,9 @@ Command: TypeAlias = InstallKey | Authenticate | OtherCommand
 
 @dataclass(frozen=True, slots=True)
 class CsfBlob:
-    """A parsed blob. `header_length` is where the commands end: what the CSF's own signature covers.
+    """A parsed CSF blob. `header_length` is the length in bytes of the commands, which have a separate signature.
 
-    `loose` are certificates that no command points at: with fast authentication, cst puts the SRK's there.
+    `loose` are certificates that no command points to: with fast authentication, cst adds the SRK's.
     """
 
     data: bytes = field(repr=False)
@@ -113,10 +114,10 @@ class CsfBlob:
 
     @classmethod
     def parse(cls, data: bytes) -> CsfBlob:
-        """Read a blob that fills `data`. Raises `FormatError`."""
+        """Read a CSF blob that fills `data`. Raises `FormatError`."""
         tag, length, version = _header(data, 0, "the CSF")
         if tag != TAG_CSF:
-            raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not {tag:#x}", 0)
+            raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, this with {tag:#x}", 0)
         if version & 0xF0 != 0x40:
             raise FormatError(f"a CSF of version {version:#x}; HAB4 has 0x40 to 0x4f", 3)
         if length > MAX_HEADER_LENGTH:
@@ -125,18 +126,18 @@ class CsfBlob:
         return replace(blob, loose=blob._check_objects())
 
     def object_at(self, command: InstallKey | Authenticate) -> bytes:
-        """What a command points at, with its own header of four bytes."""
+        """Return the object that a command points to, with its header of four bytes."""
         start = command.data_offset
         return self.data[start : start + struct.unpack_from(">H", self.data, start + 1)[0]]
 
     def installs(self, protocol: int) -> tuple[InstallKey, ...]:
-        """Return the commands that install keys by a protocol, such as `X509`, in their order."""
+        """Return the commands that install keys with a protocol, such as `X509`, in their order."""
         return tuple(one for one in self.commands if isinstance(one, InstallKey) and one.protocol == protocol)
 
     def srk_table(self) -> SrkTable | None:
-        """Return the SRK table that it installs, the first if there are more; None if it installs none.
+        """Return the SRK table that it installs, the first of several, or None.
 
-        Raises `FormatError` for a table that is damaged.
+        Raises `FormatError` for a damaged table.
         """
         found = self.installs(SRK_TABLE)
         return SrkTable.parse(self.object_at(found[0])) if found else None
@@ -146,9 +147,9 @@ class CsfBlob:
         return (*(self.object_at(one)[4:] for one in self.installs(X509)), *(one[4:] for one in self.loose))
 
     def _check_objects(self) -> tuple[bytes, ...]:
-        """Objects lie behind the commands, apart from one another, with nothing but padding between and behind.
+        """Check that objects are behind the commands and do not overlap, with only padding between and behind them.
 
-        The one exception is given back: a certificate that no command points at.
+        Return the exceptions: certificates that no command points to.
         """
         spans: list[tuple[int, int]] = []
         for command in self.commands:
@@ -160,7 +161,7 @@ class CsfBlob:
             if isinstance(command, Authenticate):
                 wanted = TAG_MAC if command.protocol == AEAD else TAG_SIGNATURE
             if tag != wanted:
-                raise FormatError(f"a command points at a {tag:#x}, where a {wanted:#x} must be", start)
+                raise FormatError(f"a command points to an object {tag:#x}, where {wanted:#x} must be", start)
             if tag != TAG_CERTIFICATE or command.protocol != SRK_TABLE:
                 _check_version(self.data[start + 3], self.version, start + 3)
             if start < self.header_length:
@@ -170,10 +171,10 @@ class CsfBlob:
         loose: list[bytes] = []
         for start, end in [*sorted(spans), (len(self.data), len(self.data))]:
             if start < position:
-                raise FormatError("two commands point at the same bytes", start)
+                raise FormatError("two commands point to the same bytes", start)
             aligned = position + -position % 4
             if start - aligned > 3 and self.data[aligned] == TAG_CERTIFICATE:
-                _, length, version = _header(self.data[:start], aligned, "a certificate that no command points at")
+                _, length, version = _header(self.data[:start], aligned, "a certificate that no command points to")
                 _check_version(version, self.version, aligned + 3)
                 loose.append(self.data[aligned : aligned + length])
                 self._check_padding(position, aligned)
@@ -184,15 +185,15 @@ class CsfBlob:
 
     def _check_padding(self, start: int, end: int) -> None:
         if end - start > 3 or any(self.data[start:end]):
-            raise FormatError(f"{end - start} bytes that belong to no command", start)
+            raise FormatError(f"{end - start} bytes do not belong to a command", start)
 
 
 def walk(data: bytes, *, strict: bool = True) -> Iterator[Command]:
     """Yield the commands of the CSF that `data` begins with, up to the length in its header or 768 bytes.
 
-    Raises `FormatError` where a command is none of HAB4's. With `strict=False` nothing is raised, whatever the bytes
-    are: what is none is an `OtherCommand` with its `damage`. One that says that it is shorter than its header has four
-    bytes then, and one that reaches beyond the end is the last.
+    Raises `FormatError` for a command that HAB4 does not have. With `strict=False` nothing is raised for any bytes: a
+    damaged command is an `OtherCommand` with its `damage`. If its length is shorter than its header, it has four bytes,
+    and if it reaches beyond the end, it is the last one.
     """
     if strict:
         _header(data, 0, "the CSF")
@@ -205,12 +206,12 @@ def walk(data: bytes, *, strict: bool = True) -> Iterator[Command]:
 
 
 def blob_length(data: bytes) -> int:
-    """How many bytes the blob at the start of `data` has: nothing in it says so but what its commands point at.
+    """Return the length in bytes of the CSF blob at the start of `data`, by what its commands point to.
 
-    Raises `FormatError`, but leaves most of that to `CsfBlob.parse`.
+    Raises `FormatError` if it is damaged, but leaves most checks to `CsfBlob.parse`.
     """
     if data[:1] != bytes([TAG_CSF]):
-        raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not with {data[:4].hex(' ')}", 0)
+        raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, this with {data[:4].hex(' ')}", 0)
     _, length, _ = _header(data, 0, "the CSF")
     end = min(length, MAX_HEADER_LENGTH)
     fast = True
@@ -223,7 +224,7 @@ def blob_length(data: bytes) -> int:
     # The SRK's certificate of fast authentication, which no command points at, may be the last.
     aligned = end + -end % 4
     if fast and data[aligned : aligned + 1] == bytes([TAG_CERTIFICATE]):
-        end = aligned + _header(data, aligned, "a certificate that no command points at")[1]
+        end = aligned + _header(data, aligned, "a certificate that no command points to")[1]
     return end
 
 
@@ -233,41 +234,41 @@ def _is_outside(command: InstallKey | Authenticate) -> bool:
 
 def _check_version(version: int, wanted: int, offset: int) -> None:
     if version != wanted:
-        raise FormatError(f"a part of version {version:#x} in a CSF of version {wanted:#x}", offset)
+        raise FormatError(f"a part has version {version:#x} in a CSF of version {wanted:#x}", offset)
 
 
 def _header(data: bytes, offset: int, what: str) -> tuple[int, int, int]:
-    """Tag, length and parameter of the header at `offset`, with its length inside the data."""
+    """Return tag, length and parameter of the header at `offset`. Raises `FormatError` if it does not fit the data."""
     if offset + 4 > len(data):
-        raise FormatError(f"{what} lies outside of the {len(data)} bytes", offset)
+        raise FormatError(f"{what} is outside of the {len(data)} bytes", offset)
     tag, length, parameter = struct.unpack_from(">BHB", data, offset)
     if length < 4 or offset + length > len(data):
-        raise FormatError(f"{what} says it has {length} bytes and does not fit the {len(data)}", offset)
+        raise FormatError(f"{what} has {length} bytes by its header, which does not fit into the {len(data)}", offset)
     return tag, length, parameter
 
 
 def _command(data: bytes, offset: int, end: int) -> tuple[Command, int]:
     tag, length, parameter = _header(data, offset, "a command")
     if offset + length > end:
-        raise FormatError("a command reaches beyond the CSF's own length", offset)
+        raise FormatError("a command reaches beyond the length in the CSF's header", offset)
     if tag == INSTALL_KEY:
         if length != 12:
-            raise FormatError(f"an Install Key command of {length} bytes; it has 12", offset)
+            raise FormatError(f"an Install Key command has {length} bytes, not 12", offset)
         fields = struct.unpack_from(">BBBBI", data, offset + 4)
         return InstallKey(offset, parameter, *fields), offset + length
     if tag == AUTHENTICATE:
         if length < 12 or (length - 12) % 8:
-            raise FormatError(f"an Authenticate command of {length} bytes; it has 12 and 8 for each block", offset)
+            raise FormatError(f"an Authenticate command has {length} bytes, not 12 and 8 for each block", offset)
         key, protocol, engine, configuration, place = struct.unpack_from(">BBBBI", data, offset + 4)
         blocks = tuple(struct.iter_unpack(">II", data[offset + 12 : offset + length]))
         return Authenticate(offset, parameter, key, protocol, engine, configuration, place, blocks), offset + length
     if tag not in NAMES:
-        raise FormatError(f"an unknown command {tag:#x}", offset)
+        raise FormatError(f"the command {tag:#x} is unknown", offset)
     return OtherCommand(offset, tag, parameter, data[offset + 4 : offset + length]), offset + length
 
 
 def _any_command(data: bytes, offset: int, end: int) -> tuple[Command, int]:
-    """The same for bytes that may be no command."""
+    """Read a command like `_command`, but return damaged ones instead of raising."""
     try:
         return _command(data, offset, end)
     except FormatError as error:

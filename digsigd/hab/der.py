@@ -1,6 +1,6 @@
-"""Taking DER apart: as much of X.690 as the CMS signatures of HAB4 need, and nothing that has two encodings.
+"""Reads DER: the part of X.690 that CMS signatures of HAB4 need, without anything that has two encodings.
 
-asn1crypto would read them too, in ten times the time that checking the signatures takes.
+asn1crypto could read them as well, but takes ten times as long as checking the signatures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CONTEXT_0 = 0xA0  # [0], constructed
 
 
 class Element(NamedTuple):
-    """One value: its tag, its contents, and the whole of it with tag and length."""
+    """One value: its tag, its contents, and all of its bytes with tag and length."""
 
     tag: int
     content: bytes
@@ -22,7 +22,7 @@ class Element(NamedTuple):
 
 
 def elements(data: bytes) -> list[Element]:
-    """The values that stand in `data` one after the other, which they must fill. Raises `FormatError`."""
+    """Return the values in `data`, which they must fill. Raises `FormatError`."""
     found = []
     position = 0
     while position < len(data):
@@ -46,7 +46,7 @@ def elements(data: bytes) -> list[Element]:
 
 
 def take(data: bytes, *tags: int) -> list[Element]:
-    """The values that fill `data`, which must have exactly these tags. Raises `FormatError`."""
+    """Return the values that fill `data`, which must have exactly these tags. Raises `FormatError`."""
     found = elements(data)
     if [one.tag for one in found] != list(tags):
         has = " ".join(f"{one.tag:02x}" for one in found[:10])
@@ -55,7 +55,7 @@ def take(data: bytes, *tags: int) -> list[Element]:
 
 
 def integer(content: bytes) -> int:
-    """The number in an INTEGER's contents. Raises `FormatError`."""
+    """Return the number in an INTEGER's contents. Raises `FormatError` if it is not in the shortest form."""
     value = int.from_bytes(content, "big", signed=True)
     # (~value for negative ones, as -128 needs no more bits than 127.)
     if len(content) != (value if value >= 0 else ~value).bit_length() // 8 + 1:

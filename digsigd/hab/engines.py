@@ -1,4 +1,4 @@
-"""Engines, and what HAB4 asks of the commands that use them.
+"""Engines, and what HAB4 requires of the commands that use them.
 
 Source: HABv4 API Reference Manual, chapter 5, "Security Hardware", and 6.6, "Engine"; NXP Code Signing Tool User Guide,
 tables 4 (configurations), 10 (Authenticate Data) and 24 (features), and cst's own encoding of them.
@@ -29,16 +29,16 @@ NAMES = {
     SW: "SW",
 }
 NUMBERS = {name: number for number, name in NAMES.items()}
-# Those that compute hashes, and how many blocks one hash of theirs may go over: HAB_*_BLOCK_MAX. For those without a
-# bound of their own, and where HAB chooses the engine, it is what the User Guide's table 10 tells. SW has none.
+# The engines that compute hashes, and the most blocks of one hash: HAB_*_BLOCK_MAX. For those without such a constant,
+# and where HAB chooses the engine, it is the value in table 10 of the User Guide. SW has no limit.
 MOST_BLOCKS = {ANY: 8, RTIC: 8, SAHARA: 12, DCP: 6, CAAM: 8}
 HASHING = (*MOST_BLOCKS, SW)
-# What they compute, 5.2 to 5.8, but for SHA-1, which has no future: SHA-384 is unknown to HAB4, and no engine is said
-# to compute SHA-512, though 6.5 has a number for it.
+# The hashes that they compute, 5.2 to 5.8, without SHA-1, which is obsolete. HAB4 does not know SHA-384, and no engine
+# is documented to compute SHA-512, though 6.5 has a number for it.
 ALGORITHMS = ("sha256",)
-# 5.2: all blocks but the last are of multiples of this.
+# 5.2: the length of all blocks but the last is a multiple of this.
 DCP_UNIT = 64
-# HAB_RTIC_KEEP. All other configurations swap bytes on the way in or out: NXP's tools sign them as they stand.
+# HAB_RTIC_KEEP. All other configurations swap bytes of the input or output, but NXP's tools sign them unswapped.
 _RTIC_KEEP = 0x80
 # Features by engine, each a bit of one word: for Unlock (HAB_*_UNLOCK_*), and for Init (HAB_CAAM_INIT_RNG). An engine
 # without features is unlocked or initialised as a whole.
@@ -50,25 +50,25 @@ UNLOCKS: dict[int, dict[str, int]] = {
     SW: {},
 }
 INITS: dict[int, dict[str, int]] = {CAAM: {"RNG": 2}, SRTC: {}}
-# What these leave open is bound to one chip, by a unique id of 8 bytes behind the features: "Unlock".
+# Unlocking these is bound to one chip, by a unique id of 8 bytes behind the features: "Unlock".
 OF_ONE_CHIP = frozenset({"FIELD RETURN", "SCS", "JTAG"})
 _UID_SIZE = 8
 
 
 def name(engine: int) -> str:
-    """What people call it."""
+    """Return the name of an engine."""
     return NAMES.get(engine, f"engine {engine:#x}")
 
 
 def features(engine: int, bits: int) -> list[str]:
-    """Return the names of an engine's features in a word of an Unlock or an Init; bits without a name are a number."""
+    """Return the names of an engine's features in a word of an Unlock or an Init; bits without a name as a number."""
     known = UNLOCKS.get(engine, {})
     rest = bits & ~sum(known.values())
     return [feature for feature, bit in known.items() if bits & bit] + ([f"{rest:#x}"] if rest else [])
 
 
 def check_hashing(engine: int, configuration: int, check: str) -> None:
-    """Whether an engine computes a hash over bytes as they stand. Raises `VerificationError` of this check."""
+    """Check that an engine computes hashes without swapping bytes. Raises `VerificationError` with the name `check`."""
     if engine not in HASHING:
         raise VerificationError(check, f"{name(engine)} cannot hash")
     if engine == ANY and configuration:
@@ -82,7 +82,7 @@ def check_hashing(engine: int, configuration: int, check: str) -> None:
 
 
 def check_blocks(engine: int, lengths: Sequence[int], check: str) -> None:
-    """Whether an engine can hash blocks of these lengths in one command. Raises `VerificationError` of this check."""
+    """Check that an engine can hash so many blocks in one command. Raises `VerificationError` with the name `check`."""
     most = MOST_BLOCKS.get(engine)
     if most is not None and len(lengths) > most:
         raise VerificationError(
@@ -91,22 +91,22 @@ def check_blocks(engine: int, lengths: Sequence[int], check: str) -> None:
 
 
 def remark(engine: int, lengths: Sequence[int]) -> str:
-    """What boards are seen to warn of, and to go on; empty where there is nothing.
+    """Return a note on blocks of which boards warn, though they accept them; "" if there is nothing to note.
 
-    DCP hashes multiples of 64 bytes, but for the last block. What does not fit it, boards hash by another engine, and
-    log the warning HAB_UNS_ENGINE (4.3.8): SPSDK's images for i.MX RT, with a DCD between others, are like that.
+    DCP hashes multiples of 64 bytes, except for the last block. Other blocks are hashed by another engine, and the
+    board logs the warning HAB_UNS_ENGINE (4.3.8). SPSDK's images for i.MX RT with a DCD have such blocks.
     """
     odd = next((length for length in lengths[:-1] if length % DCP_UNIT), None)
     if engine != DCP or odd is None:
         return ""
     return (
-        f"a block of {odd:#x} bytes stands before others, and DCP takes multiples of {DCP_UNIT} there: boards hash"
-        " them by another engine, and log the warning HAB_UNS_ENGINE"
+        f"a block of {odd:#x} bytes is before other blocks, where DCP needs multiples of {DCP_UNIT}: boards hash the"
+        " blocks with another engine, and log the warning HAB_UNS_ENGINE"
     )
 
 
 def check_features(command: str, engine: int, body: bytes, known: dict[int, dict[str, int]]) -> None:
-    """Whether an Unlock or an Init is one that cst makes. Raises `VerificationError`."""
+    """Check that an Unlock or an Init is one that cst makes. Raises `VerificationError`."""
     if engine not in known:
         raise VerificationError("command", f"{command} of {name(engine)}, which does not support it")
     if not known[engine]:
@@ -125,8 +125,8 @@ def check_features(command: str, engine: int, body: bytes, known: dict[int, dict
 
 
 def set_engine(body: bytes) -> int:
-    """The default engine that a Set command sets from here on. Raises `VerificationError`."""
+    """Return the default engine that a Set command sets for the commands behind it. Raises `VerificationError`."""
     if len(body) != 4 or body[0] or body[1] != SHA256:
-        raise VerificationError("command", f"Set of an engine by {body.hex(' ') or 'nothing'}: it is for SHA-256 alone")
+        raise VerificationError("command", f"Set of an engine with {body.hex(' ') or 'nothing'}, not for SHA-256")
     check_hashing(body[2], body[3], "command")
     return body[2]

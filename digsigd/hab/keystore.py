@@ -1,4 +1,4 @@
-"""The public keys that a CSF installs, each vouched for by one before it, down from the fuses.
+"""The public keys that a CSF installs, each verified with one before it, the first with the fuses.
 
 HABv4 API Reference Manual, 4.3.7, "Install Key".
 """
@@ -15,16 +15,16 @@ from digsigd.hab.csf_blob import InstallKey
 from digsigd.hab.errors import FormatError, VerificationError
 from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable, why_not_hab
 
-# HAB_IDX_SRK0 and HAB_IDX_CSFK0; 5 and 6 are those of a second set of SRKs, which is NXP's own.
+# HAB_IDX_SRK0 and HAB_IDX_CSFK0; 5 and 6 are those of a second set of SRKs, which is NXP's.
 SRK_INDEX, CSFK_INDEX = 0, 1
 LAST_INDEX = 4
-# The extension that some boot ROMs do not take, by its object identifier's DER: extKeyUsage, RFC 5280, 4.2.1.12.
+# The extension that some boot ROMs do not accept, by its object identifier's DER: extKeyUsage, RFC 5280, 4.2.1.12.
 _EXTENDED_KEY_USAGE = bytes.fromhex("0603551d25")
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledCertificate:
-    """A certificate of the blob that the chain vouches for."""
+    """A certificate of the CSF blob that was verified. `index` is its slot in the key store."""
 
     index: int
     subject: str
@@ -42,7 +42,7 @@ class Key:
 
 
 class KeyStore:
-    """The keys by their indices, as far as they are installed. `certificates` and `notes` are what is to be told."""
+    """The installed keys by their indices. `certificates` and `notes` are for the report."""
 
     def __init__(self, table: SrkTable, now: datetime | None) -> None:
         self._table = table
@@ -55,18 +55,21 @@ class KeyStore:
         return index in self._keys
 
     def get(self, index: int) -> Key | None:
-        """The key installed there."""
+        """Return the key at this index, or None."""
         return self._keys.get(index)
 
     def install_srk(self, command: InstallKey, table: bytes, *, source_index: int, fuse_value: bytes | None) -> None:
-        """Install the SRK that must be `source_index` of the machine's own table."""
+        """Install the SRK, which must be number `source_index`, from 0, of the machine's table.
+
+        Raises `VerificationError`, also for a table without `fuse_value`, if that is given.
+        """
         if self._keys or command.target != SRK_INDEX or command.flags or command.hash_algorithm != SHA256:
             raise VerificationError("srk-table", "the SRK must be installed first, as key 0, with SHA-256")
         if table != self._table.data:
-            raise VerificationError("srk-table", "its SRK table is not the machine's")
+            raise VerificationError("srk-table", "the SRK table in the CSF is not the machine's")
         fuses = self._table.fuse_value
         if fuse_value is not None and fuses != fuse_value:
-            raise VerificationError("fuses", f"its SRK table has the fuse value {fuses.hex()}, not {fuse_value.hex()}")
+            raise VerificationError("fuses", f"the SRK table has the fuse value {fuses.hex()}, not {fuse_value.hex()}")
         if command.source != source_index:
             raise VerificationError("srk-index", f"it uses SRK {command.source + 1}, not {source_index + 1}")
         if command.source >= len(self._table.records):
@@ -75,13 +78,13 @@ class KeyStore:
             )
         record: SrkRecord = self._table.records[command.source]
         if record.key is None:
-            raise VerificationError("srk-index", f"the table has only a hash of SRK {command.source + 1}, no key")
+            raise VerificationError("srk-index", f"the table has only a hash of SRK {command.source + 1}, not the key")
         if why := why_not_hab(record.key):
             raise VerificationError("srk-table", f"SRK {command.source + 1} is {why}")
         self._keys[SRK_INDEX] = Key(record.key, record.ca, None)
 
     def install(self, command: InstallKey, der: bytes, *, csf_authenticated: bool) -> None:
-        """Install the key in a certificate."""
+        """Install the key of a certificate. Raises `VerificationError`, or `FormatError` for a damaged certificate."""
         is_csfk = command.target == CSFK_INDEX
         name = "the CSF key" if is_csfk else f"key {command.target}"
         if is_csfk != (command.flags == csf_blob.INSTALL_CSFK_FLAG) or (not is_csfk and command.flags):
@@ -89,7 +92,9 @@ class KeyStore:
         if not SRK_INDEX < command.target <= LAST_INDEX or command.hash_algorithm:
             raise VerificationError("certificate", f"{name} cannot be installed there")
         if is_csfk == csf_authenticated:
-            raise VerificationError("order", f"{name} is installed on the wrong side of Authenticate CSF")
+            raise VerificationError(
+                "order", f"{name} must be installed {'before' if is_csfk else 'after'} Authenticate CSF"
+            )
         issuer = self._keys.get(command.source)
         if issuer is None or command.source == CSFK_INDEX:
             raise VerificationError(
@@ -107,10 +112,10 @@ class KeyStore:
             raise VerificationError("certificate", f"{name} is {why}")
         before = self._keys.get(command.target)
         if before is not None:
-            # 4.3.7: a slot is not written twice, but the same key again is passed over.
+            # 4.3.7: a slot is not written twice, but the same key again is ignored.
             if before.public != installed.public_key or before.may_certify != installed.is_ca:
                 raise VerificationError(
-                    "certificate", f"{name} cannot be installed there: another key is there already"
+                    "certificate", f"{name} cannot be installed: a different key is installed there already"
                 )
             return
         self._keys[command.target] = Key(installed.public_key, installed.is_ca, installed)
@@ -132,7 +137,7 @@ class KeyStore:
 
 
 def load(der: bytes, name: str, offset: int | None = None) -> Certificate:
-    """The certificate of a key by its name. Raises `FormatError`, with its offset in the blob where that is given."""
+    """Read the certificate of the key `name`. Raises `FormatError`, with the `offset` in the blob if given."""
     try:
         return certificate.load(der)
     except FormatError as error:
@@ -140,7 +145,7 @@ def load(der: bytes, name: str, offset: int | None = None) -> Certificate:
 
 
 def _check_issued(installed: Certificate, issuer: PublicKey, name: str, index: int) -> None:
-    """Raise unless this key signed the certificate, in a way that HAB4 checks."""
+    """Raise `VerificationError` unless the issuer's key signed the certificate, in a way that HAB4 checks."""
     if installed.version != 3:
         raise VerificationError(
             "certificate", f"{name} ({installed.name}) is an X.509 certificate of version {installed.version}, not 3"

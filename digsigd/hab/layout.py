@@ -1,4 +1,4 @@
-"""Whether blocks make sense for the files they sign: inside, over the IVT, in what the ROM loads, off the CSF."""
+"""Checks blocks against the files they sign: inside the file, over the IVT, in what the ROM loads, not over the CSF."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from digsigd.hab.ivt import BOOT_DATA_SIZE, IVT_SIZE, USUAL_PLACES, Block, File,
 _ENTRY_SIZE = 4
 _DCD_HEADER_SIZE = 4
 _DCD_TAG = 0xD2
-# How much may be signed for each byte of the files. Parts of an image are signed twice (a DCD for its place in serial
-# download, a FIT with its tree), and every block costs time here and in cst.
+# The most bytes to sign for each byte of the files. Parts of an image are signed twice (a DCD also for its address in
+# serial download, a FIT with its tree), and every block costs time here and in cst.
 MOST_TIMES_SIGNED = 2
-# The shortest CSF there is has more: an SRK table, a signature over the commands and one over data.
+# The shortest CSF is longer: an SRK table, a signature over the commands and one over data.
 SMALLEST_CSF = 0x400
-# Nor is there one as large as this.
+# Every CSF is shorter than this.
 _TOO_LARGE_CSF = 1 << 20
 _ADDRESSES = 1 << 32
-# How far behind the start of what the ROM loads the IVT stands: where boot devices have it. System boot chapters of
-# the processors' reference manuals, "Image Vector Table offset"; U-Boot, include/imximage.h, FLASH_OFFSET_*.
+# The distances of the IVT from the start of what the ROM loads, as on boot devices. System boot chapters of the
+# processors' reference manuals, "Image Vector Table offset"; U-Boot, include/imximage.h, FLASH_OFFSET_*.
 _IVT_OFFSETS = (0x0, 0x100, 0x400, 0x1000)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the blocks cover. `room` is how many bytes files and IVTs leave for the CSF, None if nothing bounds it.
+    """The IVTs that the blocks cover. `room` is the number of bytes that are left for the CSF, None for no bound.
 
-    `bound` says what does.
+    `bound` says what is behind the room.
     """
 
     ivts: tuple[Ivt, ...]
@@ -52,16 +52,17 @@ class _Loaded:
 
 @dataclass(frozen=True, slots=True)
 class _Room:
-    """How many bytes there are for a CSF, and what comes then; `size` is None where nothing does."""
+    """The number of bytes for a CSF, and what is behind them; `size` is None for no bound."""
 
     size: int | None
     bound: str = ""
 
 
 def check_layout(commands: Sequence[Sequence[Block]], files: Sequence[File], *, require_ivt: bool = True) -> Layout:
-    """Check the blocks of each Authenticate Data command against the files that they are taken from.
+    """Check the blocks of each Authenticate Data command against the files that they are in.
 
-    Raises `VerificationError`, or `FormatError` where a file turns out to be shorter than its size.
+    With `require_ivt` a block has to cover an IVT. Raises `VerificationError`, or `FormatError` if a file is shorter
+    than its size.
     """
     for blocks in commands:
         _check_inside(blocks, files)
@@ -71,7 +72,7 @@ def check_layout(commands: Sequence[Sequence[Block]], files: Sequence[File], *, 
     ivts = find_ivts(every, files)
     if not ivts and require_ivt:
         raise VerificationError("ivt", _no_ivt(every, files))
-    # Serial download brings a DCD by itself, to a place of its own.
+    # Serial download writes a DCD separately, to another address.
     dcds = [block for block in every if _is_dcd(block, ivts, files)]
     placed = [block for block in every if block not in dcds]
     found: list[tuple[bool, str | None, _Room]] = []
@@ -81,9 +82,9 @@ def check_layout(commands: Sequence[Sequence[Block]], files: Sequence[File], *, 
         room = _room(ivt, loaded, every, placed, files)
         why = _wrong_in_memory(ivt, loaded, dcds, placed, files[ivt.file].size)
         found.append((loaded is not None, why, room))
-    # With boot data it is the ROM that runs the CSF, before there is anything else in memory: the CSF of a later stage
-    # covers no such IVT. Without, it is a later stage's. Several IVTs (two of QSPI, say) have a CSF each; which one
-    # this is for, nothing tells. A blob that fits none is wrong for sure.
+    # With boot data, the ROM runs the CSF before anything else is in memory: the CSF of a later stage covers no such
+    # IVT. Without boot data, a later stage runs the CSF. Several IVTs (such as two of QSPI) have a CSF each, and it is
+    # not known for which one this is. A CSF blob that fits none of them is wrong.
     judged = [one for one in found if one[0]] or found
     rooms = [room for _, why, room in judged if why is None]
     if judged and not rooms:
@@ -113,13 +114,13 @@ def _check_inside(blocks: Sequence[Block], files: Sequence[File]) -> None:
         if block.length <= 0 or block.offset < 0:
             raise VerificationError("blocks", f"the block {block} is empty")
         if block.end > size:
-            raise VerificationError("blocks", f"the block {block} ends at {block.end:#x}, the file at {size:#x}")
+            raise VerificationError("blocks", f"the block {block} ends at {block.end:#x}, but the file at {size:#x}")
         if block.address + block.length > _ADDRESSES:
             raise VerificationError("blocks", f"the block {block} ends beyond the 32-bit address space")
 
 
 def _check_apart(blocks: Sequence[Block]) -> None:
-    # In the file they may: a DCD is signed with its image and once more for where serial download puts it.
+    # In the file they can overlap: a DCD is signed with its image and again for its address in serial download.
     for before, after in pairwise(sorted(blocks, key=lambda block: block.address)):
         if before.address + before.length > after.address:
             raise VerificationError("blocks", f"the blocks {before} and {after} overlap in memory")
@@ -132,8 +133,8 @@ def _check_one_memory(blocks: Sequence[Block]) -> None:
         if not apart and (one.file, one.address - one.offset) != (other.file, other.address - other.offset):
             raise VerificationError(
                 "blocks",
-                f"the blocks {one} and {other} overlap in memory and are not the same there; one memory cannot hold"
-                " both, and what is loaded later is signed by a CSF of its own",
+                f"the blocks {one} and {other} overlap in memory but have different bytes there; both have to be in"
+                " memory, and what is loaded later needs a separate CSF",
             )
 
 
@@ -148,9 +149,9 @@ def _check_amount(blocks: Sequence[Block], files: Sequence[File]) -> None:
 
 
 def _covering(address: int, length: int, blocks: Sequence[Block]) -> tuple[int, int] | None:
-    """File and offset of these bytes of memory by the block that covers them all; None where none does.
+    """Return file and offset of these bytes of memory, by the block that covers all of them, or None.
 
-    One block has to: HABv4 API Reference Manual, "Assert".
+    One block has to cover them: HABv4 API Reference Manual, "Assert".
     """
     for block in blocks:
         if block.address <= address and address + length <= block.address + block.length:
@@ -166,8 +167,8 @@ def _unpacked(form: str, file: File, place: int) -> tuple[int, ...]:
 
 
 def _no_ivt(blocks: Sequence[Block], files: Sequence[File]) -> str:
-    """Why there is no IVT under the blocks, as well as it can be told."""
-    text = "no block covers an IVT, and without that neither boot ROM nor U-Boot accepts the image"
+    """Return the reason why no block covers an IVT, with the IVT that is probably meant."""
+    text = "no block covers an IVT, without which neither boot ROM nor U-Boot accepts the image"
     for number, file in enumerate(files):
         for place in USUAL_PLACES:
             data = file.read(place, IVT_SIZE)
@@ -178,7 +179,7 @@ def _no_ivt(blocks: Sequence[Block], files: Sequence[File]) -> str:
                 if block.file == number and block.offset <= place and place + IVT_SIZE <= block.end:
                     loaded = block.address + place - block.offset
                     return (
-                        f"{text}: the IVT at {place:#x} in the file says it is loaded to {ivt.self_address:#x}, the"
+                        f"{text}: the IVT at {place:#x} in the file is for address {ivt.self_address:#x}, but the"
                         f" block {block} puts it at {loaded:#x}"
                     )
             return f"{text}: there is one at {place:#x} in the file, for the address {ivt.self_address:#x}"
@@ -186,15 +187,15 @@ def _no_ivt(blocks: Sequence[Block], files: Sequence[File]) -> str:
 
 
 def _check_pointers(ivt: Ivt, blocks: Sequence[Block], placed: Sequence[Block], files: Sequence[File]) -> None:
-    """What the ROM follows from the IVT must be authenticated as well, where the IVT says that it is in memory.
+    """Check that blocks cover what the IVT points at, where it is in memory.
 
     HABv4 API Reference Manual, "authenticate_image": IVT, DCD, the first byte of the boot data, and the first word at
-    the entry point; boards tell of each in an event with the reason HAB_INV_ASSERTION. All of the boot data is asked
-    for here: the ROM acts on all of it.
+    the entry point; boards report each in an event with the reason HAB_INV_ASSERTION. Here all of the boot data has to
+    be covered: the ROM acts on all of it.
     """
     _check_covered(ivt, "entry point", ivt.entry, _ENTRY_SIZE, placed)
     if ivt.boot_data:
-        # The ROM has them from where it has the IVT.
+        # The ROM reads them from the device, like the IVT.
         with_ivt = [block for block in blocks if _follows(ivt, block)]
         _check_covered(ivt, "boot data", ivt.boot_data, BOOT_DATA_SIZE, with_ivt)
     if ivt.dcd:
@@ -202,28 +203,28 @@ def _check_pointers(ivt: Ivt, blocks: Sequence[Block], placed: Sequence[Block], 
         length = max(_DCD_HEADER_SIZE, _unpacked(">BHB", files[file], place)[1])
         _check_covered(ivt, "DCD", ivt.dcd, length, blocks)
     if not ivt.csf:
-        raise VerificationError("ivt", f"the IVT at {ivt.offset:#x} points at no CSF")
+        raise VerificationError("ivt", f"the IVT at {ivt.offset:#x} does not point at a CSF")
 
 
 def _follows(ivt: Ivt, block: Block) -> bool:
-    """Whether a block stands in memory where the file's place of the IVT puts it."""
+    """Return whether a block's address and offset are as far apart as those of the IVT."""
     return block.file == ivt.file and block.address - block.offset == ivt.base
 
 
 def _check_covered(ivt: Ivt, what: str, address: int, length: int, blocks: Sequence[Block]) -> tuple[int, int]:
-    """Which file it is in, and where."""
+    """Return the number of the file, and the offset. Raises `VerificationError` if no block covers the bytes."""
     place = _covering(address, length, blocks)
     if place is None:
         raise VerificationError(
             "ivt",
             f"no block covers the {what} that the IVT at {ivt.offset:#x} points at, {length} bytes in memory at"
-            f" {address:#x}, and HAB refuses the image",
+            f" {address:#x}: HAB refuses the image",
         )
     return place
 
 
 def _loaded(ivt: Ivt, files: Sequence[File]) -> _Loaded | None:
-    """What the ROM loads; None for an IVT without boot data, whose image somebody else loads."""
+    """Return what the ROM loads; None for an IVT without boot data, whose image a later stage loads."""
     if not ivt.boot_data:
         return None
     place = ivt.offset_of(ivt.boot_data)
@@ -234,7 +235,7 @@ def _loaded(ivt: Ivt, files: Sequence[File]) -> _Loaded | None:
 def _wrong_in_memory(
     ivt: Ivt, loaded: _Loaded | None, dcds: Sequence[Block], placed: Sequence[Block], size: int
 ) -> str | None:
-    """Why blocks do not fit what is in memory when HAB checks the CSF of this IVT; None where they do."""
+    """Return why blocks do not fit what is in memory when HAB checks the CSF of this IVT, or None."""
     for block in (*placed, *dcds):
         if block.address <= ivt.csf < block.address + block.length:
             return f"the block {block} covers {ivt.csf:#x} in memory, where the IVT at {ivt.offset:#x} has its CSF"
@@ -242,52 +243,52 @@ def _wrong_in_memory(
 
 
 def _wrong_for_rom(ivt: Ivt, loaded: _Loaded, dcds: Sequence[Block], placed: Sequence[Block], size: int) -> str | None:
-    """Why the ROM refuses these blocks with what it loads itself: HABv4 API Reference Manual, 3.4.
+    """Return why the ROM refuses these blocks with what it loads, or None: HABv4 API Reference Manual, 3.4.
 
-    IVT, DCD, boot data and CSF lie within the bounds of the image, which the boot data give; and there is nothing else
-    in memory yet.
+    IVT, DCD, boot data and CSF have to be within the bounds of the image, which the boot data give. Nothing else is in
+    memory yet.
     """
     if ivt.self_address - loaded.start not in _IVT_OFFSETS:
         return (
-            f"{loaded}, and the IVT at {ivt.offset:#x} is for {ivt.self_address:#x}: it stands at the start, or"
-            f" {', '.join(f'{one:#x}' for one in _IVT_OFFSETS[1:])} behind it, as boot devices have it"
+            f"{loaded}, but the IVT at {ivt.offset:#x} is for {ivt.self_address:#x}: it must be at the start, or"
+            f" {', '.join(f'{one:#x}' for one in _IVT_OFFSETS[1:])} behind it, as on boot devices"
         )
     if loaded.end > _ADDRESSES:
         return f"{loaded}, which is beyond the 32-bit address space; the length there counts the image and its CSF"
-    # Of what is loaded, this file tells these addresses.
+    # The addresses that this file fills, of what is loaded.
     known_start, known_end = max(ivt.base, loaded.start), min(ivt.base + size, loaded.end)
     for block in placed:
         end = block.address + block.length
         if block.address < loaded.start or end > loaded.end:
             return (
-                f"{loaded}, and the block {block} is outside of that: the ROM finds other bytes there. Boot data count"
-                " the whole image and its CSF; what is loaded later is signed by a CSF of its own"
+                f"{loaded}, but the block {block} is outside of that: the ROM finds other bytes there. Boot data count"
+                " the whole image and its CSF; what is loaded later needs a separate CSF"
             )
         if max(block.address, known_start) < min(end, known_end) and not _follows(ivt, block):
             return (
                 f"the block {block} is not what the ROM loads to {block.address:#x}: by the IVT at {ivt.offset:#x} and"
-                f" its boot data that stands at {ivt.offset_of(block.address):#x} in the file"
+                f" its boot data that is at {ivt.offset_of(block.address):#x} in the file"
             )
     for block in dcds:
-        # Before the IVT, boot devices have other things: serial download does not bring them, and may have it there.
+        # Serial download does not send what boot devices have before the IVT, so the DCD can be there.
         if not _follows(ivt, block) and block.address < loaded.end and known_start < block.address + block.length:
             return (
-                f"the block {block} is a DCD at {block.address:#x}, where the image itself and its CSF are loaded:"
-                f" {known_start:#x} to {loaded.end:#x}. One memory cannot hold both; give the place that the DCD is"
-                " downloaded to"
+                f"the block {block} is a DCD at {block.address:#x}, where the image and its CSF are loaded:"
+                f" {known_start:#x} to {loaded.end:#x}. Both have to be in memory; give the address to which the DCD is"
+                " downloaded"
             )
     if not loaded.start <= ivt.csf <= loaded.end - SMALLEST_CSF:
         return (
-            f"{loaded}, and the IVT at {ivt.offset:#x} has its CSF at {ivt.csf:#x}: it would not be loaded whole, and"
+            f"{loaded}, but the IVT at {ivt.offset:#x} has its CSF at {ivt.csf:#x}: it would not be loaded whole, and"
             " HAB refuses the image; add the room for the CSF to the length in the boot data"
         )
     return None
 
 
 def _is_dcd(block: Block, ivts: Sequence[Ivt], files: Sequence[File]) -> bool:
-    """Whether a block is the DCD of one of these IVTs and nothing else.
+    """Return whether a block is only the DCD of one of these IVTs.
 
-    An IVT for serial download points at none, since the tools that download do so: then it may be any.
+    An IVT for serial download has no pointer to its DCD, because the tools clear it: then any DCD counts.
     """
     if block.length < _DCD_HEADER_SIZE:
         return False
@@ -299,7 +300,7 @@ def _is_dcd(block: Block, ivts: Sequence[Ivt], files: Sequence[File]) -> bool:
 
 
 def _at(ivt: Ivt, address: int, length: int, files: Sequence[File]) -> bytes:
-    """What the file of an IVT has for this address; nothing where that is before it."""
+    """Return the bytes at this address from the file of an IVT; b"" for an address before the file."""
     place = ivt.offset_of(address)
     return files[ivt.file].read(place, length) if place >= 0 else b""
 
@@ -307,14 +308,14 @@ def _at(ivt: Ivt, address: int, length: int, files: Sequence[File]) -> bytes:
 def _room(
     ivt: Ivt, loaded: _Loaded | None, blocks: Sequence[Block], placed: Sequence[Block], files: Sequence[File]
 ) -> _Room:
-    """The room for the CSF of this IVT, in the file and in memory."""
+    """Return the room for the CSF of this IVT, in the file and in memory. Raises `VerificationError` without a room."""
     start, size = ivt.offset_of(ivt.csf), files[ivt.file].size
     if start < 0:
         raise VerificationError("room", f"the IVT at {ivt.offset:#x} has its CSF before the start of the file")
     own = [block for block in blocks if block.file == ivt.file]
     if any(block.offset <= start < block.end for block in own):
-        # A signature cannot cover itself. One that covers another image's CSF is another matter: U-Boot's FIT with its
-        # FDT signed last does, and that has an IVT of its own.
+        # A signature cannot cover itself. It can cover the CSF of another IVT: that of U-Boot's FIT with its FDT, which
+        # is signed last, does.
         raise VerificationError("room", f"a block covers {start:#x}, where the IVT at {ivt.offset:#x} has its CSF")
     ends = [(block.offset, f"the block {block} begins") for block in own if block.offset > start]
     ends += [

@@ -1,4 +1,4 @@
-"""SRK tables: reading and building them, and the fuse value.
+"""SRK tables: read and build them, and their fuse value.
 
 Format: HABv4 API Reference Manual, "Super Root Key table" and "Public key"; what it leaves open (the layout of ECDSA
 keys, the place of the flag) was read from tables that NXP's srktool makes.
@@ -33,7 +33,7 @@ CURVES: dict[int, tuple[type[ec.EllipticCurve], int]] = {
     0x4D: (ec.SECP384R1, 48),
     0x4E: (ec.SECP521R1, 66),
 }
-# In bits: what NXP's hab4_pki_tree.sh makes. Newer ones leave 1024 out, but there are boards with such keys.
+# In bits: the sizes that NXP's hab4_pki_tree.sh makes. Newer versions leave out 1024, but boards with such keys exist.
 RSA_SIZES = (1024, 2048, 3072, 4096)
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -42,8 +42,8 @@ PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 class SrkRecord:
     """One Super Root Key of a table.
 
-    `data` is the record as it stands in the table. `key` is None where the record holds only a hash. `ca` says
-    whether the key may sign certificates; without it, it signs data itself (fast authentication), which no hash tells.
+    `data` are the bytes of the record. `key` is None if the record has only a hash. `ca`: the key can sign
+    certificates; without the flag it signs data (fast authentication). A record with only a hash counts as a CA.
     """
 
     data: bytes = field(repr=False)
@@ -54,7 +54,7 @@ class SrkRecord:
 
 @dataclass(frozen=True, slots=True)
 class SrkTable:
-    """The Super Root Keys that a board's fuses stand for, one to four."""
+    """One to four Super Root Keys, whose fuse value is in the board's fuses."""
 
     data: bytes = field(repr=False)
     records: tuple[SrkRecord, ...]
@@ -66,20 +66,20 @@ class SrkTable:
             raise FormatError(f"an SRK table has at least 4 bytes, not {len(data)}", 0)
         tag, length, version = struct.unpack_from(">BHB", data)
         if tag != TAG_TABLE:
-            raise FormatError(f"an SRK table begins with the byte {TAG_TABLE:#x}, not {tag:#x}", 0)
+            raise FormatError(f"an SRK table begins with the byte {TAG_TABLE:#x}, this with {tag:#x}", 0)
         if version & 0xF0 != VERSION:
-            raise FormatError(f"an SRK table of version {version:#x}; {VERSION:#x} is HAB4's", 3)
+            raise FormatError(f"the SRK table has version {version:#x}; HAB4's is {VERSION:#x}", 3)
         if length != len(data):
-            raise FormatError(f"the SRK table says it has {length} bytes, and has {len(data)}", 1)
+            raise FormatError(f"the SRK table has {length} bytes by its header, but {len(data)} in fact", 1)
         records: list[SrkRecord] = []
         position = 4
         while position < length:
             if len(records) == MAX_RECORDS:
-                raise FormatError(f"an SRK table holds at most {MAX_RECORDS} keys", position)
+                raise FormatError(f"an SRK table has at most {MAX_RECORDS} keys", position)
             record, position = _record(data, position)
             records.append(record)
         if not records:
-            raise FormatError("an SRK table without any key", 4)
+            raise FormatError("the SRK table has no key", 4)
         return cls(data, tuple(records))
 
     @property
@@ -94,7 +94,7 @@ class SrkTable:
 
 
 def why_not_hab(key: PublicKey) -> str | None:
-    """Why HAB4 has no such key, by its curve or its size; None where it has."""
+    """Return why HAB4 does not support a key, by its curve or its size, or None."""
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size in RSA_SIZES:
             return None
@@ -105,7 +105,7 @@ def why_not_hab(key: PublicKey) -> str | None:
 
 
 def _record(data: bytes, start: int) -> tuple[SrkRecord, int]:
-    """The record at `start`, and where the next one begins."""
+    """Return the record at `start`, and where the next one begins."""
     if start + 4 > len(data):
         raise FormatError("the SRK table ends inside a record", start)
     tag, length, algorithm = struct.unpack_from(">BHB", data, start)
@@ -115,10 +115,13 @@ def _record(data: bytes, start: int) -> tuple[SrkRecord, int]:
     record = data[start:end]
     if tag == TAG_HASH:
         if algorithm != SHA256 or length != 4 + 32:
-            raise FormatError(f"an SRK record with a hash of algorithm {algorithm:#x} and {length} bytes", start)
+            raise FormatError(
+                f"an SRK record with a hash has the algorithm {algorithm:#x} and {length} bytes, not 0x17 and 36",
+                start,
+            )
         return SrkRecord(record, record[4:], None, ca=True), end
     if tag != TAG_KEY:
-        raise FormatError(f"an SRK record begins with {TAG_KEY:#x} or {TAG_HASH:#x}, not {tag:#x}", start)
+        raise FormatError(f"an SRK record begins with {TAG_KEY:#x} or {TAG_HASH:#x}, this with {tag:#x}", start)
     if length < 12:
         raise FormatError(f"an SRK record with a key has more than {length} bytes", start + 1)
     if algorithm == RSA:
@@ -126,7 +129,7 @@ def _record(data: bytes, start: int) -> tuple[SrkRecord, int]:
     elif algorithm == ECDSA:
         key = _ec_key(record, start)
     else:
-        raise FormatError(f"an SRK record of the unknown algorithm {algorithm:#x}", start + 3)
+        raise FormatError(f"an SRK record has the unknown algorithm {algorithm:#x}", start + 3)
     return SrkRecord(record, hashlib.sha256(record).digest(), key, ca=bool(record[7] & FLAG_CA)), end
 
 
@@ -139,31 +142,31 @@ def _rsa_key(record: bytes, start: int) -> rsa.RSAPublicKey:
     try:
         return rsa.RSAPublicNumbers(exponent, modulus).public_key()
     except ValueError as error:
-        raise FormatError(f"an SRK record whose RSA key is none: {error}", start + 12) from None
+        raise FormatError(f"the RSA key of an SRK record is invalid: {error}", start + 12) from None
 
 
 def _ec_key(record: bytes, start: int) -> ec.EllipticCurvePublicKey:
     curve_id, _, bits = struct.unpack_from(">BBH", record, 8)
     if curve_id not in CURVES:
-        raise FormatError(f"an SRK record of the unknown curve {curve_id:#x}", start + 8)
+        raise FormatError(f"an SRK record has the unknown curve {curve_id:#x}", start + 8)
     curve, size = CURVES[curve_id]
     if bits != curve.key_size or len(record) != 12 + 2 * size:
-        raise FormatError(f"an SRK record whose {curve.name} key has {bits} bits in {len(record)} bytes", start + 8)
+        raise FormatError(f"the {curve.name} key of an SRK record has {bits} bits in {len(record)} bytes", start + 8)
     x, y = (int.from_bytes(part, "big") for part in (record[12 : 12 + size], record[12 + size :]))
     try:
         return ec.EllipticCurvePublicNumbers(x, y, curve()).public_key()
     except ValueError as error:
-        raise FormatError(f"an SRK record whose ECDSA key is none: {error}", start + 12) from None
+        raise FormatError(f"the ECDSA key of an SRK record is invalid: {error}", start + 12) from None
 
 
 def build_srk_table(certificates: Sequence[x509.Certificate]) -> bytes:
-    """The table of these SRK certificates, one to four, byte for byte as srktool makes it.
+    """Build the SRK table of one to four certificates, byte for byte as srktool makes it.
 
-    A certificate with the CA flag in its basic constraints gives a record with it. Raises `ValueError` for a number
-    of certificates or a kind of key that HAB4 does not have.
+    A certificate with the CA flag in its basic constraints gives a record with the flag. Raises `ValueError` for
+    another number of certificates, and for a kind of key that HAB4 does not support.
     """
     if not 1 <= len(certificates) <= MAX_RECORDS:
-        raise ValueError(f"an SRK table holds 1 to {MAX_RECORDS} keys, not {len(certificates)}")
+        raise ValueError(f"an SRK table has 1 to {MAX_RECORDS} keys, not {len(certificates)}")
     body = b"".join(_build_record(certificate) for certificate in certificates)
     return struct.pack(">BHB", TAG_TABLE, 4 + len(body), VERSION) + body
 
@@ -189,8 +192,8 @@ def _build_record(certificate: x509.Certificate) -> bytes:
                 body += point.x.to_bytes(size, "big") + point.y.to_bytes(size, "big")
                 break
         else:
-            raise ValueError(f"HAB4 has no curve {key.curve.name}")
+            raise ValueError(f"HAB4 does not support the curve {key.curve.name}")
     else:
-        raise ValueError("an SRK is an RSA or ECDSA key")  # noqa: TRY004 - a value that callers may bring
+        raise ValueError("an SRK must be an RSA or ECDSA key")  # noqa: TRY004 - a wrong value, not a wrong type
     flags = FLAG_CA if ca else 0
     return struct.pack(">BHB3xB", TAG_KEY, 8 + len(body), algorithm, flags) + body

@@ -1,8 +1,8 @@
-"""Whether the boot ROM accepts a CSF blob: SRK table, certificates, and signatures over commands and data.
+"""Verifies that the boot ROM accepts a CSF blob: SRK table, certificates, and signatures over commands and data.
 
 The checks are those of the HABv4 API Reference Manual ("CSF commands") and of NXP's application note AN4581 on the
-chain from the fuses to the data. Where the ROM is known to be lax (it has no clock, so dates mean nothing to it), that
-is a note; where it is not known to accept something that cst would never make, that is refused.
+chain from the fuses to the data. What the ROM is known to accept (it has no clock, so dates mean nothing to it) is a
+note. What cst would never make is refused, unless the ROM is known to accept it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SECRET_KEYS, _MASTER_KEYS = range(4), range(4)
 
 @dataclass(frozen=True, slots=True)
 class DataDigest:
-    """What the digest that `verify` asks for goes over: (address, length) of each block, and by which algorithm."""
+    """A digest that `verify` needs: its algorithm, and (address, length) of the blocks that it is over."""
 
     algorithm: str
     blocks: tuple[tuple[int, int], ...]
@@ -36,9 +36,9 @@ class DataDigest:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was proven. `srk` counts from 1, `notes` are remarks that are no reason to refuse.
+    """What was verified. `srk` counts from 1, `notes` are remarks that are not a reason to refuse.
 
-    `encrypted` are the (address, length) of blocks that Decrypt Data is for: nothing of them is proven here.
+    `encrypted` are (address, length) of the blocks of Decrypt Data, which are not verified here.
     """
 
     srk: int
@@ -51,7 +51,7 @@ class Verified:
 
     @property
     def fast_authentication(self) -> bool:
-        """Whether the SRK itself signed, with no certificates below it."""
+        """Whether the SRK signed commands and data, without certificates."""
         return not self.certificates
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Verified:
 
 
 def wanted(blob: bytes) -> tuple[DataDigest, ...]:
-    """What to digest for `verify`, one for each Authenticate Data command. Raises `FormatError`."""
+    """Return the digests that `verify` needs, one for each Authenticate Data command. Raises `FormatError`."""
     parsed = CsfBlob.parse(blob)
     return tuple(
         DataDigest(CmsSignature.parse(parsed.object_at(command)[4:]).digest_algorithm, command.blocks)
@@ -85,15 +85,16 @@ def verify(
     digest_algorithm: str = "sha256",
     encrypted_ok: bool = False,
 ) -> Verified:
-    """Prove a blob against the table of the machine's SRKs, and against what was to be signed.
+    """Verify a CSF blob against the machine's SRK table, and against the blocks that had to be signed.
 
     `expected_blocks` and `digests` have one entry for each Authenticate Data command, in order: its blocks, and the
-    digest by `digest_algorithm` over their contents one after the other. `source_index` is the SRK's, from 0.
-    `fuse_value` is what the boards' fuses hold, where known. `now` is for notes on dates. With `encrypted_ok` commands
-    of encrypted images are taken, and `Verified.encrypted` tells what they are for: it needs the key of one chip to
-    prove that.
+    digest with `digest_algorithm` over their contents one after the other. `source_index` is the SRK's, from 0.
+    `fuse_value` are the 32 bytes of the boards' fuses, if known. `now` is for notes on dates. With `encrypted_ok`
+    commands of encrypted images are accepted, and `Verified.encrypted` has their blocks: only the chip with the key can
+    verify them.
 
-    Raises `FormatError` or `VerificationError`.
+    Raises `FormatError` for a damaged blob, `VerificationError` for one that the ROM refuses, and `ValueError` if
+    `expected_blocks` and `digests` differ in length.
     """
     parsed = CsfBlob.parse(blob)
     walk = _Verification(parsed, srk_table, source_index, fuse_value, digest_algorithm, now, encrypted_ok=encrypted_ok)
@@ -101,7 +102,7 @@ def verify(
 
 
 class _Verification:
-    """One walk through the commands, as the ROM takes it."""
+    """Runs through the commands once, like the ROM."""
 
     def __init__(
         self,
@@ -137,11 +138,13 @@ class _Verification:
                 error.command = number
                 raise
         if SRK_INDEX not in self._keys:
-            raise VerificationError("srk-table", "it installs no SRK")
+            raise VerificationError("srk-table", "the CSF installs no SRK")
         if not self._csf_authenticated:
-            raise VerificationError("csf-signature", "its commands are not authenticated")
+            raise VerificationError("csf-signature", "the CSF's commands are not authenticated")
         if done < len(expected) or not done:
-            raise VerificationError("blocks", f"it has {done} Authenticate Data, where {max(len(expected), 1)} must be")
+            raise VerificationError(
+                "blocks", f"the CSF has {done} Authenticate Data commands, where {max(len(expected), 1)} must be"
+            )
         return Verified(
             srk=self._source_index + 1,
             fuse_value=self._table.fuse_value,
@@ -159,7 +162,7 @@ class _Verification:
         expected: Sequence[Sequence[Block]],
         digests: Sequence[bytes],
     ) -> int:
-        """Take one command; the result is how many Authenticate Data it was, `done` how many went before it."""
+        """Check one command. Return 1 for Authenticate Data, else 0; `done` is their number before this command."""
         if isinstance(command, InstallKey):
             if command.protocol == csf_blob.SRK_TABLE:
                 self._keys.install_srk(
@@ -172,7 +175,9 @@ class _Verification:
                 self._install_secret_key(command)
             else:
                 if command.protocol != csf_blob.X509:
-                    raise VerificationError("certificate", f"it installs a key by the protocol {command.protocol:#x}")
+                    raise VerificationError(
+                        "certificate", f"the CSF installs a key with the protocol {command.protocol:#x}"
+                    )
                 certificate_der = self._blob.object_at(command)[4:]
                 self._keys.install(command, certificate_der, csf_authenticated=self._csf_authenticated)
         elif isinstance(command, Authenticate) and not command.blocks:
@@ -181,7 +186,9 @@ class _Verification:
             self._decrypt_data(command)
         elif isinstance(command, Authenticate):
             if done == len(expected):
-                raise VerificationError("blocks", f"it has more than the {done} Authenticate Data asked for")
+                raise VerificationError(
+                    "blocks", f"the CSF has more Authenticate Data commands than the {done} that must be"
+                )
             self._authenticate_data(command, expected[done], digests[done])
             return 1
         else:
@@ -189,28 +196,31 @@ class _Verification:
         return 0
 
     def _srk_certificate(self, srk: PublicKey) -> Certificate | None:
-        """The SRK's own certificate, which cst puts into a CSF with fast authentication. The ROM does not read it."""
+        """Return the SRK's certificate, which cst adds to a CSF with fast authentication, or None.
+
+        The ROM does not read it.
+        """
         if not self._blob.loose:
             return None
         found = load(self._blob.loose[0][4:], "the SRK")
         if len(self._blob.loose) > 1 or found.public_key != srk:
-            raise VerificationError("certificate", "it holds a certificate that is not the chosen SRK's")
+            raise VerificationError("certificate", "the CSF has a certificate that is not the chosen SRK's")
         return found
 
     def _install_secret_key(self, command: InstallKey) -> None:
-        """The wrapped key of an encrypted image, somewhere in memory."""
+        """Check the command for the wrapped key of an encrypted image, which is somewhere in memory."""
         if not self._csf_authenticated:
             raise VerificationError("order", "a secret key is installed before the commands are authenticated")
         if command.flags != csf_blob.INSTALL_ABSOLUTE_FLAG or command.hash_algorithm:
             raise VerificationError("secret-key", f"a secret key is installed with the flags {command.flags:#x}")
         if command.source not in _MASTER_KEYS or command.target not in _SECRET_KEYS:
             raise VerificationError(
-                "secret-key", f"a secret key is installed as {command.target}, by the master key {command.source}"
+                "secret-key", f"a secret key is installed as {command.target}, with the master key {command.source}"
             )
         self._secret_keys.add(command.target)
 
     def _decrypt_data(self, command: Authenticate) -> None:
-        """What only the chip can check, by a MAC with a key of its own."""
+        """Check the form of Decrypt Data. Only the chip can check the data, with a MAC and its own key."""
         if not self._csf_authenticated:
             raise VerificationError("order", "data is decrypted before the commands are authenticated")
         if command.flags or command.key not in self._secret_keys:
@@ -218,7 +228,7 @@ class _Verification:
                 "secret-key", f"data is decrypted by the secret key {command.key}, which is not installed"
             )
         if command.engine not in {engines.ANY, engines.CAAM}:
-            raise VerificationError("secret-key", f"data is decrypted by {engines.name(command.engine)}, not by CAAM")
+            raise VerificationError("secret-key", f"data is decrypted with {engines.name(command.engine)}, not CAAM")
         engines.check_hashing(command.engine, command.configuration, "secret-key")
         engines.check_blocks(engines.CAAM, [length for _, length in command.blocks], "blocks")
         # A key of counter mode is gone once it was used: 4.3.8.
@@ -227,16 +237,18 @@ class _Verification:
 
     def _authenticate_csf(self, command: Authenticate) -> None:
         if self._csf_authenticated:
-            raise VerificationError("order", "its commands are authenticated twice")
+            raise VerificationError("order", "the CSF's commands are authenticated twice")
         if command.key != CSFK_INDEX:
-            raise VerificationError("csf-signature", f"its commands are authenticated by key {command.key}, not 1")
-        # Fast authentication has no CSF key: the SRK stands in for it.
+            raise VerificationError(
+                "csf-signature", f"the CSF's commands are authenticated with key {command.key}, not 1"
+            )
+        # Fast authentication has no CSF key: the SRK takes its place.
         index = CSFK_INDEX if CSFK_INDEX in self._keys else SRK_INDEX
         digest = Hash(HASHES[self._digest_algorithm])
         digest.update(self._blob.data[: self._blob.header_length])
-        self._check_signature(command, index, digest.finalize(), "csf-signature", "its commands")
+        self._check_signature(command, index, digest.finalize(), "csf-signature", "the commands")
         if self._blob.loose and index != SRK_INDEX:
-            raise VerificationError("certificate", "it holds a certificate that no command installs")
+            raise VerificationError("certificate", "the CSF has a certificate that no command installs")
         self._csf_authenticated = True
 
     def _authenticate_data(self, command: Authenticate, expected: Sequence[Block], digest: bytes) -> None:
@@ -250,12 +262,14 @@ class _Verification:
                         "blocks",
                         f"block {number} is {has[0]:#x}+{has[1]:#x}, expected {must[0]:#x}+{must[1]:#x}",
                     )
-            raise VerificationError("blocks", f"it has {len(command.blocks)} blocks, where {len(pairs)} were asked for")
+            raise VerificationError(
+                "blocks", f"the command has {len(command.blocks)} blocks, but must have {len(pairs)}"
+            )
         index = command.key
         if index == CSFK_INDEX or index not in self._keys:
             raise VerificationError("data-signature", f"data is authenticated by key {index}, which cannot sign data")
         if index == SRK_INDEX and CSFK_INDEX in self._keys:
-            raise VerificationError("data-signature", "data is authenticated by the SRK beside a CSF key")
+            raise VerificationError("data-signature", "data is authenticated with the SRK, although there is a CSF key")
         self._check_signature(command, index, digest, "data-signature", "the data")
         engine, lengths = command.engine or self._engine, [length for _, length in command.blocks]
         engines.check_blocks(engine, lengths, "blocks")
@@ -264,21 +278,20 @@ class _Verification:
 
     def _check_signature(self, command: Authenticate, index: int, digest: bytes, check: str, what: str) -> None:
         if command.protocol != csf_blob.CMS or command.flags:
-            raise VerificationError(
-                check, f"the signature over {what} is by the protocol {command.protocol:#x}, not CMS"
-            )
+            raise VerificationError(check, f"the signature over {what} has the protocol {command.protocol:#x}, not CMS")
         key = self._keys.get(index)
         if key is None:
-            raise VerificationError(check, f"the signature over {what} is by key {index}, which is not installed")
+            raise VerificationError(check, f"the signature over {what} is for key {index}, which is not installed")
         if key.certificate is None and key.may_certify:
             raise VerificationError(
                 "ca-flag",
-                "the SRK has the CA flag and may sign only certificates; fast authentication needs one without",
+                "the SRK has the CA flag and can sign only certificates; fast authentication needs an SRK without it",
             )
         if key.may_certify:
             # 4.3.8: HAB_INV_KEY.
             raise VerificationError(
-                "ca-flag", f"the signature over {what} is by key {index}, whose certificate is a CA's: HAB refuses it"
+                "ca-flag",
+                f"the signature over {what} is for key {index}, whose certificate has the CA flag: HAB refuses it",
             )
         engines.check_hashing(command.engine, command.configuration, check)
         signature = CmsSignature.parse(self._blob.object_at(command)[4:])
@@ -288,37 +301,38 @@ class _Verification:
             )
         if signature.digest != digest:
             raise VerificationError(
-                check, f"the signature over {what} is for the digest {signature.digest.hex()}, but it is {digest.hex()}"
+                check,
+                f"the signature over {what} is for the digest {signature.digest.hex()}, but it is {digest.hex()}",
             )
         holder = key.certificate or self._srk_certificate(key.public)
         if holder is not None and not signature.names(holder):
-            raise VerificationError(check, f"the signature over {what} names another certificate than key {index}'s")
+            raise VerificationError(check, f"the signature over {what} does not name the certificate of key {index}")
         if not signature.is_by(key.public):
-            raise VerificationError(check, f"the signature over {what} is not by key {index}")
+            raise VerificationError(check, f"the signature over {what} was not made with key {index}")
 
     def _other(self, command: OtherCommand) -> None:
         name = csf_blob.NAMES[command.tag]
         if command.tag in {csf_blob.UNLOCK, csf_blob.INIT}:
             if not self._csf_authenticated:
-                raise VerificationError("order", f"{name} comes before the commands are authenticated")
+                raise VerificationError("order", f"{name} is before Authenticate CSF")
             known = engines.UNLOCKS if command.tag == csf_blob.UNLOCK else engines.INITS
             engines.check_features(name, command.parameter, command.body, known)
         elif command.tag == csf_blob.SET and command.parameter == csf_blob.SET_ENGINE:
             self._engine = engines.set_engine(command.body)
         elif command.tag == csf_blob.SET and command.parameter == csf_blob.SET_MID:
-            self._keys.notes.append("U-Boot refuses images whose CSF holds Set MID")
+            self._keys.notes.append("U-Boot refuses images whose CSF has Set MID")
         elif command.tag == csf_blob.SET:
             raise VerificationError("command", f"Set of the unknown item {command.parameter:#x}")
         elif command.tag == csf_blob.NOP and command.body:
-            raise VerificationError("command", f"a NOP of {4 + len(command.body)} bytes; it has 4")
+            raise VerificationError("command", f"a NOP has {4 + len(command.body)} bytes, not 4")
         elif command.tag == csf_blob.WRITE_DATA and not self._csf_authenticated:
-            raise VerificationError("order", f"{name} comes before the commands are authenticated")
+            raise VerificationError("order", f"{name} is before Authenticate CSF")
         elif command.tag in {csf_blob.WRITE_DATA, csf_blob.CHECK_DATA}:
-            self._keys.notes.append(f"U-Boot refuses images whose CSF holds {name}")
+            self._keys.notes.append(f"U-Boot refuses images whose CSF has {name}")
 
 
 def subject_of(der: bytes) -> str:
-    """The name in a certificate, for people; one that cannot be read has none."""
+    """Return the subject's name in a certificate, or a text that it cannot be read. Nothing is raised."""
     try:
         return certificate.load(der).name
     except FormatError:
