@@ -117,7 +117,7 @@ class CsfBlob:
         """Read a CSF blob that fills `data`. Raises `FormatError`."""
         tag, length, version = _header(data, 0, "the CSF")
         if tag != TAG_CSF:
-            raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, this with {tag:#x}", 0)
+            raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not {tag:#x}", 0)
         if version & 0xF0 != 0x40:
             raise FormatError(f"a CSF of version {version:#x}; HAB4 has 0x40 to 0x4f", 3)
         if length > MAX_HEADER_LENGTH:
@@ -211,7 +211,7 @@ def blob_length(data: bytes) -> int:
     Raises `FormatError` if it is damaged, but leaves most checks to `CsfBlob.parse`.
     """
     if data[:1] != bytes([TAG_CSF]):
-        raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, this with {data[:4].hex(' ')}", 0)
+        raise FormatError(f"a CSF begins with the byte {TAG_CSF:#x}, not with {data[:4].hex(' ')}", 0)
     _, length, _ = _header(data, 0, "the CSF")
     end = min(length, MAX_HEADER_LENGTH)
     fast = True

@@ -85,7 +85,7 @@ class Ivt:
         if len(data) != IVT_SIZE:
             raise FormatError(f"an IVT has {IVT_SIZE} bytes, not {len(data)}", offset)
         if data[:3] != _IVT_START or data[3] & 0xF0 != 0x40:
-            raise FormatError(f"an IVT begins with d1 00 20 4x, this with {data[:4].hex(' ')}", offset)
+            raise FormatError(f"an IVT begins with d1 00 20 4x, not {data[:4].hex(' ')}", offset)
         entry, _, dcd, boot_data, self_address, csf, _ = struct.unpack_from("<7I", data, 4)
         return cls(offset, entry, dcd, boot_data, self_address, csf, file)
 

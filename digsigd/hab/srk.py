@@ -66,7 +66,7 @@ class SrkTable:
             raise FormatError(f"an SRK table has at least 4 bytes, not {len(data)}", 0)
         tag, length, version = struct.unpack_from(">BHB", data)
         if tag != TAG_TABLE:
-            raise FormatError(f"an SRK table begins with the byte {TAG_TABLE:#x}, this with {tag:#x}", 0)
+            raise FormatError(f"an SRK table begins with the byte {TAG_TABLE:#x}, not {tag:#x}", 0)
         if version & 0xF0 != VERSION:
             raise FormatError(f"the SRK table has version {version:#x}; HAB4's is {VERSION:#x}", 3)
         if length != len(data):
@@ -121,7 +121,7 @@ def _record(data: bytes, start: int) -> tuple[SrkRecord, int]:
             )
         return SrkRecord(record, record[4:], None, ca=True), end
     if tag != TAG_KEY:
-        raise FormatError(f"an SRK record begins with {TAG_KEY:#x} or {TAG_HASH:#x}, this with {tag:#x}", start)
+        raise FormatError(f"an SRK record begins with {TAG_KEY:#x} or {TAG_HASH:#x}, not {tag:#x}", start)
     if length < 12:
         raise FormatError(f"an SRK record with a key has more than {length} bytes", start + 1)
     if algorithm == RSA:

@@ -209,16 +209,16 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         changed(BLOCK, f"{BLOCK}\nEngine = CAAM\nEngine Configuration = IN_SWAP_8"),
         "16:1",
         (
-            "[Authenticate Data] with Engine Configuration = IN_SWAP_8: CAAM would swap bytes, and hash other bytes than cst"
-            " signs; write Engine Configuration = 0"
+            "[Authenticate Data] with Engine Configuration = IN_SWAP_8: CAAM would swap bytes, and hash other"
+            " bytes than cst signs; write Engine Configuration = 0"
         ),
     ),
     "swapped bytes for all": (
         changed("Version = 4.3", "Version = 4.3\nEngine = RTIC\nEngine Configuration = KEEP, IN_SWAP_16"),
         "1:1",
         (
-            "[Header] with Engine Configuration = KEEP, IN_SWAP_16: RTIC would swap bytes, and hash other bytes than cst"
-            " signs; write Engine Configuration = 0"
+            "[Header] with Engine Configuration = KEEP, IN_SWAP_16: RTIC would swap bytes, and hash other"
+            " bytes than cst signs; write Engine Configuration = 0"
         ),
     ),
     "a configuration of no engine": (

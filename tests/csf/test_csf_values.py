@@ -172,7 +172,10 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Features = MID",
         "Features = " + "MID" * 1000,
         "11:12",
-        f'Features: "MIDMIDMIDMIDMIDMI...DMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMID" is not known: the values are {FEATURES}',
+        (
+            'Features: "MIDMIDMIDMIDMIDMI...DMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMIDMID" is not known: the values are'
+            f" {FEATURES}"
+        ),
     ),
     "an unknown hash": (
         "Version = 4.3",

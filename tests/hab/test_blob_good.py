@@ -121,7 +121,7 @@ def test_blocks_that_dcp_does_not_take_are_noted(signing: Signing, version: str)
     pki = signing.pki("p256")
     assert signing.sign(pki, version, blocks=[first, last, odd], edit=dcp).verify().notes == ()
     (note,) = signing.sign(pki, version, blocks=[first, odd, last], edit=dcp).verify().notes
-    assert "a block of 0x30 bytes stands before others, and DCP takes multiples of 64 there" in note
+    assert "a block of 0x30 bytes is before other blocks, where DCP needs multiples of 64" in note
     assert signing.sign(pki, version, blocks=[first, odd, last]).verify().notes == ()
 
 
@@ -151,7 +151,9 @@ def test_several_commands_are_proven_each_with_its_own_digest(signing: Signing, 
     assert signed.verify().blocks == 2
     assert "data-signature" in str(signed.refused(digests=signed.digests[::-1]))
     assert "blocks" in str(signed.refused(expected_blocks=signed.blocks[::-1]))
-    assert "more than the 1" in str(signed.refused(expected_blocks=[[first]], digests=signed.digests[:1]))
+    assert "more Authenticate Data commands than the 1" in str(
+        signed.refused(expected_blocks=[[first]], digests=signed.digests[:1])
+    )
 
 
 @both_versions

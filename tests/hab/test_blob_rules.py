@@ -109,7 +109,7 @@ def test_a_csf_without_an_srk_is_refused() -> None:
 
 def test_a_csf_that_does_not_authenticate_itself_is_refused() -> None:
     """Before all, whoever can write it chooses what it does."""
-    assert judged(install_srk(TABLE), SRK_CSFK) == "csf-signature: its commands are not authenticated"
+    assert judged(install_srk(TABLE), SRK_CSFK) == "csf-signature: the CSF's commands are not authenticated"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_csf_that_does_not_authenticate_itself_is_refused() -> None:
         (install(CSFK.der, 0, 1), "certificate: the CSF key is installed with the flags 0x0"),
         (install(CSFK.der, 0, 1, flags=3), "certificate: the CSF key is installed with the flags 0x3"),
         (install(CSFK.der, 0, 2, flags=2), "certificate: key 2 is installed with the flags 0x2"),
-        (install(CSFK.der, 0, 1, flags=2, protocol=0xBB), "certificate: it installs a key by the protocol 0xbb"),
+        (install(CSFK.der, 0, 1, flags=2, protocol=0xBB), "certificate: the CSF installs a key with the protocol 0xbb"),
         (install(CSFK.der, 0, 1, flags=2, hashed=0x17), "certificate: the CSF key cannot be installed there"),
         (install(CSFK.der, 0, 0), "certificate: key 0 cannot be installed there"),
         (
@@ -159,7 +159,7 @@ def test_a_csf_key_behind_authenticate_csf_is_refused() -> None:
     """With fast authentication before it."""
     csf = authenticate(1, by(USER_SRK))
     says = judged(install_srk(USER_TABLE), csf, SRK_CSFK, table=USER_TABLE)
-    assert says.startswith("order: the CSF key is installed on the wrong side")
+    assert says.startswith("order: the CSF key must be installed before")
 
 
 def test_image_keys_may_stand_in_a_chain() -> None:
@@ -187,10 +187,15 @@ def test_a_ca_signs_no_commands_and_no_data() -> None:
     """HABv4 API, 4.3.8: HAB_INV_KEY. It may stand between the SRK and a key that does."""
     csfk = Named(CSFK.key, certificate_of(CSFK.key.public_key(), "CSFK", ("SRK", SRK.key), ca=True))
     says = judged(install_srk(TABLE), install(csfk.der, 0, 1, flags=2), authenticate(1, by(csfk)), SRK_IMG, IMAGE)
-    assert says == "ca-flag: the signature over its commands is by key 1, whose certificate is a CA's: HAB refuses it"
+    assert (
+        says
+        == "ca-flag: the signature over the commands is for key 1, whose certificate has the CA flag: HAB refuses it"
+    )
     img = Named(IMG.key, certificate_of(IMG.key.public_key(), "IMG", ("SRK", SRK.key), ca=True))
     says = judged(install_srk(TABLE), SRK_CSFK, CSF, install(img.der, 0, 2), authenticate(2, over(DATA, img), BLOCK))
-    assert says == "ca-flag: the signature over the data is by key 2, whose certificate is a CA's: HAB refuses it"
+    assert (
+        says == "ca-flag: the signature over the data is for key 2, whose certificate has the CA flag: HAB refuses it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -270,14 +275,20 @@ def test_only_rsa_and_ecdsa_keys_are_installed() -> None:
 @pytest.mark.parametrize(
     ("pieces", "says"),
     [
-        ((SRK_CSFK, CSF, CSF), "order: its commands are authenticated twice"),
+        ((SRK_CSFK, CSF, CSF), "order: the CSF's commands are authenticated twice"),
         ((SRK_CSFK, IMAGE, CSF), "order: data is authenticated before the commands are"),
-        ((SRK_CSFK, authenticate(0, by(CSFK))), "csf-signature: its commands are authenticated by key 0, not 1"),
-        ((SRK_CSFK, authenticate(1, by(IMG))), "csf-signature: the signature over its commands names another"),
-        ((SRK_CSFK, authenticate(1, by(CSFK), protocol=0xC6)), "csf-signature: the signature over its commands is by"),
+        (
+            (SRK_CSFK, authenticate(0, by(CSFK))),
+            "csf-signature: the CSF's commands are authenticated with key 0, not 1",
+        ),
+        ((SRK_CSFK, authenticate(1, by(IMG))), "csf-signature: the signature over the commands does not name"),
+        (
+            (SRK_CSFK, authenticate(1, by(CSFK), protocol=0xC6)),
+            "csf-signature: the signature over the commands has the protocol",
+        ),
         (
             (SRK_CSFK, decrypt(1, b"")),
-            "csf-signature: the signature over its commands is by the protocol 0xa3",
+            "csf-signature: the signature over the commands has the protocol 0xa3",
         ),
         ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x1E)), "csf-signature: SNVS cannot hash"),
         ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x42)), "csf-signature: engine 0x42 cannot hash"),
@@ -315,7 +326,7 @@ def test_commands_are_authenticated_once_and_by_the_csf_key(pieces: tuple[Piece,
         (authenticate(2, over(DATA, IMG), BLOCK, engine=0x21), "data-signature: OCOTP cannot hash"),
         (authenticate(2, over(DATA, IMG), BLOCK, flags=1), "data-signature: the signature over the data is by"),
         (authenticate(2, over(DATA[1:], IMG), BLOCK), "data-signature: the signature over the data is for the digest"),
-        (authenticate(2, over(DATA, IMG), BLOCK, BLOCK), "blocks: it has 2 blocks, where 1 were asked for"),
+        (authenticate(2, over(DATA, IMG), BLOCK, BLOCK), "blocks: the command has 2 blocks, but must have 1"),
         (authenticate(2, lambda _: cms(DATA, IMG, hashes.SHA512()), BLOCK), "data-signature: the signature over the"),
     ],
 )
@@ -327,19 +338,19 @@ def test_data_is_authenticated_by_an_image_key(piece: Piece, says: str) -> None:
 def test_a_signature_by_another_key_under_the_right_name_is_refused() -> None:
     """The certificate it names, issuer and serial number, is the installed one's; the key is not."""
     says = judged(install_srk(TABLE), SRK_CSFK, authenticate(1, by(Named(IMG.key, CSFK.certificate))))
-    assert says == "csf-signature: the signature over its commands is not by key 1"
+    assert says == "csf-signature: the signature over the commands was not made with key 1"
     impostor = authenticate(2, over(DATA, Named(CSFK.key, IMG.certificate)), BLOCK)
     says = judged(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, impostor)
-    assert says == "data-signature: the signature over the data is not by key 2"
+    assert says == "data-signature: the signature over the data was not made with key 2"
 
 
 def test_loose_certificates_belong_to_fast_authentication() -> None:
     """Beside a CSF key there is none, and with fast authentication one, the SRK's."""
     whole = install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, IMAGE
-    assert judged(*whole, loose=(SRK.der,)) == "certificate: it holds a certificate that no command installs"
+    assert judged(*whole, loose=(SRK.der,)) == "certificate: the CSF has a certificate that no command installs"
     fast = install_srk(USER_TABLE), authenticate(1, by(USER_SRK)), authenticate(0, over(DATA, USER_SRK), BLOCK)
     says = judged(*fast, table=USER_TABLE, loose=(IMG.der,))
-    assert says == "certificate: it holds a certificate that is not the chosen SRK's"
+    assert says == "certificate: the CSF has a certificate that is not the chosen SRK's"
 
 
 def test_other_commands_change_nothing_and_some_are_noted() -> None:
@@ -350,7 +361,7 @@ def test_other_commands_change_nothing_and_some_are_noted() -> None:
     block = hab.Block(BLOCK[0], 0, BLOCK[1])
     digest = hashlib.sha256(DATA).digest()
     verified = hab.verify(forge(*pieces), srk_table=TABLE, expected_blocks=[[block]], source_index=0, digests=[digest])
-    assert [note.removeprefix("U-Boot refuses images whose CSF holds ") for note in verified.notes] == [
+    assert [note.removeprefix("U-Boot refuses images whose CSF has ") for note in verified.notes] == [
         "Write Data",
         "Check Data",
         "Set MID",
@@ -404,7 +415,7 @@ def test_unlock_and_init_come_behind_authenticate_csf(command: Piece) -> None:
     """HABv4 API, 4.3.5 and 4.3.6: used outside of an authenticated CSF, they fail on a closed board."""
     assert "-> CSFK, IMG ->" in judged(install_srk(TABLE), SRK_CSFK, CSF, command, SRK_IMG, IMAGE)
     says = judged(install_srk(TABLE), SRK_CSFK, command, CSF, SRK_IMG, IMAGE)
-    assert says.endswith("comes before the commands are authenticated")
+    assert says.endswith("is before Authenticate CSF")
 
 
 def test_the_engine_that_was_set_bounds_the_blocks_of_any() -> None:
@@ -453,7 +464,7 @@ def test_an_encrypted_image_is_proven_as_far_as_it_can_be() -> None:
     assert hab.blob_length(blob + bytes(0x100)) == len(blob.rstrip(b"\0"))
     assert len(hab.wanted(blob)) == 1
     says = judged(install_srk(TABLE), SRK_CSFK, CSF, *pieces)
-    assert says == "certificate: it installs a key by the protocol 0xbb"
+    assert says == "certificate: the CSF installs a key with the protocol 0xbb"
 
 
 @pytest.mark.parametrize(
@@ -465,7 +476,7 @@ def test_an_encrypted_image_is_proven_as_far_as_it_can_be() -> None:
         ((secret_key(0, 0, 4),), "secret-key: a secret key is installed as 4, by the master key 0"),
         ((secret_key(0, 0, 0, hashed=0x17),), "secret-key: a secret key is installed with the flags 0x1"),
         ((secret_key(0, 0, 0, flags=3),), "secret-key: a secret key is installed with the flags 0x3"),
-        ((secret_key(0, 0, 0), decrypt(0, b"", ENCRYPTED, engine=0x1B)), "secret-key: data is decrypted by DCP"),
+        ((secret_key(0, 0, 0), decrypt(0, b"", ENCRYPTED, engine=0x1B)), "secret-key: data is decrypted with DCP"),
         ((secret_key(0, 0, 0), decrypt(0, b"", *[ENCRYPTED] * 9)), "blocks: 9 blocks in one Authenticate Data"),
         (
             (secret_key(0, 0, 0), decrypt(0, b"", ENCRYPTED), decrypt(0, b"", ENCRYPTED)),

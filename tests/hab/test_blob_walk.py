@@ -46,9 +46,9 @@ def test_objects_do_not_matter_for_the_commands() -> None:
 @pytest.mark.parametrize(
     ("bad", "damage"),
     [
-        (b"\xd1\0\x06\x07ab", "an unknown command 0xd1"),
-        (b"\xbe\0\x06\x07ab", "an Install Key command of 6 bytes; it has 12"),
-        (b"\xca\0\x06\x07ab", "an Authenticate command of 6 bytes; it has 12 and 8 for each block"),
+        (b"\xd1\0\x06\x07ab", "the command 0xd1 is unknown"),
+        (b"\xbe\0\x06\x07ab", "an Install Key command has 6 bytes, not 12"),
+        (b"\xca\0\x06\x07ab", "an Authenticate command has 6 bytes, not 12 and 8 for each block"),
     ],
 )
 def test_a_command_that_hab_does_not_have_is_damage_and_the_next_follows(bad: bytes, damage: str) -> None:
@@ -66,7 +66,7 @@ def test_a_command_that_hab_does_not_have_is_damage_and_the_next_follows(bad: by
 def test_a_command_that_hab_does_not_have_may_be_the_last(body: bytes) -> None:
     """It is whole if it ends with the commands, and if it is nothing but a header."""
     bad = struct.pack(">BHB", 0xD1, 4 + len(body), 7) + body
-    assert the_damaged(blob(NOP + bad))[1] == OtherCommand(8, 0xD1, 7, body, "an unknown command 0xd1", whole=True)
+    assert the_damaged(blob(NOP + bad))[1] == OtherCommand(8, 0xD1, 7, body, "the command 0xd1 is unknown", whole=True)
 
 
 @pytest.mark.parametrize("length", range(4))
@@ -74,7 +74,7 @@ def test_a_command_shorter_than_its_header_has_four_bytes(length: int) -> None:
     """So that those behind it are found."""
     data = blob(NOP + bytes([0xC0, 0, length, 9]) + NOP)
     first, second, third = leniently(data)
-    damage = f"a command says it has {length} bytes and does not fit the 16"
+    damage = f"a command has {length} bytes by its header, which does not fit into the 16"
     assert second == OtherCommand(8, 0xC0, 9, b"", damage, whole=False)
     assert (first, third) == (OtherCommand(4, 0xC0, 0, b""), OtherCommand(12, 0xC0, 0, b""))
     with pytest.raises(hab.FormatError, match=damage):
@@ -86,13 +86,13 @@ def test_a_command_that_reaches_beyond_the_header_is_the_last() -> None:
     beyond = blob(NOP + b"\xc0\0\x08\x01", b"abcdefgh")
     assert the_damaged(beyond) == (
         OtherCommand(4, 0xC0, 0, b""),
-        OtherCommand(8, 0xC0, 1, b"abcd", "a command reaches beyond the CSF's own length", whole=False),
+        OtherCommand(8, 0xC0, 1, b"abcd", "a command reaches beyond the length in the CSF's header", whole=False),
     )
     within = blob(NOP + b"\xc0\0\x08\x01abcd", b"efgh")
     assert leniently(within)[1] == OtherCommand(8, 0xC0, 1, b"abcd")
     cut = beyond[:14]
     assert the_damaged(cut)[1].body == b"ab"
-    assert the_damaged(cut)[1].damage == "a command says it has 8 bytes and does not fit the 14"
+    assert the_damaged(cut)[1].damage == "a command has 8 bytes by its header, which does not fit into the 14"
 
 
 @pytest.mark.parametrize("left", [1, 2, 3])
@@ -109,7 +109,7 @@ def test_a_header_of_more_than_there_is_ends_with_the_bytes() -> None:
     """And with 768 of them, which is as much as HAB takes."""
     assert leniently(blob(NOP * 2, more=40)) == list(walk(blob(NOP * 2)))
     assert len(leniently(blob(NOP * 200))) == len(list(walk(blob(NOP * 200)))) == 191
-    with pytest.raises(hab.FormatError, match="the CSF says it has 52 bytes"):
+    with pytest.raises(hab.FormatError, match="the CSF has 52 bytes by its header"):
         list(walk(blob(NOP * 2, more=40)))
 
 

@@ -137,14 +137,14 @@ def test_a_block_of_no_length_is_refused(signing: Signing, version: str, kind: A
 def test_no_authenticate_data_is_refused(signing: Signing, version: str, kind: Any) -> None:
     """A description that signs no data: cst ends with 0, whether data was expected or not."""
     signed = signing.sign(signing.pki(kind), version, edit=lambda text: text[: text.index("[Authenticate Data]")])
-    assert "it has 0 Authenticate Data, where 1 must be" in refused_by("blocks", signed.refused())
+    assert "the CSF has 0 Authenticate Data commands, where 1 must be" in refused_by("blocks", signed.refused())
     refused_by("blocks", signed.refused(expected_blocks=[], digests=[]))
 
 
 def test_fewer_authenticate_data_than_expected_are_refused(signing: Signing, version: str) -> None:
     """One of two is not enough."""
     signed = replace(signing.plain("p256", version), blocks=((WHOLE,), (WHOLE,)))
-    assert "it has 1 Authenticate Data, where 2 must be" in refused_by("blocks", signed.refused())
+    assert "the CSF has 1 Authenticate Data commands, where 2 must be" in refused_by("blocks", signed.refused())
 
 
 @both_kinds
@@ -188,7 +188,7 @@ def test_a_blob_for_other_blocks_is_refused(signing: Signing, version: str, fast
         "blocks", with_blocks(shorter, second).refused()
     )
     refused_by("blocks", with_blocks(second, first).refused())
-    assert "it has 2 blocks, where 1" in refused_by("blocks", with_blocks(first).refused())
+    assert "the command has 2 blocks, but must have 1" in refused_by("blocks", with_blocks(first).refused())
     assert "it has 2 blocks, where 3" in refused_by("blocks", with_blocks(first, second, moved).refused())
     refused_by("blocks", with_blocks().refused())
     refused_by("data-signature", with_blocks(first, replace(second, offset=0)).refused())

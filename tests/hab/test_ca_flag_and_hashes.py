@@ -145,7 +145,7 @@ def test_a_signature_with_sha1_is_refused() -> None:
     digest = hashes.Hash(OLD)
     digest.update(DATA)
     says = judged(TABLE, over_commands, digest_algorithm="sha1", digests=[digest.finalize()])
-    assert says.startswith("csf-signature: the signature over its commands uses sha1")
+    assert says.startswith("csf-signature: the signature over the commands uses sha1")
     assert "uses sha1, not sha256" in judged(TABLE, over_commands)
 
 

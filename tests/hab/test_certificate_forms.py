@@ -55,7 +55,7 @@ def test_a_version_may_be_spelled_out() -> None:
     """Though it is the one that is meant without; there is none before it."""
     assert load(changed(lambda parts: [VERSION_1, *parts[1:7]])).version == 1
     for number in (b"\xff", b"\x03"):
-        with pytest.raises(FormatError, match="it is of version"):
+        with pytest.raises(FormatError, match="its version is"):
             load(changed(lambda parts, number=number: [der(0xA0, der(2, number)), *parts[1:7]]))
 
 

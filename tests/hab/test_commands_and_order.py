@@ -31,7 +31,7 @@ def test_write_data_comes_behind_authenticate_csf() -> None:
     """HABv4 API, 3.8: before, there are Install SRK, Install CSFK, Set and Authenticate CSF (HAB_INV_COMMAND)."""
     write = other(0xCC, 4, bytes(8))
     says = judged(install_srk(TABLE), SRK_CSFK, write, CSF, SRK_IMG, IMAGE)
-    assert says == "order: Write Data comes before the commands are authenticated"
+    assert says == "order: Write Data is before Authenticate CSF"
     assert "-> CSFK, IMG ->" in judged(install_srk(TABLE), SRK_CSFK, CSF, write, SRK_IMG, IMAGE)
 
 
@@ -50,7 +50,7 @@ def test_a_nop_has_four_bytes() -> None:
         assert Signed(forge(*pieces), TABLE, blocks, image=DATA).verify().notes == ()
     for body in (b"\0", bytes(4), bytes(12)):
         says = judged(install_srk(TABLE), SRK_CSFK, CSF, other(0xC0, 0, body), SRK_IMG, IMAGE)
-        assert says == f"command: a NOP of {4 + len(body)} bytes; it has 4"
+        assert says == f"command: a NOP has {4 + len(body)} bytes, not 4"
 
 
 def test_an_error_tells_at_which_command_it_showed() -> None:
@@ -74,7 +74,7 @@ def test_of_the_srk_there_is_one_certificate() -> None:
     behind_table = replace(fast[0], make=lambda _: padded(USER_TABLE) + there)
     assert "fast authentication" in judged(behind_table, *fast[1:], table=USER_TABLE)
     says = judged(behind_table, *fast[1:], table=USER_TABLE, loose=(USER_SRK.der,))
-    assert says == "certificate: it holds a certificate that is not the chosen SRK's"
+    assert says == "certificate: the CSF has a certificate that is not the chosen SRK's"
     blob = forge(*fast, loose=(USER_SRK.der[:-1],))
     error = Signed(blob, USER_TABLE, ((hab.Block(BLOCK[0], 0, BLOCK[1]),),), image=DATA).refused()
     assert str(error).startswith("the certificate of the SRK: not a certificate: ")

@@ -130,9 +130,9 @@ def test_blocks_of_a_command_stand_apart(commands: list[list[hab.Block]]) -> Non
     ("block", "says"),
     [
         (hab.Block(0x7E0FC0, 0, 0), "0x7e0fc0 0x0 0x0 is empty"),
-        (hab.Block(0x7E0FC0, 0, 0x4001), "ends at 0x4001, the file at 0x4000"),
-        (hab.Block(0x7E0FC0, 0x4000, 1), "ends at 0x4001, the file at 0x4000"),
-        (hab.Block(0x7E0FC0, 0xFFFFFFFF, 0xFFFFFFFF), "the file at 0x4000"),
+        (hab.Block(0x7E0FC0, 0, 0x4001), "ends at 0x4001, but the file at 0x4000"),
+        (hab.Block(0x7E0FC0, 0x4000, 1), "ends at 0x4001, but the file at 0x4000"),
+        (hab.Block(0x7E0FC0, 0xFFFFFFFF, 0xFFFFFFFF), "but the file at 0x4000"),
         (hab.Block(0xFFFFF000, 0, 0x1001), "beyond the 32-bit address space"),
     ],
 )
@@ -194,11 +194,11 @@ def test_a_file_without_an_ivt_is_refused_unless_none_is_asked_for() -> None:
 def test_a_wrong_address_is_refused_with_both() -> None:
     """The block's and the IVT's own: the mistake people make most."""
     says = refused("ivt", IMAGE.data, [hab.Block(0x920000, 0, 0x2000)])
-    assert "the IVT at 0x0 in the file says it is loaded to 0x7e0fc0" in says
+    assert "the IVT at 0x0 in the file is for address 0x7e0fc0" in says
     assert "0x920000 0x0 0x2000 puts it at 0x920000" in says
     data, block = kernel(0x1000, 0x2000)
     says = refused("ivt", data, [hab.Block(LOAD + 0x1000, block.offset, block.length)])
-    assert "loaded to 0x40481000" in says
+    assert "for address 0x40481000" in says
     assert "puts it at 0x40482000" in says
 
 
@@ -214,7 +214,7 @@ def test_a_csf_before_the_file_or_nowhere_is_refused() -> None:
     data, block = kernel(0x1000, 0x2000, csf=LOAD - 4)
     assert "before the start of the file" in refused("room", data, [block])
     data, block = kernel(0x1000, 0x2000, csf=0)
-    assert "the IVT at 0x1000 points at no CSF" in refused("ivt", data, [block])
+    assert "the IVT at 0x1000 does not point at a CSF" in refused("ivt", data, [block])
 
 
 def test_at_most_twice_the_file_is_signed() -> None:
@@ -294,7 +294,7 @@ def test_each_of_several_ivts_must_be_right() -> None:
     """A good one makes up for no other."""
     data, block = kernel(0x1000, 0x2000, csf=0)
     second = hab.Block(LOAD, len(IMAGE.data), block.length)
-    assert "the IVT at 0x5000 points at no CSF" in refused("ivt", IMAGE.data + data, [WHOLE], [second])
+    assert "the IVT at 0x5000 does not point at a CSF" in refused("ivt", IMAGE.data + data, [WHOLE], [second])
 
 
 def test_blocks_are_digested_in_pieces() -> None:

@@ -32,7 +32,7 @@ def test_a_key_does_not_become_an_authority_in_its_place() -> None:
     for first, second in ((IMG.der, now_ca), (now_ca, IMG.der)):
         pieces = install(first, 0, 2), install(second, 0, 2)
         says = judged(install_srk(TABLE), SRK_CSFK, CSF, *pieces, IMAGE)
-        assert says == "certificate: key 2 cannot be installed there: another key is there already"
+        assert says == "certificate: key 2 cannot be installed: a different key is installed there already"
 
 
 def test_a_certificate_is_valid_from_its_first_second_to_its_last() -> None:

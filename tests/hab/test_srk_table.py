@@ -128,9 +128,9 @@ HASH = struct.pack(">BHB", 0xEE, 36, 0x17) + bytes(32)
         (b"\xd7\0\4", "at least 4 bytes, not 3", 0),
         (table_of(HASH, tag=0xD4), "begins with the byte 0xd7, not 0xd4", 0),
         (table_of(HASH, version=0x30), "version 0x30", 3),
-        (table_of(HASH, more=1), "says it has 41 bytes, and has 40", 1),
-        (table_of(HASH) + b"\0", "says it has 40 bytes, and has 41", 1),
-        (table_of(), "without any key", 4),
+        (table_of(HASH, more=1), "has 41 bytes by its header, but 40 in fact", 1),
+        (table_of(HASH) + b"\0", "has 40 bytes by its header, but 41 in fact", 1),
+        (table_of(), "has no key", 4),
         (table_of(*[HASH] * 5), "at most 4 keys", 148),
         (table_of(HASH, b"\xe1"), "ends inside a record", 40),
         (table_of(HASH, b"\xe1\0\x0c"), "ends inside a record", 40),
@@ -145,15 +145,15 @@ HASH = struct.pack(">BHB", 0xEE, 36, 0x17) + bytes(32)
         (table_of(b"\xee\0\x25\x17" + bytes(33)), "and 37 bytes", 4),
         (table_of(b"\xee\0\x04\x17"), "and 4 bytes", 4),
         (table_of(b"\xe1\0\x0c\x22" + bytes(8)), "unknown algorithm 0x22", 7),
-        (table_of(b"\xe1\0\x0c\x21" + bytes(8)), "RSA key is none", 16),
+        (table_of(b"\xe1\0\x0c\x21" + bytes(8)), "RSA key of an SRK record is invalid", 16),
         (table_of(b"\xe1\0\x0c\x21" + bytes(5) + b"\1\0\0"), "do not add up", 12),
-        (table_of(rsa_record(bytes(256))), "RSA key is none", 16),
-        (table_of(rsa_record(b"\xff" * 256, b"\2")), "RSA key is none", 16),
+        (table_of(rsa_record(bytes(256))), "RSA key of an SRK record is invalid", 16),
+        (table_of(rsa_record(b"\xff" * 256, b"\2")), "RSA key of an SRK record is invalid", 16),
         (table_of(ec_record(0x4C, 256, bytes(64))), "unknown curve 0x4c", 12),
-        (table_of(ec_record(0x4B, 384, bytes(64))), "secp256r1 key has 384 bits", 12),
-        (table_of(ec_record(0x4D, 384, bytes(64))), "secp384r1 key has 384 bits in 76 bytes", 12),
-        (table_of(ec_record(0x4B, 256, bytes(64))), "ECDSA key is none", 16),
-        (table_of(ec_record(0x4B, 256, b"\xff" * 64)), "ECDSA key is none", 16),
+        (table_of(ec_record(0x4B, 384, bytes(64))), "secp256r1 key of an SRK record has 384 bits", 12),
+        (table_of(ec_record(0x4D, 384, bytes(64))), "secp384r1 key of an SRK record has 384 bits in 76 bytes", 12),
+        (table_of(ec_record(0x4B, 256, bytes(64))), "ECDSA key of an SRK record is invalid", 16),
+        (table_of(ec_record(0x4B, 256, b"\xff" * 64)), "ECDSA key of an SRK record is invalid", 16),
     ],
 )
 def test_a_malformed_table_is_refused_with_its_flaw(data: bytes, says: str, offset: int) -> None:
@@ -220,7 +220,7 @@ def test_only_what_hab4_has_goes_into_a_table() -> None:
     for number in (0, 5):
         with pytest.raises(ValueError, match=f"1 to 4 keys, not {number}"):
             hab.build_srk_table([good] * number)
-    with pytest.raises(ValueError, match="no curve secp256k1"):
+    with pytest.raises(ValueError, match="not support the curve secp256k1"):
         hab.build_srk_table([certificate_of(ec.generate_private_key(ec.SECP256K1()).public_key())])
     with pytest.raises(ValueError, match="RSA or ECDSA"):
         hab.build_srk_table([certificate_of(ed25519.Ed25519PrivateKey.generate().public_key())])
