@@ -116,7 +116,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         "commands": parser.MAX_COMMANDS,
         "arguments of a command": parser.MAX_ARGUMENTS,
         "blocks in all": grammar.MAX_BLOCKS,
-        "the commands of the CSF that is made, in bytes": size.MAX_BYTES,
+        "the commands of the resulting CSF, in bytes": size.MAX_BYTES,
         "files that blocks are of": form.MAX_ARTIFACTS,
         "all blocks together, in sizes of these files together": layout.MOST_TIMES_SIGNED,
     }

@@ -20,7 +20,7 @@ def test_an_entry_point_that_no_block_covers_is_refused() -> None:
         assert layout(IMAGE.data, *commands).room == 0x2000
     for entry in (0, IMAGE.address + 0x2000, IMAGE.address - 4, IMAGE.address + 0x1FFD):
         data = IMAGE.data[:4] + struct.pack("<I", entry) + IMAGE.data[8:]
-        assert f"4 bytes in memory at {entry:#x}," in refused("ivt", data, [WHOLE])
+        assert f"4 bytes in memory at {entry:#x}:" in refused("ivt", data, [WHOLE])
 
 
 def test_an_entry_point_may_be_in_any_block() -> None:
