@@ -100,7 +100,7 @@ def _tokens(line: str, number: int) -> tuple[list[Token], bool]:
             wrong = len(line) - len(line[position:].lstrip(" \t\f\v"))
             if line[wrong] == '"':
                 raise CsfSyntaxError("the quotation mark is not closed", number, wrong + 1)
-            raise CsfSyntaxError(f"{quoted(line[wrong])} does not belong here", number, wrong + 1)
+            raise CsfSyntaxError(f"{quoted(line[wrong])} is not allowed here", number, wrong + 1)
         position = match.end()
         kind = match.lastgroup
         if kind is None:

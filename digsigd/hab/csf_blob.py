@@ -156,7 +156,7 @@ class CsfBlob:
             if isinstance(command, OtherCommand) or _is_outside(command):
                 continue
             start = command.data_offset
-            tag, length, _ = _header(self.data, start, "the object that a command points at")
+            tag, length, _ = _header(self.data, start, "the object that a command points to")
             wanted = TAG_CERTIFICATE
             if isinstance(command, Authenticate):
                 wanted = TAG_MAC if command.protocol == AEAD else TAG_SIGNATURE
@@ -219,9 +219,9 @@ def blob_length(data: bytes) -> int:
         fast = fast and not (isinstance(command, InstallKey) and command.protocol == X509)
         if not isinstance(command, OtherCommand) and not _is_outside(command):
             end = max(
-                end, command.data_offset + _header(data, command.data_offset, "the object that a command points at")[1]
+                end, command.data_offset + _header(data, command.data_offset, "the object that a command points to")[1]
             )
-    # The SRK's certificate of fast authentication, which no command points at, may be the last.
+    # The SRK's certificate of fast authentication, which no command points to, may be the last.
     aligned = end + -end % 4
     if fast and data[aligned : aligned + 1] == bytes([TAG_CERTIFICATE]):
         end = aligned + _header(data, aligned, "a certificate that no command points to")[1]

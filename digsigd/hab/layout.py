@@ -187,7 +187,7 @@ def _no_ivt(blocks: Sequence[Block], files: Sequence[File]) -> str:
 
 
 def _check_pointers(ivt: Ivt, blocks: Sequence[Block], placed: Sequence[Block], files: Sequence[File]) -> None:
-    """Check that blocks cover what the IVT points at, where it is in memory.
+    """Check that blocks cover what the IVT points to, where it is in memory.
 
     HABv4 API Reference Manual, "authenticate_image": IVT, DCD, the first byte of the boot data, and the first word at
     the entry point; boards report each in an event with the reason HAB_INV_ASSERTION. Here all of the boot data has to
@@ -217,7 +217,7 @@ def _check_covered(ivt: Ivt, what: str, address: int, length: int, blocks: Seque
     if place is None:
         raise VerificationError(
             "ivt",
-            f"no block covers the {what} that the IVT at {ivt.offset:#x} points at, {length} bytes in memory at"
+            f"no block covers the {what} that the IVT at {ivt.offset:#x} points to, {length} bytes in memory at"
             f" {address:#x}: HAB refuses the image",
         )
     return place

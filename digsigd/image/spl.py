@@ -133,7 +133,7 @@ def _read_behind_hdmi(regions: RegionMap, first: int) -> Spl:
 
 
 def _has_csf(data: Buffer, first: int, end: int) -> bool:
-    """Return whether an IVT of NXP's firmware points at something that begins like a CSF."""
+    """Return whether an IVT of NXP's firmware points to something that begins like a CSF."""
     for place in range(first, end - IVT_SIZE, _HDMI_STEP):
         head = data[place : place + IVT_SIZE]
         if looks_like_ivt(head):

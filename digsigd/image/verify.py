@@ -280,13 +280,13 @@ def _without(start: int, end: int, signed: Sequence[tuple[int, int]]) -> Iterato
 
 
 def _layout(data: Buffer, commands: Sequence[Sequence[hab.Block]]) -> Check:
-    """Check that signatures cover the IVT and what it points at."""
+    """Check that signatures cover the IVT and what it points to."""
     try:
         found = hab.check_layout(commands, [hab.File.of(data)])
     except hab.HabError as error:
-        return Check("what the IVT points at is signed", False, str(error))
+        return Check("what the IVT points to is signed", False, str(error))
     places = ", ".join(f"{ivt.offset:#x}" for ivt in found.ivts)
-    return Check("what the IVT points at is signed", True, f"IVT at {places}")
+    return Check("what the IVT points to is signed", True, f"IVT at {places}")
 
 
 def _commands(parsed: hab.CsfBlob, failed: hab.HabError | None, *, by_rom: bool) -> list[Check]:

@@ -122,7 +122,7 @@ def image_of(build: Build, done: Done) -> bytes:
 
 
 def blob_at(data: bytes, ivt: hab.Ivt) -> bytes:
-    """The CSF that an IVT points at, as long as it says, as the boot ROM reads it."""
+    """The CSF that an IVT points to, as long as it says, as the boot ROM reads it."""
     start = ivt.offset_of(ivt.csf)
     return data[start : start + hab.csf_blob.blob_length(data[start : start + 0x2000])]
 

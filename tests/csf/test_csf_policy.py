@@ -76,10 +76,10 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "a header late": (lines(3, 5) + lines(1, 2), "1:1", "the first command must be [Header]"),
     "a second header": (changed("", "[Header]\nVersion = 4.3\n"), "19:1", "[Header] is given twice"),
     "a second header at once": (lines(1, 2) + BASE, "3:1", "[Header] is given twice"),
-    "a header alone": ("[Header]\nVersion = 4.3\n", "1", "the description has no [Install SRK]"),
-    "a header and a table": (lines(1, 5), "3", "the description has no [Install CSFK]"),
-    "no signature of the commands": (lines(1, 7), "6", "the description has no [Authenticate CSF]"),
-    "no data": (lines(1, 15), "12", "the description has no [Authenticate Data]"),
+    "a header alone": ("[Header]\nVersion = 4.3\n", "1", "the CSF description has no [Install SRK]"),
+    "a header and a table": (lines(1, 5), "3", "the CSF description has no [Install CSFK]"),
+    "no signature of the commands": (lines(1, 7), "6", "the CSF description has no [Authenticate CSF]"),
+    "no data": (lines(1, 15), "12", "the CSF description has no [Authenticate Data]"),
     "the table late": (
         lines(1, 2) + lines(6, 7) + lines(3, 5),
         "3:1",
@@ -262,11 +262,6 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         changed(CAAM_MID, "Engine = SNVS\nFeatures = LP SWR, ZMK WRITE"),
         "9:1",
         "[Unlock] of SNVS LP SWR is not signed; the operator can allow it as 'unlock-snvs-lp-swr'",
-    ),
-    "a UID of no use": (
-        changed("Features = MID", f"Features = MID\n{UID}"),
-        "9:1",
-        "[Unlock] of CAAM must not have a UID",
     ),
     "a UID of no use": (
         changed("Features = MID", f"Features = MID\n{UID}"),

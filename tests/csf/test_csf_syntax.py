@@ -16,8 +16,13 @@ SRK_ARGUMENTS = "File, Source index, Hash Algorithm"
 # By what is wrong: what of the description is replaced, by what, and the error's place and words. With None in place of
 # the first, the second is the whole text.
 CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
-    "an empty text": (None, "", "", "the CSF description is empty; it begins with [Header]"),
-    "comments alone": (None, "# nothing\n\n  # here\n", "", "the CSF description is empty; it begins with [Header]"),
+    "an empty text": (None, "", "", "the CSF description is empty; it must begin with [Header]"),
+    "comments alone": (
+        None,
+        "# nothing\n\n  # here\n",
+        "",
+        "the CSF description is empty; it must begin with [Header]",
+    ),
     "text before the first command": (None, "hello\n" + BASE, "1:1", "a CSF description begins with [Header]"),
     "an argument before the first command": (
         None,
@@ -325,7 +330,7 @@ def test_utf_16_is_told_by_both_bytes_of_its_mark() -> None:
     for start, told in ((b"\xff\xfe", True), (b"\xfe\xff", True), (b"\xfe\xfe", False), (b"\xff\xff", False)):
         with pytest.raises(csf.CsfSyntaxError) as caught:
             csf.parse(start + b"[Header]\n")
-        assert ("the description is UTF-16" in str(caught.value)) is told
+        assert ("the CSF description is UTF-16" in str(caught.value)) is told
 
 
 def test_a_blank_in_a_name_is_told() -> None:

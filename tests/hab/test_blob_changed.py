@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.Cryptography
 
 
 def loose_certificate(blob: bytes) -> range:
-    """Where the certificate lies that no command points at: what comes behind the table with fast authentication."""
+    """Where the certificate lies that no command points to: what comes behind the table with fast authentication."""
     start = blob.index(CsfBlob.parse(blob).loose[0])
     return range(start, start + int.from_bytes(blob[start + 1 : start + 3], "big"))
 

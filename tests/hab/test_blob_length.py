@@ -18,7 +18,7 @@ FAST = install_srk(USER_TABLE), authenticate(1, by(USER_SRK)), authenticate(0, o
 
 
 def test_what_follows_a_blob_is_not_of_it() -> None:
-    """Whatever it is; with keys of its own a CSF has no certificate that no command points at."""
+    """Whatever it is; with keys of its own a CSF has no certificate that no command points to."""
     following = padded(struct.pack(">BHB", 0xD7, 0x14, 0x43) + bytes(0x10))
     for more in (b"", bytes(0x1000), b"\xff" * 0x100, b"\xd7", following):
         assert hab.blob_length(padded(WHOLE) + more) == len(WHOLE)
@@ -47,7 +47,7 @@ def test_a_blob_that_is_none_has_no_length() -> None:
             hab.blob_length(data)
     assert hab.blob_length(blob(NOP)) == 8
     assert hab.blob_length(blob(NOP * 200)) == 768
-    with pytest.raises(hab.FormatError, match="the object that a command points at lies outside"):
+    with pytest.raises(hab.FormatError, match="the object that a command points to is outside"):
         hab.blob_length(blob(install(0x100)))
 
 
@@ -78,7 +78,7 @@ def test_only_the_key_of_an_encrypted_image_may_be_elsewhere() -> None:
     """Which its flag says; without, it would be in the blob."""
     assert CsfBlob.parse(forge(secret_key(0x7EC000, 0, 0))).commands[0].outside  # type: ignore[union-attr]
     for flags in (0, 2):
-        with pytest.raises(hab.FormatError, match="the object that a command points at lies outside"):
+        with pytest.raises(hab.FormatError, match="the object that a command points to is outside"):
             CsfBlob.parse(forge(secret_key(0x7EC000, 0, 0, flags=flags)))
-    with pytest.raises(hab.FormatError, match="the object that a command points at lies outside"):
+    with pytest.raises(hab.FormatError, match="the object that a command points to is outside"):
         CsfBlob.parse(blob(install(0x7EC000).replace(b"\x0c\0", b"\x0c\1", 1)))

@@ -102,7 +102,7 @@ def test_what_needs_no_key_may_stand_before_the_srk() -> None:
 
 def test_a_csf_without_an_srk_is_refused() -> None:
     """Nothing stands between its keys and the fuses."""
-    assert judged(other(0xC0)) == "srk-table: it installs no SRK"
+    assert judged(other(0xC0)) == "srk-table: the CSF installs no SRK"
     assert "key 0, which is not installed" in judged(SRK_CSFK)
     assert "not installed" in judged(authenticate(1, by(CSFK)))
 
@@ -129,7 +129,7 @@ def test_a_csf_that_does_not_authenticate_itself_is_refused() -> None:
             install(CSFK.der, 3, 1, flags=2),
             "certificate: the CSF key is verified by key 3, which is not installed",
         ),
-        (install(IMG.der, 0, 2), "order: key 2 is installed on the wrong side of Authenticate CSF"),
+        (install(IMG.der, 0, 2), "order: key 2 must be installed after Authenticate CSF"),
     ],
 )
 def test_a_csf_key_is_installed_in_one_way(piece: Piece, says: str) -> None:
@@ -142,8 +142,8 @@ def test_a_csf_key_is_installed_in_one_way(piece: Piece, says: str) -> None:
     [
         ((install(IMG.der, 0, 5),), "certificate: key 5 cannot be installed there"),
         ((install(IMG.der, 0, 6),), "certificate: key 6 cannot be installed there"),
-        ((SRK_IMG, install(OTHER_IMG.der, 0, 2)), "certificate: key 2 cannot be installed there: another key is there"),
-        ((SRK_CSFK,), "order: the CSF key is installed on the wrong side of Authenticate CSF"),
+        ((SRK_IMG, install(OTHER_IMG.der, 0, 2)), "certificate: key 2 cannot be installed: a different key is"),
+        ((SRK_CSFK,), "order: the CSF key must be installed before Authenticate CSF"),
         ((install(IMG.der, 1, 2),), "certificate: key 2 is verified by key 1, which is not installed"),
         ((install(IMG.der, 4, 2),), "certificate: key 2 is verified by key 4, which is not installed"),
         ((SRK_IMG, install(IMG.der, 2, 3)), "ca-flag: key 3 is verified by key 2, which has no CA flag"),
@@ -293,8 +293,8 @@ def test_only_rsa_and_ecdsa_keys_are_installed() -> None:
         ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x1E)), "csf-signature: SNVS cannot hash"),
         ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x42)), "csf-signature: engine 0x42 cannot hash"),
         ((SRK_CSFK, authenticate(1, by(CSFK), engine=0x1D, configuration=1)), "csf-signature: the configuration 0x1"),
-        ((SRK_CSFK, authenticate(1, by(CSFK), flags=1)), "csf-signature: the signature over its commands is by"),
-        ((SRK_CSFK, authenticate(1, over(b"", CSFK))), "csf-signature: the signature over its commands is for the"),
+        ((SRK_CSFK, authenticate(1, by(CSFK), flags=1)), "csf-signature: the signature over the commands has"),
+        ((SRK_CSFK, authenticate(1, over(b"", CSFK))), "csf-signature: the signature over the commands is for the"),
     ],
 )
 def test_commands_are_authenticated_once_and_by_the_csf_key(pieces: tuple[Piece, ...], says: str) -> None:
@@ -313,10 +313,10 @@ def test_commands_are_authenticated_once_and_by_the_csf_key(pieces: tuple[Piece,
             authenticate(3, over(DATA, IMG), BLOCK),
             "data-signature: data is authenticated by key 3, which cannot sign data",
         ),
-        (authenticate(0, over(DATA, SRK), BLOCK), "data-signature: data is authenticated by the SRK beside a CSF key"),
-        (authenticate(2, over(DATA, CSFK), BLOCK), "data-signature: the signature over the data names another"),
-        (authenticate(2, over(DATA, IMG), BLOCK, protocol=0xC6), "data-signature: the signature over the data is by"),
-        (decrypt(2, b"", BLOCK), "data-signature: the signature over the data is by the protocol 0xa3, not CMS"),
+        (authenticate(0, over(DATA, SRK), BLOCK), "data-signature: data is authenticated with the SRK, although"),
+        (authenticate(2, over(DATA, CSFK), BLOCK), "data-signature: the signature over the data does not name"),
+        (authenticate(2, over(DATA, IMG), BLOCK, protocol=0xC6), "data-signature: the signature over the data has"),
+        (decrypt(2, b"", BLOCK), "data-signature: the signature over the data has the protocol 0xa3, not CMS"),
         (
             authenticate(2, over(DATA, IMG), BLOCK, configuration=1),
             "data-signature: the engine ANY must have configuration 0",
@@ -324,7 +324,7 @@ def test_commands_are_authenticated_once_and_by_the_csf_key(pieces: tuple[Piece,
         (authenticate(2, over(DATA, IMG), BLOCK, engine=0x1D, configuration=0x40), "data-signature: the configuration"),
         (authenticate(2, over(DATA, IMG), BLOCK, engine=0x05, configuration=0x81), "data-signature: the configuration"),
         (authenticate(2, over(DATA, IMG), BLOCK, engine=0x21), "data-signature: OCOTP cannot hash"),
-        (authenticate(2, over(DATA, IMG), BLOCK, flags=1), "data-signature: the signature over the data is by"),
+        (authenticate(2, over(DATA, IMG), BLOCK, flags=1), "data-signature: the signature over the data has"),
         (authenticate(2, over(DATA[1:], IMG), BLOCK), "data-signature: the signature over the data is for the digest"),
         (authenticate(2, over(DATA, IMG), BLOCK, BLOCK), "blocks: the command has 2 blocks, but must have 1"),
         (authenticate(2, lambda _: cms(DATA, IMG, hashes.SHA512()), BLOCK), "data-signature: the signature over the"),
@@ -386,9 +386,9 @@ def test_other_commands_change_nothing_and_some_are_noted() -> None:
         (other(0xB4, 0x0C, bytes(4)), "command: Init of SRTC with 4 bytes; it must have none"),
         (other(0xB4, 0x1E, bytes(4)), "command: Init of SNVS, which does not support it"),
         (other(0xB1, 0x02, bytes(4)), "command: Set of the unknown item 0x2"),
-        (other(0xB1, 0x03, bytes(4)), "command: Set of an engine by 00 00 00 00: it is for SHA-256 alone"),
-        (other(0xB1, 0x03), "command: Set of an engine by nothing"),
-        (other(0xB1, 0x03, bytes([1, 0x17, 0x1D, 0])), "command: Set of an engine by 01 17 1d 00"),
+        (other(0xB1, 0x03, bytes(4)), "command: Set of an engine with 00 00 00 00, not for SHA-256"),
+        (other(0xB1, 0x03), "command: Set of an engine with nothing"),
+        (other(0xB1, 0x03, bytes([1, 0x17, 0x1D, 0])), "command: Set of an engine with 01 17 1d 00"),
         (other(0xB1, 0x03, bytes([0, 0x17, 0x1D, 2])), "command: the configuration 0x2 makes CAAM swap bytes"),
         (other(0xB1, 0x03, bytes([0, 0x17, 0x1E, 0])), "command: SNVS cannot hash"),
     ],
@@ -472,8 +472,8 @@ def test_an_encrypted_image_is_proven_as_far_as_it_can_be() -> None:
     [
         ((decrypt(0, b"", ENCRYPTED),), "secret-key: data is decrypted by the secret key 0, which is not installed"),
         ((secret_key(0, 0, 1), decrypt(0, b"", ENCRYPTED)), "secret-key: data is decrypted by the secret key 0"),
-        ((secret_key(0, 4, 0),), "secret-key: a secret key is installed as 0, by the master key 4"),
-        ((secret_key(0, 0, 4),), "secret-key: a secret key is installed as 4, by the master key 0"),
+        ((secret_key(0, 4, 0),), "secret-key: a secret key is installed as 0, with the master key 4"),
+        ((secret_key(0, 0, 4),), "secret-key: a secret key is installed as 4, with the master key 0"),
         ((secret_key(0, 0, 0, hashed=0x17),), "secret-key: a secret key is installed with the flags 0x1"),
         ((secret_key(0, 0, 0, flags=3),), "secret-key: a secret key is installed with the flags 0x3"),
         ((secret_key(0, 0, 0), decrypt(0, b"", ENCRYPTED, engine=0x1B)), "secret-key: data is decrypted with DCP"),

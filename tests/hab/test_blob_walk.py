@@ -146,7 +146,7 @@ def test_a_damaged_srk_table_is_an_error() -> None:
 
 
 def test_a_blob_tells_its_certificates() -> None:
-    """Those that commands install, in their order; behind them one that no command points at."""
+    """Those that commands install, in their order; behind them one that no command points to."""
     first, second = part(0xD7, b"first one"), part(0xD7, b"second")
     objects = padded(second) + padded(first)
     one = blob(install(28 + len(padded(second))) + install(28), objects)

@@ -189,7 +189,9 @@ def test_a_blob_for_other_blocks_is_refused(signing: Signing, version: str, fast
     )
     refused_by("blocks", with_blocks(second, first).refused())
     assert "the command has 2 blocks, but must have 1" in refused_by("blocks", with_blocks(first).refused())
-    assert "the command has 2 blocks, but must have 3" in refused_by("blocks", with_blocks(first, second, moved).refused())
+    assert "the command has 2 blocks, but must have 3" in refused_by(
+        "blocks", with_blocks(first, second, moved).refused()
+    )
     refused_by("blocks", with_blocks().refused())
     refused_by("data-signature", with_blocks(first, replace(second, offset=0)).refused())
 

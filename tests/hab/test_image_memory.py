@@ -14,7 +14,7 @@ def test_an_entry_point_that_no_block_covers_is_refused() -> None:
     """Its first word; 0 is none, and in the CSF there is no code."""
     table = hab.Block(IMAGE.address, 0, 0x40)
     says = refused("ivt", IMAGE.data, [table])
-    assert "the entry point that the IVT at 0x0 points at, 4 bytes in memory at 0x7e1000: HAB refuses" in says
+    assert "the entry point that the IVT at 0x0 points to, 4 bytes in memory at 0x7e1000: HAB refuses" in says
     refused("ivt", IMAGE.data, [table, hab.Block(IMAGE.address + 0x40, 0x40, 3)])
     for commands in ([[table, hab.Block(IMAGE.address + 0x40, 0x40, 4)]], [[table], [WHOLE]]):
         assert layout(IMAGE.data, *commands).room == 0x2000
@@ -41,7 +41,7 @@ def test_a_block_that_is_not_what_the_rom_loads_is_refused() -> None:
     refused("blocks", IMAGE.data, [head], [hab.Block(IMAGE.address + 0x3FFF, 0x100, 0x100)])
     for address in (IMAGE.address - 0x100, IMAGE.address + 0x4000, IMAGE.address + 0x3F01, 0x920000):
         says = refused("blocks", IMAGE.data, [head, hab.Block(address, 0x200, 0x100)])
-        assert "the boot data at 0x20 in the file make the ROM load 0x7e0fc0 to 0x7e4fc0, and the block" in says
+        assert "the boot data at 0x20 in the file make the ROM load 0x7e0fc0 to 0x7e4fc0, but the block" in says
         assert "is outside of that" in says
 
 
@@ -218,7 +218,7 @@ def test_a_dcd_for_serial_download_stands_where_nothing_else_is_loaded() -> None
 
 
 def test_a_dcd_for_serial_download_is_that_of_the_ivt() -> None:
-    """Where the IVT points at one, that one is downloaded; tools that clear the pointer have told nobody which."""
+    """Where the IVT points to one, that one is downloaded; tools that clear the pointer have told nobody which."""
     dcd = bytes([0xD2, 0, 0x30, 0x41]).ljust(0x30, b"\x01")
     other = dcd[:-1] + b"\x02"
     data = IMAGE.data[:0x100] + dcd + other + dcd + IMAGE.data[0x190:]
@@ -252,7 +252,7 @@ def test_boot_data_that_no_block_covers_is_refused() -> None:
     assert layout(IMAGE.data, [hab.Block(IMAGE.address, 0, 0x2C), code]).room == 0x2000
     elsewhere = hab.Block(IMAGE.address + 0x20, 0x100, 0x100)
     says = refused("ivt", IMAGE.data, [hab.Block(IMAGE.address, 0, 0x20), elsewhere])
-    assert "the boot data that the IVT at 0x0 points at, 12 bytes in memory at 0x7e0fe0" in says
+    assert "the boot data that the IVT at 0x0 points to, 12 bytes in memory at 0x7e0fe0" in says
     data, block = kernel(0x1000, 0x2000, boot_data=0x900000)
     assert "12 bytes in memory at 0x900000" in refused("ivt", data, [block])
 
@@ -266,7 +266,7 @@ def test_a_dcd_that_no_block_covers_is_refused() -> None:
     first = hab.Block(LOAD, 0, 4)
     for short in (hab.Block(LOAD + 0x110, 0x110, 0xF10), hab.Block(LOAD + 0x101, 0x101, 0xF1F)):
         says = refused("ivt", data, [first, short])
-        assert "no block covers the DCD that the IVT at 0x1000 points at, 4 bytes in memory at 0x40480100" in says
+        assert "no block covers the DCD that the IVT at 0x1000 points to, 4 bytes in memory at 0x40480100" in says
     parts = [hab.Block(LOAD, 0, 0x12F), hab.Block(LOAD + 0x12F, 0x12F, 0xEF1)]
     assert "48 bytes in memory at 0x40480100" in refused("ivt", data, parts)
 

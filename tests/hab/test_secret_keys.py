@@ -53,4 +53,4 @@ def test_data_is_decrypted_by_caam_as_it_stands() -> None:
         )
     flagged = authenticate(0, lambda _: b"mac", ENCRYPTED, protocol=0xA3, engine=0x1D, flags=1)
     says = judged(SRK_CSFK, CSF, SRK_IMG, IMAGE, KEY, flagged)
-    assert says.startswith("secret-key: data is decrypted with the secret key 0")
+    assert says.startswith("secret-key: data is decrypted by the secret key 0")

@@ -24,7 +24,7 @@ SIGNER = rsa.generate_private_key(65537, 2048)
 
 @dataclass(frozen=True)
 class Piece:
-    """A command, and what it points at: `make` gets the area of all commands and gives the object's contents."""
+    """A command, and what it points to: `make` gets the area of all commands and gives the object's contents."""
 
     start: bytes
     end: bytes = b""
@@ -129,12 +129,12 @@ def secret_key(address: int, source: int, target: int, *, flags: int = 1, hashed
 
 
 def other(tag: int, parameter: int = 0, body: bytes = b"") -> Piece:
-    """A command that points at nothing."""
+    """A command that points to nothing."""
     return Piece(struct.pack(">BHB", tag, 4 + len(body), parameter) + body)
 
 
 def forge(*pieces: Piece, version: int = 0x43, loose: tuple[bytes, ...] = ()) -> bytes:
-    """Lay the pieces out; `loose` are certificates that no command points at, behind everything else."""
+    """Lay the pieces out; `loose` are certificates that no command points to, behind everything else."""
     return _lay_out(pieces, _lay_out(pieces, b"", version, ())[0], version, loose)[1]
 
 

@@ -276,7 +276,7 @@ def test_a_valid_csf_that_leaves_something_out_does_not_hold(place: int, length:
 
 
 def test_another_ivt_in_front_of_a_signed_image_does_not_hold() -> None:
-    """It points at the CSF that is there, which is good, and starts something else."""
+    """It points to the CSF that is there, which is good, and starts something else."""
     good = signed(kinds.imximage(dcd_of=None))
     own = BASE - 0x1000
     head = golden.ivt(own + 0x100, own, BASE + CSF, boot_data=own + 0x20)

@@ -174,7 +174,7 @@ def test_a_csf_that_leaves_the_ivt_out_does_not_hold(signing: Signing) -> None:
     blob = signing.sign(signing.pki("p256"), "3.4.1", blocks=(code,)).blob
     part = replace(PLAN.signings[0], blocks=(code,))
     report = verify(IMAGE.with_csf(blob), replace(PLAN, signings=(part,), must=((code.offset, code.length),)))
-    assert failing(report) == ["all that the board runs is signed", "what the IVT points at is signed"]
+    assert failing(report) == ["all that the board runs is signed", "what the IVT points to is signed"]
     assert only(report).proven is not None
     assert not only(report).holds
     assert not report.holds

@@ -10,7 +10,7 @@ from digsigd.image.verify import Check, verify
 from tests.helpers.blobs import IMAGE, WHOLE, Signing
 from tests.image.test_verify import PLAN, failing, only
 
-# IVT and boot data, without the code that the IVT's entry points at.
+# IVT and boot data, without the code that the IVT's entry points to.
 FRONT = replace(WHOLE, length=0x30)
 PART = replace(PLAN.signings[0], blocks=(FRONT,))
 
@@ -21,8 +21,8 @@ def test_an_ivt_that_points_at_what_is_not_signed_does_not_hold(signing: Signing
     report = verify(IMAGE.with_csf(signed.blob), replace(PLAN, signings=(PART,), must=((0, FRONT.length),)))
     one = only(report)
     assert one.proven is not None
-    assert "what the IVT points at is signed" in failing(report)
-    detail = next(check.detail for check in one.checks if check.what == "what the IVT points at is signed")
+    assert "what the IVT points to is signed" in failing(report)
+    detail = next(check.detail for check in one.checks if check.what == "what the IVT points to is signed")
     assert "entry point" in detail
     assert not one.holds
     assert not report.holds

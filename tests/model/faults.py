@@ -204,7 +204,7 @@ def odd_blocks(chance: random.Random, case: Case) -> None:
 
 @fault
 def something_bare(chance: random.Random, case: Case) -> None:
-    """A piece of the image without a signature: the IVT, what it points at, or something else."""
+    """A piece of the image without a signature: the IVT, what it points to, or something else."""
     one = chance.choice(_data(case))
     if len(one.blocks) > 1:
         one.blocks.pop(chance.randrange(len(one.blocks)))

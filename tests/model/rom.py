@@ -334,7 +334,7 @@ def _header(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def _object(csf: bytes, at: int, tag: int) -> bytes:
-    """What a command points at."""
+    """What a command points to."""
     found, length, version = _header(csf, at)
     if found != tag or at + length > len(csf) or version >> 4 != 4:
         raise Refused("HAB_INV_CERTIFICATE" if tag == 0xD7 else "HAB_INV_SIGNATURE")

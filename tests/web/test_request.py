@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from klein.resource import KleinResource
 from twisted.internet.address import IPv4Address
@@ -408,6 +408,7 @@ WIRE = st.sampled_from(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(first=st.sampled_from(["headers", "chunked", "expect", "huge"]), steps=st.lists(WIRE, max_size=15))
+@example(first="chunked", steps=["piece", "end", "wrong"])
 def test_whatever_a_connection_brings(tmp_path: Path, first: str, steps: list[str]) -> None:
     """No request has two answers, and once the connection is lost there is no directory, no clock and no upload."""
     host = Host(tmp_path)

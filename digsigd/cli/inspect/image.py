@@ -62,7 +62,7 @@ def find_ivts(data: mmap.mmap | bytes) -> list[Ivt]:
 
 
 def csf_at(data: mmap.mmap | bytes, ivt: Ivt) -> bytes | None:
-    """Return the CSF blob that an IVT points at; None if there is none. Raises `FormatError` if it has no end."""
+    """Return the CSF blob that an IVT points to; None if there is none. Raises `FormatError` if it has no end."""
     from digsigd.cli.inspect.csf_blob import LARGEST
     from digsigd.hab import blob_length
 
