@@ -24,7 +24,7 @@ INTERNAL = {
     "BadCoding": "a body that cannot be unpacked; the key store says it as a KeyStoreFailed",
     "HeadTooLong": "ends a connection from within a protocol; the caller says it in its own words",
     "Stays": "why a directory is left alone: a line of the daemon's log",
-    "StoodStill": "ends a connection from within a protocol; the caller says it in its own words",
+    "Stalled": "ends a connection from within a protocol; the caller says it in its own words",
     "StrandedError": "an OSError among others of a directory, which are caught together",
     "TooLong": "ends a body from within a protocol; the caller says it in its own words",
 }

@@ -198,7 +198,7 @@ def _signed(
 
     machine = settings.machine or ""
 
-    async def told(client: SigningClient) -> MachineKeys | None:
+    async def public_keys(client: SigningClient) -> MachineKeys | None:
         """Return the keys that the host reports, None if they are not needed or not reported."""
         if settings.cst is not None and not local:
             return None
@@ -211,7 +211,7 @@ def _signed(
             return None
 
     async def ask(client: SigningClient) -> tuple[SignedBlob, Compared]:
-        keys = await told(client)
+        keys = await public_keys(client)
         version = settings.cst or newest_cst(keys)
         found = compared(local, keys, console) if keys is not None else Compared()
         if verbose:

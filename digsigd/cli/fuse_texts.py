@@ -77,16 +77,16 @@ def show(value: FuseValue, chip: Chip, source: str, again: str, console: Console
         console.say(f"  {command(place, word)}")
     tool = "U-Boot" if by_u_boot else "blhost"
     say(console, _AFTER.format(again=shown(again), tool=tool, reading=reading(chip)))
-    close = told(lambda: chip.close)
+    close = shown_cell(lambda: chip.close)
     say(console, _CLOSING.format(close=close, guide=_GUIDES.get(chip.family, _MANUAL)))
     console.say("For information:")
-    console.say(f"  SRK_LOCK locks the SRK words: {told(lambda: chip.lock)}")
-    console.say(f"  SRK_REVOKE revokes SRKs, the lowest bit SRK 1: {told(lambda: chip.revoke)}")
+    console.say(f"  SRK_LOCK locks the SRK words: {shown_cell(lambda: chip.lock)}")
+    console.say(f"  SRK_REVOKE revokes SRKs, the lowest bit SRK 1: {shown_cell(lambda: chip.revoke)}")
     if chip.second_core_cell is not None:
-        console.say(f"  SRK words of the second core: {told(lambda: chip.second_core or ())}")
+        console.say(f"  SRK words of the second core: {shown_cell(lambda: chip.second_core or ())}")
 
 
-def told(cell: Callable[[], FuseBits | Sequence[FuseWord]]) -> str:
+def shown_cell(cell: Callable[[], FuseBits | Sequence[FuseWord]]) -> str:
     """Return where fuses are, or why that is not confirmed."""
     from digsigd.image.chips import FuseBits, NotConfirmedError
 

@@ -94,12 +94,12 @@ def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | Non
 
     try:
         with mapped(path) as data:
-            found, told = fuse_values(data), chip_of(data, said)
+            found, marked = fuse_values(data), chip_of(data, said)
     except NoFuseValueError as error:
         raise Trouble(f"{path}: {shown(str(error))}", hint=f"run `digsign inspect {path}` to see what it is") from None
     except OtherChipError as error:
         raise Trouble(f"{path}: {shown(str(error))}", hint="check which chip the boards have", code=2) from None
-    return found, said or told
+    return found, said or marked
 
 
 def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[FuseValue], str]:
@@ -162,8 +162,14 @@ def _compare(value: FuseValue, chip: Chip | None, options: argparse.Namespace, s
             {**place_values(number, places), "wanted": f"0x{want:X}", "found": f"0x{has:X}"}
             for number, (want, has) in words
         ]
-        told = {"source": source, "fuse_value": value.value.hex(), "compared": other.hex(), "same": same, "words": rows}
-        console.say(json.dumps(told, indent=2))
+        values = {
+            "source": source,
+            "fuse_value": value.value.hex(),
+            "compared": other.hex(),
+            "same": same,
+            "words": rows,
+        }
+        console.say(json.dumps(values, indent=2))
         return 0 if same else 1
     if same:
         console.say(console.coloured(f"The same: {value.value.hex()}", "good"))

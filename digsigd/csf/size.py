@@ -49,8 +49,8 @@ def appended_size(description: Description) -> int:
     header = description.commands[0]
     if not isinstance(header, Header) or header.engine != "CAAM":
         return 0
-    told = any(isinstance(one, Unlock | Init) and "RNG" in (one.features or ()) for one in description.commands)
-    return 0 if told else _RNG_UNLOCK
+    named = any(isinstance(one, Unlock | Init) and "RNG" in (one.features or ()) for one in description.commands)
+    return 0 if named else _RNG_UNLOCK
 
 
 def csf_size(description: Description) -> int:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 
-from digsigd.http.deadline import IdleTimer, StoodStill
+from digsigd.http.deadline import IdleTimer, Stalled
 
 _GZIP = b"\x1f\x8b"
 
@@ -31,7 +31,7 @@ def body_of(
     """Return the body of a response: `max_bytes` at most, with at most `idle` seconds between two pieces.
 
     With `only_begin`, reading stops after `max_bytes` without an error. Fails with `TooLong` for a longer body,
-    `StoodStill` after `idle` seconds without data, or the error with which the connection was lost.
+    `Stalled` after `idle` seconds without data, or the error with which the connection was lost.
     """
     if not only_begin and isinstance(response.length, int) and response.length > max_bytes:
         # Without a reader the connection would stay open.
@@ -58,7 +58,7 @@ class _Body(Protocol):
         self._only_begin = only_begin
         self._pieces: list[bytes] = []
         self._size = 0
-        self._timer = IdleTimer(clock, idle, lambda: self._end(StoodStill(idle, "the answer")))
+        self._timer = IdleTimer(clock, idle, lambda: self._end(Stalled(idle, "the answer")))
         self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
 
     def dataReceived(self, data: bytes) -> None:

@@ -20,7 +20,7 @@ from twisted.web._newclient import ParseError
 
 from digsigd.http.body import TooLong
 from digsigd.http.connection import HeadTooLong
-from digsigd.http.deadline import StoodStill
+from digsigd.http.deadline import Stalled
 
 
 class Cause(Enum):
@@ -48,7 +48,7 @@ class Cause(Enum):
     REFUSED = (Refused,)
     CONNECTING_TOO_LONG = (ConnectTimeout, TCPTimedOutError)
     NOT_CONNECTED = (ConnectError,)
-    STOOD_STILL = (StoodStill, LateError)
+    STALLED = (Stalled, LateError)
     CLOSED = (ConnectionClosed,)
     UNKNOWN = (BaseException,)
 

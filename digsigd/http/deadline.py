@@ -12,11 +12,11 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 
-class StoodStill(Exception):
+class Stalled(Exception):
     """There was no progress for `seconds` seconds."""
 
     def __init__(self, seconds: float, doing: str) -> None:
-        super().__init__(f"{doing} stood still for {seconds:g} s")
+        super().__init__(f"{doing} stalled for {seconds:g} s")
 
 
 class IdleTimer:

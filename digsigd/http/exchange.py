@@ -16,7 +16,7 @@ from zope.interface import Attribute
 from digsigd.http.agent import PlainAgent, bounded_agent
 from digsigd.http.body import body_of
 from digsigd.http.connection import Connection
-from digsigd.http.deadline import IdleTimer, StoodStill, Waiting
+from digsigd.http.deadline import IdleTimer, Stalled, Waiting
 from digsigd.http.reactor import Reactor
 
 
@@ -71,7 +71,7 @@ class Exchange:
     def ask(self, method: str, url: str, headers: Headers, upload: IUpload | None = None) -> Deferred[Response]:
         """Send the request and return a Deferred with the whole answer, whatever its status.
 
-        Fails with `StoodStill`, `TooLong`, or an error of the layers below, which `digsigd.http.causes` explains.
+        Fails with `Stalled`, `TooLong`, or an error of the layers below, which `digsigd.http.causes` explains.
         """
         self._upload = upload
         self._timer = IdleTimer(self._reactor, self._bounds.head, self._late)
@@ -105,7 +105,7 @@ class Exchange:
 
     def _late(self) -> None:
         sending = self._upload is not None and self._connection is not None
-        self._waiting.give_up(StoodStill(self._bounds.head, "the upload" if sending else "the request"))
+        self._waiting.give_up(Stalled(self._bounds.head, "the upload" if sending else "the request"))
 
     def _cut(self, result: Response | Failure | None = None) -> Any:
         """Stop everything that still runs, and pass the result on."""

@@ -96,8 +96,8 @@ def _with_csfs(regions: RegionMap, headers: list[Header]) -> list[Header]:
 
 def _plan_one(regions: RegionMap, header: Header, wanted: Options) -> Kind:
     dcd = dcd_of(regions, header, _REBUILD)
-    told = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
-    target = settle(wanted.chip, told or CHIPS_32, "according to its DCD, the image" if told else "the image")
+    named = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
+    target = settle(wanted.chip, named or CHIPS_32, "according to its DCD, the image" if named else "the image")
     place, csf = header.place, header.csf_offset
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, place, csf - place)]
     if wanted.sdp is not None:

@@ -34,9 +34,9 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
     _check_core(header, wanted.chip)
     check(regions, header, _REBUILD)
     dcd = dcd_of(regions, header, _REBUILD)
-    told = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
-    target = settle(wanted.chip, told or CHIPS_32, "according to its DCD, the image" if told else "the image")
-    _hint_of_tree(regions, target.chip, told)
+    named = chips_of(regions.data[dcd[0] : dcd[0] + dcd[1]]) if dcd is not None else ()
+    target = settle(wanted.chip, named or CHIPS_32, "according to its DCD, the image" if named else "the image")
+    _hint_of_tree(regions, target.chip, named)
     ivt, blocks = header.ivt, [Block(header.ivt.self_address, header.place, header.csf_offset - header.place)]
     if wanted.sdp is not None:
         sent = download(regions, header, dcd, wanted.sdp, target.chip)
@@ -122,7 +122,7 @@ def _check_alone(header: Header, wanted: Options) -> None:
         )
 
 
-def _hint_of_tree(regions: RegionMap, chip: Chip | None, told: tuple[str, ...]) -> None:
+def _hint_of_tree(regions: RegionMap, chip: Chip | None, named: tuple[str, ...]) -> None:
     """Add a note with the chip that a device tree in the image names."""
     tree = tree_of(regions.data)
     if tree is None:
@@ -130,7 +130,7 @@ def _hint_of_tree(regions: RegionMap, chip: Chip | None, told: tuple[str, ...]) 
     name = tree.removeprefix("fsl,")
     if chip is None:
         regions.notes.append(f"a device tree in the image is for {tree}: a hint, if U-Boot's tree is for this board")
-    elif name != chip.name and name not in told:
+    elif name != chip.name and name not in named:
         regions.notes.append(f"a device tree in the image is for {tree}, but the image is signed for {chip.title}")
 
 

@@ -54,13 +54,13 @@ CHIPS_32 = of_families("i.MX 6", "i.MX 7", "i.MX 7ULP", "Vybrid")
 CHIPS_8M = of_families("i.MX 8M")
 
 
-def settle(chip: Chip | None, told: Sequence[str], what: str) -> Target:
-    """Return the chip to sign for, of those whose names the image gives (`told`, empty if unknown).
+def settle(chip: Chip | None, named: Sequence[str], what: str) -> Target:
+    """Return the chip to sign for, of those whose names the image gives (`named`, empty if unknown).
 
     Several chips are one target if they are signed for in the same way. Raises `ImageError` if the user's `chip` is
     none of them.
     """
-    possible = [one for one in CHIPS if one.name in told]
+    possible = [one for one in CHIPS if one.name in named]
     if chip is not None:
         if possible and chip not in possible:
             raise ImageError(

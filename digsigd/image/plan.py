@@ -71,11 +71,11 @@ def _for_8m(regions: RegionMap, plan: Plan, options: Options) -> Plan:
     """Add the target to the plan of an image that is usually for i.MX 8M. A FIT for 32 bits is for other chips."""
     if options.sdp is not None:
         raise ImageError(f"the {plan.layout} has no DCD", hint="Leave out --sdp.")
-    told = tuple(one.name for one in CHIPS if one.family == "i.MX 8M" and plan.soc in (None, one.short))
+    candidates = tuple(one.name for one in CHIPS if one.family == "i.MX 8M" and plan.soc in (None, one.short))
     if regions.data[:4] == fdt.MAGIC and plan.soc is None:
         images = fdt.Tree.read(regions.data, 0).root.nodes["images"].nodes.values()
-        told = told if any(node.text("arch") == "arm64" for node in images) else ()
-    target = settle(options.chip, told, f"the {plan.layout}")
+        candidates = candidates if any(node.text("arch") == "arm64" for node in images) else ()
+    target = settle(options.chip, candidates, f"the {plan.layout}")
     if options.chip is None and not target.ask:
         target = Target(None, possible=_by_entry(plan, target.possible))
     return _targeted(plan, target)

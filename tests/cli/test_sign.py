@@ -301,7 +301,7 @@ MISTAKES = {
     "a folder for output": (["image", "-o", ".", "--machine", MACHINE], 1, "is not a regular file"),
     "an output in no folder": (["image", "-o", "no/where", "--machine", MACHINE], 1, "cannot be written"),
     "device trees of two boards": (["two", "-o", "out", "--machine", MACHINE], 1, "one CSF signs what is in memory"),
-    "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 there is a key"),
+    "an encrypted image": (["secret", "-o", "out", "--machine", MACHINE], 1, "is encrypted: at 0x28a00 is a key"),
     "the plan of an encrypted image": (["secret", "--dry-run"], 1, "would remove what decrypts it"),
     "descriptions for an encrypted image": (["secret", "--csf-only", "out", "--machine", MACHINE], 1, "is encrypted"),
     "FIT-FDT where it has no place": (

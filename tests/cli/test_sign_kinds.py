@@ -173,7 +173,7 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
     """Neither file."""
     (tmp_path / "u-boot.imx").write_bytes(kinds.imximage())
     for options, says in (
-        (("--sdp", "0x87800000"), "one memory cannot hold both"),
+        (("--sdp", "0x87800000"), "both must be in memory"),
         (("--sdp", "0x910000", "--sdp-output", "out.imx"), "a file other than OUT"),
         (("--sdp-output", "other"), "--sdp-output needs --sdp"),
         (("--sdp", "0x910000", "--sdp-output", "no/where"), "cannot be written"),
@@ -187,7 +187,7 @@ def test_where_the_download_fails_nothing_is_written(digsign: Run, daemon: Daemo
 
 MISTAKES: dict[str, tuple[Callable[[], bytes], tuple[str, ...], str]] = {
     "a chip that the image does not tell": (kinds.imximage, (), "set --soc CHIP, such as imx6ul or imx6ull"),
-    "a chip that the image contradicts": (kinds.imximage, ("--soc", "imx6q"), "i.MX 6Quad was asked for"),
+    "a chip that the image contradicts": (kinds.imximage, ("--soc", "imx6q"), "but i.MX 6Quad was given"),
     "a chip of several names": (kinds.imximage, ("--soc", "6u"), "imx6ul, imx6ull"),
     "an engine that is not confirmed": (kinds.spl, ("--soc", "imx6sl"), "is not confirmed"),
     "Vybrid": (kinds.spl, ("--soc", "vf610"), "is not confirmed"),

@@ -11,8 +11,8 @@ import pytest_twisted
 from twisted.internet import reactor as installed
 
 from digsigd.client._internal.api import SigningClient
+from digsigd.client._internal.retries import Timeouts
 from digsigd.client._internal.settings import ClientSettings
-from digsigd.client._internal.tries import Timeouts
 from digsigd.testing import TrialPki
 from tests.helpers.daemons import IMAGE, MACHINE, TOKEN, Daemon
 from tests.helpers.hostile_servers import RawServer, Says

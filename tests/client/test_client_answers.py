@@ -173,7 +173,7 @@ def test_there_is_one_key_for_each_use() -> None:
 def test_where_there_is_not_it_says_which_there_are() -> None:
     """And which setting decides."""
     keys = keys_of(*WHOLE)
-    words = r"no CSF certificate below SRK 3; it has .*CSF1_1_x_crt.pem \(below SRK 1\)"
+    words = r"no CSF certificate signed by SRK 3; it has .*CSF1_1_x_crt.pem \(signed by SRK 1\)"
     with pytest.raises(ClientError, match=words) as caught:
         key_names(keys, srk=3, fast_auth=False)
     assert "csf_certificate" in caught.value.hint
@@ -181,7 +181,7 @@ def test_where_there_is_not_it_says_which_there_are() -> None:
         key_names(keys, srk=2, fast_auth=True)
     assert "srk_certificate" in caught.value.hint
     double = keys_of(*WHOLE, certificate("crts/IMG1_1_x_crt.der", 1))
-    with pytest.raises(ClientError, match=r"more than one IMG certificate below SRK 1: .*\.pem, .*\.der"):
+    with pytest.raises(ClientError, match=r"more than one IMG certificate signed by SRK 1: .*\.pem, .*\.der"):
         key_names(double, srk=1, fast_auth=False)
     for tables in ((), ("a.bin", "b.bin")):
         with pytest.raises(ClientError, match="SRK table") as caught:

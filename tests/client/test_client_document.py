@@ -19,8 +19,8 @@ from twisted.internet.threads import deferToThread
 import digsigd.client
 from digsigd.cli import ping
 from digsigd.client._internal import api
+from digsigd.client._internal.retries import PASSING_PROBLEMS, Timeouts
 from digsigd.client._internal.settings import ENVIRONMENT, ClientSettings, add_server_arguments
-from digsigd.client._internal.tries import PASSING_PROBLEMS, Timeouts
 from digsigd.http.retry import PASSING
 from digsigd.testing import TrialPki
 from tests.client.conftest import MakeClient

@@ -253,14 +253,14 @@ async def test_mistakes_are_told(daemon: Daemon, client: MakeClient, flash: Path
     before, one, out = contents(here), client(daemon.url, machine=MACHINE), here / "out"
     cases: list[tuple[Path, Path, dict[str, Any], type[Exception], str]] = [
         (flash, out, {"srk": 5}, ValueError, "srk is 5, expected 1 to 4"),
-        (flash, out, {"srk": 4}, ClientError, "no CSF certificate below SRK 4"),
+        (flash, out, {"srk": 4}, ClientError, "no CSF certificate signed by SRK 4"),
         (flash, out, {"soc": "6u"}, AmbiguousChipError, "6u"),
         (flash, out, {"machine": "nobody"}, ServerRefused, "nobody"),
         (flash, here, {}, ClientError, "is not a regular file"),
         (flash, here / "no/where", {}, ClientError, "cannot be written: No such file"),
         (here / "nothing", out, {}, ClientError, "nothing: No such file"),
         (here, out, {}, ClientError, "is not a regular file"),
-        (here / "text", out, {}, ImageError, "is not known"),
+        (here / "text", out, {}, ImageError, "are unknown"),
         (here / "encrypted", out, {}, ImageError, "is encrypted"),
     ]
     for path, place, options, kind, words in cases:

@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from digsigd.client._internal.api import ClientError, ServerFailed, ServerRefused, ServerUnreachable
-from digsigd.client._internal.tries import Timeouts
+from digsigd.client._internal.retries import Timeouts
 from digsigd.http.connection import HEAD_BYTES
 from tests.client.conftest import MakeClient, Serve
 from tests.helpers.hostile_servers import (
@@ -219,7 +219,7 @@ async def test_a_host_that_says_nothing_is_given_up(
     time.advance(59.9)
     assert not asking.called
     time.advance(0.1)
-    with pytest.raises(ServerUnreachable, match=r"does not answer in time: the request stood still for 60 s"):
+    with pytest.raises(ServerUnreachable, match=r"does not answer in time: the request stalled for 60 s"):
         await asking
     await until(lambda: all(connection.lost for connection in server.connections))
 
@@ -252,7 +252,7 @@ async def test_an_upload_that_stands_still_is_given_up(
     signing = Deferred.fromCoroutine(client(server.url, reactor=time, timeout=1e5).sign(**order))
     await until(lambda: bool(server.connections and server.connections[0].asked))
     await time.run_out(signing)
-    with pytest.raises(ServerUnreachable, match="the upload stood still for 60 s"):
+    with pytest.raises(ServerUnreachable, match="the upload stalled for 60 s"):
         await signing
 
 
@@ -264,7 +264,7 @@ async def test_an_answer_that_stands_still_is_given_up(
     signing = Deferred.fromCoroutine(client(server.url, reactor=time, timeout=1e5).sign(**order))
     await until(lambda: bool(server.connections and server.connections[0].asked))
     await time.run_out(signing)
-    with pytest.raises(ServerUnreachable, match="in time: the answer stood still for 60 s"):
+    with pytest.raises(ServerUnreachable, match="in time: the answer stalled for 60 s"):
         await signing
     await until(lambda: server.connections[0].lost)
 

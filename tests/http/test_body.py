@@ -16,7 +16,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH
 
 from digsigd.http.body import BadCoding, TooLong, body_of, file_in
-from digsigd.http.deadline import StoodStill
+from digsigd.http.deadline import Stalled
 
 
 class Answer:
@@ -88,7 +88,7 @@ def test_a_body_that_stands_still_is_given_up() -> None:
         answer.clock.advance(4.9)
         answer.protocol.dataReceived(b"1")
     answer.clock.advance(5)
-    assert isinstance(answer.results[0], StoodStill)
+    assert isinstance(answer.results[0], Stalled)
     assert answer.transport.disconnecting
     answer = Answer()
     answer.waiting.cancel()

@@ -13,7 +13,7 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from digsigd.http.body import TooLong
 from digsigd.http.causes import Cause, cause_of, causes_of, words_of
 from digsigd.http.connection import HeadTooLong
-from digsigd.http.deadline import StoodStill
+from digsigd.http.deadline import Stalled
 
 
 def tls(text: str) -> TlsError:
@@ -44,8 +44,8 @@ def wrapped(*errors: BaseException) -> BaseException:
         (error.TimeoutError(), Cause.CONNECTING_TOO_LONG),
         (error.TCPTimedOutError(), Cause.CONNECTING_TOO_LONG),
         (error.NoRouteError(), Cause.NOT_CONNECTED),
-        (StoodStill(1, "it"), Cause.STOOD_STILL),
-        (LateError(), Cause.STOOD_STILL),
+        (Stalled(1, "it"), Cause.STALLED),
+        (LateError(), Cause.STALLED),
         (error.ConnectionDone(), Cause.CLOSED),
         (error.ConnectionLost(), Cause.CLOSED),
         (ZeroDivisionError(), Cause.UNKNOWN),
@@ -71,7 +71,7 @@ def test_what_no_other_try_removes_counts_first() -> None:
 def test_what_may_pass() -> None:
     """Connections, not TLS nor what is no answer."""
     passing = {cause for cause in Cause if cause.passing}
-    assert {Cause.REFUSED, Cause.CLOSED, Cause.STOOD_STILL, Cause.NO_HOST, Cause.UNKNOWN} <= passing
+    assert {Cause.REFUSED, Cause.CLOSED, Cause.STALLED, Cause.NO_HOST, Cause.UNKNOWN} <= passing
     assert not {Cause.UNTRUSTED, Cause.OTHER_TLS, Cause.HEAD_TOO_LONG, Cause.BODY_TOO_LONG, Cause.NO_HTTP} & passing
 
 
@@ -79,4 +79,4 @@ def test_what_the_libraries_say_is_told() -> None:
     """Of TLS, all of it."""
     both = TlsError([("SSL routines", "", "one"), ("SSL routines", "", "two")])
     assert cause_of(both) == (Cause.OTHER_TLS, "one, two")
-    assert cause_of(StoodStill(1.5, "the upload"))[1] == "the upload stood still for 1.5 s"
+    assert cause_of(Stalled(1.5, "the upload"))[1] == "the upload stalled for 1.5 s"

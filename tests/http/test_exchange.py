@@ -16,7 +16,7 @@ from digsigd.http.agent import bounded_agent
 from digsigd.http.body import TooLong
 from digsigd.http.causes import Cause, cause_of
 from digsigd.http.connection import HEAD_BYTES
-from digsigd.http.deadline import StoodStill
+from digsigd.http.deadline import Stalled
 from digsigd.http.exchange import Bounds, Exchange, IUpload, OwnExchange, Response
 from tests.http.clocked import Wires
 
@@ -181,8 +181,8 @@ def test_a_request_that_stands_still_is_given_up() -> None:
         case.clock.advance(59.9)
         assert case.results == []
         case.clock.advance(0.2)
-        assert isinstance(case.error, StoodStill)
-        assert str(case.error) == "the request stood still for 60 s"
+        assert isinstance(case.error, Stalled)
+        assert str(case.error) == "the request stalled for 60 s"
         case.check_nothing_is_left()
 
 
@@ -195,7 +195,7 @@ def test_an_upload_that_stands_still_is_given_up() -> None:
         upload.send(1)
     assert case.results == []
     case.clock.advance(60)
-    assert str(case.error) == "the upload stood still for 60 s"
+    assert str(case.error) == "the upload stalled for 60 s"
     case.check_nothing_is_left()
 
 
@@ -220,7 +220,7 @@ def test_an_answer_that_stands_still_is_given_up() -> None:
         case.wire.says(b"a")
     assert case.results == []
     case.clock.advance(30)
-    assert str(case.error) == "the answer stood still for 30 s"
+    assert str(case.error) == "the answer stalled for 30 s"
     case.check_nothing_is_left()
 
 

@@ -210,7 +210,7 @@ class _Reading:
         if source is not None and number != source + 1:
             who = f"signed by SRK {number}" if number else "not signed by an SRK of the table"
             self.part.notes.append(f"a certificate must be signed by SRK {source + 1}, but it is {who}")
-        return f"below SRK {number}" if number else "below no SRK"
+        return f"signed by SRK {number}" if number else "not signed by an SRK of the table"
 
     def _signature(self, command: Authenticate) -> list[tuple[Fact, ...]]:
         from digsigd.hab import FormatError

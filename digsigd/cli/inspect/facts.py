@@ -73,7 +73,7 @@ def _value(fact: Fact) -> Any:
     return list(fact)
 
 
-def told(fact: Fact) -> str:
+def as_text(fact: Fact) -> str:
     """Return a fact as text."""
     if fact is None:
         return "-"
@@ -92,14 +92,14 @@ def show(part: Part, console: Console, indent: str = "") -> None:
     """Print a part and all parts in it."""
     console.say(indent + shown(part.title))
     inner = indent + "  "
-    known = {name.replace("_", " "): told(fact) for name, fact in part.facts.items() if fact not in (None, "", ())}
+    known = {name.replace("_", " "): as_text(fact) for name, fact in part.facts.items() if fact not in (None, "", ())}
     width = max(map(len, known), default=0)
     for name, text in known.items():
         console.say(f"{inner}{console.coloured(name.ljust(width), 'dim')}  {text}".rstrip())
     for table in part.tables:
         if table.rows:
             console.say(f"{inner}{table.name}:")
-            console.table(table.columns, [tuple(map(told, row)) for row in table.rows], indent=inner + "  ")
+            console.table(table.columns, [tuple(map(as_text, row)) for row in table.rows], indent=inner + "  ")
     for text in part.damage:
         console.say(f"{inner}{console.coloured('damaged', 'bad')}: {shown(text)}")
     for text in part.notes:

@@ -24,11 +24,11 @@ from digsigd.client._internal.errors import (
 )
 from digsigd.client._internal.form import ArtifactChanged, Form, Progress
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
+from digsigd.client._internal.no_response import explained
 from digsigd.client._internal.responses import Answer, error_of, read_blob, read_machine_keys, read_missing
+from digsigd.client._internal.retries import Timeouts, counted, passes
 from digsigd.client._internal.settings import ClientSettings, wrong_with
 from digsigd.client._internal.tls import own_certificate, trust_root
-from digsigd.client._internal.tries import Timeouts, counted, passes
-from digsigd.client._internal.words import explained
 from digsigd.http.causes import causes_of
 from digsigd.http.deadline import within
 from digsigd.http.endpoints import Endpoints

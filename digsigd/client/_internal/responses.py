@@ -119,13 +119,13 @@ def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
 
     Unknown members are ignored. The fuse value of each table must match the table, since it gets burnt into boards.
     """
-    told = _decoded(answer, _Machine)
-    if told.machine != machine:
-        raise _nonsense(answer, f"it is for another machine, {clean(told.machine)!r}")
-    for name in [one.name for one in told.srk_tables] + [one.name for one in told.certificates]:
+    answered = _decoded(answer, _Machine)
+    if answered.machine != machine:
+        raise _nonsense(answer, f"it is for another machine, {clean(answered.machine)!r}")
+    for name in [one.name for one in answered.srk_tables] + [one.name for one in answered.certificates]:
         if not name.isprintable():
             raise _nonsense(answer, f"a name has control characters: {clean(name)!r}")
-    for table in told.srk_tables:
+    for table in answered.srk_tables:
         try:
             fuse_value = SrkTable.parse(table.data).fuse_value
         except HabError as error:
@@ -137,8 +137,10 @@ def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
             )
     return MachineKeys(
         machine=machine,
-        tarball_sha256=told.tarball_sha256,
-        srk_tables=tuple(SrkTableInfo(one.name, bytes.fromhex(one.fuse_value), one.data) for one in told.srk_tables),
+        tarball_sha256=answered.tarball_sha256,
+        srk_tables=tuple(
+            SrkTableInfo(one.name, bytes.fromhex(one.fuse_value), one.data) for one in answered.srk_tables
+        ),
         certificates=tuple(
             CertificateInfo(
                 one.name,
@@ -148,10 +150,10 @@ def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
                 one.not_after.astimezone(UTC),
                 bytes.fromhex(one.sha256) if one.sha256 else None,
             )
-            for one in told.certificates
+            for one in answered.certificates
         ),
-        versions=tuple(told.versions),
-        backends=tuple(told.backends),
+        versions=tuple(answered.versions),
+        backends=tuple(answered.backends),
     )
 
 
@@ -184,11 +186,11 @@ def _told_by(answer: Answer) -> tuple[str | None, str]:
         return None, ""
     if answer.is_json:
         try:
-            told = msgspec.json.decode(answer.body, type=_Problem)
+            answered = msgspec.json.decode(answer.body, type=_Problem)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None, ""
-        match = _PROBLEM.fullmatch(told.type)
-        return match[1] if match else None, clean(told.detail)
+        match = _PROBLEM.fullmatch(answered.type)
+        return match[1] if match else None, clean(answered.detail)
     if answer.kind == "text/plain":
         return None, clean(answer.body.decode("utf-8", "replace"))
     return None, ""

@@ -62,7 +62,7 @@ def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
 
     def named(role: str, key: str) -> str:
         found = [one.name for one in of_srk if not one.is_srk and _role(one) == role]
-        return _only(found, f"{role} certificate below SRK {srk}", key, keys)
+        return _only(found, f"{role} certificate signed by SRK {srk}", key, keys)
 
     return KeyNames(table, named("CSF", "csf_certificate"), named("IMG", "image_certificate"))
 
@@ -79,17 +79,17 @@ def _only(found: list[str], what: str, key: str, keys: MachineKeys) -> str:
             f"machine {keys.machine!r} has more than one {what}: {', '.join(found)}",
             hint=f"set {key} and the other names in digsign.toml: see docs/client.md",
         )
-    there = ", ".join(f"{one.name}{_below(one)}" for one in keys.certificates) or "no certificates"
+    there = ", ".join(f"{one.name}{_signer(one)}" for one in keys.certificates) or "no certificates"
     raise ClientError(
         f"machine {keys.machine!r} has no {what}; it has {there}",
         hint=f"choose another SRK with --srk, or set {key} and the other names in digsign.toml",
     )
 
 
-def _below(certificate: CertificateInfo) -> str:
+def _signer(certificate: CertificateInfo) -> str:
     if certificate.srk is None:
         return ""
-    return f" (SRK {certificate.srk})" if certificate.is_srk else f" (below SRK {certificate.srk})"
+    return f" (SRK {certificate.srk})" if certificate.is_srk else f" (signed by SRK {certificate.srk})"
 
 
 def _listed(names: list[str]) -> str:

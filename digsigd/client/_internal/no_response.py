@@ -23,10 +23,10 @@ _TEXTS = {
     ),
     Cause.NO_TLS: ("{place} does not speak TLS", "check the address: use http:// instead of https://, or another port"),
     Cause.CERTIFICATE_WANTED: (
-        "{place} refuses the TLS connection: {told}",
+        "{place} refuses the TLS connection: {reason}",
         "pass a client certificate that the server accepts: --client-cert FILE and --client-key FILE",
     ),
-    Cause.OTHER_TLS: ("TLS with {place} failed: {told}", ""),
+    Cause.OTHER_TLS: ("TLS with {place} failed: {reason}", ""),
     Cause.HEAD_TOO_LONG: (f"{{place}} answers with headers of more than {HEAD_BYTES} bytes", _CHECK_HOST),
     Cause.BODY_TOO_LONG: ("{place} answers with more bytes than expected", _CHECK_HOST),
     Cause.NO_HTTP: ("{place} does not answer in HTTP", _CHECK_HOST),
@@ -36,10 +36,10 @@ _TEXTS = {
         "check that the signing host runs, and its port (digsigd's default is 9999)",
     ),
     Cause.CONNECTING_TOO_LONG: ("{place} cannot be reached in time", "check the address and the network"),
-    Cause.NOT_CONNECTED: ("{place} cannot be reached: {told}", ""),
-    Cause.STOOD_STILL: ("{place} does not answer in time: {told}", ""),
+    Cause.NOT_CONNECTED: ("{place} cannot be reached: {reason}", ""),
+    Cause.STALLED: ("{place} does not answer in time: {reason}", ""),
     Cause.CLOSED: ("{place} closed the connection before it answered", ""),
-    Cause.UNKNOWN: ("{place} does not answer: {told}", ""),
+    Cause.UNKNOWN: ("{place} does not answer: {reason}", ""),
 }
 # Added to the hint if the address is http://.
 _OVER_PLAIN_HTTP = {
@@ -55,13 +55,13 @@ def explained(error: BaseException, url: str) -> tuple[ClientError, bool]:
             return one, False
         if isinstance(one, ArtifactChanged):
             return ClientError(f"the artifact {one}", hint="do not change the file while it is being signed"), False
-    cause, told = cause_of(error)
+    cause, reason = cause_of(error)
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     place = f"{host}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}"
     what, hint = _TEXTS[cause]
     if parts.scheme == "http":
         hint += _OVER_PLAIN_HTTP.get(cause, "")
-    told = clean(told) or "no reason given"
-    what = what.format(place=place, host=parts.hostname, told=told)
+    reason = clean(reason) or "no reason given"
+    what = what.format(place=place, host=parts.hostname, reason=reason)
     return ServerUnreachable(what, hint=hint.format(place=place)), cause.passing
