@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from twisted.internet import endpoints
 
 from digsigd.csf import Policy
-from digsigd.settings import Settings, SettingsError, _options, is_local, load, read_secret, workdir_of
+from digsigd.settings import Settings, SettingsError, is_local, load, read_secret, workdir_of
+from digsigd.settings.endpoints import options
 
 FILE = Path(__file__).parent.parent / "etc/digsigd.toml"
 
@@ -209,9 +210,9 @@ def test_endpoint_strings_are_taken_apart_as_twisted_does(endpoint: str) -> None
     """Whatever is in them, but for a backslash at the end, which Twisted fails on."""
     assume(re.fullmatch(r"(?:\\.|[^\\])*", endpoint, re.DOTALL))
     positional, named = endpoints._parse(endpoint)
-    options = _options(endpoint)
-    assert [value for name, value in options if name is None] == positional
-    assert dict(option for option in options if option[0] is not None) == named
+    parts = options(endpoint)
+    assert [value for name, value in parts if name is None] == positional
+    assert dict(option for option in parts if option[0] is not None) == named
 
 
 def test_the_work_directory_follows_systemd(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""The settings of a daemon: names, types and defaults. Read them from a TOML file and the environment."""
+
+from digsigd.settings.endpoints import is_local
+from digsigd.settings.errors import SettingsError
+from digsigd.settings.places import own_workdir, read_secret, workdir_of
+from digsigd.settings.tables import (
+    CallerSettings,
+    CstSettings,
+    DaemonSettings,
+    HttpStoreSettings,
+    KeysSettings,
+    ListenSettings,
+    MachineSettings,
+    Pkcs11Settings,
+    PolicySettings,
+    S3StoreSettings,
+    Settings,
+    TokenSettings,
+    UploadSettings,
+)
+from digsigd.settings.toml_file import ENVIRONMENT, load
+
+__all__ = [
+    "ENVIRONMENT",
+    "CallerSettings",
+    "CstSettings",
+    "DaemonSettings",
+    "HttpStoreSettings",
+    "KeysSettings",
+    "ListenSettings",
+    "MachineSettings",
+    "Pkcs11Settings",
+    "PolicySettings",
+    "S3StoreSettings",
+    "Settings",
+    "SettingsError",
+    "TokenSettings",
+    "UploadSettings",
+    "is_local",
+    "load",
+    "own_workdir",
+    "read_secret",
+    "workdir_of",
+]

@@ -1,0 +1,47 @@
+"""Checks the settings for what their types cannot express."""
+
+from __future__ import annotations
+
+import re
+
+from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
+from digsigd.settings.endpoints import is_local, options
+from digsigd.settings.errors import SettingsError
+from digsigd.settings.tables import Settings
+
+
+def check(settings: Settings, origin: str) -> None:
+    """Check what the types cannot express. Raises `SettingsError`."""
+
+    def wrong(key: str, text: str) -> SettingsError:
+        return SettingsError(f"{origin}: {key}: {text}")
+
+    http = settings.keys.http
+    if http.token_file and http.user:
+        raise wrong("keys.http", "has both token_file and user; set only one of them")
+    if bool(http.user) != bool(http.password_file):
+        raise wrong("keys.http", "user and password_file go together; set both or neither")
+    if http.key_file and not http.certificate_file:
+        raise wrong("keys.http.key_file", "needs certificate_file")
+    for name in settings.machines:
+        if not MACHINE.fullmatch(name):
+            raise wrong(f"machines.{name}", f"is not a machine name: expected {MACHINE_FORM}")
+    for version in settings.cst.versions:
+        if not VERSION.fullmatch(version):
+            raise wrong(f"cst.versions.{version}", f"is not a version: expected {VERSION_FORM}")
+    for name in settings.callers:
+        if not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", name):
+            raise wrong(f"callers.{name}", "is not a caller name: expected 1-64 of A-Z a-z 0-9 . _ + @ -")
+    for name in settings.pkcs11.tokens:
+        if not name.isprintable() or not 0 < len(name.encode()) <= 32:
+            raise wrong(f"pkcs11.tokens.{name}", "is not a label: expected 1 to 32 bytes without control characters")
+    names = [name for name, _ in options(settings.listen.endpoint) if name is not None]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")
+    if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
+        raise wrong(
+            "listen.endpoint",
+            f"{settings.listen.endpoint!r} is not loopback, and authentication is off;"
+            " add [callers.NAME] with a token_file, or set listen.allow_anonymous = true if a proxy in front"
+            " authenticates",
+        )

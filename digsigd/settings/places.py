@@ -1,0 +1,43 @@
+"""Files and folders that settings name: work directories, and files with one secret."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from digsigd.settings.errors import SettingsError
+from digsigd.settings.tables import Settings
+
+
+def workdir_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder for work directories: the setting, else systemd's RUNTIME_DIRECTORY, else `own_workdir`."""
+    # systemd separates several runtime directories by a colon: systemd.exec(5), RuntimeDirectory.
+    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return settings.daemon.workdir or (Path(runtime) if runtime else own_workdir())
+
+
+def own_workdir() -> Path:
+    """Return the default folder for work directories: private to this user, in the temporary directory.
+
+    It is not in XDG_RUNTIME_DIR, which is removed when the user logs out, while a daemon may stay. Its name does not
+    begin with `digsigd-`: earlier releases removed everything with that prefix from the temporary directory.
+    """
+    return Path(tempfile.gettempdir(), f"digsigd.{os.geteuid()}")
+
+
+def read_secret(path: Path, key: str) -> str:
+    """Return the secret in a file, without the newline at its end.
+
+    Raises `SettingsError` with `key` if it cannot be read or is not one line of text. The error never shows it.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise SettingsError(f"{key}: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{key}: {path} is not text") from None
+    if not text or not text.isprintable():
+        raise SettingsError(f"{key}: {path} must hold only the secret, in one line")
+    return text

@@ -1,0 +1,152 @@
+"""The tables of the configuration: names, types and defaults.
+
+`etc/digsigd.toml` documents every key for operators. Times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import typing
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, field
+
+Seconds = Annotated[float, Meta(gt=0)]
+Size = Annotated[int, Meta(gt=0)]
+Count = Annotated[int, Meta(gt=0)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{64}\Z")]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the configuration file. Unknown keys are errors."""
+
+
+class ListenSettings(_Section, frozen=True):
+    """Where the daemon listens: a Twisted endpoint string."""
+
+    endpoint: str = "tcp:9999:interface=127.0.0.1"
+    allow_anonymous: bool = False
+
+
+class HttpStoreSettings(_Section, frozen=True):
+    """Credentials and certificates for a key store on http(s)."""
+
+    token_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+
+class S3StoreSettings(_Section, frozen=True):
+    """Where an S3-compatible key store is. Credentials come from botocore's chain."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    ca_file: Path | None = None
+
+
+class KeysSettings(_Section, frozen=True):
+    """Where key tarballs come from, and limits for fetching and keeping them."""
+
+    uri: str | None = None
+    keep: Annotated[float, Meta(ge=0)] = 300.0
+    max_tarball: Size = 8 << 20
+    max_unpacked: Size = 16 << 20
+    connect_timeout: Seconds = 5.0
+    idle_timeout: Seconds = 10.0
+    timeout: Seconds = 30.0
+    tries: Count = 3
+    http: HttpStoreSettings = HttpStoreSettings()
+    s3: S3StoreSettings = S3StoreSettings()
+
+
+class CstSettings(_Section, frozen=True):
+    """Where cst is, limits for one run, and how many run at a time."""
+
+    base: Path = Path("/opt/NXP")
+    versions: dict[str, Path] = field(default_factory=dict)
+    timeout: Seconds = 120.0
+    kill_after: Seconds = 5.0
+    max_running: Count = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    max_waiting: Annotated[int, Meta(ge=0)] = 64
+    cpu_seconds: Count = 120
+    open_files: Annotated[int, Meta(ge=16)] = 64
+    memory: Annotated[int, Meta(ge=32 << 20)] = 256 << 20
+
+
+class UploadSettings(_Section, frozen=True):
+    """Limits for what a client may send."""
+
+    max_artifact: Size = 1 << 30
+    max_at_once: Count = 128
+    idle_timeout: Seconds = 60.0
+    timeout: Seconds = 1800.0
+
+
+class DaemonSettings(_Section, frozen=True):
+    """Where the work directories are, and how the daemon stops."""
+
+    workdir: Path | None = None
+    shutdown_grace: Annotated[float, Meta(ge=0)] = 30.0
+
+
+class TokenSettings(_Section, frozen=True):
+    """One token: where its PIN is, its machines, and how many runs of cst may use it at a time."""
+
+    pin_file: Path | None = None
+    machines: tuple[str, ...] | None = None
+    max_sessions: Count = 1
+
+
+class Pkcs11Settings(_Section, frozen=True):
+    """How cst reaches tokens, and the tokens by their labels."""
+
+    module: Path | None = None
+    engine: Path | None = None
+    provider: Path | None = None
+    login_timeout: Seconds = 60.0
+    environment: dict[str, str] = field(default_factory=dict)
+    ways: dict[str, typing.Literal["engine", "provider"]] = field(default_factory=dict)
+    tokens: dict[str, TokenSettings] = field(default_factory=dict)
+
+
+class PolicySettings(_Section, frozen=True):
+    """Which commands CSF descriptions may have beyond the safe ones."""
+
+    allow: tuple[str, ...] = ()
+    require_ivt: bool = True
+
+
+class MachineSettings(_Section, frozen=True):
+    """What is pinned and allowed for one machine. None and () mean the general setting."""
+
+    keys_sha256: Sha256 | None = None
+    fuses: Sha256 | None = None
+    allow: tuple[str, ...] = ()
+    require_ivt: bool | None = None
+
+
+class CallerSettings(_Section, frozen=True):
+    """A caller who may sign: the file with its token, and the machines and backends that it may use (None: all)."""
+
+    token_file: Path
+    machines: tuple[str, ...] | None = None
+    backends: tuple[typing.Literal["ssl", "pkcs11"], ...] | None = None
+
+
+class Settings(_Section, frozen=True):
+    """All settings of a daemon. `Settings()` has the defaults; `load` reads a file and the environment."""
+
+    listen: ListenSettings = ListenSettings()
+    keys: KeysSettings = KeysSettings()
+    cst: CstSettings = field(default_factory=CstSettings)
+    upload: UploadSettings = UploadSettings()
+    daemon: DaemonSettings = DaemonSettings()
+    policy: PolicySettings = PolicySettings()
+    pkcs11: Pkcs11Settings = Pkcs11Settings()
+    machines: dict[str, MachineSettings] = field(default_factory=dict)
+    callers: dict[str, CallerSettings] = field(default_factory=dict)

@@ -1,0 +1,140 @@
+"""Reads the settings from a TOML file and the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from digsigd.settings.checks import check
+from digsigd.settings.errors import SettingsError
+from digsigd.settings.tables import Settings
+
+# The environment variables of the existing servers, and the key that each sets.
+ENVIRONMENT = {
+    "DIGSIGSERVER_KEYFILE_URI": ("keys", "uri"),
+    "DIGSIGSERVER_IMX_CST_BASE": ("cst", "base"),
+}
+
+_TYPES = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "object": "a table",
+    "array": "a list",
+}
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, listen: str | None = None) -> Settings:
+    """Read the settings from a TOML file (None: only defaults) and the environment, which overrides the file.
+
+    `listen` is an endpoint string that overrides both. Raises `SettingsError` with one line for each unknown key, else
+    with the first mistake.
+    """
+    raw: dict[str, Any] = {}
+    origin = str(path) if path else "the configuration"
+    if path is not None:
+        try:
+            raw = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SettingsError(f"{path}: is not TOML: {error}") from None
+    mistakes = [f"{origin}: {mistake}" for mistake in _unknown_keys(raw, Settings)]
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    settings = _convert(raw, origin, path.parent if path else Path(), environ)
+    for variable, (section, key) in ENVIRONMENT.items():
+        if value := environ.get(variable):
+            override = _convert({section: {key: value}}, f"the environment variable {variable}", Path(), environ)
+            changed = msgspec.structs.replace(
+                getattr(settings, section), **{key: getattr(getattr(override, section), key)}
+            )
+            settings = msgspec.structs.replace(settings, **{section: changed})
+    if listen is not None:
+        settings = msgspec.structs.replace(settings, listen=msgspec.structs.replace(settings.listen, endpoint=listen))
+        origin = "--listen"
+    check(settings, origin)
+    return settings
+
+
+def _convert(raw: Mapping[str, Any], origin: str, folder: Path, environ: Mapping[str, str]) -> Settings:
+    def decode(kind: type, value: Any) -> Any:
+        if kind is not Path:
+            raise NotImplementedError(kind)
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise ValueError("expected a path")
+        credentials = environ.get("CREDENTIALS_DIRECTORY")
+        if value.startswith("${CREDENTIALS_DIRECTORY}"):
+            if not credentials:
+                raise ValueError("expected $CREDENTIALS_DIRECTORY to be set (systemd sets it for LoadCredential=)")
+            value = value.replace("${CREDENTIALS_DIRECTORY}", credentials, 1)
+        return folder.absolute() / value
+
+    try:
+        return msgspec.convert(raw, Settings, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        key = place.rstrip("`").lstrip(".")
+        # msgspec writes [...] instead of the entry's name. Find the name by converting each entry alone.
+        table, bracket, rest = key.partition("[...]")
+        if bracket:
+            entries: Any = raw
+            for name in table.split("."):
+                entries = entries[name]
+            wrong = [name for name, entry in entries.items() if not _alone(table, name, entry, decode)]
+            key = f"{table}.{' and '.join(wrong)}{rest}"
+        raise SettingsError(f"{origin}: {key or 'the file'}: {_in_words(text)}") from None
+
+
+def _alone(table: str, name: str, entry: object, decode: Callable[[type, Any], Any]) -> bool:
+    """Return whether one entry of a table converts without the others."""
+    raw: dict[str, Any] = {name: entry}
+    for part in reversed(table.split(".")):
+        raw = {part: raw}
+    try:
+        msgspec.convert(raw, Settings, dec_hook=decode)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _in_words(text: str) -> str:
+    """Return msgspec's text about a value, with the words of a configuration file."""
+    if "matching regex" in text and "{64}" in text:
+        return "expected 64 hexadecimal digits"
+
+    def in_words(types: re.Match[str]) -> str:
+        # A key that may be left out is `... | null`; TOML has no null.
+        return " or ".join(_TYPES.get(name, f"`{name}`") for name in types[1].split(" | ") if name != "null")
+
+    text = re.sub(r"`([a-z]+(?: \| [a-z]+)*)`", in_words, text)
+    return text[:1].lower() + text[1:]
+
+
+def _unknown_keys(raw: object, kind: object, where: str = "") -> Iterator[str]:
+    """Yield a text for each key of `raw` that `kind` does not have, with the nearest known key."""
+    if not isinstance(raw, Mapping):
+        return
+    for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,):
+        if typing.get_origin(option) is dict:
+            for name, entry in raw.items():
+                yield from _unknown_keys(entry, typing.get_args(option)[1], f"{where}{name}.")
+        elif isinstance(option, type) and issubclass(option, msgspec.Struct):
+            known = {field.name: field.type for field in msgspec.structs.fields(option)}
+            for name, entry in raw.items():
+                if name in known:
+                    yield from _unknown_keys(entry, known[name], f"{where}{name}.")
+                else:
+                    near = difflib.get_close_matches(name, known, 1, 0.6)
+                    advice = f"did you mean {near[0]!r}?" if near else f"the keys are: {', '.join(known)}"
+                    yield f"{where}{name}: unknown key; {advice}"
