@@ -28,7 +28,8 @@ _COLOURS = {"good": "32", "bad": "31", "note": "33", "dim": "2"}
 class Console:
     """Standard output and error. Colours are used only on a terminal and if NO_COLOR is not set."""
 
-    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None, *, prog: str = "digsign") -> None:
+        self._prog = prog
         # Python sets a stream to None if it is closed (>&-).
         self.out = out or sys.stdout or io.StringIO()
         self.err = err or sys.stderr or io.StringIO()
@@ -58,7 +59,7 @@ class Console:
 
         It is the code of a `Trouble`, 2 for a `ClientSettingsError`, and 1 for any other error.
         """
-        print(f"digsign: {error.diagnostics()}", file=self.err)
+        print(f"{self._prog}: {error.diagnostics()}", file=self.err)
         if isinstance(error, Trouble):
             return error.code
         return 2 if isinstance(error, ClientSettingsError) else 1

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digsigd import Error
+from digsigd.cli.commands import guarded
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.main import guarded
 from digsigd.client._internal.files import write_atomically
 
 if TYPE_CHECKING:
