@@ -1,0 +1,1 @@
+"""`digsigd`: commands for operators of a signing host."""

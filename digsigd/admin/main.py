@@ -1,0 +1,19 @@
+"""`digsigd`: the commands for operators of a signing host."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from digsigd.cli.commands import run_command
+
+COMMANDS: dict[str, str] = {}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and return the exit code: 0 for success, 1 for an error, 2 for a wrong command line."""
+    return run_command("digsigd", "Administer a signing host for i.MX boards.", "digsigd.admin", COMMANDS, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
