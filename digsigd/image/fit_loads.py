@@ -230,7 +230,10 @@ def _ordered(fit: Fit, configuration: Configuration, where: str) -> Iterator[Loa
     if configuration.fpga:
         raise ImageError(f"{where} has a bitstream for an FPGA: not supported", hint="Build the FIT without it.")
     if not names:
-        raise ImageError(f"{where} has neither firmware nor loadables, so SPL loads nothing")
+        raise ImageError(
+            f"{where} has neither firmware nor loadables, so SPL loads nothing",
+            hint="Add them to the configuration in the FIT's source, and build the FIT again.",
+        )
     for number, name in enumerate(names):
         image = fit.image(name)
         if image.os is not None and image.os != "u-boot" and image.os.lower() == "u-boot":
@@ -307,9 +310,15 @@ def is_key(image: FitImage) -> bool:
 
 def _load(image: FitImage, address: int | None, where: str) -> Load:
     if address is None:
-        raise ImageError(f"{where} loads {image.name}, which has no load address")
+        raise ImageError(
+            f"{where} loads {image.name}, which has no load address",
+            hint=f"Add `load` to the node of {image.name} in the FIT's source, and build the FIT again.",
+        )
     if address + image.size > _LIMIT:
-        raise ImageError(f"{where} loads {image.name} to {address:#x}, but HAB only has 32-bit addresses")
+        raise ImageError(
+            f"{where} loads {image.name} to {address:#x}, but HAB only has 32-bit addresses",
+            hint=f"Set `load` of {image.name} in the FIT's source to an address below 4 GiB, and build the FIT again.",
+        )
     return Load(image, address)
 
 
@@ -335,7 +344,8 @@ def _device_tree(fit: Fit, configuration: Configuration, loads: list[Load], wher
     if len(behind) != 1:
         raise ImageError(
             f"{where} has the device tree {tree.name} and {len(behind)} images that it could be for"
-            f" ({', '.join(load.image.name for load in behind) or 'no image has os = u-boot'})"
+            f" ({', '.join(load.image.name for load in behind) or 'no image has os = u-boot'})",
+            hint='Set `os = "u-boot"` for the image that uses the tree, and for no other, and build the FIT again.',
         )
     if tree.load is not None:
         return _load(tree, tree.load, where)

@@ -222,7 +222,10 @@ def _atf(fit: Fit) -> int | None:
 def _check_memory(start: int, end: int, loads: Sequence[Load]) -> None:
     """Raise `ImageError` if an image is loaded over the tree, its IVT or its CSF, which HAB needs in memory."""
     if end > _LIMIT:
-        raise ImageError(f"the FIT's tree is loaded to {start:#x}, but HAB only has 32-bit addresses")
+        raise ImageError(
+            f"the FIT's tree is loaded to {start:#x}, but HAB only has 32-bit addresses",
+            hint="Pass the address to which SPL loads the FIT: --load-address.",
+        )
     for load in loads:
         if load.address < end and start < load.end:
             raise ImageError(

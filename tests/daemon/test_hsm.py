@@ -107,7 +107,7 @@ REFUSED = {
     "an attribute that is not known": (";type=cert", ";slot-id=1", "slot-id"),
     "a token that is not there": ("token=release", "token=nothing", "has no token with that name"),
     "a token of another machine": ("token=release", "token=other%20token", "has no token with that name"),
-    "no token": ("token=release;", "", "names no token"),
+    "no token": ("token=release;", "", "the PKCS #11 URI has no token"),
     "an object that is not there": ("object=", "object=no", "is not on token"),
     "a file": ('"pkcs11:', '"crts/', "certificates and keys are on a token"),
 }

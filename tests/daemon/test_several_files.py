@@ -101,7 +101,7 @@ def test_what_the_blocks_name_has_to_be_there(daemon: Daemon, pki: TrialPki) -> 
     assert 'names "boot/board.dtb", but the artifacts are "zImage-ivt" and "other.dtb"' in answer.text
     answer = post(daemon, pki.csf(*BLOCKS), ("zImage-ivt", KERNEL), ("board.dtb", DTB[:-1]))
     assert answer.status_code == 422
-    assert "the block ends at 0x800, the artifact at 0x7ff" in answer.text
+    assert "the block ends at 0x800, but the artifact at 0x7ff" in answer.text
 
 
 def test_what_no_block_names_does_not_matter(daemon: Daemon, pki: TrialPki) -> None:
