@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+from collections.abc import Collection
 from typing import IO
 
 from digsigd._parts import Parts
+from digsigd.csf.members import is_key
 from digsigd.errors import DigsigError
-from digsigd.reactor import Reactor, reactor_of
-from digsigd.settings import Settings, SettingsError
+from digsigd.listening import certificate_state, server_endpoint
+from digsigd.reactor import Reactor, SigningReactor, reactor_of
+from digsigd.settings import Settings, SettingsError, is_local
 from digsigd.signing.selftest import prove
 from digsigd.signing.tools import CstTool
+from digsigd.signing.trial import request_for, trials
 
 
-async def check(reactor: Reactor, settings: Settings, config: str | None, out: IO[str]) -> None:
+async def check(
+    reactor: Reactor, settings: Settings, config: str | None, out: IO[str], machines: Collection[str] = ()
+) -> None:
     """Print a line for each check to `out`. `config` is the name of the configuration file, None for no file.
 
-    Raises `SystemExit` with 1 if a check failed.
+    `machines` are machines whose keys are checked besides those of the configuration. Raises `SystemExit` with 1 if a
+    check failed.
     """
     report = _Report(out)
     report.say("configuration", config or "defaults and environment")
@@ -27,43 +35,66 @@ async def check(reactor: Reactor, settings: Settings, config: str | None, out: I
         raise SystemExit(1) from None
     who = f"callers: {', '.join(settings.callers)}" if settings.callers else "authentication is off"
     report.say("listens on", f"{settings.listen.endpoint} ({who})")
+    _check_endpoint(settings, reactor_of(reactor), report)
     try:
         parts.start()
     except DigsigError as error:
         report.fail("workdir", error.for_operator())
         raise SystemExit(1) from None
     try:
-        await _check_parts(parts, settings, report)
+        await _check_parts(parts, settings, tuple(dict.fromkeys((*settings.machines, *machines))), report)
     finally:
         await parts.stop(0)
     if report.failed:
         raise SystemExit(1)
 
 
-async def _check_parts(parts: Parts, settings: Settings, report: _Report) -> None:
+def _check_endpoint(settings: Settings, reactor: SigningReactor, report: _Report) -> None:
+    endpoint = settings.listen.endpoint
+    try:
+        server_endpoint(reactor, endpoint)
+        state = certificate_state(endpoint)
+    except SettingsError as error:
+        report.fail("listens on", str(error))
+        return
+    if state is not None and state[1]:
+        (report.warn if state[0] else report.fail)("listens on", state[1])
+    if settings.callers and state is None and not is_local(endpoint):
+        report.warn(
+            "listens on",
+            "tokens and images cross the network unencrypted: use an ssl: endpoint, or listen on loopback behind a"
+            " proxy with TLS",
+        )
+
+
+async def _check_parts(parts: Parts, settings: Settings, machines: tuple[str, ...], report: _Report) -> None:
     report.say("workdir", f"{parts.workdir}")
     if parts.root.left_alone:
         report.say("workdir", f"not removed, remove it yourself if it is not in use: {parts.root.left_alone}")
     try:
         await parts.keys.check()
         report.say("key store", str(parts.source))
+        if not machines:
+            report.warn(
+                "key store",
+                "no key tarball was fetched: name a machine with --machine, or in the configuration as [machines.NAME]",
+            )
     except DigsigError as error:
         report.fail("key store", error.for_operator())
     tools = parts.tools.available()
     if not tools:
         report.fail("cst", f"no cst found in {settings.cst.base}: get one with `etc/get-cst --base DIR`")
+    working = []
     for tool in tools:
         if problem := await _problem_of(parts, tool):
             report.fail(f"cst {tool.version}", problem)
         else:
             report.say(f"cst {tool.version}", f"{tool.executable} signs")
+            working.append(tool.version)
     for name, text, usable in parts.tokens.describe():
         (report.say if usable else report.fail)(f"token {name}", text)
-    for machine in settings.machines:
-        try:
-            report.say(machine, await _keys_of(parts, machine))
-        except DigsigError as error:
-            report.fail(machine, error.for_operator())
+    for machine in machines:
+        await _check_machine(parts, machine, working, report)
 
 
 async def _problem_of(parts: Parts, tool: CstTool) -> str | None:
@@ -75,25 +106,71 @@ async def _problem_of(parts: Parts, tool: CstTool) -> str | None:
         await parts.in_thread(workdir.remove)
 
 
-async def _keys_of(parts: Parts, machine: str) -> str:
-    """Return a summary of a machine's key tarball. Raises the errors of `digsigd.errors`."""
-    facts = await parts.machines.facts(machine)
+async def _check_machine(parts: Parts, machine: str, versions: list[str], report: _Report) -> None:
+    """Read a machine's key tarball, and sign a trial image with each of its SRKs and the newest cst that works."""
+    try:
+        facts = await parts.machines.facts(machine)
+        members = (await parts.keys.get(machine)).tarball.members
+    except DigsigError as error:
+        report.fail(machine, error.for_operator())
+        return
     fuses = ", ".join(facts.fuse_values)
-    return f"{len(facts.certificates)} certificates, fuse value {fuses}, sha256 {facts.sha256}"
+    report.say(machine, f"{len(facts.certificates)} certificates, fuse value {fuses}, sha256 {facts.sha256}")
+    if not versions:
+        return
+    signed: list[str] = []
+    tried = list(trials(facts, members))
+    for trial in tried:
+        workdir = parts.root.new(f"c{secrets.token_hex(8)}")
+        try:
+            request = await parts.in_thread(request_for, trial, machine, versions[-1], workdir)
+            await parts.direct.sign(request)
+            signed.append(str(trial.srk))
+        except DigsigError as error:
+            report.fail(machine, f"SRK {trial.srk} cannot sign: {error.for_operator()}")
+        finally:
+            await parts.in_thread(workdir.remove)
+    if signed:
+        report.say(machine, f"signs with SRK {', '.join(signed)}")
+    if not tried:
+        report.warn(
+            machine,
+            "not tried: no SRK has certificates named CSF... and IMG... with their private keys"
+            if any(is_key(name) for name in members)
+            else "not tried: the tarball has no private keys, so they must be on a token",
+        )
 
 
 class _Report:
-    """A printer of result lines. `failed` is true once a failure was printed."""
+    """A printer of result lines. `failed` is true once a failure was printed.
+
+    It goes on without output if the reader of `out` has closed it, as `head` does.
+    """
 
     def __init__(self, out: IO[str]) -> None:
         self.failed = False
+        self._closed = False
         self._out = out
 
     def say(self, topic: str, text: str) -> None:
         """Print a line for a check that succeeded."""
-        print(f"{'ok':7}{topic:15}{text}", file=self._out, flush=True)
+        self._line("ok", topic, text)
+
+    def warn(self, topic: str, text: str) -> None:
+        """Print a line for what a daemon can start with, and an operator should look at."""
+        self._line("warn", topic, text)
 
     def fail(self, topic: str, text: str) -> None:
         """Print a line for a check that failed."""
         self.failed = True
-        print(f"{'FAILED':7}{topic:15}{text}", file=self._out, flush=True)
+        self._line("FAILED", topic, text)
+
+    def _line(self, result: str, topic: str, text: str) -> None:
+        if self._closed:
+            return
+        try:
+            print(f"{result:7}{topic:15} {text}", file=self._out, flush=True)
+        except BrokenPipeError:
+            self._closed = True
+            # Python flushes again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())

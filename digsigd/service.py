@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,6 +17,7 @@ from twisted.web.resource import IResource, Resource
 
 from digsigd._parts import Parts
 from digsigd.errors import shutting_down
+from digsigd.listening import server_endpoint
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.request import Signed, SigningRequest
@@ -140,7 +140,7 @@ class SigningService(Service):
     def _begin_listening(self) -> None:
         endpoint = self.settings.listen.endpoint
         try:
-            listening = serverFromString(self._reactor, endpoint).listen(self._parts.site)
+            listening = server_endpoint(self._reactor, endpoint).listen(self._parts.site)
         except (ValueError, TypeError, OSError) as error:
             raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
         if isinstance(result := getattr(listening, "result", None), Failure):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +14,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from digsigd.log import FORMATS, LineObserver, observer
+from digsigd.names import MACHINE, MACHINE_FORM
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.settings import Settings, SettingsError, load
 
@@ -19,7 +22,7 @@ from digsigd.settings import Settings, SettingsError, load
 class Options(usage.Options):
     """The command line options of `twistd digsigd`. Everything else is in the configuration file."""
 
-    synopsis = "[--config FILE] [--listen ENDPOINT] [--log-format text|json] [--check]"
+    synopsis = "[--config FILE] [--listen ENDPOINT] [--log-format text|json] [--check [--machine NAME] [--as USER]]"
     longdesc = (
         "Signs NXP i.MX boot and kernel images: POST /sign/imx. Without a configuration file, set"
         " DIGSIGSERVER_KEYFILE_URI to the location of the key tarballs and DIGSIGSERVER_IMX_CST_BASE to the folder"
@@ -29,13 +32,24 @@ class Options(usage.Options):
         ["config", "c", None, "TOML file with the configuration, for example /etc/digsigd/digsigd.toml"],
         ["listen", "l", None, "Twisted endpoint to listen on, instead of the configured one"],
         ["log-format", None, "text", "format of log lines, one for each event: text or json"],
+        ["as", None, None, "with --check: the user that the daemon runs as, with its rights to files; needs root"],
     ]
     optFlags: ClassVar[list[list[Any]]] = [
-        ["check", None, "check the configuration, the key store, cst and tokens, print the results, and exit"],
+        ["check", None, "check the configuration, the key store, keys, cst and tokens, print the results, and exit"],
     ]
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
 
     settings: Settings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machines: list[str] = []
+
+    def opt_machine(self, name: str) -> None:
+        """with --check: sign a trial image with the keys of this machine, too; can be repeated"""  # noqa: D400, D403, D415 - the text of --help
+        if not MACHINE.fullmatch(name):
+            raise usage.UsageError(f"--machine {name!r} is not a machine name: expected {MACHINE_FORM}")
+        self.machines.append(name)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse the command line; below twistd a mistake raises `SystemExit`, alone `UsageError`.
@@ -55,10 +69,15 @@ class Options(usage.Options):
         if form not in FORMATS:
             raise usage.UsageError(f"--log-format must be text or json, not {form!r}")
         config = self["config"]
+        if self["check"] and self["as"]:
+            # Before the configuration is read: the user must be able to read that, too.
+            _become(self["as"])
         try:
             self.settings = load(Path(config) if config else None, listen=self["listen"])
         except SettingsError as error:
             raise usage.UsageError(str(error)) from None
+        if not self["check"] and (self.machines or self["as"]):
+            raise usage.UsageError("--machine and --as need --check")
         if self["check"] and self.parent is not None:
             # A check may run while the daemon runs, which has twistd's pidfile.
             self.parent["pidfile"] = ""
@@ -78,12 +97,34 @@ def makeService(options: Options, reactor: Reactor | None = None) -> IService:
     from digsigd.daemon import Daemon
 
     if options["check"]:
-        react(check, (options.settings, options["config"], sys.stdout), reactor_of(reactor))
+        react(check, (options.settings, options["config"], sys.stdout, options.machines), reactor_of(reactor))
     try:
         return Daemon(options.settings, reactor=reactor, observer=partial(_observer_of, options))
     except SettingsError as error:
         # twistd catches a UsageError only while it parses options.
         raise SystemExit(f"digsigd: {error}") from None
+
+
+def _become(name: str) -> None:
+    """Continue as another user, with its groups. Raises `UsageError` if that is not possible."""
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        raise usage.UsageError(
+            f"--as {name}: no such user; for DynamicUser=yes run the check in a unit of the same kind, with systemd-run"
+        ) from None
+    if user.pw_uid == os.geteuid():
+        return
+    try:
+        os.initgroups(name, user.pw_gid)
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+    except PermissionError:
+        raise usage.UsageError(f"--as {name}: only root can check as another user") from None
+    os.environ["HOME"] = user.pw_dir
+    for path in (os.__file__, __file__):
+        if not os.access(path, os.R_OK):
+            raise usage.UsageError(f"--as {name}: this user cannot read {path}, so the daemon could not start either")
 
 
 def _observer_of(options: Options) -> LineObserver | None:

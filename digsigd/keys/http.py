@@ -41,11 +41,21 @@ class HttpSource:
         return Fetched(result.data, None) if _is_young(answer) else result
 
     async def check(self) -> None:
-        """Implement `KeySource.check`. Any status but 401 passes, because a server need not list folders."""
-        answer = await self._get(self._base + "/", {}, "HEAD")
+        """Implement `KeySource.check`: request a tarball that cannot exist, since a server need not list folders.
+
+        A 403 passes: some servers send it for a missing file.
+        """
+        url = f"{self._base}/{_NO_MACHINE}/{TARBALL}"
+        answer = await self._get(url, {}, "HEAD")
         if answer.status == 401:
             raise KeyStoreFailed(
                 "the key store refused access", detail=f"{self._base}: check the credentials in [keys.http]"
+            )
+        if answer.status < 400:
+            raise KeyStoreFailed(
+                "the key store gave an invalid response",
+                detail=f"{url}: status {answer.status} for a file that does not exist: is this a login page? Check"
+                " keys.uri and the credentials in [keys.http]",
             )
 
     async def close(self) -> None:
@@ -63,6 +73,8 @@ class HttpSource:
         return await self._transfer.get(url, headers_for, credentials=frozenset({"authorization"}), method=method)
 
 
+# Not the name of a machine: those begin with a letter or a digit.
+_NO_MACHINE = ".digsigd"
 # `identity` asks for the bytes of the file, uncompressed.
 COMMON = {"User-Agent": "digsigd", "Accept-Encoding": "identity"}
 # A strong entity tag: RFC 9110, 8.8.3. Real ones have at most a few hundred characters.

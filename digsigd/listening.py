@@ -1,0 +1,88 @@
+"""Endpoints to listen on: made from the settings, with the mistakes in them as `SettingsError`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL.crypto import Error as OpenSslError
+from OpenSSL.SSL import Error as TlsError
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import VerifyError
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from digsigd.reactor import SigningReactor
+from digsigd.settings import SettingsError
+from digsigd.settings.endpoints import options
+
+# How many days before the end of a certificate `--check` begins to warn.
+_SOON = 30
+
+
+def server_endpoint(reactor: SigningReactor, endpoint: str) -> IStreamServerEndpoint:
+    """Return the endpoint that a string describes. For `ssl:` this reads the key and the certificate.
+
+    Raises `SettingsError` with `listen.endpoint` if the string is malformed, or a file in it cannot be used.
+    """
+    try:
+        made: IStreamServerEndpoint = serverFromString(reactor, endpoint)
+    except (ValueError, TypeError, OSError, OpenSslError, TlsError, VerifyError) as error:
+        reason = _mistake_in_files(endpoint) or str(error)
+        raise SettingsError(f"listen.endpoint: {endpoint!r}: {reason}") from None
+    return made
+
+
+def certificate_state(endpoint: str) -> tuple[bool, str] | None:
+    """Return whether the certificate of an `ssl:` endpoint is valid now, with a text; None for other endpoints.
+
+    The text is empty if there is nothing to say. Raises `SettingsError` if the certificate cannot be read.
+    """
+    if options(endpoint)[0] != (None, "ssl"):
+        return None
+    path = _file(endpoint, "certKey")
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"listen.endpoint: certKey {path}: {_why(error)}") from None
+    now = datetime.now(UTC)
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < begins:
+        return False, f"the certificate {path} is not valid before {begins:%Y-%m-%d}"
+    if now > ends:
+        return False, f"the certificate {path} expired on {ends:%Y-%m-%d}"
+    days = (ends - now).days
+    return True, f"the certificate {path} expires on {ends:%Y-%m-%d}, in {days} days" if days < _SOON else ""
+
+
+def _mistake_in_files(endpoint: str) -> str:
+    """Return which file of an `ssl:` endpoint cannot be used, and why; empty if it is none of them."""
+    if options(endpoint)[0] != (None, "ssl"):
+        return ""
+    certificate_path, key_path = _file(endpoint, "certKey"), _file(endpoint, "privateKey")
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+    except (OSError, ValueError) as error:
+        return f"certKey {certificate_path}: {_why(error)}"
+    try:
+        key = load_pem_private_key(key_path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        return f"privateKey {key_path}: {_why(error)}"
+    if key.public_key() != certificate.public_key():
+        return f"privateKey {key_path} is not the key of the certificate {certificate_path}"
+    return ""
+
+
+def _file(endpoint: str, option: str) -> Path:
+    """Return the file that an option names. Twisted reads both from privateKey unless certKey is given."""
+    named = {name: value for name, value in options(endpoint) if name is not None}
+    return Path(named.get(option) or named.get("privateKey", "server.pem"))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, TypeError):
+        return "is encrypted: a daemon cannot ask for a pass phrase"
+    return "is not a PEM file with what is expected"
