@@ -9,6 +9,8 @@ from digsigd.settings.endpoints import options
 from digsigd.settings.errors import SettingsError
 from digsigd.settings.tables import CallerSettings, Settings
 
+CALLER = r"[A-Za-z0-9._+@-]{1,64}"
+CALLER_FORM = "1-64 of A-Z a-z 0-9 . _ + @ -"
 # RFC 9110, 5.1, without the characters that some proxies drop.
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 # Headers with a meaning of their own. A proxy that passes them on does not say by them who the caller is.
@@ -20,8 +22,8 @@ Wrong = Callable[[str, str], SettingsError]
 def check_callers(settings: Settings, wrong: Wrong) -> None:
     """Check `[callers]`, `[listen.tls]` and `[listen.proxy]`. Raises what `wrong` builds from a key and a text."""
     for name, caller in settings.callers.items():
-        if not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", name):
-            raise wrong(f"callers.{name}", "is not a caller name: expected 1-64 of A-Z a-z 0-9 . _ + @ -")
+        if not re.fullmatch(CALLER, name):
+            raise wrong(f"callers.{name}", f"is not a caller name: expected {CALLER_FORM}")
         _check_caller(f"callers.{name}", caller, settings, wrong)
     _check_tls(settings, wrong)
     _check_proxy(settings, wrong)
