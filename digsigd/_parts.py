@@ -17,11 +17,15 @@ from twisted.web.resource import IResource
 
 from digsigd import csf
 from digsigd.callers.access import Access, CurrentAccess
+from digsigd.callers.findings import findings
 from digsigd.callers.from_settings import access_of
+from digsigd.errors import DigsigError
 from digsigd.keys import KeySource, KeyStore, key_source
+from digsigd.keys.file import FileSource
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
 from digsigd.settings import Settings, SettingsError, own_workdir, workdir_of
+from digsigd.settings.permissions import Finding, check_writable
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.direct import DirectRequests
 from digsigd.signing.job import MachineRules
@@ -100,6 +104,8 @@ class Parts:
             in_thread=self.in_thread,
             clock=reactor,
         )
+        check_writable(settings)
+        self._settings = settings
         self._listens = listens
         tls, access = self._who_may(settings)
         self.tls = CurrentTls(tls)
@@ -122,6 +128,25 @@ class Parts:
         # What the port serves: the site, behind TLS if it is configured.
         self.factory = self.tls.around(self.site, reactor)
         self._refuse_new()
+
+    async def findings(self) -> list[Finding]:
+        """Return what is not safe about the configuration and the files that it names. Raises `KeyStoreTimeout`."""
+        certificate = self.tls.value.certificate if self.tls.value is not None else None
+        found = findings(self._settings, self.access.value, certificate)
+        if isinstance(self.source, FileSource):
+            found += await self.source.findings()
+        return found
+
+    async def warn(self) -> None:
+        """Log what is not safe, and what is missing before requests can be signed. Raises nothing."""
+        try:
+            for one in await self.findings():
+                self.log.warn("not safe: {finding}", finding=str(one), event="not-safe")
+        except DigsigError as error:
+            self.log.warn("{error}", error=error.for_operator(), event="not-ready")
+        except Exception:  # noqa: BLE001
+            self.log.failure("cannot look for what is not safe", event="not-safe")
+        await self.readiness.warn()
 
     def start(self) -> None:
         """Make the work directory, start the threads, and accept requests.
@@ -159,10 +184,11 @@ class Parts:
 
         Raises `SettingsError` if one cannot be used; nothing has changed then.
         """
+        check_writable(settings)
         tls, access = self._who_may(settings)
         pins = pins_of(settings, os.environ)
         self.tokens.reload(pins)
-        self.tls.value, self.access.value = tls, access
+        self.tls.value, self.access.value, self._settings = tls, access, settings
 
     def _who_may(self, settings: Settings) -> tuple[ServerTls | None, Access]:
         tls = server_tls(settings.listen.tls) if self._listens else None

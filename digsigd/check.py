@@ -44,6 +44,7 @@ async def _check_parts(parts: Parts, settings: Settings, report: _Report) -> Non
     report.say("workdir", f"{parts.workdir}")
     if parts.root.left_alone:
         report.say("workdir", f"not removed, remove it yourself if it is not in use: {parts.root.left_alone}")
+    await _check_safety(parts, report)
     try:
         await parts.keys.check()
         report.say("key store", str(parts.source))
@@ -64,6 +65,14 @@ async def _check_parts(parts: Parts, settings: Settings, report: _Report) -> Non
             report.say(machine, await _keys_of(parts, machine))
         except DigsigError as error:
             report.fail(machine, error.for_operator())
+
+
+async def _check_safety(parts: Parts, report: _Report) -> None:
+    try:
+        for one in await parts.findings():
+            report.warn("not safe", str(one))
+    except DigsigError as error:
+        report.fail("key store", error.for_operator())
 
 
 async def _problem_of(parts: Parts, tool: CstTool) -> str | None:
@@ -92,6 +101,10 @@ class _Report:
     def say(self, topic: str, text: str) -> None:
         """Print a line for a check that succeeded."""
         print(f"{'ok':7}{topic:15}{text}", file=self._out, flush=True)
+
+    def warn(self, topic: str, text: str) -> None:
+        """Print a line for something that works, but is not safe."""
+        print(f"{'warn':7}{topic:15}{text}", file=self._out, flush=True)
 
     def fail(self, topic: str, text: str) -> None:
         """Print a line for a check that failed."""

@@ -116,7 +116,7 @@ class SigningService(Service):
                 raise
         super().startService()
         if self._listen:
-            Deferred.fromCoroutine(self._parts.readiness.warn())
+            Deferred.fromCoroutine(self._parts.warn())
 
     def stopService(self) -> Deferred[None]:
         """Refuse new requests, let the others finish within `daemon.shutdown_grace` seconds, and end the rest.
