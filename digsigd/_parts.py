@@ -16,10 +16,16 @@ from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import IResource
 
 from digsigd import csf
+from digsigd.callers.access import Access, CurrentAccess
+from digsigd.callers.findings import findings
+from digsigd.callers.from_settings import access_of
+from digsigd.errors import DigsigError
 from digsigd.keys import KeySource, KeyStore, key_source
+from digsigd.keys.file import FileSource
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
-from digsigd.settings import Settings, SettingsError, own_workdir, read_secret, workdir_of
+from digsigd.settings import Settings, SettingsError, own_workdir, workdir_of
+from digsigd.settings.permissions import Finding, check_writable
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.direct import DirectRequests
 from digsigd.signing.job import MachineRules
@@ -29,17 +35,15 @@ from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import WorkRoot
-from digsigd.tokens import tokens_of
-from digsigd.web.callers import Callers
+from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.request import SigningSite
 from digsigd.web.resource import Endpoint
+from digsigd.web.tls import CurrentTls, ServerTls, server_tls
 from digsigd.web.upload import Uploads
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# Shorter tokens could be guessed. 16 characters of base64 are 96 bits.
-_SHORTEST_TOKEN = 16
 # How many threads may wait for a key store that does not answer. They are separate from the threads that verify.
 _KEY_THREADS = 16
 # How long finished answers may take to be sent, in seconds.
@@ -54,7 +58,7 @@ class Parts:
 
     log = Logger()
 
-    def __init__(self, settings: Settings, *, reactor: SigningReactor) -> None:
+    def __init__(self, settings: Settings, *, reactor: SigningReactor, listens: bool = True) -> None:
         rules = {name: _rules_of(settings, name) for name in settings.machines}
         general = _rules_of(settings, None)
         self.used = False
@@ -100,10 +104,15 @@ class Parts:
             in_thread=self.in_thread,
             clock=reactor,
         )
-        callers = _callers_of(settings)
-        self._key_requests = MachineKeyRequests(machines=self.machines, callers=callers, clock=reactor)
+        check_writable(settings)
+        self._settings = settings
+        self._listens = listens
+        tls, access = self._who_may(settings)
+        self.tls = CurrentTls(tls)
+        self.access = CurrentAccess(access)
+        self._key_requests = MachineKeyRequests(machines=self.machines, access=self.access, clock=reactor)
         self.uploads = Uploads(
-            bounds=settings.upload, callers=callers, root=self.root, clock=reactor, in_thread=self.in_thread
+            bounds=settings.upload, access=self.access, root=self.root, clock=reactor, in_thread=self.in_thread
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -116,7 +125,28 @@ class Parts:
         endpoint = Endpoint(sign=signer.sign, missing=self.readiness.missing, machine_key_requests=self._key_requests)
         self.resource: IResource = endpoint.resource()
         self.site = SigningSite(self.resource, self.uploads)
+        # What the port serves: the site, behind TLS if it is configured.
+        self.factory = self.tls.around(self.site, reactor)
         self._refuse_new()
+
+    async def findings(self) -> list[Finding]:
+        """Return what is not safe about the configuration and the files that it names. Raises `KeyStoreTimeout`."""
+        certificate = self.tls.value.certificate if self.tls.value is not None else None
+        found = findings(self._settings, self.access.value, certificate)
+        if isinstance(self.source, FileSource):
+            found += await self.source.findings()
+        return found
+
+    async def warn(self) -> None:
+        """Log what is not safe, and what is missing before requests can be signed. Raises nothing."""
+        try:
+            for one in await self.findings():
+                self.log.warn("not safe: {finding}", finding=str(one), event="not-safe")
+        except DigsigError as error:
+            self.log.warn("{error}", error=error.for_operator(), event="not-ready")
+        except Exception:  # noqa: BLE001
+            self.log.failure("cannot look for what is not safe", event="not-safe")
+        await self.readiness.warn()
 
     def start(self) -> None:
         """Make the work directory, start the threads, and accept requests.
@@ -148,6 +178,21 @@ class Parts:
         self._refuse_new()
         self.root.close()
         self._pools.stop()
+
+    def reload(self, settings: Settings) -> None:
+        """Read the tokens, rights, certificates and PINs that settings name. Requests under way keep what they had.
+
+        Raises `SettingsError` if one cannot be used; nothing has changed then.
+        """
+        check_writable(settings)
+        tls, access = self._who_may(settings)
+        pins = pins_of(settings, os.environ)
+        self.tokens.reload(pins)
+        self.tls.value, self.access.value, self._settings = tls, access, settings
+
+    def _who_may(self, settings: Settings) -> tuple[ServerTls | None, Access]:
+        tls = server_tls(settings.listen.tls) if self._listens else None
+        return tls, access_of(settings, tls.crls if tls is not None else (), listens=self._listens)
 
     def _refuse_new(self) -> None:
         self.uploads.stop()
@@ -225,24 +270,3 @@ def _rules_of(settings: Settings, name: str | None) -> MachineRules:
         require_ivt = machine.require_ivt
     fuses = bytes.fromhex(machine.fuses) if machine and machine.fuses else None
     return MachineRules(policy, fuses, require_ivt)
-
-
-def _callers_of(settings: Settings) -> Callers:
-    """Return the callers who may sign, with the tokens read from their files."""
-    callers = {}
-    names: dict[str, str] = {}
-    for name, caller in settings.callers.items():
-        token = read_secret(caller.token_file, f"callers.{name}.token_file")
-        if len(token) < _SHORTEST_TOKEN:
-            raise SettingsError(
-                f"callers.{name}.token_file: the token in {caller.token_file} has fewer than {_SHORTEST_TOKEN}"
-                " characters; make a longer one with: openssl rand -base64 32"
-            )
-        if token in names:
-            raise SettingsError(
-                f"callers.{name}.token_file: has the same token as caller {names[token]!r}; each caller needs a"
-                " different one"
-            )
-        names[token] = name
-        callers[name] = (token, caller.machines, caller.backends)
-    return Callers(callers)

@@ -71,6 +71,7 @@ async def _check_parts(parts: Parts, settings: Settings, machines: tuple[str, ..
     report.say("workdir", f"{parts.workdir}")
     if parts.root.left_alone:
         report.say("workdir", f"not removed, remove it yourself if it is not in use: {parts.root.left_alone}")
+    await _check_safety(parts, report)
     try:
         await parts.keys.check()
         report.say("key store", str(parts.source))
@@ -95,6 +96,14 @@ async def _check_parts(parts: Parts, settings: Settings, machines: tuple[str, ..
         (report.say if usable else report.fail)(f"token {name}", text)
     for machine in machines:
         await _check_machine(parts, machine, working, report)
+
+
+async def _check_safety(parts: Parts, report: _Report) -> None:
+    try:
+        for one in await parts.findings():
+            report.warn("not safe", str(one))
+    except DigsigError as error:
+        report.fail("key store", error.for_operator())
 
 
 async def _problem_of(parts: Parts, tool: CstTool) -> str | None:
@@ -159,6 +168,10 @@ class _Report:
     def warn(self, topic: str, text: str) -> None:
         """Print a line for what a daemon can start with, and an operator should look at."""
         self._line("warn", topic, text)
+
+    def warn(self, topic: str, text: str) -> None:
+        """Print a line for something that works, but is not safe."""
+        print(f"{'warn':7}{topic:15}{text}", file=self._out, flush=True)
 
     def fail(self, topic: str, text: str) -> None:
         """Print a line for a check that failed."""

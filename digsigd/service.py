@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,7 +20,6 @@ from digsigd.listening import server_endpoint
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.request import Signed, SigningRequest
-from digsigd.tokens import pins_of
 from digsigd.web.mount import CurrentRequests, CurrentResource, put
 
 Address: TypeAlias = IPv4Address | IPv6Address | UNIXAddress
@@ -47,7 +45,7 @@ class SigningService(Service):
         self.resource: IResource = CurrentResource(lambda: self._parts.resource)
         self._reactor = reactor_of(reactor)
         self._listen = listen
-        self._parts = Parts(settings, reactor=self._reactor)
+        self._parts = Parts(settings, reactor=self._reactor, listens=listen)
         self._listening: Deferred[None] | None = None
         self._port: IListeningPort | None = None
         # While it stops: the Deferreds that fire at the end. Otherwise None.
@@ -87,11 +85,12 @@ class SigningService(Service):
         return await self._parts.readiness.missing()
 
     def reload(self) -> None:
-        """Read the PINs of tokens again, and try tokens that had failed again.
+        """Read the files again that the settings name: callers' tokens, TLS, PINs. Try tokens that had failed again.
 
-        Raises `SettingsError` if a PIN cannot be read or is malformed; nothing has changed then.
+        Requests under way keep what they began with. Raises `SettingsError` if a file cannot be used; nothing has
+        changed then.
         """
-        self._parts.tokens.reload(pins_of(self.settings, os.environ))
+        self._parts.reload(self.settings)
         self.log.info("reloaded", event="reloaded")
 
     def startService(self) -> None:
@@ -107,7 +106,7 @@ class SigningService(Service):
         if self._when_stopped is not None:
             raise RuntimeError("this SigningService is still stopping: wait for the Deferred of stopService")
         if self._parts.used:
-            self._parts = Parts(self.settings, reactor=self._reactor)
+            self._parts = Parts(self.settings, reactor=self._reactor, listens=self._listen)
         self._parts.start()
         if self._listen:
             try:
@@ -117,7 +116,7 @@ class SigningService(Service):
                 raise
         super().startService()
         if self._listen:
-            Deferred.fromCoroutine(self._parts.readiness.warn())
+            Deferred.fromCoroutine(self._parts.warn())
 
     def stopService(self) -> Deferred[None]:
         """Refuse new requests, let the others finish within `daemon.shutdown_grace` seconds, and end the rest.
@@ -140,7 +139,7 @@ class SigningService(Service):
     def _begin_listening(self) -> None:
         endpoint = self.settings.listen.endpoint
         try:
-            listening = server_endpoint(self._reactor, endpoint).listen(self._parts.site)
+            listening = server_endpoint(self._reactor, endpoint).listen(self._parts.factory)
         except (ValueError, TypeError, OSError) as error:
             raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
         if isinstance(result := getattr(listening, "result", None), Failure):

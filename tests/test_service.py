@@ -218,7 +218,13 @@ async def test_a_start_reads_tokens_anew(rig: ServiceSetup) -> None:
     """One that has gone wrong meanwhile fails that start, and the next that is right works."""
     token = rig.folder / "token"
     token.write_text("a-token-of-the-release-team")
-    service = SigningService(rig.settings(callers={"release": CallerSettings(token_file=token)}))
+    service = SigningService(
+        rig.settings(
+            callers={
+                "release": CallerSettings(token_file=token, machines=("*",), backends=("ssl",), cst_versions=("*",))
+            }
+        )
+    )
     service.startService()
     await service.stopService()
     token.write_text("short")

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from digsigd.cli.commands import run_command
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "token": "make a token for a caller",
+    "explain": "show what a caller may do with a machine's keys, and why",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,9 @@ from twisted.internet.defer import TimeoutError as LateError
 from twisted.internet.interfaces import IReactorTime
 
 from digsigd.errors import BadTarball, KeyStoreFailed, KeyStoreTimeout, NoKeys
+from digsigd.keys.exposed import leads_out, store_findings
 from digsigd.keys.source import TARBALL, Fetched, InThread, being_written, checked
+from digsigd.settings.permissions import Finding
 
 # A file written twice within one tick of the file system's clock looks unchanged, so a younger file is read again next
 # time. Kernels tick every 1 to 10 ms. Some network file systems tick only every second; there the inode or size shows
@@ -52,6 +54,11 @@ class FileSource:
         """Implement `KeySource.check`: the folder must exist and be readable."""
         await self._in_time(self._in_thread(_check_root, self._root))
 
+    async def findings(self) -> list[Finding]:
+        """Return what is not safe about the folder. Raises `KeyStoreTimeout`."""
+        found: list[Finding] = await self._in_time(self._in_thread(store_findings, self._root))
+        return found
+
     async def close(self) -> None:
         """Implement `KeySource.close`. Nothing is open."""
 
@@ -87,6 +94,7 @@ def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) ->
         except OSError as error:
             raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
         try:
+            _check_place(root, path, machine, descriptor)
             status = os.fstat(descriptor)
             before = _identity(status)
             if before == known:
@@ -102,6 +110,20 @@ def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) ->
             return Fetched(data, version, unfinished=_age(after.st_mtime_ns) < _PAUSE_OF_WRITERS_NS)
         time.sleep(_PAUSE)  # another process is writing the file; this is a thread
     raise being_written(machine, f"{path} changes while it is read")
+
+
+def _check_place(root: Path, path: Path, machine: str, descriptor: int) -> None:
+    """Raise `BadTarball` if the open file is not in the machine's folder: a link could give it another's keys."""
+    try:
+        real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - " (deleted)" may be at the end
+    except FileNotFoundError:  # no /proc
+        real = os.path.realpath(path)
+    if leads_out(root, machine, real):
+        raise BadTarball(
+            f"the key tarball of machine {machine!r} is outside its folder in the key store",
+            hint="the operator has to replace the link by the tarball",
+            detail=f"{path} is {real}",
+        )
 
 
 def _bytes_of(descriptor: int, path: Path, max_tarball: int) -> bytes:

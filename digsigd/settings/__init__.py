@@ -4,7 +4,9 @@ from digsigd.settings.endpoints import is_local
 from digsigd.settings.errors import SettingsError
 from digsigd.settings.places import own_workdir, read_secret, workdir_of
 from digsigd.settings.tables import (
+    CallerCsfSettings,
     CallerSettings,
+    CallerTokenSettings,
     CstSettings,
     DaemonSettings,
     HttpStoreSettings,
@@ -13,8 +15,10 @@ from digsigd.settings.tables import (
     MachineSettings,
     Pkcs11Settings,
     PolicySettings,
+    ProxySettings,
     S3StoreSettings,
     Settings,
+    TlsSettings,
     TokenSettings,
     UploadSettings,
 )
@@ -22,7 +26,9 @@ from digsigd.settings.toml_file import ENVIRONMENT, load
 
 __all__ = [
     "ENVIRONMENT",
+    "CallerCsfSettings",
     "CallerSettings",
+    "CallerTokenSettings",
     "CstSettings",
     "DaemonSettings",
     "HttpStoreSettings",
@@ -31,9 +37,11 @@ __all__ = [
     "MachineSettings",
     "Pkcs11Settings",
     "PolicySettings",
+    "ProxySettings",
     "S3StoreSettings",
     "Settings",
     "SettingsError",
+    "TlsSettings",
     "TokenSettings",
     "UploadSettings",
     "is_local",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
+from digsigd.settings.caller_checks import check_callers
 from digsigd.settings.endpoints import is_local, options
 from digsigd.settings.errors import SettingsError
 from digsigd.settings.tables import Settings
@@ -29,19 +28,17 @@ def check(settings: Settings, origin: str) -> None:
     for version in settings.cst.versions:
         if not VERSION.fullmatch(version):
             raise wrong(f"cst.versions.{version}", f"is not a version: expected {VERSION_FORM}")
-    for name in settings.callers:
-        if not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", name):
-            raise wrong(f"callers.{name}", "is not a caller name: expected 1-64 of A-Z a-z 0-9 . _ + @ -")
     for name in settings.pkcs11.tokens:
         if not name.isprintable() or not 0 < len(name.encode()) <= 32:
             raise wrong(f"pkcs11.tokens.{name}", "is not a label: expected 1 to 32 bytes without control characters")
     names = [name for name, _ in options(settings.listen.endpoint) if name is not None]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")
+    check_callers(settings, wrong)
     if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
         raise wrong(
             "listen.endpoint",
             f"{settings.listen.endpoint!r} is not loopback, and authentication is off;"
-            " add [callers.NAME] with a token_file, or set listen.allow_anonymous = true if a proxy in front"
+            " add [callers.NAME] (see `digsigd token new`), or set listen.allow_anonymous = true if a proxy in front"
             " authenticates",
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import typing
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +24,30 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the configuration file. Unknown keys are errors."""
 
 
+class TlsSettings(_Section, frozen=True):
+    """TLS of the port: the host's certificate and key, and how clients' certificates are checked. PEM files."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    crl: Path | None = None
+
+
+class ProxySettings(_Section, frozen=True):
+    """A proxy that authenticates callers: the header with the caller's name, and the fingerprint of its certificate."""
+
+    caller_header: str | None = None
+    certificate: str | None = None
+
+
 class ListenSettings(_Section, frozen=True):
-    """Where the daemon listens: a Twisted endpoint string."""
+    """Where the daemon listens, a Twisted endpoint string, and what it accepts there."""
 
     endpoint: str = "tcp:9999:interface=127.0.0.1"
     allow_anonymous: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    tls: TlsSettings = TlsSettings()
+    proxy: ProxySettings = ProxySettings()
 
 
 class HttpStoreSettings(_Section, frozen=True):
@@ -130,12 +150,35 @@ class MachineSettings(_Section, frozen=True):
     require_ivt: bool | None = None
 
 
-class CallerSettings(_Section, frozen=True):
-    """A caller who may sign: the file with its token, and the machines and backends that it may use (None: all)."""
+class CallerTokenSettings(_Section, frozen=True):
+    """One token of a caller: its SHA-256 or the file with it, and when it ends."""
 
-    token_file: Path
-    machines: tuple[str, ...] | None = None
-    backends: tuple[typing.Literal["ssl", "pkcs11"], ...] | None = None
+    sha256: Sha256 | None = None
+    file: Path | None = None
+    not_after: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class CallerCsfSettings(_Section, frozen=True):
+    """What a caller's CSF descriptions may have beyond the safe commands, as far as the policy allows it."""
+
+    allow: tuple[str, ...] = ()
+
+
+class CallerSettings(_Section, frozen=True):
+    """A caller: how it proves who it is, and what it may sign. What is not listed is not allowed."""
+
+    token_file: Path | None = None
+    certificate: str | tuple[str, ...] = ()
+    tokens: tuple[CallerTokenSettings, ...] = ()
+    machines: tuple[str, ...] = ()
+    backends: tuple[typing.Literal["ssl", "pkcs11"], ...] = ()
+    cst_versions: tuple[str, ...] = ()
+    csf: CallerCsfSettings = CallerCsfSettings()
+
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """The certificates by which the caller is known, as they are written in the configuration."""
+        return (self.certificate,) if isinstance(self.certificate, str) else self.certificate
 
 
 class Settings(_Section, frozen=True):

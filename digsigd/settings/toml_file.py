@@ -31,6 +31,8 @@ _TYPES = {
     "bool": "true or false",
     "object": "a table",
     "array": "a list",
+    "datetime": "a time such as 2030-01-31T00:00:00Z",
+    "date": "a date without a time",
 }
 
 
@@ -123,6 +125,9 @@ def _in_words(text: str) -> str:
 
 def _unknown_keys(raw: object, kind: object, where: str = "") -> Iterator[str]:
     """Yield a text for each key of `raw` that `kind` does not have, with the nearest known key."""
+    if isinstance(raw, list) and typing.get_origin(kind) is tuple:
+        for entry in raw:
+            yield from _unknown_keys(entry, typing.get_args(kind)[0], where)
     if not isinstance(raw, Mapping):
         return
     for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,):

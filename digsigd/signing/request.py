@@ -26,8 +26,10 @@ class Artifact:
 class SigningRequest:
     """A request for one CSF blob, whose fields have valid forms. It usually has one artifact.
 
-    `artifacts` have different names. `description` is the client's CSF description as sent. Raises `ValueError` if
-    there are no artifacts, or if two have the same name.
+    `artifacts` have different names. `description` is the client's CSF description as sent. `csf_allow` is what the
+    caller may use beyond the safe commands, of what the machine's policy allows; None for all of it.
+
+    Raises `ValueError` if there are no artifacts, or if two have the same name.
     """
 
     request_id: str
@@ -38,6 +40,7 @@ class SigningRequest:
     backend: str = "ssl"
     soctype: str | None = None
     caller: str = "anonymous"
+    csf_allow: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if there are no artifacts, or if two have the same name."""

@@ -89,6 +89,8 @@ class Signer:
         way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
         self._queue.check_room()
         rules = self._rules(request.machine)
+        if request.csf_allow is not None:
+            rules = replace(rules, policy=csf.Policy(rules.policy.allow & request.csf_allow))
         if len(request.description) < LONG_TEXT:
             description = read_description(request.description, rules.policy)
         else:

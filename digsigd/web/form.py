@@ -111,7 +111,7 @@ class Form:
         except (MultipartError, UnicodeDecodeError, ValueError):
             raise BadRequest("the body is not well-formed multipart/form-data") from None
 
-    def finish(self, *, request_id: str, caller: str) -> SigningRequest:
+    def finish(self, *, request_id: str, caller: str, csf_allow: frozenset[str] | None) -> SigningRequest:
         """Return the request, once the body is complete. Its artifacts are in the order of their files.
 
         Raises `BadRequest` for a form that ends early, a missing field, or an empty artifact.
@@ -142,6 +142,7 @@ class Form:
             description=self._description,
             artifacts=tuple(replace(one, repeated=one.name in self._repeated) for one in self._artifacts.values()),
             caller=caller,
+            csf_allow=csf_allow,
         )
 
     def close(self) -> None:

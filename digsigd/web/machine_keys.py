@@ -11,10 +11,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from digsigd import names
+from digsigd.callers.access import Asking, CurrentAccess
+from digsigd.callers.model import Caller
 from digsigd.errors import BadRequest, shutting_down
 from digsigd.signing.machine_keys import MachineKeyReader, MachineKeys
 from digsigd.signing.queue import Queue
-from digsigd.web.callers import Callers
 
 # How many are answered at a time, and how many wait. A client that asks in a loop must not flood the key store, nor
 # take the threads that signing needs.
@@ -26,9 +27,9 @@ class MachineKeyRequests:
 
     log = Logger()
 
-    def __init__(self, *, machines: MachineKeyReader, callers: Callers, clock: IReactorTime) -> None:
+    def __init__(self, *, machines: MachineKeyReader, access: CurrentAccess, clock: IReactorTime) -> None:
         self._machines = machines
-        self._callers = callers
+        self._access = access
         self._queue = Queue(_AT_ONCE, _WAITING, clock=clock)
         self._asking: set[Deferred[bytes]] = set()
         self._stopped = False
@@ -38,10 +39,10 @@ class MachineKeyRequests:
         """The number of requests that are being answered or wait."""
         return self._queue.running + self._queue.waiting
 
-    async def answer(self, machine: str, authorization: str, request_id: str, address: str) -> bytes:
+    async def answer(self, machine: str, asking: Asking, request_id: str, address: str) -> bytes:
         """Return the body of an answer: one line of JSON.
 
-        `machine` is the client's text, unchecked; `authorization` is the header; `address` is for the log.
+        `machine` is the client's text, unchecked; `address` is for the log.
 
         Raises `Busy`, `NotAuthenticated`, `BadRequest`, `NotAllowed`, and what `MachineKeyReader.facts` raises.
         """
@@ -49,7 +50,7 @@ class MachineKeyRequests:
         if self._stopped:
             raise shutting_down()
         self._queue.check_room()
-        caller = self._callers.identify(authorization)
+        caller = self._access.identify(asking)
         if not names.MACHINE.fullmatch(machine):
             raise BadRequest(f"the machine name must be {names.MACHINE_FORM}")
         caller.check_machine(machine)
@@ -58,12 +59,12 @@ class MachineKeyRequests:
             request_id=request_id, event="machine", machine=machine, caller=caller.name, address=address,
         )  # fmt: skip
         async with self._queue.slot():
-            asking = Deferred.fromCoroutine(self._ask(machine, caller.backends, request_id))
-            self._asking.add(asking)
+            answering = Deferred.fromCoroutine(self._ask(machine, caller, request_id))
+            self._asking.add(answering)
             try:
-                return await asking
+                return await answering
             finally:
-                self._asking.discard(asking)
+                self._asking.discard(answering)
 
     def start(self) -> None:
         """Accept new requests. A new object accepts them already."""
@@ -83,9 +84,10 @@ class MachineKeyRequests:
         """Return a Deferred that fires when no request is under way."""
         return self._queue.drained()
 
-    async def _ask(self, machine: str, allowed: Sequence[str] | None, request_id: str) -> bytes:
+    async def _ask(self, machine: str, caller: Caller, request_id: str) -> bytes:
         facts = await self._machines.facts(machine, request_id)
-        versions = await self._machines.versions()
+        versions = caller.cst_versions_of(await self._machines.versions())
+        allowed = caller.backends
         backends = [one for one in self._machines.backends(machine) if allowed is None or one in allowed]
         return _as_json(machine, facts, versions, backends)
 

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from digsigd.errors import DigsigError, TooLarge, UploadTimeout
 from digsigd.web.answers import methods_of, new_request_id, not_routed, render, text_of
+from digsigd.web.asking import asking_of
 from digsigd.web.upload import Upload, Uploads
 from digsigd.web.upload_state import Action, Event, State, UploadState
 
@@ -153,7 +154,7 @@ class UploadRequest(Request):
             self._idle = self._call_later(bounds.idle_timeout, self._too_slow, "stalled for", bounds.idle_timeout)
             self._call_later(bounds.timeout, self._too_slow, "took longer than", bounds.timeout)
         try:
-            upload.begin(self.requestHeaders, length)
+            upload.begin(self.requestHeaders, length, asking_of(self.channel, self.requestHeaders))
         except DigsigError as error:
             self._wrong(error)
 

@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from digsigd.errors import DigsigError, shutting_down
 from digsigd.signing.request import SigningRequest
 from digsigd.web.answers import HttpError, common_headers, new_request_id, not_routed, render, text_of, wants_json
+from digsigd.web.asking import asking_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.request import UploadRequest, log_answered
 from digsigd.web.upload import Sign, Upload
@@ -76,9 +77,8 @@ class Endpoint:
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)  # type: ignore[attr-defined]
         try:
-            body = await self._machine_key_requests.answer(
-                machine, text_of(request.requestHeaders, b"authorization"), request_id, _address_of(request)
-            )
+            asking = asking_of(request.channel, request.requestHeaders)  # type: ignore[attr-defined]
+            body = await self._machine_key_requests.answer(machine, asking, request_id, _address_of(request))
         except (CancelledError, DigsigError):
             if gone:
                 self.log.info("the client went away", request_id=request_id, event="gone")

@@ -11,13 +11,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
+from digsigd.callers.access import Asking, CurrentAccess
+from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot
 from digsigd.web.answers import new_request_id, text_of
-from digsigd.web.callers import ANONYMOUS, Caller, Callers
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
 from digsigd.web.upload_state import Action, Event
 
@@ -38,10 +39,10 @@ class Uploads:
     log = Logger()
 
     def __init__(
-        self, *, bounds: Bounds, callers: Callers, root: WorkRoot, clock: IReactorTime, in_thread: InThread
+        self, *, bounds: Bounds, access: CurrentAccess, root: WorkRoot, clock: IReactorTime, in_thread: InThread
     ) -> None:
         self.bounds = bounds
-        self.callers = callers
+        self.access = access
         self.root = root
         self.clock = clock
         self.in_thread = in_thread
@@ -144,13 +145,13 @@ class Upload:
             self._workdir = self._uploads.root.new(self._name)
         return self._workdir
 
-    def begin(self, headers: Headers, length: int | None) -> None:
+    def begin(self, headers: Headers, length: int | None, asking: Asking) -> None:
         """Check what is known from the headers: room, caller, size and type. `length` is the body's, in bytes.
 
-        Raises `Busy`, `NotAuthenticated`, `TooLarge` or `BadRequest`.
+        Raises `Busy`, `NotAuthenticated`, `NotAllowed`, `TooLarge` or `BadRequest`.
         """
         self._uploads.check_room()
-        self.caller = self._uploads.callers.identify(text_of(headers, b"authorization"))
+        self.caller = self._uploads.access.identify(asking)
         largest = self._uploads.bounds.max_artifact
         if length is not None and length > largest + MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD:
             raise TooLarge(f"the body has {length} bytes; artifacts may have at most {largest}")
@@ -160,7 +161,11 @@ class Upload:
             text_of(headers, b"content-type"),
             max_artifact=largest,
             workdir=self.workdir,
-            checks={"machine": self.caller.check_machine, "backend": self.caller.check_backend},
+            checks={
+                "machine": self.caller.check_machine,
+                "backend": self.caller.check_backend,
+                "cstversion": self.caller.check_cst_version,
+            },
         )
 
     def feed(self, chunk: bytes) -> None:
@@ -178,7 +183,12 @@ class Upload:
         """
         if self._form is None:
             return
-        request = self._stored(self._form.finish, request_id=self.request_id, caller=self.caller.name)
+        request = self._stored(
+            self._form.finish,
+            request_id=self.request_id,
+            caller=self.caller.name,
+            csf_allow=self.caller.csf_allow,
+        )
         # A missing `backend` means ssl, for which the caller needs permission, too.
         self.caller.check_backend(request.backend)
         self.request = request

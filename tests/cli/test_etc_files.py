@@ -18,7 +18,7 @@ import yaml
 from digsigd.testing import TrialPki
 from tests.helpers import golden
 from tests.helpers.blobs import Signing
-from tests.helpers.daemons import MACHINE, Daemon
+from tests.helpers.daemons import MACHINE, RIGHTS, Daemon
 
 ETC = Path(__file__).parents[2] / "etc"
 LAYER = ETC / "yocto"
@@ -122,7 +122,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     """A signing host that asks for a token."""
     folder = tmp_path_factory.mktemp("daemon")
     (folder / "token").write_text(TOKEN + "\n")
-    running = Daemon(folder, cst_base, f'[callers.build]\ntoken_file = "{folder}/token"\nmachines = ["{MACHINE}"]\n')
+    running = Daemon(folder, cst_base, f'[callers.build]\ntoken_file = "{folder}/token"\n{RIGHTS}')
     running.put_keys(MACHINE, pki.tarball())
     running.start()
     yield running

@@ -16,7 +16,7 @@ import pytest
 from digsigd.testing import TrialPki
 from tests.helpers.certificates import Authority
 from tests.helpers.commands import Run
-from tests.helpers.daemons import MACHINE, TOKEN, Daemon
+from tests.helpers.daemons import MACHINE, TOKEN, USE, Daemon
 from tests.helpers.hostile_servers import TlsDaemon
 
 
@@ -35,7 +35,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: Trial
     """Wants a token, for one machine."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "token").write_text(TOKEN + "\n")
-    daemon = Daemon(folder, cst_base, f'[callers.ci]\ntoken_file = "{folder}/token"\nmachines = ["{MACHINE}"]\n')
+    daemon = Daemon(folder, cst_base, f'[callers.ci]\ntoken_file = "{folder}/token"\nmachines = ["{MACHINE}"]\n{USE}')
     daemon.put_keys(MACHINE, pki.tarball())
     yield daemon.start()
     daemon.stop()

@@ -39,6 +39,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: Trial
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "token").write_text(TOKEN + "\n")
     caller = f'[callers.ci]\ntoken_file = "{folder}/token"\nmachines = ["{MACHINE}"]\nbackends = ["ssl"]\n'
+    caller += 'cst_versions = ["*"]\n'
     daemon = Daemon(folder, cst_base, f"[upload]\nmax_artifact = 1048576\n{caller}")
     daemon.put_keys(MACHINE, pki.tarball())
     yield daemon.start()

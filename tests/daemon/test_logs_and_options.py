@@ -14,9 +14,9 @@ import pytest
 
 from digsigd.testing import TrialPki
 from tests.daemon.test_attacks import ATTACKS, attacked
-from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, TOKEN, Daemon, Start
+from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, RIGHTS, TOKEN, Daemon, Start
 
-CALLERS = '[callers.release]\ntoken_file = "token"\n'
+CALLERS = f'[callers.release]\ntoken_file = "token"\n{RIGHTS}'
 
 
 def test_each_event_is_a_line_of_json(start: Start, pki: TrialPki) -> None:

@@ -408,10 +408,10 @@ def test_each_caller_is_told_its_own_backends(tmp_path: Path, cst_base: Path, pk
     """Of those that this host has for the machine, the ones that the caller may use."""
     config = '[pkcs11]\nmodule = "/none.so"\n[pkcs11.tokens.release]\npin_file = "pin"\nmachines = ["imx8mm-*"]\n'
     (tmp_path / "pin").write_text("1234-5678")
-    callers = {"all": None, "ssl": ["ssl"], "pkcs11": ["pkcs11"], "both": ["pkcs11", "ssl"]}
+    callers = {"none": None, "ssl": ["ssl"], "pkcs11": ["pkcs11"], "both": ["pkcs11", "ssl"]}
     for name, backends in callers.items():
         (tmp_path / name).write_text(f"{name}-{TOKEN}")
-        config += f'[callers.{name}]\ntoken_file = "{name}"\n'
+        config += f'[callers.{name}]\ntoken_file = "{name}"\nmachines = ["*"]\n'
         if backends is not None:
             config += f"backends = {json.dumps(backends)}\n"
     daemon = Daemon(tmp_path, cst_base, config)
@@ -424,13 +424,13 @@ def test_each_caller_is_told_its_own_backends(tmp_path: Path, cst_base: Path, pk
             return get(daemon, machine, headers={"Authorization": f"Bearer {name}-{TOKEN}"}).json()["backends"]
 
         assert {name: told(name, MACHINE) for name in callers} == {
-            "all": ["ssl", "pkcs11"],
+            "none": [],
             "ssl": ["ssl"],
             "pkcs11": ["pkcs11"],
             "both": ["ssl", "pkcs11"],
         }
         assert {name: told(name, "another") for name in callers} == {
-            "all": ["ssl"],
+            "none": [],
             "ssl": ["ssl"],
             "pkcs11": [],
             "both": ["ssl"],

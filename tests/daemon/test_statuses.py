@@ -379,8 +379,10 @@ def test_more_than_can_be_taken_are_sent_away(daemon: Daemon, pki: TrialPki) -> 
 
 
 def test_callers_need_a_token_and_leave(start: Start, pki: TrialPki) -> None:
-    """Without or with wrong credentials it is 401; with right ones for another machine or backend 403."""
-    daemon = start('[callers.release]\ntoken_file = "token"\nmachines = ["imx8mm-*"]\nbackends = ["ssl"]\n')
+    """Without or with wrong credentials it is 401; with right ones for another machine, backend or cst 403."""
+    daemon = start(
+        '[callers.release]\ntoken_file = "token"\nmachines = ["imx8mm-*"]\nbackends = ["ssl"]\ncst_versions = ["3.*"]\n'
+    )
     assert daemon.process is not None
     nobody = daemon.post(pki)
     assert nobody.status_code == 401
@@ -396,6 +398,7 @@ def test_callers_need_a_token_and_leave(start: Start, pki: TrialPki) -> None:
     assert other.status_code == 403
     assert "imx8mp-evk" in other.text
     assert daemon.post(pki, backend="pkcs11", headers=bearer).status_code == 403
+    assert daemon.post(pki, cstversion="4.0.1", headers=bearer).status_code == 403
     assert TOKEN not in daemon.log()
 
 

@@ -20,6 +20,9 @@ from digsigd.testing import TrialImage, TrialPki
 MACHINE = "imx8mm-evk"
 TOKEN = "a-token-of-the-release-team"
 DEADLINE = 60.0
+# What a caller may use: everything, of any machine.
+USE = 'backends = ["ssl", "pkcs11"]\ncst_versions = ["*"]\n'
+RIGHTS = 'machines = ["*"]\n' + USE
 
 
 class Daemon:
@@ -46,7 +49,10 @@ class Daemon:
         config = config.replace("[daemon]", f'[daemon]\nworkdir = "{self.workdir}"')
         if "[listen]" not in config:
             config += "\n[listen]\n"
-        config = config.replace("[listen]", '[listen]\nendpoint = "tcp:0:interface=127.0.0.1"')
+        listen = '[listen]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+        if "allowed_hosts" not in config:
+            listen += 'allowed_hosts = ["a"]\n'  # the name in requests that tests write by hand
+        config = config.replace("[listen]", listen)
         self.config.write_text(config)
         self.environ = {
             **os.environ,

@@ -24,7 +24,7 @@ class Group:
 
 
 GROUPS = (
-    Group(("digsigd/web/callers.py",), ("tests/web",)),
+    Group(("digsigd/callers/*.py",), ("tests/callers",)),
     Group(("digsigd/signing/redact.py",), ("tests/signing/test_redact.py",)),
     Group(
         ("digsigd/keys/tar*.py",),

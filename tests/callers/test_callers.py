@@ -7,13 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from digsigd._parts import _callers_of
+from digsigd.callers.access import Access, Asking
+from digsigd.callers.from_settings import access_of
+from digsigd.callers.model import ANONYMOUS, Caller, Rights
+from digsigd.callers.tokens import CallerToken, sha256_of
 from digsigd.errors import NotAllowed, NotAuthenticated
 from digsigd.settings import load
-from digsigd.web.callers import ANONYMOUS, Caller, Callers
 
 TOKENS = {"ci": "token-of-the-build-machine", "lab": "token of the lab: ü"}
-CALLERS = Callers({"ci": (TOKENS["ci"], ("board-*",), ("ssl",)), "lab": (TOKENS["lab"], None, None)})
+CALLERS = Access(
+    callers={"ci": Caller("ci", Rights(("board-*",), ("ssl",), ("3.*",), ())), "lab": Caller("lab", Rights())},
+    tokens=tuple(CallerToken(name, name, sha256_of(token.encode())) for name, token in TOKENS.items()),
+)
+
+
+def asking(authorization: str) -> Asking:
+    """A request with nothing but this header."""
+    return Asking(lambda name: [authorization] if authorization and name == "Authorization" else [])
+
+
+def with_machines(*machines: str) -> Caller:
+    return Caller("ci", Rights(machines))
 
 
 def basic(name: str, token: str) -> str:
@@ -22,16 +36,17 @@ def basic(name: str, token: str) -> str:
 
 def refused(authorization: str) -> str:
     with pytest.raises(NotAuthenticated) as caught:
-        CALLERS.identify(authorization)
+        CALLERS.identify(asking(authorization))
     return caught.value.what
 
 
 def test_without_any_callers_everybody_is_anonymous_and_may_do_everything() -> None:
     """Whatever they send."""
-    nobody = Callers({})
+    nobody = Access(callers={})
     for authorization in ("", "Bearer x", "Basic !"):
-        caller = nobody.identify(authorization)
+        caller = nobody.identify(asking(authorization))
         assert caller is ANONYMOUS
+        caller.check_cst_version("1")
         caller.check_machine("any")
         caller.check_backend("pkcs11")
 
@@ -48,7 +63,7 @@ def test_a_token_tells_whose_it_is(name: str) -> None:
         f"{scheme} {credentials}",
         f"basic  {credentials} ",
     ):
-        assert CALLERS.identify(authorization).name == name
+        assert CALLERS.identify(asking(authorization)).name == name
 
 
 def test_no_credentials_are_asked_for() -> None:
@@ -107,21 +122,21 @@ def test_other_schemes_are_refused(authorization: str) -> None:
 @pytest.mark.parametrize("machine", ["board-1", "board-", "board-x-y"])
 def test_a_pattern_allows_the_machines_that_it_matches(machine: str) -> None:
     """And one that fits is enough."""
-    Caller("ci", ("board-*",)).check_machine(machine)
-    Caller("ci", ("other", "board-*")).check_machine(machine)
+    with_machines("board-*").check_machine(machine)
+    with_machines("other", "board-*").check_machine(machine)
 
 
 @pytest.mark.parametrize("machine", ["Board-1", "BOARD-1", "board", "my-board-1", "xboard-1", "board_1", ""])
 def test_a_pattern_allows_no_other_machine(machine: str) -> None:
     """The whole name has to match, in its own case."""
     with pytest.raises(NotAllowed, match="'ci' may not sign for machine"):
-        Caller("ci", ("board-*",)).check_machine(machine)
+        with_machines("board-*").check_machine(machine)
 
 
 @pytest.mark.parametrize("machine", ["board-1", "BOARD-1"])
 def test_patterns_are_compared_in_their_own_case_as_well(machine: str) -> None:
     """A capital in the pattern is a capital in the name."""
-    caller = Caller("ci", ("Board-1",))
+    caller = with_machines("Board-1")
     with pytest.raises(NotAllowed):
         caller.check_machine(machine)
     caller.check_machine("Board-1")
@@ -129,7 +144,7 @@ def test_patterns_are_compared_in_their_own_case_as_well(machine: str) -> None:
 
 def test_an_empty_list_allows_nothing() -> None:
     """Neither machines nor backends: nothing was listed, which is not the same as no list."""
-    caller = Caller("ci", (), ())
+    caller = Caller("ci")
     for machine in ("", "board", "*"):
         with pytest.raises(NotAllowed):
             caller.check_machine(machine)
@@ -140,40 +155,48 @@ def test_an_empty_list_allows_nothing() -> None:
 
 def test_no_list_allows_everything() -> None:
     """As a caller is when the configuration says only who it is."""
-    caller = CALLERS.identify(f"Bearer {TOKENS['lab']}")
+    caller = CALLERS.identify(asking(f"Bearer {TOKENS['lab']}"))
     caller.check_machine("Any machine")
     caller.check_backend("pkcs11")
 
 
 def test_a_backend_is_allowed_by_its_name() -> None:
     """And no other is."""
-    caller = CALLERS.identify(f"Bearer {TOKENS['ci']}")
+    caller = CALLERS.identify(asking(f"Bearer {TOKENS['ci']}"))
     caller.check_backend("ssl")
     with pytest.raises(NotAllowed, match="'ci' may not use backend=pkcs11"):
         caller.check_backend("pkcs11")
 
 
-def test_an_empty_list_in_the_configuration_is_one(tmp_path: Path) -> None:
-    """From the file to the caller: `machines = []` allows no machine."""
-    (tmp_path / "token").write_text(TOKENS["ci"])
-    rows = {"none": "machines = []\nbackends = []\n", "all": ""}
-    for name, rest in rows.items():
-        file = tmp_path / f"{name}.toml"
-        file.write_text(f'[callers.ci]\ntoken_file = "{tmp_path}/token"\n{rest}')
-        (tmp_path / "token").chmod(0o600)
-        caller = _callers_of(load(file, {})).identify(f"Bearer {TOKENS['ci']}")
-        if name == "all":
-            caller.check_machine("board")
-            caller.check_backend("ssl")
-            continue
+def test_what_the_configuration_does_not_list_is_not_allowed(tmp_path: Path) -> None:
+    """A caller with nothing but a token may use nothing."""
+    token = tmp_path / "token"
+    token.write_text(TOKENS["ci"])
+    file = tmp_path / "digsigd.toml"
+    file.write_text(f'[callers.ci]\ntoken_file = "{token}"\n')
+    caller = access_of(load(file, {})).identify(asking(f"Bearer {TOKENS['ci']}"))
+    for check, what in (
+        (caller.check_machine, "board"), (caller.check_backend, "ssl"), (caller.check_backend, ""),
+        (caller.check_cst_version, "3.4.1"),
+    ):  # fmt: skip
         with pytest.raises(NotAllowed):
-            caller.check_machine("board")
-        with pytest.raises(NotAllowed):
-            caller.check_backend("ssl")
+            check(what)
+    assert caller.csf_allow == frozenset()
+    assert caller.cst_versions_of(("3.4.1",)) == ()
+
+
+def test_a_version_of_cst_is_allowed_by_a_pattern() -> None:
+    """The whole version has to match."""
+    caller = CALLERS.identify(asking(f"Bearer {TOKENS['ci']}"))
+    caller.check_cst_version("3.4.1")
+    assert caller.cst_versions_of(("3.4.1", "4.0.1")) == ("3.4.1",)
+    with pytest.raises(NotAllowed, match="may not use cst 4"):
+        caller.check_cst_version("4.0.1")
 
 
 def test_tokens_are_not_shown() -> None:
     """Neither as they are nor as their hashes."""
-    shown = repr(CALLERS.identify(f"Bearer {TOKENS['ci']}"))
+    shown = repr(CALLERS.identify(asking(f"Bearer {TOKENS['ci']}")))
     assert TOKENS["ci"] not in shown
-    assert "token_hash" not in shown
+    assert sha256_of(TOKENS["ci"].encode()).hex() not in shown
+    assert TOKENS["ci"] not in repr(CALLERS)

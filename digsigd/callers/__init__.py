@@ -1,0 +1,1 @@
+"""Who is calling, how callers prove it, and what each may sign."""
