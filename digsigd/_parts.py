@@ -15,8 +15,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import IResource
 
-from digsigd import csf
-from digsigd.callers.access import Access, CurrentAccess
+from digsigd.callers.access import CurrentAccess
 from digsigd.callers.findings import findings
 from digsigd.callers.from_settings import access_of
 from digsigd.errors import DigsigError
@@ -24,13 +23,14 @@ from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.keys.file import FileSource
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
-from digsigd.settings import Settings, SettingsError, own_workdir, workdir_of
+from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of
+from digsigd.settings import Settings, own_workdir, workdir_of
 from digsigd.settings.permissions import Finding, check_writable
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.direct import DirectRequests
-from digsigd.signing.job import MachineRules
 from digsigd.signing.machine_keys import MachineKeyReader
 from digsigd.signing.queue import Queue
+from digsigd.signing.rules import CurrentRules
 from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
@@ -39,7 +39,7 @@ from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.request import SigningSite
 from digsigd.web.resource import Endpoint
-from digsigd.web.tls import CurrentTls, ServerTls, server_tls
+from digsigd.web.tls import CurrentTls, server_tls
 from digsigd.web.upload import Uploads
 
 P = ParamSpec("P")
@@ -59,8 +59,12 @@ class Parts:
     log = Logger()
 
     def __init__(self, settings: Settings, *, reactor: SigningReactor, listens: bool = True) -> None:
-        rules = {name: _rules_of(settings, name) for name in settings.machines}
-        general = _rules_of(settings, None)
+        self._listens = listens
+        first = self.prepare(settings)
+        self._settings = self._started = settings
+        self.rules = CurrentRules(first.rules)
+        self.tls = CurrentTls(first.tls)
+        self.access = CurrentAccess(first.access)
         self.used = False
         self._open = False
         self._reactor = reactor
@@ -72,7 +76,6 @@ class Parts:
             keep=settings.keys.keep,
             clock=reactor,
             in_thread=self._pools.in_key_thread,
-            pins={name: machine.keys_sha256 for name, machine in settings.machines.items() if machine.keys_sha256},
             max_unpacked=settings.keys.max_unpacked,
         )
         self.tools = CstTools(settings.cst.base, settings.cst.versions)
@@ -89,7 +92,7 @@ class Parts:
             runner=self.runner,
             queue=self._queue,
             keys=self.keys,
-            rules=lambda machine: rules.get(machine, general),
+            rules=self.rules.of,
             bounds=self.bounds,
             in_thread=self.in_thread,
             in_digest_thread=self._pools.in_digest_thread,
@@ -98,21 +101,20 @@ class Parts:
         self.direct = DirectRequests(signer=signer, root=self.root, in_thread=self.in_thread)
         self.machines = MachineKeyReader(
             keys=self.keys,
-            fuse_value=lambda machine: rules.get(machine, general).fuse_value,
+            rules=self.rules.of,
             tokens=self.tokens,
             tools=self.tools,
             in_thread=self.in_thread,
             clock=reactor,
         )
-        check_writable(settings)
-        self._settings = settings
-        self._listens = listens
-        tls, access = self._who_may(settings)
-        self.tls = CurrentTls(tls)
-        self.access = CurrentAccess(access)
         self._key_requests = MachineKeyRequests(machines=self.machines, access=self.access, clock=reactor)
         self.uploads = Uploads(
-            bounds=settings.upload, access=self.access, root=self.root, clock=reactor, in_thread=self.in_thread
+            bounds=settings.upload,
+            access=self.access,
+            rules=self.rules,
+            root=self.root,
+            clock=reactor,
+            in_thread=self.in_thread,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -139,6 +141,11 @@ class Parts:
 
     async def warn(self) -> None:
         """Log what is not safe, and what is missing before requests can be signed. Raises nothing."""
+        await self.warn_unsafe()
+        await self.readiness.warn()
+
+    async def warn_unsafe(self) -> None:
+        """Log what is not safe. Raises nothing."""
         try:
             for one in await self.findings():
                 self.log.warn("not safe: {finding}", finding=str(one), event="not-safe")
@@ -146,7 +153,6 @@ class Parts:
             self.log.warn("{error}", error=error.for_operator(), event="not-ready")
         except Exception:  # noqa: BLE001
             self.log.failure("cannot look for what is not safe", event="not-safe")
-        await self.readiness.warn()
 
     def start(self) -> None:
         """Make the work directory, start the threads, and accept requests.
@@ -179,20 +185,27 @@ class Parts:
         self.root.close()
         self._pools.stop()
 
-    def reload(self, settings: Settings) -> None:
-        """Read the tokens, rights, certificates and PINs that settings name. Requests under way keep what they had.
+    def prepare(self, settings: Settings) -> Prepared:
+        """Read the tokens, rights, certificates and PINs that settings name. It changes nothing, and blocks.
 
-        Raises `SettingsError` if one cannot be used; nothing has changed then.
+        Raises `SettingsError` if one cannot be used.
         """
         check_writable(settings)
-        tls, access = self._who_may(settings)
-        pins = pins_of(settings, os.environ)
-        self.tokens.reload(pins)
-        self.tls.value, self.access.value, self._settings = tls, access, settings
-
-    def _who_may(self, settings: Settings) -> tuple[ServerTls | None, Access]:
         tls = server_tls(settings.listen.tls) if self._listens else None
-        return tls, access_of(settings, tls.crls if tls is not None else (), listens=self._listens)
+        access = access_of(settings, tls.crls if tls is not None else (), listens=self._listens)
+        return Prepared(settings, tls, access, rules_of(settings), pins_of(settings, os.environ))
+
+    def reload(self, prepared: Prepared) -> list[str]:
+        """Put what was prepared in place, for requests that begin from now on. Those under way keep what they had.
+
+        Returns the keys of the configuration whose new values need a restart. Raises `SettingsError` if the settings
+        do not fit those of the start; nothing has changed then.
+        """
+        check_same_kind(self._started, prepared.settings)
+        self.tokens.reload(prepared.pins, {name: one.machines for name, one in prepared.settings.pkcs11.tokens.items()})
+        self.tls.value, self.access.value, self.rules.value = prepared.tls, prepared.access, prepared.rules
+        self._settings = prepared.settings
+        return needs_restart(self._started, prepared.settings)
 
     def _refuse_new(self) -> None:
         self.uploads.stop()
@@ -255,18 +268,3 @@ class _Pools:
             self._keys.adjustPoolsize(0, 0)
         else:
             self._keys.stop()
-
-
-def _rules_of(settings: Settings, name: str | None) -> MachineRules:
-    """Return the rules of a machine; for None the rules of all machines that the settings do not name."""
-    machine = settings.machines.get(name) if name is not None else None
-    where = "policy.allow" if machine is None else f"machines.{name}.allow"
-    try:
-        policy = csf.Policy(frozenset(settings.policy.allow + (machine.allow if machine else ())))
-    except ValueError as error:
-        raise SettingsError(f"{where}: {error}") from None
-    require_ivt = settings.policy.require_ivt
-    if machine is not None and machine.require_ivt is not None:
-        require_ivt = machine.require_ivt
-    fuses = bytes.fromhex(machine.fuses) if machine and machine.fuses else None
-    return MachineRules(policy, fuses, require_ivt)

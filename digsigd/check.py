@@ -12,7 +12,7 @@ from digsigd.csf.members import is_key
 from digsigd.errors import DigsigError
 from digsigd.listening import certificate_state, server_endpoint
 from digsigd.reactor import Reactor, SigningReactor, reactor_of
-from digsigd.settings import Settings, SettingsError, is_local
+from digsigd.settings import Settings, SettingsError
 from digsigd.signing.selftest import prove
 from digsigd.signing.tools import CstTool
 from digsigd.signing.trial import request_for, trials
@@ -59,12 +59,6 @@ def _check_endpoint(settings: Settings, reactor: SigningReactor, report: _Report
         return
     if state is not None and state[1]:
         (report.warn if state[0] else report.fail)("listens on", state[1])
-    if settings.callers and state is None and not is_local(endpoint):
-        report.warn(
-            "listens on",
-            "tokens and images cross the network unencrypted: use an ssl: endpoint, or listen on loopback behind a"
-            " proxy with TLS",
-        )
 
 
 async def _check_parts(parts: Parts, settings: Settings, machines: tuple[str, ...], report: _Report) -> None:
@@ -168,10 +162,6 @@ class _Report:
     def warn(self, topic: str, text: str) -> None:
         """Print a line for what a daemon can start with, and an operator should look at."""
         self._line("warn", topic, text)
-
-    def warn(self, topic: str, text: str) -> None:
-        """Print a line for something that works, but is not safe."""
-        print(f"{'warn':7}{topic:15}{text}", file=self._out, flush=True)
 
     def fail(self, topic: str, text: str) -> None:
         """Print a line for a check that failed."""

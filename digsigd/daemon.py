@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 from twisted.application.service import IServiceCollection
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
@@ -23,15 +24,22 @@ _SignalHandler: TypeAlias = Callable[[int, FrameType | None], Any]
 class Daemon(SigningService):
     """A signing service that is the only service of its process.
 
-    A start that fails ends the process with one line instead of a traceback. SIGHUP reloads. The first SIGTERM or
+    A start that fails ends the process with one line instead of a traceback. SIGHUP reloads: `read`
+    returns the settings anew. The first SIGTERM or
     SIGINT stops the service, later ones are only logged. `observer` returns the log observer, or None to leave the log
     to twistd's options.
     """
 
     def __init__(
-        self, settings: Settings, *, reactor: Reactor | None, observer: Callable[[], ILogObserver | None]
+        self,
+        settings: Settings,
+        *,
+        reactor: Reactor | None,
+        read: Callable[[], Settings],
+        observer: Callable[[], ILogObserver | None],
     ) -> None:
         super().__init__(settings, reactor=reactor)
+        self._read = read
         self._observer = observer
         self._before: dict[int, _SignalHandler] = {}
         self._is_told_to_stop = False
@@ -78,7 +86,12 @@ class Daemon(SigningService):
         )
 
     def _reload(self) -> None:
+        Deferred.fromCoroutine(self._try_to_reload())
+
+    async def _try_to_reload(self) -> None:
         try:
-            self.reload()
+            await self.reload(self._read)
         except SettingsError as error:
-            self.log.error("not reloaded: {error}", error=str(error), event="reloaded")
+            self.log.error("not reloaded: {error} (everything is as before)", error=str(error), event="reloaded")
+        except Exception:  # noqa: BLE001 - the daemon goes on with what it has
+            self.log.failure("not reloaded, everything is as before", event="reloaded")

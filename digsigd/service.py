@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,6 +19,7 @@ from digsigd._parts import Parts
 from digsigd.errors import shutting_down
 from digsigd.listening import server_endpoint
 from digsigd.reactor import Reactor, reactor_of
+from digsigd.reloading import Prepared
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.web.mount import CurrentRequests, CurrentResource, put
@@ -49,6 +51,7 @@ class SigningService(Service):
         self._listening: Deferred[None] | None = None
         self._port: IListeningPort | None = None
         # While it stops: the Deferreds that fire at the end. Otherwise None.
+        self._reloading = DeferredLock()
         self._when_stopped: list[Deferred[None]] | None = None
 
     @property
@@ -84,14 +87,31 @@ class SigningService(Service):
         """Return what is missing before requests can be signed, one line each; an empty list means ready."""
         return await self._parts.readiness.missing()
 
-    def reload(self) -> None:
-        """Read the files again that the settings name: callers' tokens, TLS, PINs. Try tokens that had failed again.
+    async def reload(self, read: Callable[[], Settings] | None = None) -> None:
+        """Replace who may sign what: callers, rights, policy, machines, pins, TLS, PINs. Try failed tokens again.
 
-        Requests under way keep what they began with. Raises `SettingsError` if a file cannot be used; nothing has
-        changed then.
+        `read` returns the new settings, and is called in a thread; without it, only the files that the settings name
+        are read again. Everything is replaced at once, for requests that begin from then on; those under way keep what
+        they began with. Settings that need a restart are logged. Raises `SettingsError` if the settings or a file
+        cannot be used; nothing has changed then.
         """
-        self._parts.reload(self.settings)
+        parts = self._parts
+
+        def prepared() -> Prepared:
+            return parts.prepare(self.settings if read is None else read())
+
+        await self._reloading.acquire()
+        try:
+            prepare = parts.in_thread(prepared) if self.running else maybeDeferred(prepared)
+            found = await prepare
+            restart = parts.reload(found)
+            self.settings = found.settings
+        finally:
+            self._reloading.release()
+        if restart:
+            self.log.warn("changed, but needs a restart: {keys}", keys=", ".join(restart), event="reloaded")
         self.log.info("reloaded", event="reloaded")
+        await parts.warn_unsafe()
 
     def startService(self) -> None:
         """Make the work directory, start the threads, and listen.

@@ -63,12 +63,18 @@ class Options(usage.Options):
                 raise
             raise SystemExit(f"twistd digsigd: {error}") from None
 
+    def read(self) -> Settings:
+        """Read the settings again, for a reload. Raises `SettingsError`."""
+        return load(self._config, listen=self["listen"])
+
     def postOptions(self) -> None:
         """Read the configuration. Raises `UsageError` for mistakes in it or in the options."""
         form = self["log-format"]
         if form not in FORMATS:
             raise usage.UsageError(f"--log-format must be text or json, not {form!r}")
         config = self["config"]
+        # twistd changes its working directory when it goes into the background, and a reload reads the file again.
+        self._config = Path(config).absolute() if config else None
         if self["check"] and self["as"]:
             # Before the configuration is read: the user must be able to read that, too.
             _become(self["as"])
@@ -99,7 +105,7 @@ def makeService(options: Options, reactor: Reactor | None = None) -> IService:
     if options["check"]:
         react(check, (options.settings, options["config"], sys.stdout, options.machines), reactor_of(reactor))
     try:
-        return Daemon(options.settings, reactor=reactor, observer=partial(_observer_of, options))
+        return Daemon(options.settings, reactor=reactor, read=options.read, observer=partial(_observer_of, options))
     except SettingsError as error:
         # twistd catches a UsageError only while it parses options.
         raise SystemExit(f"digsigd: {error}") from None

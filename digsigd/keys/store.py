@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,8 +38,8 @@ class KeyStore:
     """Fetches the current keys of a machine from a key source, and keeps tarballs in memory.
 
     A tarball is kept until `keep` seconds after its last use (0: never kept). For every request the source is asked if
-    it has changed. `pins` maps a machine to the SHA-256 that its tarball must have, in hex. `max_unpacked` is the most
-    bytes a tarball may decompress to, `max_kept_bytes` the most bytes of all kept tarballs together.
+    it has changed. `max_unpacked` is the most bytes a tarball may decompress to, `max_kept_bytes` the most bytes of all
+    kept tarballs together.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class KeyStore:
         keep: float,
         clock: IReactorTime,
         in_thread: InThread,
-        pins: Mapping[str, str],
         max_unpacked: int,
         max_kept_bytes: int = 64 << 20,
     ) -> None:
@@ -58,15 +56,17 @@ class KeyStore:
         self._keep = keep
         self._clock = clock
         self._in_thread = in_thread
-        self._pins = {machine: pin.lower() for machine, pin in pins.items()}
         self._max_unpacked = max_unpacked
         self._max_kept_bytes = max_kept_bytes
         # In order of use, the oldest first.
         self._kept: dict[str, _Kept] = {}
         self._stopped = False
 
-    async def get(self, machine: str) -> Keys:
-        """Return the keys of a machine. Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`."""
+    async def get(self, machine: str, *, sha256: str | None = None) -> Keys:
+        """Return the keys of a machine. With `sha256`, in hex, the tarball must have that hash.
+
+        Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`.
+        """
         began = self._clock.seconds()
         kept = self._kept.get(machine)
         try:
@@ -76,6 +76,7 @@ class KeyStore:
             raise
         if fetched.data is None and kept is not None:
             tarball = kept.tarball
+            self._check_pin(machine, tarball, sha256)
             self._keep_on(machine, kept)
             return Keys(tarball, str(self._source), "revalidated", self._clock.seconds() - began)
         if fetched.data is None:
@@ -86,15 +87,17 @@ class KeyStore:
             if fetched.unfinished:
                 raise being_written(machine, f"{self._source}: written a moment ago; {error.what}") from None
             raise
-        pinned = self._pins.get(machine)
+        self._check_pin(machine, tarball, sha256)
+        self._remember(machine, tarball, fetched.version)
+        return Keys(tarball, str(self._source), "fetched", self._clock.seconds() - began)
+
+    def _check_pin(self, machine: str, tarball: KeyTarball, pinned: str | None) -> None:
         if pinned is not None and tarball.sha256 != pinned:
             self._forget(machine)
             raise BadTarball(
                 f"the key tarball of machine {machine!r} has SHA-256 {tarball.sha256}, but {pinned} is pinned",
                 hint="if it was changed on purpose, the operator of the signing host must change keys_sha256",
             )
-        self._remember(machine, tarball, fetched.version)
-        return Keys(tarball, str(self._source), "fetched", self._clock.seconds() - began)
 
     async def check(self) -> None:
         """Raise `KeyStoreFailed` or `KeyStoreTimeout` unless the source can be reached."""

@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import IO
 
@@ -25,20 +25,12 @@ from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_keys
 from digsigd.signing.pkcs11 import Access, Token, Way, forms_of, without_chatter, write_access
 from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.rules import MachineRules
 from digsigd.signing.workdir import Workdir
 
 # A CSF blob holds a table, two certificates and some signatures: tens of kB. Anything larger is not a CSF blob.
 MAX_BLOB = 1 << 20
 _INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
-
-
-@dataclass(frozen=True, slots=True)
-class MachineRules:
-    """The operator's rules for one machine: CSF policy, pinned fuse value, and if images must have an IVT."""
-
-    policy: csf.Policy
-    fuse_value: bytes | None = None
-    require_ivt: bool = True
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from digsigd.hab.certificate import Certificate, load_file
 from digsigd.hab.chain import is_srk, signing_srk
 from digsigd.keys import KeyStore, KeyTarball
 from digsigd.signing.pkcs11 import Tokens
+from digsigd.signing.rules import MachineRules
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTools
 
@@ -156,15 +157,15 @@ class MachineKeyReader:
         self,
         *,
         keys: KeyStore,
-        fuse_value: Callable[[str], bytes | None],
+        rules: Callable[[str], MachineRules],
         tokens: Tokens,
         tools: CstTools,
         in_thread: InThread,
         clock: IReactorTime,
     ) -> None:
-        """Set up the reader. `fuse_value` returns the fuse value pinned for a machine, or None."""
+        """Set up the reader. `rules` returns the current rules of a machine."""
         self._keys = keys
-        self._fuse_value = fuse_value
+        self._rules = rules
         self._tokens = tokens
         self._tools = tools
         self._in_thread = in_thread
@@ -179,13 +180,14 @@ class MachineKeyReader:
 
         Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`.
         """
-        keys = await self._keys.get(machine)
+        rules = self._rules(machine)
+        keys = await self._keys.get(machine, sha256=rules.keys_sha256)
         self.log.info(
             "keys of {machine} {how} from {origin} in {seconds:.3f} s",
             request_id=request_id, event="keys", machine=machine, how=keys.how, origin=keys.origin,
             seconds=keys.seconds,
         )  # fmt: skip
-        pinned = self._fuse_value(machine)
+        pinned = rules.fuse_value
         key = (keys.tarball.sha256, machine, pinned)
         facts = self._facts.get(key)
         if facts is None:

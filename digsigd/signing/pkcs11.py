@@ -115,9 +115,9 @@ class Token:
         machines = "all machines" if self._machines is None else f"machines {', '.join(self._machines)}"
         return f"{machines}, {self._queue.slots} at a time"
 
-    def reload(self, pin: str) -> None:
-        """Set the PIN, and use the token again if it had failed."""
-        self._pin, self.failed, self._proven = pin, "", False
+    def reload(self, pin: str, machines: tuple[str, ...] | None) -> None:
+        """Set the PIN and the machines, and use the token again if it had failed."""
+        self._pin, self._machines, self.failed, self._proven = pin, machines, "", False
 
     @asynccontextmanager
     async def session(self, timeout: float) -> AsyncIterator[str]:
@@ -252,10 +252,10 @@ class Tokens:
         """Return a line for each token that has failed."""
         return [f"token {token.name}: {token.failed}" for token in self._tokens.values() if token.failed]
 
-    def reload(self, pins: Mapping[str, str]) -> None:
-        """Set the PINs of tokens by name, and use tokens again that had failed."""
+    def reload(self, pins: Mapping[str, str], machines: Mapping[str, tuple[str, ...] | None]) -> None:
+        """Set the PINs and the machines of tokens by name, and use tokens again that had failed."""
         for name, pin in pins.items():
-            self._tokens[name].reload(pin)
+            self._tokens[name].reload(pin, machines[name])
 
 
 def write_access(workdir: Workdir, way: Way, access: Access, pin: str) -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from digsigd.signing.rules import MachineRules
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -27,7 +29,8 @@ class SigningRequest:
     """A request for one CSF blob, whose fields have valid forms. It usually has one artifact.
 
     `artifacts` have different names. `description` is the client's CSF description as sent. `csf_allow` is what the
-    caller may use beyond the safe commands, of what the machine's policy allows; None for all of it.
+    caller may use beyond the safe commands, of what the machine's policy allows; None for all of it. `rules` are the
+    operator's for the machine when the request began; None for those that hold when it is signed.
 
     Raises `ValueError` if there are no artifacts, or if two have the same name.
     """
@@ -41,6 +44,7 @@ class SigningRequest:
     soctype: str | None = None
     caller: str = "anonymous"
     csf_allow: frozenset[str] | None = None
+    rules: MachineRules | None = None
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if there are no artifacts, or if two have the same name."""

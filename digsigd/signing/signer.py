@@ -13,10 +13,11 @@ from digsigd.csf.cst_files import BLOB, DESCRIPTION
 from digsigd.errors import Refused
 from digsigd.keys import KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
-from digsigd.signing.job import MAX_BLOB, Job, MachineRules, csf_errors
+from digsigd.signing.job import MAX_BLOB, Job, csf_errors
 from digsigd.signing.pkcs11 import MAX_TRACE, Tokens
 from digsigd.signing.queue import Queue
 from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.rules import MachineRules
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import Workdir
@@ -88,14 +89,14 @@ class Signer:
         tool = self._tools.find(request.cst_version)
         way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
         self._queue.check_room()
-        rules = self._rules(request.machine)
+        rules = request.rules or self._rules(request.machine)
         if request.csf_allow is not None:
             rules = replace(rules, policy=csf.Policy(rules.policy.allow & request.csf_allow))
         if len(request.description) < LONG_TEXT:
             description = read_description(request.description, rules.policy)
         else:
             description = await self._in_thread(read_description, request.description, rules.policy)
-        keys = await self._keys.get(request.machine)
+        keys = await self._keys.get(request.machine, sha256=rules.keys_sha256)
         self.log.info(
             "keys of {machine} {how} from {origin} in {seconds:.3f} s",
             request_id=request.request_id, event="keys", machine=request.machine, how=keys.how,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
@@ -16,6 +17,7 @@ from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.rules import CurrentRules
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot
 from digsigd.web.answers import new_request_id, text_of
@@ -39,10 +41,18 @@ class Uploads:
     log = Logger()
 
     def __init__(
-        self, *, bounds: Bounds, access: CurrentAccess, root: WorkRoot, clock: IReactorTime, in_thread: InThread
+        self,
+        *,
+        bounds: Bounds,
+        access: CurrentAccess,
+        rules: CurrentRules,
+        root: WorkRoot,
+        clock: IReactorTime,
+        in_thread: InThread,
     ) -> None:
         self.bounds = bounds
         self.access = access
+        self.rules = rules
         self.root = root
         self.clock = clock
         self.in_thread = in_thread
@@ -131,6 +141,7 @@ class Upload:
         self.request: SigningRequest | None = None
         self.happened = happened
         self._uploads = uploads
+        self._rules = uploads.rules.value
         self._name = name
         self._form: Form | None = None
         self._workdir: Workdir | None = None
@@ -191,7 +202,7 @@ class Upload:
         )
         # A missing `backend` means ssl, for which the caller needs permission, too.
         self.caller.check_backend(request.backend)
-        self.request = request
+        self.request = replace(request, rules=self._rules.of(request.machine))
         self._form = None
 
     async def sign(self, sign: Sign) -> Signed:

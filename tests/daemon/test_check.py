@@ -141,10 +141,10 @@ def test_tokens_in_clear_are_warned_of(tmp_path: Path, cst_base: Path) -> None:
     daemon = Daemon(tmp_path, cst_base, '[callers.release]\ntoken_file = "token"\n')
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "token").chmod(0o600)
-    assert "cross the network unencrypted" in lines(daemon, "warn", "--listen", "tcp:0:interface=0.0.0.0")
-    assert "unencrypted" not in lines(daemon, "warn", "--listen", "tcp:0:interface=127.0.0.1")
+    assert "cross the network in clear" in lines(daemon, "warn", "--listen", "tcp:0:interface=0.0.0.0")
+    assert "in clear" not in lines(daemon, "warn", "--listen", "tcp:0:interface=127.0.0.1")
     key, certificate = tls_files(tmp_path, "good")
-    assert "unencrypted" not in lines(daemon, "warn", "--listen", f"ssl:0:privateKey={key}:certKey={certificate}")
+    assert "in clear" not in lines(daemon, "warn", "--listen", f"ssl:0:privateKey={key}:certKey={certificate}")
 
 
 def test_each_srk_of_a_machine_signs(tmp_path: Path, cst_base: Path) -> None:

@@ -84,7 +84,7 @@ class KeyServers:
     def store(self, server: Server, *, path: str = "/store", **more: Any) -> KeyStore:
         settings = KeysSettings(uri=server.root + path, **{"tries": 3, "timeout": 10.0, "idle_timeout": 5.0, **more})
         source = key_source(settings, reactor=reactor, in_thread=at_once)
-        store = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
+        store = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, max_unpacked=1 << 20)
         self._stores.append(store)
         return store
 

@@ -16,10 +16,10 @@ from digsigd.keys import KeyStore
 from digsigd.keys.file import FileSource
 from digsigd.keys.source import TARBALL
 from digsigd.signing.cst import CstRunner
-from digsigd.signing.job import MachineRules
 from digsigd.signing.pkcs11 import Access, Token, Tokens
 from digsigd.signing.queue import Queue
 from digsigd.signing.request import Artifact, Signed, SigningRequest
+from digsigd.signing.rules import MachineRules
 from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
@@ -117,7 +117,7 @@ class SignerInTest:
             tools=CstTools(self._cst_base, self._tools),
             runner=self.runner,
             queue=self.queue,
-            keys=KeyStore(source, keep=0, clock=reactor, in_thread=self.threads, pins={}, max_unpacked=1 << 22),
+            keys=KeyStore(source, keep=0, clock=reactor, in_thread=self.threads, max_unpacked=1 << 22),
             rules=lambda _: self.rules,
             bounds=self.bounds,
             in_thread=self.threads,

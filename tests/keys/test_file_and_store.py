@@ -54,7 +54,7 @@ class KeyFolder:
         time.sleep(0.06)
 
     def store(self, **more: Any) -> KeyStore:
-        settings = {"keep": 300.0, "pins": {}, "max_unpacked": 1 << 20, **more}
+        settings = {"keep": 300.0, "max_unpacked": 1 << 20, **more}
         return KeyStore(self.source, clock=self.clock, in_thread=at_once, **settings)
 
 
@@ -168,9 +168,9 @@ async def test_what_is_kept_has_a_bound(key_folder: KeyFolder, pki: TrialPki) ->
 async def test_a_tarball_that_is_not_the_pinned_one_is_refused(key_folder: KeyFolder, pki: TrialPki) -> None:
     """With both hashes in the text; the right one, in any case, is taken."""
     seen = (await key_folder.store().get(MACHINE)).tarball.sha256
-    assert (await key_folder.store(pins={MACHINE: seen.upper()}).get(MACHINE)).tarball.members == pki.files
+    assert (await key_folder.store().get(MACHINE, sha256=seen)).tarball.members == pki.files
     with pytest.raises(BadTarball, match=seen) as caught:
-        await key_folder.store(pins={MACHINE: "0" * 64}).get(MACHINE)
+        await key_folder.store().get(MACHINE, sha256="0" * 64)
     assert "0" * 64 in str(caught.value)
 
 
@@ -236,7 +236,7 @@ async def test_a_folder_that_hangs_is_given_up(key_folder: KeyFolder) -> None:
         clock=key_folder.clock,
         in_thread=never,
     )
-    store = KeyStore(source, keep=1, clock=key_folder.clock, in_thread=at_once, pins={}, max_unpacked=1)
+    store = KeyStore(source, keep=1, clock=key_folder.clock, in_thread=at_once, max_unpacked=1)
     getting = Deferred.fromCoroutine(store.get(MACHINE))
     key_folder.clock.advance(5)
     with pytest.raises(KeyStoreTimeout):

@@ -89,7 +89,7 @@ async def test_a_replaced_file_is_seen_at_once(files: tuple[str, Path], pki: Tri
     url, path = files
     other = TrialPki.make("p256", srks=1)
     source = key_source(KeysSettings(uri=url), reactor=reactor, in_thread=at_once)
-    store = KeyStore(source, keep=300, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
+    store = KeyStore(source, keep=300, clock=reactor, in_thread=at_once, max_unpacked=1 << 20)
     path.write_bytes(pki.tarball())
     new = path.with_name("new")
     new.write_bytes(other.tarball())

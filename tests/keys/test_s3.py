@@ -143,7 +143,7 @@ class Access:
             uri=uri, tries=1, s3=S3StoreSettings(endpoint_url=self._store.url, region="eu-central-1")
         )
         source = key_source(settings, reactor=reactor, in_thread=at_once)
-        made = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, pins={}, max_unpacked=1 << 20)
+        made = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, max_unpacked=1 << 20)
         self._made.append(made)
         return made
 

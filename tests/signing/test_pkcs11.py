@@ -73,7 +73,7 @@ def test_after_an_error_of_its_pin_a_token_waits_for_an_operator(
     with pytest.raises(TokenFailed, match=LOCKING[code]):
         token.judge(way, output, tmp_path, URIS, pin=PIN, worked=False)
     assert LOCKING[code] in token.failed
-    token.reload("another-pin")
+    token.reload("another-pin", None)
     assert token.failed == ""
 
 
@@ -169,7 +169,7 @@ def test_an_old_pin_tells_nothing_of_a_new_one(token: Token, tmp_path: Path, way
 
     (tmp_path / TRACE).write_bytes(PROVIDER % 0xA0)
     first, second = (Deferred.fromCoroutine(visit(wait, worked=False)) for wait in (go, None))
-    token.reload("another-pin")
+    token.reload("another-pin", None)
     go.callback(None)
     failures: list[type[BaseException] | None] = []
     for one in (first, second):
@@ -192,7 +192,7 @@ def test_an_old_pin_that_worked_leaves_the_new_one_to_be_tried(clock: Clock, tmp
 
     async def early() -> None:
         async with token.session(100) as pin:
-            token.reload("another-pin")
+            token.reload("another-pin", None)
             token.judge("engine", b"", tmp_path, URIS, pin=pin, worked=True)
 
     Deferred.fromCoroutine(early())

@@ -95,7 +95,7 @@ async def test_a_wrong_pin_is_tried_once(signer: SignerInTest, text: str, versio
     must_not_run = signer.put_tool("kill -SEGV $$")
     with pytest.raises(TokenFailed, match="the PIN is wrong"):
         await signer.sign(signer.request(text, SPL, version=must_not_run, backend="pkcs11"))
-    signer.tokens["release"].reload(PIN)
+    signer.tokens["release"].reload(PIN, None)
     await signer.sign(signer.request(text, SPL, version=version, backend="pkcs11"))
 
 

@@ -27,11 +27,13 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from digsigd import csf
 from digsigd.callers.access import Access, CurrentAccess
 from digsigd.callers.hosts import LOCAL_NAMES
 from digsigd.errors import DigsigError, Refused
 from digsigd.settings import UploadSettings
 from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.rules import CurrentRules, MachineRules, Rules
 from digsigd.signing.workdir import Workdir, WorkRoot
 from digsigd.web.request import LINGER_SECONDS, RequestFactory, SigningSite, UploadRequest
 from digsigd.web.resource import Endpoint
@@ -66,6 +68,7 @@ class Host:
         self.uploads = Uploads(
             bounds=UploadSettings(idle_timeout=10.0, timeout=60.0, max_artifact=1000),
             access=CurrentAccess(Access(callers={}, allowed_hosts=LOCAL_NAMES | {"a"})),
+            rules=CurrentRules(Rules(MachineRules(csf.Policy()))),
             root=self.root,
             clock=self.clock,
             in_thread=self.in_thread,
