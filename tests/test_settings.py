@@ -110,6 +110,7 @@ def test_paths_are_relative_to_the_file_and_may_be_credentials(tmp_path: Path) -
         load(path, {})
 
 
+PROXY = "[callers.a]\ntoken_file = 'x'\n[listen.proxy]\n"
 MISTAKES = {
     "[cst]\ntimout = 3": ["cst.timout: unknown key; did you mean 'timeout'?"],
     "[sct]\ntimeout = 3": ["sct: unknown key; did you mean 'cst'?"],
@@ -135,6 +136,28 @@ MISTAKES = {
     "[callers.'a b']\ntoken_file = 'x'": ["callers.a b", "not a caller name"],
     "[callers.a]\nbackends = ['gpg']\ntoken_file = 'x'": ["callers.a.backends", "gpg"],
     "[callers.a]": ["callers.a", "token_file", "digsigd token new"],
+    "[[callers.a.tokens]]\nsha256 = 'x'": ["callers.a.tokens", "64 hexadecimal digits"],
+    "[[callers.a.tokens]]\nsha25 = 'x'": ["callers.a.tokens.sha25: unknown key; did you mean 'sha256'?"],
+    "[[callers.a.tokens]]\nnot_after = 2030-01-01T00:00:00Z": ["callers.a.tokens", "token 1", "sha256 or file"],
+    f"[[callers.a.tokens]]\nfile = 'x'\nsha256 = '{'0' * 64}'": ["callers.a.tokens", "sha256 or file"],
+    "[[callers.a.tokens]]\nfile = 'x'\nnot_after = 2030-01-01": ["callers.a.tokens", "a date without a time"],
+    "[[callers.a.tokens]]\nfile = 'x'\nnot_after = 2030-01-01T00:00:00": ["callers.a.tokens", "timezone"],
+    "[callers.a]\ncertificate = 'CN=a'": ["callers.a.certificate", "listen.tls.client_ca"],
+    "[callers.a]\ncertificate = 1": ["callers.a.certificate", "text in quotes or a list"],
+    "[listen.tls]\ncertificate = 'a'": ["listen.tls", "certificate and key go together"],
+    "[listen.tls]\nclient_ca = 'a'": ["listen.tls.client_ca", "needs certificate and key"],
+    "[listen.tls]\ncertificate = 'a'\nkey = 'b'\ncrl = 'c'": ["listen.tls.crl", "needs client_ca"],
+    "[listen]\nendpoint = 'ssl:1:interface=127.0.0.1'\n[listen.tls]\ncertificate = 'a'\nkey = 'b'": [
+        "tcp:, tcp6: or unix:"
+    ],
+    "[listen.proxy]\ncertificate = 'sha256:00'": ["listen.proxy.certificate", "needs caller_header"],
+    "[listen.proxy]\ncaller_header = 'X-A'": ["listen.proxy.caller_header", "needs [callers.NAME]"],
+    f"{PROXY}caller_header = 'X-A'": ["listen.proxy", "needs certificate", "unix:"],
+    f"{PROXY}caller_header = 'X-A'\ncertificate = 'sha256:00'": ["listen.proxy.certificate", "listen.tls.client_ca"],
+    f"{PROXY}caller_header = 'Authorization'": ["listen.proxy.caller_header", "is not usable"],
+    f"{PROXY}caller_header = 'X_A:'": ["listen.proxy.caller_header", "is not usable"],
+    f"[listen]\nendpoint = 'unix:/x'\n{PROXY}caller_header = 'X-A'": ["listen.endpoint", "every user", ":mode=660"],
+    f"[listen]\nendpoint = 'unix:/x:mode=666'\n{PROXY}caller_header = 'X-A'": ["listen.endpoint", ":mode=660"],
     "[keys.http]\ntoken_file = 'a'\nuser = 'b'\npassword_file = 'c'": ["keys.http", "both"],
     "[keys.http]\nuser = 'b'": ["keys.http", "go together"],
     "[keys.http]\nkey_file = 'b'": ["keys.http.key_file", "certificate_file"],

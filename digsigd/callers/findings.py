@@ -77,9 +77,7 @@ def _rights(name: str, caller: CallerSettings, settings: Settings) -> Iterator[F
     if lacking:
         missing = {"machines": '["MACHINE"]', "backends": '["ssl"]', "cst_versions": '["*"]'}
         lines = "; ".join(f"{key} = {missing[key]}" for key in lacking)
-        yield Finding(
-            f"callers.{name}", f"this caller may sign nothing; what is not listed is not allowed: add {lines}"
-        )
+        yield Finding(f"callers.{name}", f"may sign nothing, because what is not listed is not allowed: add {lines}")
     allowed = {*settings.policy.allow, *(one for machine in settings.machines.values() for one in machine.allow)}
     for one in caller.csf.allow:
         if one not in allowed:

@@ -1,0 +1,82 @@
+"""The daemon as a user that exists only while it runs, as with systemd's DynamicUser=yes, and a store for a group."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from digsigd.testing import TrialPki
+from tests.helpers.daemons import DEADLINE, MACHINE, RIGHTS, TOKEN, Daemon
+
+# systemd takes dynamic users from 61184 to 65519 (systemd.exec(5)), and no group has this number.
+USER, GROUP = 61184, 61183
+
+
+class OwnUser(Daemon):
+    """Runs as a user without a name, in `groups`, with its token as a credential."""
+
+    def __init__(self, folder: Path, cst_base: Path, groups: tuple[int, ...]) -> None:
+        config = f'[callers.ci]\ntoken_file = "${{CREDENTIALS_DIRECTORY}}/token"\n{RIGHTS}'
+        credentials = folder / "credentials"
+        credentials.mkdir(mode=0o500)
+        (credentials / "token").write_text(TOKEN)
+        (credentials / "token").chmod(0o400)
+        super().__init__(folder, cst_base, config, environ={"CREDENTIALS_DIRECTORY": str(credentials)})
+        self._groups = groups
+        # Of coverage's data, too, only the user of the tests may write.
+        self.environ = {name: value for name, value in self.environ.items() if not name.startswith("COVERAGE_")}
+        for path in (credentials, credentials / "token", self.workdir):
+            os.chown(path, USER, USER)
+
+    def command(self, *options: str) -> list[str]:
+        groups = [f"--groups={','.join(map(str, self._groups))}"] if self._groups else ["--clear-groups"]
+        user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", *groups, "--no-new-privs", "--bounding-set=-all"]
+        return [*user, *super().command(*options)]
+
+    def lock_keys(self) -> None:
+        """Let only root and the group read the store: chgrp -R, chmod -R u=rwX,g=rX,o=."""
+        for path in (self.keys, *self.keys.rglob("*")):
+            os.chown(path, 0, GROUP)
+            path.chmod(0o750 if path.is_dir() else 0o640)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that the daemon's user can reach."""
+    made = Path(tempfile.mkdtemp(prefix="digsigd-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.parametrize("groups", [(GROUP,), ()], ids=["in the group", "not in the group"])
+def test_a_store_for_a_group_needs_no_world_readable_keys(
+    public: Path, cst_base: Path, pki: TrialPki, groups: tuple[int, ...]
+) -> None:
+    """With the group as in SupplementaryGroups= it signs, and nothing is unsafe; without it is not ready."""
+    if os.geteuid() != 0:
+        return  # only root can start a process as another user
+    daemon = OwnUser(public, cst_base, groups)
+    daemon.put_keys(MACHINE, pki.tarball())
+    daemon.lock_keys()
+    daemon.start()
+    try:
+        status = Path(f"/proc/{daemon.pid}/status").read_text()
+        assert f"Uid:\t{USER}\t{USER}" in status
+        answer = daemon.post(pki, headers={"Authorization": f"Bearer {TOKEN}"})
+        ready = httpx.get(f"{daemon.url}/readyz", timeout=DEADLINE)
+        if groups:
+            assert (answer.status_code, ready.status_code) == (200, 200), answer.text
+            assert "may read" not in daemon.log()
+        else:
+            assert (answer.status_code, ready.status_code) == (502, 503)
+            assert "key store: the key store cannot be read" in ready.text
+            assert str(daemon.keys) not in ready.text
+    finally:
+        daemon.stop()
