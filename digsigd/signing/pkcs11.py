@@ -162,15 +162,12 @@ class Token:
             if not waiter.called:
                 waiter.callback(None)
 
-    def judge(
-        self, way: Way, output: bytes, workdir: Path, uris: Collection[KeyUri], *, pin: str, worked: bool
-    ) -> None:
-        """Judge the token by a run of cst with `pin`. Call this within the session.
+    def judge(self, way: Way, output: bytes, trace: bytes, uris: Collection[KeyUri], *, pin: str, worked: bool) -> None:
+        """Judge the token by a run of cst with `pin`, its output and the trace. Call this within the session.
 
         Raises `TokenFailed` if the token cannot be used, `Refused` if an object is missing or ambiguous, and `Busy` if
         the PIN was refused but has been changed meanwhile.
         """
-        trace = _trace(workdir) if way == "provider" else b""
         current = pin == self._pin
         if worked and current:
             self._proven = True
@@ -279,14 +276,6 @@ def forms_of(pin: str) -> tuple[bytes, ...]:
 def without_chatter(output: bytes) -> bytes:
     """Return the output of cst without libp11's report of each step."""
     return b"\n".join(line for line in output.split(b"\n") if not _CHATTER.match(line))
-
-
-def _trace(workdir: Path) -> bytes:
-    try:
-        with (workdir / TRACE).open("rb") as file:
-            return file.read(MAX_TRACE)
-    except OSError:
-        return b""
 
 
 def _doubled(way: Way, output: bytes, trace: bytes, uris: Collection[KeyUri]) -> str:
