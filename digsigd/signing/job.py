@@ -24,6 +24,7 @@ from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_keys
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
 from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Artifact, Signed, SigningRequest
+from digsigd.signing.start import Needs
 from digsigd.signing.sums import ChangedError, CheckedFile, Sums, copied, digest_blocks
 from digsigd.signing.workdir import Workdir, open_regular
 
@@ -94,6 +95,7 @@ class Job:
         self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
+        self.needs = Needs(read=(str(workdir.path),))
 
     @property
     def size(self) -> int:
@@ -130,6 +132,7 @@ class Job:
         Raises `DigsigError` if it cannot be written.
         """
         self._secrets += forms_of(pin)
+        self.needs = replace(access.needs, read=(*self.needs.read, *access.needs.read))
         self.environment = write_access(self.workdir, way, access, pin)
 
     def judge_token(self, token: Token, way: Way, pin: str, run: CstRun) -> CstRun:

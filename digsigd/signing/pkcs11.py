@@ -25,6 +25,7 @@ from digsigd.csf.cst_files import CONFIGURATION, TRACE
 from digsigd.errors import Busy, Refused, TokenFailed
 from digsigd.mapped import Mapped
 from digsigd.signing.queue import Queue
+from digsigd.signing.start import NOTHING, Needs
 from digsigd.signing.workdir import Workdir
 
 Way: TypeAlias = Literal["engine", "provider"]
@@ -74,7 +75,8 @@ def way_of(executable: str) -> Way | None:
 class Access:
     """How cst on this host reaches tokens. Paths are absolute; with None, OpenSSL finds the file.
 
-    `environment` is added to that of cst. `ways` overrides the way by cst version.
+    `environment` is added to that of cst. `ways` overrides the way by cst version. `needs` is what they may use in
+    the cage.
     """
 
     module: Path | None
@@ -82,6 +84,7 @@ class Access:
     provider: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     ways: Mapping[str, Way] = field(default_factory=dict)
+    needs: Needs = NOTHING
 
 
 class Token:

@@ -11,6 +11,7 @@ from digsigd.errors import DigsigError
 from digsigd.signing.cst import CstRunner, describe
 from digsigd.signing.job import MAX_BLOB
 from digsigd.signing.signer import RunBounds
+from digsigd.signing.start import Needs
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTool
 from digsigd.signing.workdir import Workdir
@@ -34,6 +35,7 @@ async def prove(
             cwd=str(workdir.path / RUN),
             limits=bounds.limits(_IMAGE),
             timeout=_TIMEOUT,
+            needs=Needs(read=(str(workdir.path),)),
         )
         if run.signal is not None or run.exit_code != 0:
             return f"{tool.executable} {describe(run)} while signing a trial image"

@@ -145,6 +145,7 @@ class Signer:
             limits=replace(limits, file_size=limits.file_size + more_file),
             environment=job.environment,
             slot=self._queue.slot(),
+            needs=job.needs,
         )
 
 
