@@ -24,14 +24,16 @@ from digsigd.keys.file import FileSource
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
 from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of
-from digsigd.settings import Settings, own_workdir, workdir_of
+from digsigd.settings import Settings, SettingsError, own_workdir, workdir_of
 from digsigd.settings.permissions import Finding, check_writable
+from digsigd.signing.cage import Cage, strongest
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.direct import DirectRequests
 from digsigd.signing.machine_keys import MachineKeyReader
 from digsigd.signing.queue import Queue
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.signer import RunBounds, Signer
+from digsigd.signing.start import Script
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import WorkRoot
@@ -83,6 +85,8 @@ class Parts:
         self.root = WorkRoot(self.workdir, own=self.workdir == own_workdir())
         self._queue = Queue(settings.cst.max_running, settings.cst.max_waiting, clock=reactor)
         self.runner = CstRunner(reactor, timeout=settings.cst.timeout, kill_after=settings.cst.kill_after)
+        self.cage = Cage(Script(), "none, as cst.cage says", (), weak=True)
+        self._settings = settings
         self.bounds = RunBounds(
             cpu_seconds=settings.cst.cpu_seconds, memory=settings.cst.memory, open_files=settings.cst.open_files
         )
@@ -157,9 +161,11 @@ class Parts:
     def start(self) -> None:
         """Make the work directory, start the threads, and accept requests.
 
-        Call it only once; it sets `used`. Raises `DigsigError` if the work directory cannot be used.
+        Call it only once; it sets `used`. Raises `DigsigError` if the work directory cannot be used, and
+        `SettingsError` if the cage that the settings require does not work here.
         """
         self.used = True
+        self._choose_cage()
         self.root.open()
         self._pools.start()
         self._open = True
@@ -167,6 +173,20 @@ class Parts:
         self._key_requests.start()
         self.direct.start()
         self.readiness.start()
+
+    def _choose_cage(self) -> None:
+        chosen = self._settings.cst
+        if chosen.cage != "none":
+            self.cage = cage = strongest(chosen.paths)
+            self.runner.use(cage.start)
+            if cage.weak and chosen.cage == "require":
+                raise SettingsError(
+                    f'cst.cage: is "require", but Landlock and seccomp do not both work here: {"; ".join(cage.missing)}'
+                )
+        (self.log.warn if self.cage.weak else self.log.info)(
+            "cage of cst: {told}{missing}",
+            told=self.cage.told, missing="".join(f"; not {one}" for one in self.cage.missing), event="cage",
+        )  # fmt: skip
 
     async def stop(self, grace: float) -> None:
         """Refuse new requests, let the others finish within `grace` seconds, end the rest, remove every directory."""

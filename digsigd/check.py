@@ -41,6 +41,9 @@ async def check(
     except DigsigError as error:
         report.fail("workdir", error.for_operator())
         raise SystemExit(1) from None
+    except SettingsError as error:
+        report.fail("cage", str(error))
+        raise SystemExit(1) from None
     try:
         await _check_parts(parts, settings, tuple(dict.fromkeys((*settings.machines, *machines))), report)
     finally:
@@ -62,6 +65,9 @@ def _check_endpoint(settings: Settings, reactor: SigningReactor, report: _Report
 
 
 async def _check_parts(parts: Parts, settings: Settings, machines: tuple[str, ...], report: _Report) -> None:
+    report.say("cage", parts.cage.told)
+    for layer in parts.cage.missing:
+        report.say("cage", f"does not work here: {layer}")
     report.say("workdir", f"{parts.workdir}")
     if parts.root.left_alone:
         report.say("workdir", f"not removed, remove it yourself if it is not in use: {parts.root.left_alone}")

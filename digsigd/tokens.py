@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from digsigd.settings import Settings, SettingsError, read_secret
 from digsigd.signing.pkcs11 import Access, Token, Tokens
+from digsigd.signing.start import Needs
 
 # The variable of the existing servers for the PIN, if there is one token.
 PIN_VARIABLE = "DIGSIGSERVER_YUBIHSM_PASSWORD"
@@ -15,6 +16,8 @@ PIN_VARIABLE = "DIGSIGSERVER_YUBIHSM_PASSWORD"
 MODULE_VARIABLES = ("SOFTHSM2_CONF", "YUBIHSM_PKCS11_CONF")
 # A shorter PIN could be an ordinary word in cst's output, where PINs are redacted.
 _SHORTEST_PIN = 4
+# Where p11-kit's proxy, the default module, finds other modules.
+_P11_KIT = ("/etc/pkcs11", "/usr/share/p11-kit")
 _PROVIDER = "pkcs11-provider/pkcs11.so"
 
 
@@ -22,12 +25,22 @@ def tokens_of(settings: Settings, environ: Mapping[str, str], *, clock: IReactor
     """Return the tokens that the settings name. Raises `SettingsError` if a PIN cannot be used."""
     chosen = settings.pkcs11
     provider = chosen.provider or settings.cst.base / _PROVIDER
+    variables = {**{name: environ[name] for name in MODULE_VARIABLES if name in environ}, **chosen.environment}
+    libraries = (chosen.module, chosen.engine, provider)
+    read = [str(path) for path in (*libraries, *_P11_KIT, *chosen.paths) if path is not None]
     access = Access(
         module=chosen.module,
         engine=chosen.engine,
         provider=provider if chosen.provider or provider.is_file() else None,
-        environment={**{name: environ[name] for name in MODULE_VARIABLES if name in environ}, **chosen.environment},
+        environment=variables,
         ways=chosen.ways,
+        needs=Needs(
+            # Variables often name the module's own configuration.
+            read=(*read, *(value for value in variables.values() if value.startswith("/"))),
+            write=tuple(map(str, chosen.writable)),
+            ports=chosen.ports,
+            module=True,
+        ),
     )
     tokens = {
         name: Token(name, pin, chosen.tokens[name].machines, chosen.tokens[name].max_sessions, clock=clock)

@@ -194,7 +194,7 @@ async def test_cancelling_ends_cst(rig: ServiceSetup) -> None:
     slow = rig.folder / "slow"
     slow.write_text(f'#!/bin/sh\ntouch "{rig.folder}/runs"\nexec sleep 1000\n')
     slow.chmod(0o755)
-    cst = CstSettings(base=rig.cst.base, versions={"slow": slow}, max_running=1)
+    cst = CstSettings(base=rig.cst.base, versions={"slow": slow}, max_running=1, cage="none")
     service = SigningService(rig.settings(cst=cst), listen=False)
     service.startService()
     request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="slow", description=rig.csf)
@@ -255,13 +255,13 @@ async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: Servi
     """What cst saw is not what was verified."""
     cst = rig.folder / "cst"
     real = rig.cst.base / "cst-3.4.1/linux64/bin/cst"
-    cst.write_text(
-        f'#!/bin/sh\n"{real}" "$@" && printf x | dd of="{rig.image}" bs=1 seek=4000 conv=notrunc 2>/dev/null\n'
-    )
+    cst.write_text(f'#!/bin/sh\n"{real}" "$@" && printf x | dd of=artifact bs=1 seek=4000 conv=notrunc 2>/dev/null\n')
     cst.chmod(0o755)
-    service = SigningService(rig.settings(cst=CstSettings(versions={"1": cst}, max_running=1)), listen=False)
+    service = SigningService(
+        rig.settings(cst=CstSettings(versions={"1": cst}, max_running=1, cage="none")), listen=False
+    )
     service.startService()
-    with pytest.raises(DigsigError, match="failed verification"):
+    with pytest.raises(DigsigError, match="is not what was sent"):
         await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="1", description=rig.csf))
     await service.stopService()
 

@@ -65,7 +65,7 @@ def test_the_file_we_ship_documents_every_key_with_its_default() -> None:
     raw: Any = tomllib.loads(uncommented())
     defaults: Any = msgspec.to_builtins(Settings(), enc_hook=str)
     no_default = {"uri", "workdir", "token_file", "user", "password_file", "ca_file", "certificate_file", "key_file"}
-    no_default |= {"endpoint_url", "region", "max_running", "versions"}
+    no_default |= {"endpoint_url", "region", "max_running", "versions", "paths", "writable", "ports"}
     no_default |= {"module", "engine", "provider", "environment", "ways"}
     for path in keys_of(Settings):
         value, default = raw, defaults

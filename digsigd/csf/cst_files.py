@@ -1,4 +1,6 @@
-"""The names of files in the work directory that cst runs in. They do not depend on a client's names.
+"""The names of files in a request's work directory. They do not depend on a client's names.
+
+cst runs in the directory `RUN` in it, and may write only there. What it reads is beside that, with links in `RUN`.
 
 cst makes a key's path from its certificate's by replacing the first `crts` in it by `keys`, and `_crt` by `_key`. So no
 name here has `crts`, and a certificate's folder holds its key and the pass phrase of that key.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 from digsigd.csf.members import KEY_PASS
 
+RUN = "run"
 DESCRIPTION = "description.csf"
 BLOB = "csf.bin"
 SRK_TABLE = "srk_table.bin"

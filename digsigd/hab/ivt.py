@@ -9,7 +9,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from digsigd.hab.errors import FormatError
 
@@ -31,6 +31,13 @@ class Contents(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+class Readable(Protocol):
+    """A file with `read(offset, length)`, which returns bytes: at least one unless it is at or behind the end."""
+
+    def read(self, offset: int, length: int, /) -> bytes:
+        """Return `length` bytes at `offset`, fewer at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +139,14 @@ def _matching(places: Iterable[tuple[Block, int]], files: Sequence[File]) -> tup
     return tuple(found[key] for key in sorted(found))
 
 
-def digest_blocks(algorithm: str, blocks: Sequence[Block], files: Sequence[File], chunk: int = 1 << 20) -> bytes:
+def digest_blocks(
+    algorithm: str, blocks: Sequence[Block], files: Sequence[Readable], chunk: int = 1 << 20, begun: Any = None
+) -> bytes:
     """Return the digest over the contents of the blocks, one after the other, read `chunk` bytes at a time.
 
-    Raises `FormatError` if a file ends inside a block.
+    `begun` is a digest of hashlib to continue. Raises `FormatError` if a file ends inside a block.
     """
-    digest = hashlib.new(algorithm)
+    digest = hashlib.new(algorithm) if begun is None else begun
     for block in blocks:
         position = block.offset
         while position < block.end:
@@ -146,4 +155,5 @@ def digest_blocks(algorithm: str, blocks: Sequence[Block], files: Sequence[File]
                 raise FormatError(f"the file ends inside the block {block}", position)
             digest.update(data)
             position += len(data)
-    return digest.digest()
+    result: bytes = digest.digest()
+    return result

@@ -96,6 +96,8 @@ class CstSettings(_Section, frozen=True):
     cpu_seconds: Count = 120
     open_files: Annotated[int, Meta(ge=16)] = 64
     memory: Annotated[int, Meta(ge=32 << 20)] = 256 << 20
+    cage: typing.Literal["auto", "require", "none"] = "auto"
+    paths: tuple[Path, ...] = ()
 
 
 class UploadSettings(_Section, frozen=True):
@@ -130,6 +132,9 @@ class Pkcs11Settings(_Section, frozen=True):
     provider: Path | None = None
     login_timeout: Seconds = 60.0
     environment: dict[str, str] = field(default_factory=dict)
+    paths: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    ports: tuple[Annotated[int, Meta(ge=1, le=65535)], ...] = ()
     ways: dict[str, typing.Literal["engine", "provider"]] = field(default_factory=dict)
     tokens: dict[str, TokenSettings] = field(default_factory=dict)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import shutil
 import signal
 import stat
 from collections.abc import Mapping, Sequence
@@ -16,54 +14,14 @@ from twisted.internet.interfaces import IReactorProcess, IReactorTime
 
 from digsigd.errors import CstFailed, CstTimeout, shutting_down
 from digsigd.signing.process import GroupProcess
+from digsigd.signing.start import NAME, NOTHING, Needs, Script, Start
+from digsigd.signing.start import Limits as Limits
 
 # How many bytes of a run's output are kept: its start and its end.
 KEPT_OUTPUT = 64 << 10
 
-# Twisted starts a process with posix_spawn, which does not make a session, change the directory or set limits.
-# setsid and a shell do that in 1.5 ms of CPU time; setsid, prlimit and `env -C` took 2.1 ms.
-# Every value is a positional parameter, so the shell interprets none of them. The soft limit of CPU time is set first,
-# because a hard limit below the soft one is refused. It stays below the hard limit, at which the kernel sends KILL
-# instead of XCPU. -v counts KiB, -f 512 bytes. The script then waits for a line, so a run in the queue is ready when
-# its turn comes. If the daemon dies meanwhile, `read` fails and the script ends.
-_NAME = "digsigd-start"
-_SCRIPT = (
-    'exec 2>&1; umask 077; cd -- "$1" && unset PWD OLDPWD && ulimit -S -t "$2" && ulimit -H -t "$3" '
-    '&& ulimit -v "$4" && ulimit -f "$5" && ulimit -n "$6" && ulimit -c 0 && read -r _ || exit 126; '
-    'shift 6; exec "$@" </dev/null'
-)
 # A shell that could not start a program ends with one of these (POSIX.1-2017, XCU 2.8.2).
 _NOT_STARTED = frozenset({126, 127})
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of each process of a run: CPU time in seconds, bytes of memory, bytes of any file, open files.
-
-    A limit above the daemon's hard limit is lowered to it. Core dumps are off.
-    """
-
-    cpu_seconds: int
-    memory: int
-    file_size: int
-    open_files: int
-
-
-def _parameters(limits: Limits) -> list[str]:
-    """Return parameters 2 to 6 of the script."""
-    cpu = _below_hard(resource.RLIMIT_CPU, limits.cpu_seconds)
-    return [
-        str(cpu),
-        str(_below_hard(resource.RLIMIT_CPU, cpu + 1)),
-        str(_below_hard(resource.RLIMIT_AS, limits.memory) >> 10),
-        str(_below_hard(resource.RLIMIT_FSIZE, limits.file_size + 511) >> 9),
-        str(_below_hard(resource.RLIMIT_NOFILE, limits.open_files)),
-    ]
-
-
-def _below_hard(which: int, wanted: int) -> int:
-    hard = resource.getrlimit(which)[1]
-    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +71,9 @@ def why_not_executable(path: str) -> str:
 class CstRunner:
     """Runs cst, each run in a new session and process group, with a minimal environment.
 
-    After `timeout` seconds the run's group gets TERM, and `kill_after` seconds later KILL. The environment of a run is
-    PATH, LC_ALL, OPENSSL_CONF, its directory as HOME and TMPDIR, and `environment`. `clock` is the reactor by default.
-    Raises `CstFailed` if the host has no setsid or shell.
+    `start` is how, by default without a cage. After `timeout` seconds the run's group gets TERM, and `kill_after`
+    seconds later KILL. The environment of a run is PATH, LC_ALL, OPENSSL_CONF, its directory as HOME and TMPDIR, and
+    `environment`. `clock` is the reactor by default. Raises `CstFailed` if the host has no setsid or shell.
     """
 
     def __init__(
@@ -126,16 +84,21 @@ class CstRunner:
         kill_after: float = 5.0,
         environment: Mapping[str, str] | None = None,
         clock: IReactorTime | None = None,
+        start: Start | None = None,
     ) -> None:
         self._reactor = reactor
         self._clock = IReactorTime(reactor) if clock is None else clock
         self._timeout = timeout
         self._kill_after = kill_after
         self._environment = dict(environment or {})
-        self._start = [_find("setsid"), _find("dash", "sh"), "-c", _SCRIPT, _NAME]
+        self._start: Start = Script() if start is None else start
         self._runs: set[GroupProcess] = set()
         self._stopped = False
         self._when_idle: list[Deferred[None]] = []
+
+    def use(self, start: Start) -> None:
+        """Start later runs in this way."""
+        self._start = start
 
     @property
     def running(self) -> int:
@@ -152,11 +115,13 @@ class CstRunner:
         environment: Mapping[str, str] | None = None,
         timeout: float | None = None,
         slot: AbstractAsyncContextManager[object] | None = None,
+        needs: Needs = NOTHING,
     ) -> CstRun:
         """Run `executable`, an absolute path, in the directory `cwd`. `timeout`, in seconds, replaces the default.
 
-        The process is prepared first, then waits for `slot` if one is given, and runs while it holds the slot. When
-        this returns or raises, the process and its group are gone. Cancelling stops the run as its timeout does.
+        `needs` is what it may use besides, if it runs in a cage. The process is prepared first, then waits for `slot`
+        if one is given, and runs while it holds the slot. When this returns or raises, the process and its group are
+        gone. Cancelling stops the run as its timeout does.
 
         Raises `CstFailed` if it cannot be started, `CstTimeout` after its timeout, `Busy` after `stop`, and
         `ValueError` for a relative path.
@@ -167,6 +132,7 @@ class CstRunner:
             raise ValueError(f"the path of a program to run must be absolute, not {executable!r}")
         if problem := why_not_executable(executable):
             raise _not_started(f"{executable}: {problem}")
+        command = [*self._start.command(cwd, limits, needs, executable), executable, *arguments]
         seconds = self._timeout if timeout is None else timeout
         process = GroupProcess(
             self._clock,
@@ -181,8 +147,8 @@ class CstRunner:
         try:
             self._reactor.spawnProcess(
                 process,
-                self._start[0],
-                [*self._start, cwd, *_parameters(limits), executable, *arguments],
+                command[0],
+                command,
                 env={
                     "PATH": "/usr/bin:/bin",
                     "HOME": cwd,
@@ -197,7 +163,7 @@ class CstRunner:
         except BaseException as error:
             self._over(process)
             if isinstance(error, OSError):
-                raise _not_started(f"{self._start[0]}: {error}") from error
+                raise _not_started(f"{command[0]}: {error}") from error
             raise
         finally:
             os.close(null)
@@ -219,7 +185,7 @@ class CstRunner:
         if run.exit_code in _NOT_STARTED:
             last = run.output.decode(errors="replace").strip().rpartition("\n")[2]
             # Show only the script's own text: a tool's output can contain secrets.
-            raise _not_started(f"{executable}: {last if last.startswith(_NAME) else describe(run)}")
+            raise _not_started(f"{executable}: {last if last.startswith(NAME) else describe(run)}")
         return run
 
     async def stop(self, grace: float) -> None:
@@ -250,11 +216,3 @@ class CstRunner:
 
 def _not_started(detail: str) -> CstFailed:
     return CstFailed("cst could not be started", hint="see the log of the signing host for the cause", detail=detail)
-
-
-def _find(*names: str) -> str:
-    """Return the absolute path of the first of these programs that is installed."""
-    for name in names:
-        if found := shutil.which(name, path="/usr/bin:/bin") or shutil.which(name):
-            return os.path.abspath(found)  # noqa: PTH100 - resolved, a link to busybox would lose its name
-    raise CstFailed("cst cannot be run on this host", detail=f"{' or '.join(names)} is missing")

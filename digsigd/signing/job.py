@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import IO
 
 from digsigd import csf, hab
 from digsigd.csf import cst_files
-from digsigd.csf.cst_files import BLOB, DESCRIPTION
+from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN, TRACE
 from digsigd.csf.members import CERTIFICATE
 from digsigd.csf.model import InstallCsfk, InstallKey, InstallNocak
 from digsigd.csf.resolve import FileNeeded
@@ -22,14 +21,17 @@ from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
 from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_keys
-from digsigd.signing.pkcs11 import Access, Token, Way, forms_of, without_chatter, write_access
+from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
 from digsigd.signing.redact import reason_of
-from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.request import Artifact, Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
-from digsigd.signing.workdir import Workdir
+from digsigd.signing.start import Needs
+from digsigd.signing.sums import ChangedError, CheckedFile, Sums, copied, digest_blocks
+from digsigd.signing.workdir import Workdir, open_regular
 
 # A CSF blob holds a table, two certificates and some signatures: tens of kB. Anything larger is not a CSF blob.
 MAX_BLOB = 1 << 20
+_BLOB = f"{RUN}/{BLOB}"
 _INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
 
 
@@ -81,9 +83,11 @@ class Job:
         ]
         self._table = self._members[self._plan.srk_table]
         self._layout: hab.Layout | None = None
+        self._sums: list[Sums] = []
         self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
+        self.needs = Needs(read=(str(workdir.path),))
 
     @property
     def size(self) -> int:
@@ -96,13 +100,23 @@ class Job:
         Raises `Refused`, `BadTarball`, or `DigsigError` if a file cannot be read or written.
         """
         self._check_keys()
+        self._sums = [artifact.sums or self._copied(name, artifact) for name, artifact in self._artifacts.items()]
         self._check_layout()
-        for name, artifact in self._artifacts.items():
-            if artifact.path != self.workdir.path / name:
-                (self.workdir.path / name).symlink_to(artifact.path.absolute())
         for needed in self._plan.files:
             self.workdir.write(needed.name, self._content(needed))
         self.workdir.write(DESCRIPTION, csf.write(self._plan.description))
+        links = dict.fromkeys(needed.name.partition("/")[0] for needed in self._plan.files)
+        self.workdir.enter(RUN, [*self._artifacts, *links, DESCRIPTION])
+
+    def _copied(self, name: str, artifact: Artifact) -> Sums:
+        """Copy a file of the embedding program into the work directory, and return the digests of the copy."""
+        try:
+            with open(open_regular(artifact.path, follow=True), "rb", buffering=0) as source:  # noqa: PTH123
+                return copied(source, self.workdir.create(name), artifact.size)
+        except ChangedError:
+            raise DigsigError("the artifact became shorter before it was signed", detail=str(artifact.path)) from None
+        except OSError as error:
+            raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
     def unlock(self, way: Way, access: Access, pin: str) -> None:
         """Write what cst needs to use a token. Call this last, because an operator can change the PIN at any time.
@@ -110,11 +124,16 @@ class Job:
         Raises `DigsigError` if it cannot be written.
         """
         self._secrets += forms_of(pin)
+        self.needs = replace(access.needs, read=(*self.needs.read, *access.needs.read))
         self.environment = write_access(self.workdir, way, access, pin)
 
     def judge_token(self, token: Token, way: Way, pin: str, run: CstRun) -> CstRun:
         """Raise the errors of `Token.judge` for a run. Return the run without the output of OpenSSL's libraries."""
-        token.judge(way, run.output, self.workdir.path, self._plan.uris, pin=pin, worked=run.exit_code == 0)
+        trace = b""
+        if way == "provider":
+            with suppress(OSError):
+                trace = self.workdir.read(f"{RUN}/{TRACE}", MAX_TRACE)
+        token.judge(way, run.output, trace, self._plan.uris, pin=pin, worked=run.exit_code == 0)
         return replace(run, output=without_chatter(run.output))
 
     def _check_keys(self) -> None:
@@ -183,32 +202,51 @@ class Job:
     def _check_layout(self) -> None:
         try:
             with self._files() as files:
-                self._layout = hab.check_layout(self._blocks, files, require_ivt=self._rules.require_ivt)
+                readable = [hab.File(one.size, one.read) for one in files]
+                self._layout = hab.check_layout(self._blocks, readable, require_ivt=self._rules.require_ivt)
         except hab.HabError as error:
             raise Refused(f"csf: {error}", line=self._plan.blocks_line) from None
 
     def digests(self) -> list[bytes]:
         """Return the digest of each [Authenticate Data]'s blocks, with the description's hash algorithm.
 
-        Raises `DigsigError` if an artifact cannot be read.
+        They are those of the bytes that were sent. Raises `VerificationFailed` if the files have others now, and
+        `DigsigError` if an artifact cannot be read.
         """
         algorithm = self._plan.hash_algorithm
         with self._files() as files:
-            return [hab.digest_blocks(algorithm, blocks, files) for blocks in self._blocks]
+            return [digest_blocks(algorithm, blocks, files) for blocks in self._blocks]
 
     @contextmanager
-    def _files(self) -> Iterator[list[hab.File]]:
+    def _files(self) -> Iterator[list[CheckedFile]]:
         try:
             with ExitStack() as stack:
-                yield [
-                    _readable(stack.enter_context(one.path.open("rb", buffering=0)), one.size)
-                    for one in self._artifacts.values()
-                ]
+                files = []
+                for name, sums in zip(self._artifacts, self._sums, strict=True):
+                    descriptor = self.workdir.open(name)
+                    stack.callback(os.close, descriptor)
+                    files.append(CheckedFile(descriptor, sums))
+                yield files
+        except ChangedError:
+            raise VerificationFailed(
+                "the artifact on the signing host is not what was sent",
+                hint="something on that host changed it during the request; its operator should find out what",
+            ) from None
         except OSError as error:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
+    def _check_still_there(self) -> None:
+        with self._files() as files:
+            for file in files:
+                file.check_size()
+
     def diagnose(self) -> None:
-        """Raise `BadTarball` if private keys do not match their certificates or cannot be read."""
+        """Find a cause for which cst failed, and not the client.
+
+        Raises `BadTarball` if private keys do not match their certificates or cannot be read, and `DigsigError` if an
+        artifact is not there any more, or has another size.
+        """
+        self._check_still_there()
         folders: dict[str, dict[str, str]] = {}
         for needed in self._plan.files:
             folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member
@@ -228,7 +266,7 @@ class Job:
             raise CstFailed(f"cst {describe(run)}", detail=reason)
         if run.exit_code != 0:
             raise Refused(f"cst refused the CSF description: {reason or describe(run)}", detail=describe(run))
-        if not (self.workdir.path / BLOB).is_file():
+        if not self.workdir.has(_BLOB):
             raise CstFailed("cst ended with exit code 0 but wrote no CSF blob", detail=reason)
 
     def verified(self, digests: Sequence[bytes] | None) -> tuple[Signed, str]:
@@ -236,9 +274,10 @@ class Job:
 
         Raises `VerificationFailed`, `Refused` or `BadTarball`. Removes the work directory on success.
         """
-        descriptor = os.open(self.workdir.path / BLOB, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
-            blob = file.read(MAX_BLOB + 1)
+        try:
+            blob = self.workdir.read(_BLOB, MAX_BLOB + 1)
+        except OSError as error:
+            raise CstFailed("the CSF blob from cst cannot be read", detail=str(error)) from error
         if len(blob) > MAX_BLOB:
             raise VerificationFailed(f"cst wrote more than {MAX_BLOB} bytes, which is not a CSF blob")
         try:
@@ -260,6 +299,8 @@ class Job:
                 hint="the boot ROM would refuse it; check the keys in the tarball against the CSF description",
             ) from None
         self._check_room(len(blob))
+        # A cst that replaced it is not believed, even though the signature is good.
+        self._check_still_there()
         # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
             self.workdir.remove()
@@ -288,8 +329,3 @@ class Job:
             with suppress(hab.HabError):
                 certificates[name] = load(der)
         return certificates
-
-
-def _readable(file: IO[bytes], size: int) -> hab.File:
-    descriptor = file.fileno()
-    return hab.File(size, lambda offset, length: os.pread(descriptor, length, offset))

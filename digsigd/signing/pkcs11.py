@@ -25,6 +25,7 @@ from digsigd.csf.cst_files import CONFIGURATION, TRACE
 from digsigd.errors import Busy, Refused, TokenFailed
 from digsigd.mapped import Mapped
 from digsigd.signing.queue import Queue
+from digsigd.signing.start import NOTHING, Needs
 from digsigd.signing.workdir import Workdir
 
 Way: TypeAlias = Literal["engine", "provider"]
@@ -74,7 +75,8 @@ def way_of(executable: str) -> Way | None:
 class Access:
     """How cst on this host reaches tokens. Paths are absolute; with None, OpenSSL finds the file.
 
-    `environment` is added to that of cst. `ways` overrides the way by cst version.
+    `environment` is added to that of cst. `ways` overrides the way by cst version. `needs` is what they may use in
+    the cage.
     """
 
     module: Path | None
@@ -82,6 +84,7 @@ class Access:
     provider: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     ways: Mapping[str, Way] = field(default_factory=dict)
+    needs: Needs = NOTHING
 
 
 class Token:
@@ -162,15 +165,12 @@ class Token:
             if not waiter.called:
                 waiter.callback(None)
 
-    def judge(
-        self, way: Way, output: bytes, workdir: Path, uris: Collection[KeyUri], *, pin: str, worked: bool
-    ) -> None:
-        """Judge the token by a run of cst with `pin`. Call this within the session.
+    def judge(self, way: Way, output: bytes, trace: bytes, uris: Collection[KeyUri], *, pin: str, worked: bool) -> None:
+        """Judge the token by a run of cst with `pin`, its output and the trace. Call this within the session.
 
         Raises `TokenFailed` if the token cannot be used, `Refused` if an object is missing or ambiguous, and `Busy` if
         the PIN was refused but has been changed meanwhile.
         """
-        trace = _trace(workdir) if way == "provider" else b""
         current = pin == self._pin
         if worked and current:
             self._proven = True
@@ -279,14 +279,6 @@ def forms_of(pin: str) -> tuple[bytes, ...]:
 def without_chatter(output: bytes) -> bytes:
     """Return the output of cst without libp11's report of each step."""
     return b"\n".join(line for line in output.split(b"\n") if not _CHATTER.match(line))
-
-
-def _trace(workdir: Path) -> bytes:
-    try:
-        with (workdir / TRACE).open("rb") as file:
-            return file.read(MAX_TRACE)
-    except OSError:
-        return b""
 
 
 def _doubled(way: Way, output: bytes, trace: bytes, uris: Collection[KeyUri]) -> str:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from digsigd.csf.cst_files import RUN
+
 MAX_REASON = 500
 # Replacing shorter pass phrases would blank out ordinary words, and they protect nothing.
 _SHORTEST_SECRET = 4
@@ -23,7 +25,9 @@ def reason_of(output: bytes, workdir: Path, client_name_of: Mapping[str, str], s
     # Replace the longest first: if one begins with another, its rest would be left.
     for phrase in sorted(phrases, key=len, reverse=True):
         output = output.replace(phrase, b"***")
-    text = output.decode("utf-8", "replace").replace(f"{workdir}/", "").replace(str(workdir), ".")
+    text = output.decode("utf-8", "replace")
+    for folder in (f"{workdir}/{RUN}", str(workdir)):
+        text = text.replace(f"{folder}/", "").replace(folder, ".")
     if client_name_of:
         # Replace all in one pass, because a client's name can contain one of ours.
         ours = "|".join(map(re.escape, sorted(client_name_of, key=len, reverse=True)))

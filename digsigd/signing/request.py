@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from digsigd.signing.rules import MachineRules
+from digsigd.signing.sums import Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +16,15 @@ class Artifact:
     """A file to sign, `size` bytes at `path`.
 
     `name` is the client's base name for it, as in `Blocks` of the CSF description. It is never used as a path.
-    `repeated` means that the client sent further artifacts with this name, which were dropped.
+    `repeated` means that the client sent further artifacts with this name, which were dropped. `sums` are its digests,
+    taken while it arrived at `path` in the work directory. Without them, it is copied there before it is signed.
     """
 
     path: Path
     name: str
     size: int
     repeated: bool = False
+    sums: Sums | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

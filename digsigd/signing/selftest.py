@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 
 from digsigd import hab
 from digsigd.csf import cst_files
-from digsigd.csf.cst_files import BLOB, DESCRIPTION
+from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN
 from digsigd.errors import DigsigError
 from digsigd.signing.cst import CstRunner, describe
+from digsigd.signing.job import MAX_BLOB
 from digsigd.signing.signer import RunBounds
+from digsigd.signing.start import Needs
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTool
 from digsigd.signing.workdir import Workdir
@@ -30,9 +32,10 @@ async def prove(
         run = await runner.run(
             tool.executable,
             ["-i", DESCRIPTION, "-o", BLOB],
-            cwd=str(workdir.path),
+            cwd=str(workdir.path / RUN),
             limits=bounds.limits(_IMAGE),
             timeout=_TIMEOUT,
+            needs=Needs(read=(str(workdir.path),)),
         )
         if run.signal is not None or run.exit_code != 0:
             return f"{tool.executable} {describe(run)} while signing a trial image"
@@ -52,13 +55,14 @@ def _prepare(workdir: Workdir, image: TrialImage) -> TrialPki:
         workdir.write(name, content)
     workdir.write(_ARTIFACT, image.data)
     workdir.write(DESCRIPTION, pki.csf(image.blocks(_ARTIFACT)).encode())
+    workdir.enter(RUN, [_ARTIFACT, DESCRIPTION, *dict.fromkeys(name.partition("/")[0] for name in pki.files)])
     return pki
 
 
 def _verify(workdir: Workdir, image: TrialImage, pki: TrialPki) -> None:
     block = hab.Block(image.address, 0, image.signed_size)
     hab.verify(
-        (workdir.path / BLOB).read_bytes(),
+        workdir.read(f"{RUN}/{BLOB}", MAX_BLOB),
         srk_table=pki.srk_table,
         expected_blocks=[[block]],
         source_index=0,

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from digsigd import csf
-from digsigd.csf.cst_files import BLOB, DESCRIPTION
+from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN
 from digsigd.errors import Refused
 from digsigd.keys import KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
@@ -144,10 +144,11 @@ class Signer:
         return await self._runner.run(
             tool.executable,
             [*arguments, "-i", DESCRIPTION, "-o", BLOB],
-            cwd=str(job.workdir.path),
+            cwd=str(job.workdir.path / RUN),
             limits=replace(limits, file_size=limits.file_size + more_file),
             environment=job.environment,
             slot=self._queue.slot(),
+            needs=job.needs,
         )
 
 

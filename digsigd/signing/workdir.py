@@ -8,6 +8,7 @@ import re
 import stat
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -96,9 +97,13 @@ class WorkRoot:
             if not self._is_there():
                 self._make_again()
             (self.path / name).mkdir(0o700)
+            try:
+                return Workdir(self.path / name)
+            except OSError:
+                (self.path / name).rmdir()
+                raise
         except OSError as error:
             raise _failed(error) from error
-        return Workdir(self.path / name)
 
     def _is_there(self) -> bool:
         """Return whether our path still leads to the directory that we have locked."""
@@ -143,11 +148,20 @@ class WorkRoot:
 
 
 class Workdir:
-    """The work directory of one request."""
+    """The work directory of one request.
+
+    It is opened at once, and its files are opened from that descriptor, whatever cst does to names meanwhile. Raises
+    `OSError` if it is not a directory.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._folder = os.open(path, DIRECTORY)
         self._removed = False
+
+    def __del__(self) -> None:
+        if not getattr(self, "_removed", True):
+            os.close(self._folder)
 
     @property
     def removed(self) -> bool:
@@ -164,7 +178,7 @@ class Workdir:
         if any(part in {"", ".", ".."} or "\0" in part for part in (*folders, last)):
             raise ValueError(f"{name!r} is not a relative path of a file")
         try:
-            folder = os.open(self.path, DIRECTORY)
+            folder = os.dup(self._folder)
             try:
                 for part in folders:
                     folder = _step_into(folder, part)
@@ -176,8 +190,50 @@ class Workdir:
 
     def create(self, name: str) -> BinaryIO:
         """Open a new file for writing, mode 0600. Follows no links and overwrites nothing. Raises `OSError`."""
-        descriptor = os.open(self.path / name, _NEW_FILE, 0o600)
+        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=self._folder)
         return os.fdopen(descriptor, "wb")
+
+    def enter(self, name: str, links: Sequence[str]) -> None:
+        """Make the folder `name`, with links to entries of this directory. Raises `DigsigError` if that fails."""
+        try:
+            os.mkdir(name, 0o700, dir_fd=self._folder)
+            folder = os.open(name, DIRECTORY, dir_fd=self._folder)
+            try:
+                for link in links:
+                    os.symlink(f"../{link}", link, dir_fd=folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise _failed(error) from error
+
+    def open(self, name: str) -> int:
+        """Open a file for reading, and return its descriptor. `name` is a relative path.
+
+        Follows no links, and waits for nobody. Raises `OSError`, also if it is not a regular file.
+        """
+        *folders, last = name.split("/")
+        folder = os.dup(self._folder)
+        try:
+            for part in folders:
+                inner = os.open(part, DIRECTORY, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            return open_regular(last, folder)
+        finally:
+            os.close(folder)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a regular file with this name, a relative path."""
+        try:
+            os.close(self.open(name))
+        except OSError:
+            return False
+        return True
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return the start of a file, at most `most` bytes. Raises `OSError` as `open` does."""
+        with os.fdopen(self.open(name), "rb") as file:
+            return file.read(most)
 
     def remove(self) -> None:
         """Remove the directory with all its content. Further calls do nothing.
@@ -191,6 +247,17 @@ class Workdir:
         except OSError as error:
             raise DigsigError("a work directory cannot be removed", detail=f"{self.path}: {error}") from error
         self._removed = True
+        os.close(self._folder)
+
+
+def open_regular(path: str | Path, folder: int | None = None, *, follow: bool = False) -> int:
+    """Open a regular file for reading. Raises `OSError`; for anything but a regular file without waiting for it."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
 
 
 def _make_own(parent: Path) -> None:

@@ -16,6 +16,7 @@ from digsigd.csf import cst_files
 from digsigd.csf.members import base_of
 from digsigd.errors import BadRequest, TooLarge
 from digsigd.signing.request import Artifact, SigningRequest
+from digsigd.signing.sums import StreamSum
 from digsigd.signing.workdir import Workdir
 from digsigd.web.answers import MAX_HEADER
 
@@ -86,6 +87,7 @@ class Form:
         self._empty: set[str] = set()
         self._repeated: set[str] = set()
         self._file: BinaryIO | None = None
+        self._sum = StreamSum()
         self._file_path = Path()
         self._file_name = ""
         self._unnamed = False
@@ -191,7 +193,9 @@ class Form:
                 name = cst_files.artifact(len(self._artifacts))
                 self._file_path = self._workdir().path / name
                 self._file = self._workdir().create(name)
+                self._sum = StreamSum()
             self._file.write(data)
+            self._sum.update(data)
         elif self._part:
             self._buffer += data
 
@@ -207,7 +211,9 @@ class Form:
         if self._part == "artifact":
             self.close()
             if self._size:
-                self._artifacts[self._file_name] = Artifact(self._file_path, self._file_name, self._size)
+                self._artifacts[self._file_name] = Artifact(
+                    self._file_path, self._file_name, self._size, sums=self._sum.end()
+                )
             else:
                 self._empty.add("" if self._unnamed else self._file_name)
         elif self._part == "csf":

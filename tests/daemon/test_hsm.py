@@ -45,7 +45,8 @@ def make(start: Start, tmp_path: Path, cst_base: Path, pki: TrialPki, hsm: SoftH
         pin_file = tmp_path / "pin"
         pin_file.write_text(pin + "\n")
         config = (
-            f'[pkcs11]\nmodule = "{module}"\nprovider = "{provider(cst_base)}"\n{before}'
+            f'[pkcs11]\nmodule = "{module}"\nprovider = "{provider(cst_base)}"\n'
+            f'paths = ["{hsm.folder}", "{tmp_path}"]\n{before}'
             f'[pkcs11.tokens."other token"]\npin_file = "{pin_file}"\nmachines = ["another"]\n'
             f'[pkcs11.tokens.release]\npin_file = "{pin_file}"\nmachines = ["imx8mm-*"]\n{more}'
         )
@@ -184,7 +185,7 @@ def test_the_environment_has_the_pin_of_the_only_token(
     start: Start, cst_base: Path, hsm: SoftHsm, pki: TrialPki
 ) -> None:
     """As with the existing servers."""
-    config = f'[pkcs11]\nmodule = "{SoftHsm.MODULE}"\n[pkcs11.tokens.release]\n'
+    config = f'[pkcs11]\nmodule = "{SoftHsm.MODULE}"\npaths = ["{hsm.folder}"]\n[pkcs11.tokens.release]\n'
     daemon = start(config, **hsm.environ, DIGSIGSERVER_YUBIHSM_PASSWORD=PIN)
     daemon.put_keys(MACHINE, hsm.srk_tarball(pki))
     answer = post(daemon, pki, hsm.csf(pki, "release", IMAGE.blocks("spl.bin")), "3.4.1")
@@ -265,7 +266,7 @@ def test_the_pin_is_in_no_argument_and_no_environment(
     tool = tmp_path / "seen"
     tool.write_text(
         f'#!/bin/sh\ncat /proc/self/environ /proc/$$/cmdline /proc/$PPID/cmdline description.csf >> "{tmp_path}/all"\n'
-        f'{{ ulimit -c; ulimit -n; stat -c "%a %n" . openssl.cnf; }} >> "{tmp_path}/limits" 2>&1\n'
+        f'{{ ulimit -c; ulimit -n; stat -c "%a %n" . ../openssl.cnf; }} >> "{tmp_path}/limits" 2>&1\n'
         f'exec faketime -f "2026-01-01 00:00:00" "{cst_base}/cst-{version}/linux64/bin/cst" "$@"\n'
     )
     tool.chmod(0o755)
@@ -288,7 +289,7 @@ def test_the_pin_is_in_no_argument_and_no_environment(
     assert b"SOFTHSM2_CONF" in seen
     assert PIN.encode() not in seen
     assert b"7391" not in seen
-    assert (tmp_path / "limits").read_text().startswith("0\n64\n700 .\n600 openssl.cnf\n")
+    assert (tmp_path / "limits").read_text().startswith("0\n64\n700 .\n600 ../openssl.cnf\n")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -314,7 +315,7 @@ def test_a_token_that_goes_away_is_told(make: MakeDaemon, tmp_path: Path, pki: T
 def test_what_cst_says_has_no_pin(make: MakeDaemon, tmp_path: Path, hsm: SoftHsm, pki: TrialPki) -> None:
     """Neither as it is nor as a configuration has it."""
     tool = tmp_path / "tells"
-    tool.write_text("#!/bin/sh\ncat openssl.cnf\nexit 1\n")
+    tool.write_text("#!/bin/sh\ncat ../openssl.cnf\nexit 1\n")
     tool.chmod(0o755)
     daemon = make(more=f'[pkcs11.ways]\ntells = "engine"\n[cst.versions]\ntells = "{tool}"\n')
     answer = post(daemon, pki, hsm.csf(pki, "release", IMAGE.blocks("spl.bin")), "tells")
@@ -356,7 +357,8 @@ def test_the_modules_environment_may_be_in_the_configuration(
     """And the check tells what there is, as it does for all else."""
     (tmp_path / "pin").write_text(PIN)
     daemon = start(
-        f'[pkcs11]\nmodule = "{SoftHsm.MODULE}"\n[pkcs11.environment]\nSOFTHSM2_CONF = "{hsm.conf}"\n'
+        f'[pkcs11]\nmodule = "{SoftHsm.MODULE}"\npaths = ["{hsm.folder}"]\n'
+        f'[pkcs11.environment]\nSOFTHSM2_CONF = "{hsm.conf}"\n'
         f'[pkcs11.tokens.release]\npin_file = "{tmp_path}/pin"\n'
     )
     daemon.put_keys(MACHINE, hsm.srk_tarball(pki))

@@ -47,6 +47,11 @@ class Daemon:
         if "[daemon]" not in config:
             config += "\n[daemon]\n"
         config = config.replace("[daemon]", f'[daemon]\nworkdir = "{self.workdir}"')
+        if "[cst.versions]" in config and "cage =" not in config:
+            # Stand-ins for cst are scripts, which need an interpreter and other programs.
+            if "[cst]" not in config:
+                config += "\n[cst]\n"
+            config = config.replace("[cst]", '[cst]\ncage = "none"')
         if "[listen]" not in config:
             config += "\n[listen]\n"
         listen = '[listen]\nendpoint = "tcp:0:interface=127.0.0.1"\n'

@@ -56,6 +56,8 @@ class SoftHsm:
             pytest.fail(f"{self.MODULE} is missing: `make test` installs it, or `etc/need softhsm2=softhsm2-util`")
         tokens = folder / "tokens"
         tokens.mkdir(mode=0o700, parents=True)
+        # What a module in the cage has to be allowed to read.
+        self.folder = folder
         self.conf = folder / "softhsm2.conf"
         self.conf.write_text(
             f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n", encoding="utf-8"

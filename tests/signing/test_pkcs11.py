@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from digsigd.csf import KeyUri
-from digsigd.csf.cst_files import TRACE
 from digsigd.errors import Busy, Refused, TokenFailed
 from digsigd.settings import CstSettings, Pkcs11Settings, Settings, SettingsError, TokenSettings
 from digsigd.signing.pkcs11 import Access, Token, Tokens, Way, way_of, without_chatter
@@ -69,9 +68,9 @@ def test_after_an_error_of_its_pin_a_token_waits_for_an_operator(
 ) -> None:
     """Another try would bring it nearer to being locked."""
     output = ENGINE % (b"%04X" % code, b"PIN error") if way == "engine" else b"Undefined error\n"
-    (tmp_path / TRACE).write_bytes(PROVIDER % code)
+    trace = PROVIDER % code
     with pytest.raises(TokenFailed, match=LOCKING[code]):
-        token.judge(way, output, tmp_path, URIS, pin=PIN, worked=False)
+        token.judge(way, output, trace, URIS, pin=PIN, worked=False)
     assert LOCKING[code] in token.failed
     token.reload("another-pin", None)
     assert token.failed == ""
@@ -82,17 +81,17 @@ def test_after_an_error_of_its_pin_a_token_waits_for_an_operator(
 def test_after_other_errors_a_token_is_tried_again(token: Token, tmp_path: Path, way: Way, code: int) -> None:
     """A device that was removed may be back."""
     output = ENGINE % (b"%04X" % code, b"Device removed") if way == "engine" else b"Undefined error\n"
-    (tmp_path / TRACE).write_bytes(PROVIDER % code)
+    trace = PROVIDER % code
     with pytest.raises(TokenFailed, match=r"^login to token .* failed"):
-        token.judge(way, output, tmp_path, URIS, pin=PIN, worked=False)
+        token.judge(way, output, trace, URIS, pin=PIN, worked=False)
     assert token.failed == ""
 
 
 def test_what_says_nothing_of_the_token_is_for_others_to_judge(token: Token, tmp_path: Path) -> None:
     """Neither does an output that a client's names are in fail it."""
     for way in ("engine", "provider"):
-        token.judge(way, b"key values mismatch\n", tmp_path, URIS, pin=PIN, worked=False)
-        token.judge(way, b"error:410000A0:PKCS#11 module: in a name\n", tmp_path, URIS, pin=PIN, worked=False)
+        token.judge(way, b"key values mismatch\n", b"", URIS, pin=PIN, worked=False)
+        token.judge(way, b"error:410000A0:PKCS#11 module: in a name\n", b"", URIS, pin=PIN, worked=False)
     assert token.failed == ""
 
 
@@ -120,7 +119,7 @@ def test_the_first_ones_come_one_by_one(clock: Clock) -> None:
 
     visits = [Deferred.fromCoroutine(visit(number)) for number in range(5)]
     assert inside == [0]
-    token.judge("engine", b"", Path("/"), (), pin=PIN, worked=True)
+    token.judge("engine", b"", b"", (), pin=PIN, worked=True)
     leave[0].callback(None)
     assert inside[:2] == [0, 1]
     for one in leave[1:]:
@@ -135,12 +134,12 @@ def test_the_first_ones_come_one_by_one(clock: Clock) -> None:
 def test_who_waits_is_told_that_a_token_has_failed(token: Token, tmp_path: Path) -> None:
     """Without trying it."""
     go: Deferred[None] = Deferred()
-    (tmp_path / TRACE).write_bytes(PROVIDER % 0xA0)
+    trace = PROVIDER % 0xA0
 
     async def first() -> None:
         async with token.session(100):
             await go
-            token.judge("provider", b"", tmp_path, URIS, pin=PIN, worked=False)
+            token.judge("provider", b"", trace, URIS, pin=PIN, worked=False)
 
     async def second() -> None:
         async with token.session(100):
@@ -155,7 +154,7 @@ def test_who_waits_is_told_that_a_token_has_failed(token: Token, tmp_path: Path)
 
 
 @pytest.mark.parametrize("way", ["engine", "provider"])
-def test_an_old_pin_tells_nothing_of_a_new_one(token: Token, tmp_path: Path, way: Way) -> None:
+def test_an_old_pin_tells_nothing_of_a_new_one(token: Token, way: Way) -> None:
     """Whoever was signing while the operator changed it: neither does it fail the new one, nor prove it."""
     go: Deferred[None] = Deferred()
     pins: list[str] = []
@@ -165,9 +164,8 @@ def test_an_old_pin_tells_nothing_of_a_new_one(token: Token, tmp_path: Path, way
             pins.append(pin)
             if wait is not None:
                 await wait
-            token.judge(way, ENGINE % (b"00A0", b"PIN error"), tmp_path, URIS, pin=pin, worked=worked)
+            token.judge(way, ENGINE % (b"00A0", b"PIN error"), PROVIDER % 0xA0, URIS, pin=pin, worked=worked)
 
-    (tmp_path / TRACE).write_bytes(PROVIDER % 0xA0)
     first, second = (Deferred.fromCoroutine(visit(wait, worked=False)) for wait in (go, None))
     token.reload("another-pin", None)
     go.callback(None)
@@ -193,7 +191,7 @@ def test_an_old_pin_that_worked_leaves_the_new_one_to_be_tried(clock: Clock, tmp
     async def early() -> None:
         async with token.session(100) as pin:
             token.reload("another-pin", None)
-            token.judge("engine", b"", tmp_path, URIS, pin=pin, worked=True)
+            token.judge("engine", b"", b"", URIS, pin=pin, worked=True)
 
     Deferred.fromCoroutine(early())
     visits = [Deferred.fromCoroutine(visit()) for _ in range(3)]

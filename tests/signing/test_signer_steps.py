@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs
 
 from digsigd import csf
-from digsigd.csf.cst_files import BLOB, DESCRIPTION
+from digsigd.csf.cst_files import DESCRIPTION
 from digsigd.errors import (
     BadRequest,
     BadTarball,
@@ -106,7 +106,8 @@ async def test_only_what_blocks_name_is_before_cst(signer: SignerInTest, pki: Tr
     there = sorted(str(one.relative_to(signer.workdirs[-1].path)) for one in signer.workdirs[-1].path.rglob("*"))
     assert there == [
         "artifact2", DESCRIPTION, "k1", "k1/a_crt.pem", "k1/a_key.pem", "k1/key_pass.txt",
-        "k2", "k2/a_crt.pem", "k2/a_key.pem", "k2/key_pass.txt", "srk_table.bin",
+        "k2", "k2/a_crt.pem", "k2/a_key.pem", "k2/key_pass.txt",
+        "run", "run/artifact2", f"run/{DESCRIPTION}", "run/k1", "run/k2", "run/srk_table.bin", "srk_table.bin",
     ]  # fmt: skip
     assert (signer.workdirs[-1].path / "artifact2").read_bytes() == IMAGE.data
 
@@ -308,7 +309,7 @@ async def test_a_link_in_the_blobs_place_is_not_followed(signer: SignerInTest, t
     good = (await signer.sign(signer.request(text, SPL))).blob
     (signer.folder / "good").write_bytes(good)
     tool = signer.put_tool(f"ln -s {signer.folder}/good csf.bin")
-    with pytest.raises(OSError, match=BLOB):
+    with pytest.raises(CstFailed, match="wrote no CSF blob"):
         await signer.sign(signer.request(text, SPL, version=tool))
 
 
@@ -360,7 +361,7 @@ async def test_a_cancelled_request_ends_cst_first(signer: SignerInTest, text: st
     """Once it has ended, nothing of cst runs, and the slot is free."""
     tool = signer.put_tool('trap "" TERM HUP; echo $$ > pid.tmp; mv pid.tmp pid; exec sleep 1000')
     signing = Deferred.fromCoroutine(signer.sign(signer.request(text, SPL, version=tool)))
-    while not (signer.workdirs and (signer.workdirs[-1].path / "pid").exists()):
+    while not (signer.workdirs and (signer.workdirs[-1].path / "run/pid").exists()):
         await deferLater(reactor, 0.005)
     assert (signer.queue.running, signer.runner.running) == (1, 1)
     signing.cancel()
@@ -383,5 +384,5 @@ async def test_the_steps_need_no_reactor(signer: SignerInTest, text: str) -> Non
     job.diagnose()
     assert job.digests() == [hashlib.sha256(IMAGE.data[: IMAGE.signed_size]).digest()]
     assert (job.workdir.path / DESCRIPTION).read_bytes().startswith(b"[Header]")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(CstFailed, match="cannot be read"):
         job.verified(None)

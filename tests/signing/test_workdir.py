@@ -92,8 +92,8 @@ def test_a_name_that_leads_elsewhere_is_refused(root: WorkRoot, name: str) -> No
 def test_no_name_leads_out_of_the_directory(parts: list[str]) -> None:
     """A file is written inside, or there is an error and no file."""
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "here").mkdir()
         made = Workdir(Path(folder, "here"))
-        made.path.mkdir()
         try:
             made.write("/".join(parts), b"x")
         except ValueError:
@@ -165,8 +165,8 @@ def test_a_removed_directory_is_gone_with_all_that_was_in_it(root: WorkRoot, tmp
 def test_read_only_folders_are_removed_without_the_rights_of_root(folder_mode: int) -> None:
     """Root passes over modes, so this takes another user where the tests run as root."""
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "r").mkdir()
         made = Workdir(Path(folder, "r"))
-        made.path.mkdir()
         made.write("keys/deep/file", b"x")
         (made.path / "keys/deep").chmod(folder_mode)
         (made.path / "keys").chmod(folder_mode)

@@ -1,0 +1,179 @@
+"""The cage that cst runs in: the layers that work on this host, found by trying them.
+
+The launcher (`launcher/`, a program in C) replaces the shell script: it sets the limits and, with what the kernel lets
+it, makes namespaces, restricts files with Landlock and system calls with seccomp. Where it was not built, bubblewrap
+makes namespaces behind the script, and where that is missing too, the script alone starts cst.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from digsigd.signing.start import Limits, Needs, Script, Start, numbers_of
+
+LAUNCHER = Path(__file__).with_name("launcher") / "digsigd-launcher"
+# Where the dynamic loader finds the system's libraries. Not all are on every system.
+_LIBRARIES = (
+    "/lib", "/lib32", "/lib64", "/libx32", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/lib",
+    "/etc/ld.so.cache",
+)  # fmt: skip
+# The layers of the launcher by their letters, the one that fails most often first.
+_NAMES = {
+    "n": "namespaces (user, mount, pid, net, ipc)",
+    "l": "Landlock",
+    "s": "seccomp",
+}
+_TRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cage:
+    """How runs of cst start on this host.
+
+    `told` says which layers there are. `missing` says what does not work, and why; `weak` means that Landlock or
+    seccomp is among that.
+    """
+
+    start: Start
+    told: str
+    missing: tuple[str, ...]
+    weak: bool
+
+
+def strongest(paths: Sequence[str | os.PathLike[str]], launcher: Path = LAUNCHER) -> Cage:
+    """Return the strongest cage that works here. Blocks for some milliseconds: it starts programs.
+
+    `paths` are what cst may read and execute besides its program. Raises `CstFailed` on a host without a shell.
+    """
+    extra = tuple(os.fspath(path) for path in paths)
+    if not os.access(launcher, os.X_OK):
+        return _without(extra, "the launcher is not built: install digsigd where there is a C compiler")
+    missing = {}
+    working, told = "", ""
+    for layer in _NAMES:
+        told, problem = _try(launcher, layer, extra)
+        if problem:
+            missing[layer] = f"{_NAMES[layer]}: {problem}"
+        else:
+            working += layer
+    while working:
+        told, problem = _try(launcher, working, extra)
+        if not problem:
+            break
+        # Each works, but not all of them together.
+        missing[working[0]] = f"{_NAMES[working[0]]}: {problem}"
+        working = working[1:]
+    if not working:
+        return _without(extra, *missing.values())
+    names = [_NAMES[layer] + (f" (ABI {told})" if layer == "l" else "") for layer in working]
+    return Cage(Launcher(launcher, working, extra), ", ".join(names), tuple(missing.values()), "ls" not in working)
+
+
+def _without(extra: tuple[str, ...], *missing: str) -> Cage:
+    """Return the best of what works without the launcher."""
+    for found in filter(None, [shutil.which("bwrap", path="/usr/bin:/bin")]):
+        if problem := _problem([found, "--unshare-all", "--ro-bind", "/", "/", "/bin/true"])[1]:
+            missing += (f"bwrap: {problem}",)
+        else:
+            return Cage(Bubblewrap(found, extra), "bubblewrap (namespaces)", (*missing, "Landlock", "seccomp"), True)
+    return Cage(Script(), "none: only limits and a session", missing, True)
+
+
+def _try(launcher: Path, layers: str, extra: tuple[str, ...]) -> tuple[str, str]:
+    with tempfile.TemporaryDirectory(prefix="digsigd-try-") as folder:
+        places = [word for path in extra for word in ("run", path)]
+        return _problem([str(launcher), "try", "1", "layers", layers, *_system(), "directory", folder, *places])
+
+
+def _problem(command: list[str]) -> tuple[str, str]:
+    """Run a command. Return what it said, and if it failed, why."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"LC_ALL": "C"},
+            timeout=_TRY_SECONDS, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    said = done.stdout.decode(errors="replace").strip()
+    if done.returncode == 0:
+        return said, ""
+    if done.returncode == -signal.SIGSYS:
+        return said, "a filter of system calls forbids it (SystemCallFilter= of a systemd unit?)"
+    return said, said.rpartition("\n")[2][:200] or f"exit code {done.returncode}"
+
+
+def _system() -> list[str]:
+    return [word for path in _LIBRARIES for word in ("read-if-there", path)] + ["read", "/dev/null"]
+
+
+class Launcher:
+    """The launcher with these layers. `extra` are paths that cst may read and execute."""
+
+    def __init__(self, launcher: Path, layers: str, extra: tuple[str, ...] = ()) -> None:
+        self._first = [str(launcher), "layers", layers]
+        self._places = _system() + [word for path in extra for word in ("run", path)]
+
+    def command(self, cwd: str, limits: Limits, needs: Needs, executable: str) -> list[str]:
+        """Implement `Start`."""
+        soft, hard, memory, file_size, files = map(int, numbers_of(limits))
+        words = [*self._first, "parent", str(os.getpid()), *self._places]
+        for option, values in (
+            ("read-if-there", needs.read),
+            ("write-if-there", needs.write),
+            ("port", map(str, needs.ports)),
+        ):
+            words += [word for value in values for word in (option, value)]
+        if needs.module:
+            words += ["module", "sockets" if any(map(_is_socket, needs.write)) else "plain"]
+        return [
+            *words, "directory", cwd, "run", executable, "cpu", str(soft), "hard-cpu", str(hard),
+            "memory", str(memory << 10), "file-size", str(file_size << 9), "open-files", str(files), "--",
+        ]  # fmt: skip
+
+
+class Bubblewrap:
+    """The script, and bubblewrap behind it."""
+
+    def __init__(self, bwrap: str, extra: tuple[str, ...] = ()) -> None:
+        self._script = Script()
+        self._first = [bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--dev", "/dev"]
+        for path in (*_LIBRARIES, *extra):
+            self._first += ["--ro-bind-try", path, path]
+
+    def command(self, cwd: str, limits: Limits, needs: Needs, executable: str) -> list[str]:
+        """Implement `Start`."""
+        words = [*self._script.command(cwd, limits, needs, executable), *self._first]
+        if needs.ports:
+            words.append("--share-net")
+        for path in (*needs.read, executable):
+            words += ["--ro-bind-try", path, path]
+        for path in (*needs.write, cwd):
+            words += ["--dev-bind-try", path, path]
+        return [*words, "--chdir", cwd, "--"]
+
+
+def _is_socket(path: str) -> bool:
+    return Path(path).is_socket()
+
+
+def no_dumps(prctl: Callable[..., int] | None = None) -> None:
+    """Let no other process of this user read this one's memory, nor a core file be written of it.
+
+    Only this process: what it executes can be read again, unless it runs in a cage.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if prctl is None:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+    with suppress(AttributeError):
+        prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE, prctl(2)
