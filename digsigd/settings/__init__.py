@@ -2,7 +2,7 @@
 
 from digsigd.settings.endpoints import is_local
 from digsigd.settings.errors import SettingsError
-from digsigd.settings.places import own_workdir, read_secret, workdir_of
+from digsigd.settings.places import own_workdir, read_secret, state_folder_of, workdir_of
 from digsigd.settings.tables import (
     CallerSettings,
     CstSettings,
@@ -13,6 +13,7 @@ from digsigd.settings.tables import (
     MachineSettings,
     Pkcs11Settings,
     PolicySettings,
+    RecordSettings,
     S3StoreSettings,
     Settings,
     TokenSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "MachineSettings",
     "Pkcs11Settings",
     "PolicySettings",
+    "RecordSettings",
     "S3StoreSettings",
     "Settings",
     "SettingsError",
@@ -40,5 +42,6 @@ __all__ = [
     "load",
     "own_workdir",
     "read_secret",
+    "state_folder_of",
     "workdir_of",
 ]
