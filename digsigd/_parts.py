@@ -19,8 +19,11 @@ from digsigd import csf
 from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
-from digsigd.settings import Settings, SettingsError, own_workdir, read_secret, workdir_of
+from digsigd.record.keyfile import StateFolder
+from digsigd.record.recorder import DatabaseRecorder, record_url
+from digsigd.settings import Settings, SettingsError, own_workdir, read_secret, state_folder_of, workdir_of
 from digsigd.signing.cst import CstRunner
+from digsigd.signing.decisions import Decisions, RecordedSigner
 from digsigd.signing.direct import DirectRequests
 from digsigd.signing.job import MachineRules
 from digsigd.signing.machine_keys import MachineKeyReader
@@ -91,7 +94,10 @@ class Parts:
             in_digest_thread=self._pools.in_digest_thread,
             tokens=self.tokens,
         )
-        self.direct = DirectRequests(signer=signer, root=self.root, in_thread=self.in_thread)
+        self.recorder = _recorder_of(settings, reactor)
+        decisions = Decisions(self.recorder)
+        recorded = RecordedSigner(signer, decisions, in_thread=self.in_thread)
+        self.direct = DirectRequests(signer=recorded, root=self.root, in_thread=self.in_thread)
         self.machines = MachineKeyReader(
             keys=self.keys,
             fuse_value=lambda machine: rules.get(machine, general).fuse_value,
@@ -103,8 +109,9 @@ class Parts:
         callers = _callers_of(settings)
         self._key_requests = MachineKeyRequests(machines=self.machines, callers=callers, clock=reactor)
         self.uploads = Uploads(
-            bounds=settings.upload, callers=callers, root=self.root, clock=reactor, in_thread=self.in_thread
-        )
+            bounds=settings.upload, callers=callers, root=self.root, clock=reactor, in_thread=self.in_thread,
+            decisions=decisions,
+        )  # fmt: skip
         self.readiness = Readiness(
             tools=self.tools,
             root=self.root,
@@ -112,8 +119,14 @@ class Parts:
             keys=self.keys,
             in_thread=self.in_thread,
             clock=reactor,
+            recorder=self.recorder,
         )
-        endpoint = Endpoint(sign=signer.sign, missing=self.readiness.missing, machine_key_requests=self._key_requests)
+        endpoint = Endpoint(
+            sign=recorded.sign,
+            missing=self.readiness.missing,
+            machine_key_requests=self._key_requests,
+            record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
+        )
         self.resource: IResource = endpoint.resource()
         self.site = SigningSite(self.resource, self.uploads)
         self._refuse_new()
@@ -126,6 +139,8 @@ class Parts:
         self.used = True
         self.root.open()
         self._pools.start()
+        if self.recorder is not None:
+            self.recorder.start()
         self._open = True
         self.uploads.start()
         self._key_requests.start()
@@ -147,6 +162,8 @@ class Parts:
         self._open = False
         self._refuse_new()
         self.root.close()
+        if self.recorder is not None:
+            self.recorder.stop()
         self._pools.stop()
 
     def _refuse_new(self) -> None:
@@ -168,6 +185,9 @@ class Parts:
         self.direct.end()
         await self._drained(_LAST_SECONDS)
         await self.in_thread(self.root.close)
+        if self.recorder is not None:
+            # Before connections are closed: answers wait for their entries.
+            await self.in_thread(self.recorder.stop)
         self.site.close_connections()
         await self.keys.stop()
 
@@ -210,6 +230,15 @@ class _Pools:
             self._keys.adjustPoolsize(0, 0)
         else:
             self._keys.stop()
+
+
+def _recorder_of(settings: Settings, reactor: SigningReactor) -> DatabaseRecorder | None:
+    """Return what writes the record; None if the settings want none."""
+    record = settings.record
+    if record.url == "none":
+        return None
+    folder = StateFolder(state_folder_of(settings))
+    return DatabaseRecorder(record_url(record.url, folder), folder=folder, reactor=reactor, timeout=record.timeout)
 
 
 def _rules_of(settings: Settings, name: str | None) -> MachineRules:

@@ -72,12 +72,12 @@ class Database:
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one. Raises nothing."""
-        with suppress(self._errors):
+        with suppress(*self._errors):
             self._connection.rollback()
 
     def close(self) -> None:
         """Close the connection. Raises nothing."""
-        with suppress(self._errors):
+        with suppress(*self._errors):
             self._connection.close()
 
     def upgrade(self) -> None:

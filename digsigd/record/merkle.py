@@ -1,8 +1,8 @@
 """Merkle trees of RFC 6962: roots, inclusion proofs and consistency proofs. Pure.
 
 A complete subtree of 2**level leaves is named by its level and its index on that level: the leaves of subtree (l, i)
-are i << l to ((i + 1) << l) - 1. A tree of any size is a row of complete subtrees. So a stored hash for each of these is
-enough to make every proof with a logarithmic number of reads.
+are i << l to ((i + 1) << l) - 1. A tree of any size is a row of complete subtrees. So a stored hash for each of these
+is enough to make every proof with a logarithmic number of reads.
 """
 
 from __future__ import annotations

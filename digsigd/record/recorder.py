@@ -10,10 +10,10 @@ from threading import Condition, Thread
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
-from digsigd.record.database import Database
+from digsigd.record.database import Database, sqlite_url
 from digsigd.record.entry import Entry
 from digsigd.record.errors import RecordError, RecordUnavailable
 from digsigd.record.keyfile import StateFolder
@@ -27,10 +27,6 @@ _MOST_WAITING = 10_000
 _PAUSE = 0.25
 
 
-class Reactor(IReactorFromThreads, IReactorTime, Protocol):  # type: ignore[misc]
-    """What the recorder needs of a reactor."""
-
-
 class Recorder(Protocol):
     """Where decisions are written."""
 
@@ -39,6 +35,11 @@ class Recorder(Protocol):
 
     def missing(self) -> list[str]:
         """Return why nothing can be written, one line each; an empty list if it can."""
+
+
+def record_url(url: str | None, folder: StateFolder) -> str:
+    """Return the URL of a record: `url`, or for None a database in the state folder."""
+    return sqlite_url(folder.path / "record.sqlite") if url is None else url
 
 
 class _Patient(Deferred[str]):
@@ -86,7 +87,7 @@ class DatabaseRecorder:
         self._unsure: list[_Waiting] = []
         self._stopping = False
         self._thread: Thread | None = None
-        self._why = "the record has not been opened yet"
+        self._why = ""
         self._key: SigningKey | None = None
         self._database: Database | None = None
         self._log: Log | None = None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import IO
 
 from digsigd import csf, hab
@@ -21,6 +22,7 @@ from digsigd.hab.certificate import Certificate, load, load_file
 from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
+from digsigd.signing.evidence import note_artifacts
 from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_keys
 from digsigd.signing.pkcs11 import Access, Token, Way, forms_of, without_chatter, write_access
 from digsigd.signing.redact import reason_of
@@ -110,7 +112,24 @@ class Job:
                 (self.workdir.path / name).symlink_to(artifact.path.absolute())
         for needed in self._plan.files:
             self.workdir.write(needed.name, self._content(needed))
-        self.workdir.write(DESCRIPTION, csf.write(self._plan.description))
+        written = csf.write(self._plan.description)
+        self.workdir.write(DESCRIPTION, written)
+        self._note_what_is_signed(written)
+
+    def _note_what_is_signed(self, written: bytes) -> None:
+        """Note what the record says of the files. Raises `DigsigError` if an artifact cannot be read."""
+        evidence = self.request.evidence
+        evidence.description_sha256 = sha256(written).hexdigest()
+        evidence.fuse_value = hab.SrkTable.parse(self._table).fuse_value.hex()
+        evidence.srk = self._plan.source_index
+        names = [one.name for one in self._artifacts.values()]
+        evidence.blocks = tuple(
+            tuple((one.address, one.offset, one.length, names[one.file]) for one in blocks) for blocks in self._blocks
+        )
+        try:
+            note_artifacts(evidence, self.request.artifacts)
+        except OSError as error:
+            raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
     def unlock(self, way: Way, access: Access, pin: str) -> None:
         """Write what cst needs to use a token. Call this last, because an operator can change the PIN at any time.
@@ -268,6 +287,9 @@ class Job:
                 hint="the boot ROM would refuse it; check the keys in the tarball against the CSF description",
             ) from None
         self._check_room(len(blob))
+        evidence = self.request.evidence
+        evidence.blob_sha256, evidence.blob_size = sha256(blob).hexdigest(), len(blob)
+        evidence.certificates = tuple(sha256(one).hexdigest() for one in hab.CsfBlob.parse(blob).certificates())
         # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
             self.workdir.remove()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from digsigd.signing.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Artifact:
 class SigningRequest:
     """A request for one CSF blob, whose fields have valid forms. It usually has one artifact.
 
-    `artifacts` have different names. `description` is the client's CSF description as sent. Raises `ValueError` if
+    `artifacts` have different names. `description` is the client's CSF description as sent.
+    `evidence` is what becomes known of the request while it is signed. Raises `ValueError` if
     there are no artifacts, or if two have the same name.
     """
 
@@ -38,6 +41,7 @@ class SigningRequest:
     backend: str = "ssl"
     soctype: str | None = None
     caller: str = "anonymous"
+    evidence: Evidence = field(default_factory=Evidence, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if there are no artifacts, or if two have the same name."""
@@ -73,7 +77,11 @@ class SigningRequest:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A verified CSF blob, and notes on it that are not reasons to refuse it."""
+    """A verified CSF blob, and notes on it that are not reasons to refuse it.
+
+    `record` is the id of its entry in the record; empty without a record.
+    """
 
     blob: bytes
     notes: tuple[str, ...] = ()
+    record: str = ""

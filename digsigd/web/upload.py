@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
@@ -11,8 +13,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
-from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
+from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, shutting_down
 from digsigd.settings import UploadSettings as Bounds
+from digsigd.signing.decisions import Decisions
+from digsigd.signing.evidence import Evidence
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot
@@ -21,6 +25,8 @@ from digsigd.web.callers import ANONYMOUS, Caller, Callers
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
 from digsigd.web.upload_state import Action, Event
 
+# The most characters of a traceparent that are recorded: W3C's Trace Context has 55.
+_TRACEPARENT = 128
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -38,8 +44,16 @@ class Uploads:
     log = Logger()
 
     def __init__(
-        self, *, bounds: Bounds, callers: Callers, root: WorkRoot, clock: IReactorTime, in_thread: InThread
+        self,
+        *,
+        bounds: Bounds,
+        callers: Callers,
+        root: WorkRoot,
+        clock: IReactorTime,
+        in_thread: InThread,
+        decisions: Decisions,
     ) -> None:
+        self.decisions = decisions
         self.bounds = bounds
         self.callers = callers
         self.root = root
@@ -128,6 +142,10 @@ class Upload:
         self.accept = text_of(headers, b"accept")
         self.caller: Caller = ANONYMOUS
         self.request: SigningRequest | None = None
+        self.evidence = Evidence(
+            server_id=secrets.token_hex(16),
+            traceparent=text_of(headers, b"traceparent")[:_TRACEPARENT],
+        )
         self.happened = happened
         self._uploads = uploads
         self._name = name
@@ -151,6 +169,7 @@ class Upload:
         """
         self._uploads.check_room()
         self.caller = self._uploads.callers.identify(text_of(headers, b"authorization"))
+        self.evidence.proof = "none" if self.caller is ANONYMOUS else "token"
         largest = self._uploads.bounds.max_artifact
         if length is not None and length > largest + MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD:
             raise TooLarge(f"the body has {length} bytes; artifacts may have at most {largest}")
@@ -160,7 +179,7 @@ class Upload:
             text_of(headers, b"content-type"),
             max_artifact=largest,
             workdir=self.workdir,
-            checks={"machine": self.caller.check_machine, "backend": self.caller.check_backend},
+            checks={"machine": self._check_machine, "backend": self.caller.check_backend},
         )
 
     def feed(self, chunk: bytes) -> None:
@@ -179,6 +198,7 @@ class Upload:
         if self._form is None:
             return
         request = self._stored(self._form.finish, request_id=self.request_id, caller=self.caller.name)
+        request = replace(request, evidence=self.evidence)
         # A missing `backend` means ssl, for which the caller needs permission, too.
         self.caller.check_backend(request.backend)
         self.request = request
@@ -203,6 +223,22 @@ class Upload:
         if Action.ANSWER not in actions:
             raise CancelledError
         return signed
+
+    async def decided(self, error: DigsigError) -> DigsigError:
+        """Record a refusal that was decided before signing began, and return the error to answer with.
+
+        What is not a decision of this host, such as a body that is too large, and what is recorded already is returned
+        as it is.
+        """
+        if error.record or not isinstance(error, NotAllowed):
+            return error
+        return await self._uploads.decisions.refused(
+            self.evidence, self.request, error, request_id=self.request_id, caller=self.caller.name
+        )
+
+    def _check_machine(self, machine: str) -> None:
+        self.evidence.machine = machine
+        self.caller.check_machine(machine)
 
     def cancel(self) -> None:
         """Cancel signing, if it has begun. `sign` ends when nothing works in the directory any more."""
