@@ -23,11 +23,14 @@ from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.keys.file import FileSource
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
+from digsigd.record.keyfile import StateFolder
+from digsigd.record.recorder import DatabaseRecorder, record_url
 from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of
-from digsigd.settings import Settings, SettingsError, own_workdir, workdir_of
+from digsigd.settings import Settings, SettingsError, own_workdir, state_folder_of, workdir_of
 from digsigd.settings.permissions import Finding, check_writable
 from digsigd.signing.cage import Cage, strongest
 from digsigd.signing.cst import CstRunner
+from digsigd.signing.decisions import Decisions, RecordedSigner
 from digsigd.signing.direct import DirectRequests
 from digsigd.signing.machine_keys import MachineKeyReader
 from digsigd.signing.queue import Queue
@@ -102,7 +105,10 @@ class Parts:
             in_digest_thread=self._pools.in_digest_thread,
             tokens=self.tokens,
         )
-        self.direct = DirectRequests(signer=signer, root=self.root, in_thread=self.in_thread)
+        self.recorder = _recorder_of(settings, reactor)
+        decisions = Decisions(self.recorder)
+        recorded = RecordedSigner(signer, decisions, in_thread=self.in_thread)
+        self.direct = DirectRequests(signer=recorded, root=self.root, in_thread=self.in_thread)
         self.machines = MachineKeyReader(
             keys=self.keys,
             rules=self.rules.of,
@@ -119,6 +125,7 @@ class Parts:
             root=self.root,
             clock=reactor,
             in_thread=self.in_thread,
+            decisions=decisions,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -127,8 +134,14 @@ class Parts:
             keys=self.keys,
             in_thread=self.in_thread,
             clock=reactor,
+            recorder=self.recorder,
         )
-        endpoint = Endpoint(sign=signer.sign, missing=self.readiness.missing, machine_key_requests=self._key_requests)
+        endpoint = Endpoint(
+            sign=recorded.sign,
+            missing=self.readiness.missing,
+            machine_key_requests=self._key_requests,
+            record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
+        )
         self.resource: IResource = endpoint.resource()
         self.site = SigningSite(self.resource, self.uploads)
         # What the port serves: the site, behind TLS if it is configured.
@@ -168,6 +181,8 @@ class Parts:
         self._choose_cage()
         self.root.open()
         self._pools.start()
+        if self.recorder is not None:
+            self.recorder.start()
         self._open = True
         self.uploads.start()
         self._key_requests.start()
@@ -203,6 +218,8 @@ class Parts:
         self._open = False
         self._refuse_new()
         self.root.close()
+        if self.recorder is not None:
+            self.recorder.stop()
         self._pools.stop()
 
     def prepare(self, settings: Settings) -> Prepared:
@@ -246,6 +263,9 @@ class Parts:
         self.direct.end()
         await self._drained(_LAST_SECONDS)
         await self.in_thread(self.root.close)
+        if self.recorder is not None:
+            # Before connections are closed: answers wait for their entries.
+            await self.in_thread(self.recorder.stop)
         self.site.close_connections()
         await self.keys.stop()
 
@@ -288,3 +308,12 @@ class _Pools:
             self._keys.adjustPoolsize(0, 0)
         else:
             self._keys.stop()
+
+
+def _recorder_of(settings: Settings, reactor: SigningReactor) -> DatabaseRecorder | None:
+    """Return what writes the record; None if the settings want none."""
+    record = settings.record
+    if record.url == "none":
+        return None
+    folder = StateFolder(state_folder_of(settings))
+    return DatabaseRecorder(record_url(record.url, folder), folder=folder, reactor=reactor, timeout=record.timeout)

@@ -24,6 +24,8 @@ class DigsigError(Error):
     def __init__(self, what: str, *, hint: str = "", detail: str = "") -> None:
         super().__init__(what, hint=hint)
         self.detail = detail
+        # The id of the entry in the record, once the decision is recorded.
+        self.record = ""
 
     def for_client(self) -> str:
         """Return what happened and what to do next, in one line."""

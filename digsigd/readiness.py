@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from digsigd.errors import DigsigError, NoKeys, shutting_down
 from digsigd.keys import KeyStore
+from digsigd.record.recorder import Recorder
 from digsigd.signing.pkcs11 import Tokens
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTools
@@ -35,7 +36,9 @@ class Readiness:
         keys: KeyStore,
         in_thread: InThread,
         clock: IReactorTime,
+        recorder: Recorder | None,
     ) -> None:
+        self._recorder = recorder
         self._tools = tools
         self._root = root
         self._tokens = tokens
@@ -86,6 +89,8 @@ class Readiness:
             self.log.warn("{error}", error=error.for_operator(), event="not-ready")
             missing.append(f"work directory: {error.for_client()}")
         missing += self._tokens.missing()
+        if self._recorder is not None:
+            missing += self._recorder.missing()
         try:
             await self._keys.check()
         except NoKeys:

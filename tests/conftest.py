@@ -31,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for one in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(one) == signal.SIG_IGN:
             signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
+    if "DIGSIGD_TESTS_STATE" not in os.environ:
+        # Daemons that tests start record here: several daemons of a user share one record.
+        state = os.environ["DIGSIGD_TESTS_STATE"] = tempfile.mkdtemp(prefix="digsigd-tests-state-")
+        os.environ["XDG_STATE_HOME"] = state
+        config.add_cleanup(lambda: shutil.rmtree(state, ignore_errors=True))
     if keys.FOLDER not in os.environ:
         # Workers inherit it.
         folder = os.environ[keys.FOLDER] = tempfile.mkdtemp(prefix="digsigd-tests-keys-")

@@ -67,6 +67,7 @@ def test_the_file_we_ship_documents_every_key_with_its_default() -> None:
     no_default = {"uri", "workdir", "token_file", "user", "password_file", "ca_file", "certificate_file", "key_file"}
     no_default |= {"endpoint_url", "region", "max_running", "versions", "paths", "writable", "ports"}
     no_default |= {"module", "engine", "provider", "environment", "ways"}
+    no_default |= {"url", "folder", "checkpoints"}
     for path in keys_of(Settings):
         value, default = raw, defaults
         for part in path:

@@ -2,7 +2,7 @@
 
 from digsigd.settings.endpoints import is_local
 from digsigd.settings.errors import SettingsError
-from digsigd.settings.places import own_workdir, read_secret, workdir_of
+from digsigd.settings.places import own_workdir, read_secret, state_folder_of, workdir_of
 from digsigd.settings.tables import (
     CallerCsfSettings,
     CallerSettings,
@@ -16,6 +16,7 @@ from digsigd.settings.tables import (
     Pkcs11Settings,
     PolicySettings,
     ProxySettings,
+    RecordSettings,
     S3StoreSettings,
     Settings,
     TlsSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "Pkcs11Settings",
     "PolicySettings",
     "ProxySettings",
+    "RecordSettings",
     "S3StoreSettings",
     "Settings",
     "SettingsError",
@@ -48,5 +50,6 @@ __all__ = [
     "load",
     "own_workdir",
     "read_secret",
+    "state_folder_of",
     "workdir_of",
 ]

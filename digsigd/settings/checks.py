@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
 from digsigd.settings.caller_checks import check_callers
 from digsigd.settings.endpoints import is_local, options
@@ -31,6 +33,8 @@ def check(settings: Settings, origin: str) -> None:
     for name in settings.pkcs11.tokens:
         if not name.isprintable() or not 0 < len(name.encode()) <= 32:
             raise wrong(f"pkcs11.tokens.{name}", "is not a label: expected 1 to 32 bytes without control characters")
+    if settings.record.url is not None and not re.match(r"none\Z|sqlite:///|postgres(ql)?://", settings.record.url):
+        raise wrong("record.url", "is not sqlite:///PATH, postgresql://USER@HOST/DATABASE or none")
     names = [name for name, _ in options(settings.listen.endpoint) if name is not None]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")

@@ -27,6 +27,19 @@ def own_workdir() -> Path:
     return Path(tempfile.gettempdir(), f"digsigd.{os.geteuid()}")
 
 
+def state_folder_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder for what must outlive the daemon: the setting, systemd's STATE_DIRECTORY, or this user's own.
+
+    The user's own is `digsigd` in XDG_STATE_HOME or ~/.local/state.
+    """
+    state = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if settings.record.folder is not None or state:
+        return settings.record.folder or Path(state)
+    home = environ.get("XDG_STATE_HOME", "")
+    base = Path(home) if Path(home).is_absolute() else Path("~/.local/state").expanduser()
+    return base / "digsigd"
+
+
 def read_secret(path: Path, key: str) -> str:
     """Return the secret in a file, without the newline at its end.
 

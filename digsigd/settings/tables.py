@@ -116,6 +116,16 @@ class DaemonSettings(_Section, frozen=True):
     shutdown_grace: Annotated[float, Meta(ge=0)] = 30.0
 
 
+class RecordSettings(_Section, frozen=True):
+    """Where decisions are recorded. `url` None means SQLite in the state folder, "none" no record at all."""
+
+    url: str | None = None
+    folder: Path | None = None
+    timeout: Seconds = 10.0
+    checkpoints: tuple[str, ...] = ()
+    checkpoint_interval: Seconds = 10.0
+
+
 class TokenSettings(_Section, frozen=True):
     """One token: where its PIN is, its machines, and how many runs of cst may use it at a time."""
 
@@ -194,6 +204,7 @@ class Settings(_Section, frozen=True):
     cst: CstSettings = field(default_factory=CstSettings)
     upload: UploadSettings = UploadSettings()
     daemon: DaemonSettings = DaemonSettings()
+    record: RecordSettings = RecordSettings()
     policy: PolicySettings = PolicySettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     machines: dict[str, MachineSettings] = field(default_factory=dict)

@@ -7,8 +7,8 @@ import secrets
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from digsigd.errors import shutting_down
+from digsigd.signing.decisions import RecordedSigner
 from digsigd.signing.request import Signed, SigningRequest
-from digsigd.signing.signer import Signer
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import WorkRoot
 
@@ -16,7 +16,7 @@ from digsigd.signing.workdir import WorkRoot
 class DirectRequests:
     """Signs requests of the program that embeds the service, each in a separate work directory."""
 
-    def __init__(self, *, signer: Signer, root: WorkRoot, in_thread: InThread) -> None:
+    def __init__(self, *, signer: RecordedSigner, root: WorkRoot, in_thread: InThread) -> None:
         self._signer = signer
         self._root = root
         self._in_thread = in_thread
@@ -70,6 +70,7 @@ class DirectRequests:
         return drained
 
     async def _sign(self, request: SigningRequest) -> Signed:
+        request.evidence.proof = request.evidence.proof or "program"
         workdir = self._root.new(f"d{secrets.token_hex(8)}")
         try:
             return await self._signer.sign(request, workdir)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from digsigd import csf, hab
 from digsigd.csf import cst_files
@@ -20,6 +21,7 @@ from digsigd.hab.certificate import Certificate, load, load_file
 from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
+from digsigd.signing.evidence import note_artifacts
 from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_keys
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
 from digsigd.signing.redact import reason_of
@@ -104,7 +106,9 @@ class Job:
         self._check_layout()
         for needed in self._plan.files:
             self.workdir.write(needed.name, self._content(needed))
-        self.workdir.write(DESCRIPTION, csf.write(self._plan.description))
+        written = csf.write(self._plan.description)
+        self.workdir.write(DESCRIPTION, written)
+        self._note_what_is_signed(written)
         links = dict.fromkeys(needed.name.partition("/")[0] for needed in self._plan.files)
         self.workdir.enter(RUN, [*self._artifacts, *links, DESCRIPTION])
 
@@ -115,6 +119,21 @@ class Job:
                 return copied(source, self.workdir.create(name), artifact.size)
         except ChangedError:
             raise DigsigError("the artifact became shorter before it was signed", detail=str(artifact.path)) from None
+        except OSError as error:
+            raise DigsigError("the artifact cannot be read", detail=str(error)) from error
+
+    def _note_what_is_signed(self, written: bytes) -> None:
+        """Note what the record says of the files. Raises `DigsigError` if an artifact cannot be read."""
+        evidence = self.request.evidence
+        evidence.description_sha256 = sha256(written).hexdigest()
+        evidence.fuse_value = hab.SrkTable.parse(self._table).fuse_value.hex()
+        evidence.srk = self._plan.source_index
+        names = [one.name for one in self._artifacts.values()]
+        evidence.blocks = tuple(
+            tuple((one.address, one.offset, one.length, names[one.file]) for one in blocks) for blocks in self._blocks
+        )
+        try:
+            note_artifacts(evidence, self.request.artifacts)
         except OSError as error:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
@@ -301,6 +320,9 @@ class Job:
         self._check_room(len(blob))
         # A cst that replaced it is not believed, even though the signature is good.
         self._check_still_there()
+        evidence = self.request.evidence
+        evidence.blob_sha256, evidence.blob_size = sha256(blob).hexdigest(), len(blob)
+        evidence.certificates = tuple(sha256(one).hexdigest() for one in hab.CsfBlob.parse(blob).certificates())
         # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
             self.workdir.remove()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from digsigd.signing.evidence import Evidence
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.sums import Sums
 
@@ -33,7 +34,8 @@ class SigningRequest:
 
     `artifacts` have different names. `description` is the client's CSF description as sent. `csf_allow` is what the
     caller may use beyond the safe commands, of what the machine's policy allows; None for all of it. `rules` are the
-    operator's for the machine when the request began; None for those that hold when it is signed.
+    operator's for the machine when the request began; None for those that hold when it is signed. `evidence` is what
+    becomes known of the request while it is signed.
 
     Raises `ValueError` if there are no artifacts, or if two have the same name.
     """
@@ -48,6 +50,7 @@ class SigningRequest:
     caller: str = "anonymous"
     csf_allow: frozenset[str] | None = None
     rules: MachineRules | None = None
+    evidence: Evidence = field(default_factory=Evidence, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if there are no artifacts, or if two have the same name."""
@@ -83,7 +86,11 @@ class SigningRequest:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A verified CSF blob, and notes on it that are not reasons to refuse it."""
+    """A verified CSF blob, and notes on it that are not reasons to refuse it.
+
+    `record` is the id of its entry in the record; empty without a record.
+    """
 
     blob: bytes
     notes: tuple[str, ...] = ()
+    record: str = ""

@@ -13,6 +13,7 @@ from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN
 from digsigd.errors import Refused
 from digsigd.keys import KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
+from digsigd.signing.evidence import ProgramSums
 from digsigd.signing.job import MAX_BLOB, Job, csf_errors
 from digsigd.signing.pkcs11 import MAX_TRACE, Tokens
 from digsigd.signing.queue import Queue
@@ -74,6 +75,7 @@ class Signer:
         self._in_thread = in_thread
         self._in_digest_thread = in_digest_thread
         self._tokens = tokens
+        self._sums = ProgramSums()
 
     async def sign(self, request: SigningRequest, workdir: Workdir) -> Signed:
         """Sign one request in `workdir`, which the caller must remove afterwards. After success it is gone already.
@@ -89,6 +91,9 @@ class Signer:
         tool = self._tools.find(request.cst_version)
         way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
         self._queue.check_room()
+        evidence = request.evidence
+        known = self._sums.known(tool.executable)
+        evidence.cst_sha256 = await self._in_thread(self._sums.read, tool.executable) if known is None else known
         rules = request.rules or self._rules(request.machine)
         if request.csf_allow is not None:
             rules = replace(rules, policy=csf.Policy(rules.policy.allow & request.csf_allow))
@@ -102,6 +107,8 @@ class Signer:
             request_id=request.request_id, event="keys", machine=request.machine, how=keys.how,
             origin=keys.origin, seconds=keys.seconds,
         )  # fmt: skip
+        evidence.took("keys", keys.seconds)
+        evidence.tarball_sha256 = keys.tarball.sha256
         job = Job(request, rules, keys, description, workdir)
         # Check before taking a slot: slots are only for running cst, and a wrong request need not wait for one.
         token = self._tokens.find(job.token, request.machine) if way is not None else None
@@ -124,6 +131,7 @@ class Signer:
             request_id=request.request_id, event="cst", version=tool.version, ended=describe(run),
             exit=run.exit_code, signal=run.signal, seconds=run.seconds,
         )  # fmt: skip
+        evidence.took("cst", run.seconds)
         try:
             if run.exit_code:
                 await self._in_thread(job.diagnose)

@@ -35,6 +35,7 @@ from digsigd.text import one_line
 ROUTES: dict[str, tuple[str, ...]] = {
     "/sign/imx": ("POST",),
     "/machines/{machine}": ("GET", "HEAD"),
+    "/record/key": ("GET", "HEAD"),
     "/healthz": ("GET", "HEAD"),
     "/readyz": ("GET", "HEAD"),
 }
@@ -111,7 +112,7 @@ def status_of(error: DigsigError) -> int:
 def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and body of the answer to an error, for the request's `Accept` header."""
     status = status_of(error)
-    headers = common_headers(request_id)
+    headers = common_headers(request_id, error.record)
     if isinstance(error, NotAuthenticated):
         headers["WWW-Authenticate"] = 'Basic realm="digsigd", charset="UTF-8"'
     if isinstance(error, Busy):
@@ -135,9 +136,10 @@ def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[
     return status, headers, f"{text} [request {request_id}]\n".encode()
 
 
-def common_headers(request_id: str) -> dict[str, str]:
-    """Return the headers that every answer has."""
-    return {
+def common_headers(request_id: str, record: str = "") -> dict[str, str]:
+    """Return the headers that every answer has, and X-Digsigd-Record if its decision was recorded as `record`."""
+    recorded = {"X-Digsigd-Record": record} if record else {}
+    return recorded | {
         "Server": "digsigd",
         "X-Request-Id": request_id,
         "Cache-Control": "no-store",

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -51,6 +52,9 @@ class UploadRequest(Request):
         self._path = path
         self._keep_others = keep_others
         self._life: UploadState | None = None
+        # Whether the connection is gone, and whether an early answer waits for its entry in the record.
+        self._left = False
+        self._recording = False
         self._pieces: list[bytes] = []
         self._pieces_size = 0
         self._clocks: list[IDelayedCall] = []
@@ -141,12 +145,14 @@ class UploadRequest(Request):
                     self.upload.cancel()
                 case Action.ANSWER_NOW:
                     self._answer_now()
-                case Action.CLOSE if self.channel is not None:
+                # Not before the answer, which may wait for its entry in the record.
+                case Action.CLOSE if self.channel is not None and not self._recording:
                     self.channel.loseConnection()
         return actions
 
     def _begin(self, length: int | None) -> None:
         upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened)
+        upload.evidence.address = getattr(self.getClientAddress(), "host", "a local socket")
         if length != 0:
             bounds = self._uploads.bounds
             # The channel's timeout closes without an answer, so it has to come later than ours.
@@ -189,11 +195,23 @@ class UploadRequest(Request):
         self.happened(Event.TOO_SLOW, UploadTimeout(f"the upload {did} {seconds:g} s"))
 
     def _over(self, _: object) -> None:
+        self._left = True
         self.happened(Event.OVER)
 
     def _answer_now(self) -> None:
         """Answer with the error before the body has ended, which Twisted's request class cannot do."""
         error = self.error or DigsigError("internal error on the signing host: the upload is gone")
+        if self.upload is None:
+            self._answer_early(error)
+        else:
+            # It fires immediately unless the decision has to be recorded first.
+            self._recording = True
+            Deferred.fromCoroutine(self.upload.decided(error)).addCallback(self._answer_early)
+
+    def _answer_early(self, error: DigsigError) -> None:
+        self._recording = False
+        if self._left:
+            return
         # Otherwise the channel would send 100 Continue.
         self.requestHeaders.removeHeader("expect")
         if self.upload is not None:
@@ -210,7 +228,10 @@ class UploadRequest(Request):
         # The channel would answer again, with its own 400, if the rest of the body turned out to be malformed.
         vars(self.channel)["_respondToBadRequestAndDisconnect"] = self.channel.loseConnection
         log_answered(self.log, request_id, status, self.seconds(), error)
-        self._call_later(LINGER_SECONDS, self.happened, Event.LINGERED)
+        if self.state is State.GONE:
+            self.channel.loseConnection()  # the body has ended meanwhile
+        else:
+            self._call_later(LINGER_SECONDS, self.happened, Event.LINGERED)
 
     def _call_later(self, seconds: float, call: Callable[..., object], *args: object) -> IDelayedCall:
         clock = self._uploads.clock.callLater(seconds, call, *args)

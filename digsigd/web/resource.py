@@ -27,15 +27,24 @@ Missing = Callable[[], Awaitable[list[str]]]
 
 
 class Endpoint:
-    """The routes `POST /sign/imx`, `GET /machines/{machine}`, `GET /healthz` and `GET /readyz`.
+    """The routes `POST /sign/imx`, `GET /machines/{machine}`, `GET /record/key`, `GET /healthz` and `GET /readyz`.
 
+    `record_key` returns the public half of the record's key, None if there is none (yet).
     `missing` returns what is missing before requests can be signed, one line each; an empty list means ready.
     """
 
     app = Klein()
     log = Logger()
 
-    def __init__(self, *, sign: Sign, missing: Missing, machine_key_requests: MachineKeyRequests) -> None:
+    def __init__(
+        self,
+        *,
+        sign: Sign,
+        missing: Missing,
+        machine_key_requests: MachineKeyRequests,
+        record_key: Callable[[], str | None],
+    ) -> None:
+        self._record_key = record_key
         self._sign = sign
         self._missing = missing
         self._machine_key_requests = machine_key_requests
@@ -52,7 +61,7 @@ class Endpoint:
             if arrived.error is not None:
                 # The answer is sent after everything of the request is removed.
                 await upload.remove()
-                raise arrived.error
+                raise await upload.decided(arrived.error)
             if upload.request is not None:
                 self._log_received(upload.request, request)
             signed = await upload.sign(self._sign)
@@ -63,7 +72,7 @@ class Endpoint:
             if isinstance(error, CancelledError):
                 raise shutting_down() from None
             raise
-        headers = common_headers(upload.request_id)
+        headers = common_headers(upload.request_id, signed.record)
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
         return self._answer(request, 200, headers, signed.blob, None)
@@ -87,6 +96,17 @@ class Endpoint:
         headers = common_headers(request_id)
         headers["Content-Type"] = "application/json"
         return self._answer(request, 200, headers, body, None)
+
+    @app.route("/record/key", methods=["GET"])
+    def record_key(self, request: IRequest) -> bytes:
+        """Answer with the public half of the key that signs the record's checkpoints."""
+        request_id = new_request_id(request.requestHeaders)
+        key = self._record_key()
+        if key is None:
+            raise HttpError(404, "this signing host keeps no record, or has not opened it yet", hint="see GET /readyz")
+        headers = common_headers(request_id)
+        headers["Content-Type"] = "text/plain; charset=utf-8"
+        return _send(request, 200, headers, key.encode() + b"\n")
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:

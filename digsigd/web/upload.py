@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -14,8 +15,10 @@ from twisted.web.http_headers import Headers
 
 from digsigd.callers.access import Asking, CurrentAccess
 from digsigd.callers.model import ANONYMOUS, Caller
-from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
+from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, shutting_down
 from digsigd.settings import UploadSettings as Bounds
+from digsigd.signing.decisions import Decisions
+from digsigd.signing.evidence import Evidence
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.threads import InThread
@@ -24,6 +27,8 @@ from digsigd.web.answers import new_request_id, text_of
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
 from digsigd.web.upload_state import Action, Event
 
+# The most characters of a traceparent that are recorded: W3C's Trace Context has 55.
+_TRACEPARENT = 128
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -49,7 +54,9 @@ class Uploads:
         root: WorkRoot,
         clock: IReactorTime,
         in_thread: InThread,
+        decisions: Decisions,
     ) -> None:
+        self.decisions = decisions
         self.bounds = bounds
         self.access = access
         self.rules = rules
@@ -139,6 +146,10 @@ class Upload:
         self.accept = text_of(headers, b"accept")
         self.caller: Caller = ANONYMOUS
         self.request: SigningRequest | None = None
+        self.evidence = Evidence(
+            server_id=secrets.token_hex(16),
+            traceparent=text_of(headers, b"traceparent")[:_TRACEPARENT],
+        )
         self.happened = happened
         self._uploads = uploads
         self._rules = uploads.rules.value
@@ -163,6 +174,7 @@ class Upload:
         """
         self._uploads.check_room()
         self.caller = self._uploads.access.identify(asking)
+        self.evidence.proof = self.caller.proof
         largest = self._uploads.bounds.max_artifact
         if length is not None and length > largest + MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD:
             raise TooLarge(f"the body has {length} bytes; artifacts may have at most {largest}")
@@ -173,7 +185,7 @@ class Upload:
             max_artifact=largest,
             workdir=self.workdir,
             checks={
-                "machine": self.caller.check_machine,
+                "machine": self._check_machine,
                 "backend": self.caller.check_backend,
                 "cstversion": self.caller.check_cst_version,
             },
@@ -202,7 +214,7 @@ class Upload:
         )
         # A missing `backend` means ssl, for which the caller needs permission, too.
         self.caller.check_backend(request.backend)
-        self.request = replace(request, rules=self._rules.of(request.machine))
+        self.request = replace(request, rules=self._rules.of(request.machine), evidence=self.evidence)
         self._form = None
 
     async def sign(self, sign: Sign) -> Signed:
@@ -224,6 +236,22 @@ class Upload:
         if Action.ANSWER not in actions:
             raise CancelledError
         return signed
+
+    async def decided(self, error: DigsigError) -> DigsigError:
+        """Record a refusal that was decided before signing began, and return the error to answer with.
+
+        What is not a decision of this host, such as a body that is too large, and what is recorded already is returned
+        as it is.
+        """
+        if error.record or not isinstance(error, NotAllowed):
+            return error
+        return await self._uploads.decisions.refused(
+            self.evidence, self.request, error, request_id=self.request_id, caller=self.caller.name
+        )
+
+    def _check_machine(self, machine: str) -> None:
+        self.evidence.machine = machine
+        self.caller.check_machine(machine)
 
     def cancel(self) -> None:
         """Cancel signing, if it has begun. `sign` ends when nothing works in the directory any more."""

@@ -32,6 +32,7 @@ from digsigd.callers.access import Access, CurrentAccess
 from digsigd.callers.hosts import LOCAL_NAMES
 from digsigd.errors import DigsigError, Refused
 from digsigd.settings import UploadSettings
+from digsigd.signing.decisions import Decisions
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules, MachineRules, Rules
 from digsigd.signing.workdir import Workdir, WorkRoot
@@ -72,12 +73,13 @@ class Host:
             root=self.root,
             clock=self.clock,
             in_thread=self.in_thread,
+            decisions=Decisions(None),
         )
         self.serve(self.sign)
 
     def serve(self, sign: Sign) -> None:
         unused: Any = None
-        self.resource = Endpoint(sign=sign, missing=unused, machine_key_requests=unused).resource()
+        self.resource = Endpoint(sign=sign, missing=unused, machine_key_requests=unused, record_key=unused).resource()
         self.site = SigningSite(self.resource, self.uploads)
         self.site.reactor = self.clock
 
