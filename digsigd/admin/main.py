@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from digsigd.cli.commands import run_command
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "record": "read, verify, prove and prune the record of what was signed",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
