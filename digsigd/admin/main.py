@@ -10,6 +10,7 @@ from digsigd.cli.commands import run_command
 COMMANDS = {
     "token": "make a token for a caller",
     "explain": "show what a caller may do with a machine's keys, and why",
+    "record": "read, verify, prove and prune the record of what was signed",
 }
 
 

@@ -76,6 +76,7 @@ def access(tmp_path: Path, text: str, **changes: object) -> Access:
         ("email:ci@example", NAMED),
         ("ip:2001:db8:0::1", NAMED),
     ],
+    ids=["subject", "fingerprint", "fingerprint with colons", "dns", "DNS", "uri", "email", "ip"],
 )
 def test_a_certificate_is_known_by_each_of_its_names(text: str, certificate: x509.Certificate) -> None:
     """The fingerprint, the whole subject, or one subject alternative name."""

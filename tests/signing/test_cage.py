@@ -1,0 +1,159 @@
+"""What a cst that was taken over can do in the cage: nothing that another request, or the host, would notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet import reactor
+
+from digsigd.signing.cage import LAUNCHER, Cage, Launcher, strongest
+from digsigd.signing.cst import CstRun, CstRunner
+from digsigd.signing.start import Limits, Needs, Script, Start
+from tests.helpers.tools import ToolFolder
+
+SOURCE = Path(__file__).parent.parent / "helpers/attack.c"
+LIMITS = Limits(cpu_seconds=20, memory=1 << 30, file_size=1 << 20, open_files=64)
+# What succeeds without a cage for whoever runs the tests.
+ALWAYS = (
+    "read /proc of the daemon: cmdline", "write to the artifact", "truncate the artifact", "rename the artifact",
+    "leave a FIFO", "connect by TCP", "listen", "send by UDP", "connect by AF_UNIX", "leave a socket", "netlink",
+    "signal the daemon", "fork", "fork twice with setsid", "exec sh",
+)  # fmt: skip
+Attack = Callable[[Start, Needs], "object"]
+
+
+class Scene:
+    """A process in the daemon's place, secrets, a neighbour, sockets; and the stand-in that goes after them."""
+
+    def __init__(self, tool_folder: ToolFolder) -> None:
+        self.tools = tool_folder
+        folder = tool_folder.folder
+        self.secrets = [
+            folder / name for name in ("keys/other/keys.tar.gz", "pin", "token", "work/neighbour/a_key.pem")
+        ]
+        for secret in self.secrets:
+            secret.parent.mkdir(parents=True, exist_ok=True)
+            secret.write_text("secret")
+        self.workdir = folder / "work/mine"
+        self.run = self.workdir / "run"
+        self.run.mkdir(parents=True)
+        (self.workdir / "artifact").write_bytes(b"artifact")
+        mine = [folder, folder / "work", folder / "work/neighbour", folder / "keys"]
+        self.folders = [*mine, Path("/tmp"), Path("/dev/shm")]
+        self.daemon = subprocess.Popen(["sleep", "1000"])
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        self.unix = socket.socket(socket.AF_UNIX)
+        self.unix.bind(str(folder / "s"))
+        self.unix.listen(5)
+        self.program = folder / "attack"
+        macros = {
+            "SECRETS": ",".join(json.dumps(str(one)) for one in self.secrets),
+            "FOLDERS": ",".join(json.dumps(str(one)) for one in self.folders),
+            "UNIX": json.dumps(str(folder / "s")),
+            "MARK": json.dumps(tool_folder.mark),
+            "DAEMON": str(self.daemon.pid),
+            "PORT": str(self.tcp.getsockname()[1]),
+        }
+        words = [f"-D{name}={value}" for name, value in macros.items()]
+        subprocess.run(["gcc", "-w", *words, "-o", self.program, SOURCE], check=True)
+
+    async def attack(self, start: Start, needs: Needs | None = None) -> CstRun:
+        runner = CstRunner(reactor, start=start, timeout=60)
+        return await runner.run(
+            str(self.program), ["-i", "x"], cwd=str(self.run), limits=LIMITS,
+            environment={"RUN_MARK": self.tools.mark}, needs=needs or Needs(read=(str(self.workdir),)),
+        )  # fmt: skip
+
+    def marks(self) -> list[str]:
+        """What an attack has made, outside of the directory that is removed after each request."""
+        return [str(one) for folder in self.folders for one in folder.glob(f"attack-{self.tools.mark}")]
+
+    def close(self) -> None:
+        self.daemon.kill()
+        self.daemon.wait()
+        self.tcp.close()
+        self.unix.close()
+        for one in self.marks():
+            shutil.rmtree(one, ignore_errors=True)
+            Path(one).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def scene(tool_folder: ToolFolder) -> Iterator[Scene]:
+    made = Scene(tool_folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def cage() -> Cage:
+    assert LAUNCHER.is_file(), "the launcher is not built: `make test` installs a compiler and builds it"
+    return strongest([])
+
+
+def succeeded(run: CstRun) -> list[str]:
+    text = run.output.decode()
+    assert "tried\n" in text, text
+    return [line.removeprefix("SUCCEEDED ") for line in text.splitlines() if line.startswith("SUCCEEDED")]
+
+
+async def test_without_a_cage_the_attacks_succeed(scene: Scene) -> None:
+    """The stand-in really does what the other tests find that it cannot."""
+    run = await scene.attack(Script())
+    left = scene.tools.left()
+    for process in left:
+        os.kill(int(process.partition(":")[0]), 9)
+    await scene.tools.until(lambda: not scene.tools.left())
+    assert left, "two forks with setsid outlive the run"
+    done = succeeded(run)
+    assert set(ALWAYS) <= set(done), sorted(set(ALWAYS) - set(done))
+    assert {f"read {one}" for one in scene.secrets} <= set(done)
+    assert not (scene.workdir / "artifact").exists()
+    assert scene.marks()
+
+
+@pytest.mark.parametrize("layers", ["nls", "ls"])
+@pytest.mark.parametrize("module", [False, True])
+async def test_in_the_cage_no_attack_succeeds(scene: Scene, cage: Cage, layers: str, module: bool) -> None:
+    """With a module of a token and without; nothing is changed, nothing made, and no process left."""
+    assert not cage.weak, cage.missing
+    needs = Needs(read=(str(scene.workdir), "/usr/share/p11-kit"), module=module)
+    run = await scene.attack(Launcher(LAUNCHER, layers), needs)
+    assert succeeded(run) == []
+    assert (run.exit_code, run.signal) == (1, None)
+    assert scene.tools.left() == []
+    assert scene.marks() == []
+    assert (scene.workdir / "artifact").read_bytes() == b"artifact"
+    assert [one.name for one in scene.run.iterdir()] == ["sparse"]
+    assert (scene.run / "sparse").stat().st_size == 0
+
+
+async def test_a_module_may_use_what_is_configured_and_no_more(scene: Scene) -> None:
+    """A folder to read, a socket and a port; everything else stays out of reach."""
+    token = scene.tools.folder / "keys"
+    port = scene.tcp.getsockname()[1]
+    needs = Needs(
+        read=(str(scene.workdir), str(token)), write=(str(scene.tools.folder / "s"),), ports=(port,), module=True
+    )
+    run = await scene.attack(Launcher(LAUNCHER, "nls"), needs)
+    assert sorted(succeeded(run)) == sorted(
+        [f"read {scene.secrets[0]}", f"list {token}", "connect by TCP", "connect by AF_UNIX"]
+    )
+
+
+def test_layers_that_do_not_work_are_told(tmp_path: Path) -> None:
+    """Without a launcher, and with one that cannot do what it should."""
+    assert "not built" in strongest([], tmp_path / "missing").missing[0]
+    broken = tmp_path / "launcher"
+    broken.write_text("#!/bin/sh\ncase $4 in *l*) echo no Landlock; exit 126;; esac\n")
+    broken.chmod(0o755)
+    found = strongest([], broken)
+    assert (found.weak, found.missing) == (True, ("Landlock: no Landlock",))
+    assert found.told == "namespaces (user, mount, pid, net, ipc), seccomp"
