@@ -15,12 +15,13 @@ import pytest
 from digsigd.record.merkle import leaf_hash
 from digsigd.record.note import VerifierKey
 from digsigd.testing import TrialPki
-from tests.helpers.daemons import IMAGE, MACHINE, TOKEN, Daemon
+from tests.helpers.daemons import IMAGE, MACHINE, TOKEN, USE, Daemon
 
-CALLER = """
+CALLER = f"""
 [callers.team]
 token_file = "token"
 machines = ["imx8mm-*"]
+{USE}
 """
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
