@@ -366,7 +366,7 @@ def test_the_modules_environment_may_be_in_the_configuration(
     assert answer.status_code == 200, answer.text
     done = subprocess.run(daemon.command("--check"), env=daemon.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"token release  module {SoftHsm.MODULE}, all machines, 1 at a time" in done.stdout
+    assert f"token release   module {SoftHsm.MODULE}, all machines, 1 at a time" in done.stdout
     assert PIN not in done.stdout + done.stderr
 
 

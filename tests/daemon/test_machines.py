@@ -497,7 +497,7 @@ def accepted(server: socket.socket) -> socket.socket:
     while True:
         connection, _ = server.accept()
         connection.settimeout(DEADLINE)
-        if b"imx-cst-keys" in connection.recv(65536):
+        if f"/{MACHINE}/".encode() in connection.recv(65536):
             return connection
         connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         connection.close()

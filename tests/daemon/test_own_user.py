@@ -27,11 +27,14 @@ class OwnUser(Daemon):
         credentials.mkdir(mode=0o500)
         (credentials / "token").write_text(TOKEN)
         (credentials / "token").chmod(0o400)
-        super().__init__(folder, cst_base, config, environ={"CREDENTIALS_DIRECTORY": str(credentials)})
+        state = folder / "state"
+        state.mkdir(mode=0o700)
+        environ = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(state)}
+        super().__init__(folder, cst_base, config, environ=environ)
         self._groups = groups
         # Of coverage's data, too, only the user of the tests may write.
         self.environ = {name: value for name, value in self.environ.items() if not name.startswith("COVERAGE_")}
-        for path in (credentials, credentials / "token", self.workdir):
+        for path in (credentials, credentials / "token", state, self.workdir):
             os.chown(path, USER, USER)
 
     def command(self, *options: str) -> list[str]:
