@@ -112,7 +112,7 @@ def _job(text: bytes) -> Job:
         if place is None:
             raise
         raise csf.CsfPolicyError(
-            "this is a description for AHAB (i.MX 8, 8X, 8ULP, 9); digsign and its servers sign for HAB4",
+            "this is a description for AHAB (i.MX 8, 8X, 8ULP, 9); digsign and signing hosts sign for HAB4",
             *place,
             hint="sign it with NXP's cst",
         ) from None
@@ -145,7 +145,7 @@ def _refuse(description: csf.Description) -> None:
     for command in description.commands:
         if isinstance(command, Refusable) and command.name in _ENCRYPTION:
             raise csf.CsfPolicyError(
-                f"[{command.name}]: a server does not support encrypted boot, which would send the image's key",
+                f"[{command.name}]: signing hosts do not support encrypted boot, which would send the image's key",
                 *command.place,
                 hint="sign without encryption, or use NXP's cst for this image",
             )
@@ -153,7 +153,7 @@ def _refuse(description: csf.Description) -> None:
             raise csf.CsfPolicyError(
                 "Mode = HSM makes placeholders instead of signatures",
                 *command.mode_place,
-                hint="remove it; to use keys in the server's HSM, pass -b pkcs11 or set DIGSIGN_BACKEND=pkcs11",
+                hint="remove it; to use keys in the host's HSM, pass -b pkcs11 or set DIGSIGN_BACKEND=pkcs11",
             )
 
 
@@ -172,7 +172,7 @@ def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[st
         if identity not in numbers:
             if len(files) == MAX_FILES:
                 raise csf.CsfPolicyError(
-                    f"the blocks refer to more than {MAX_FILES} files, the limit of a server",
+                    f"the blocks refer to more than {MAX_FILES} files, the limit of a signing host",
                     *block.place,
                     hint="join some of them into one file and adapt the offsets of the blocks",
                 )

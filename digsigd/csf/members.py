@@ -11,7 +11,7 @@ _OTHER = {"pem": "der", "der": "pem"}
 
 
 def base_of(name: str) -> str:
-    """Return the last part of a name, behind the last slash or backslash."""
+    """Return the last part of a name, after the last slash or backslash."""
     return re.split(r"[/\\]", name)[-1]
 
 

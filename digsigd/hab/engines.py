@@ -50,7 +50,7 @@ UNLOCKS: dict[int, dict[str, int]] = {
     SW: {},
 }
 INITS: dict[int, dict[str, int]] = {CAAM: {"RNG": 2}, SRTC: {}}
-# Unlocking these is bound to one chip, by a unique id of 8 bytes behind the features: "Unlock".
+# Unlocking these is bound to one chip, by a unique id of 8 bytes after the features: "Unlock".
 OF_ONE_CHIP = frozenset({"FIELD RETURN", "SCS", "JTAG"})
 _UID_SIZE = 8
 
@@ -125,7 +125,7 @@ def check_features(command: str, engine: int, body: bytes, known: dict[int, dict
 
 
 def set_engine(body: bytes) -> int:
-    """Return the default engine that a Set command sets for the commands behind it. Raises `VerificationError`."""
+    """Return the default engine that a Set command sets for the commands after it. Raises `VerificationError`."""
     if len(body) != 4 or body[0] or body[1] != SHA256:
         raise VerificationError("command", f"Set of an engine with {body.hex(' ') or 'nothing'}, not for SHA-256")
     check_hashing(body[2], body[3], "command")

@@ -201,7 +201,7 @@ def _make_own(parent: Path) -> None:
         parent.mkdir(0o700)
     status = parent.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        hint = "it is not a directory, but perhaps a link; remove it"
+        hint = "it is not a directory (it may be a link); remove it"
     elif status.st_uid != os.geteuid():
         hint = f"it belongs to user {status.st_uid}, but must belong to user {os.geteuid()}; remove it"
     elif status.st_mode & 0o077:
