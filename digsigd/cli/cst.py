@@ -119,7 +119,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _version(console: Console) -> int:
-    """Print the version in the form of cst, with the version of cst that the server is asked for."""
+    """Print the version in the form of cst, with the version of cst that is requested from the host."""
     from importlib.metadata import version
 
     from digsigd.client import ClientSettingsError, load

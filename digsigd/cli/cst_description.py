@@ -1,4 +1,4 @@
-"""Read the CSF description for `cst`: find the files of its blocks, and refuse what a server cannot sign."""
+"""Read the CSF description for `cst`: find the files of its blocks, and refuse what a signing host cannot sign."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Job:
 def read_job(path: str | None) -> Job:
     """Read a description; its file names are relative to the working directory, as with cst.
 
-    Without a path it is read from standard input. Local files are checked here; policy and keys are left to the server.
+    Without a path it is read from standard input. Local files are checked here; the host checks policy and keys.
     Raises `Trouble` with the line.
     """
     text = _read(path)
@@ -141,7 +141,7 @@ def _job(text: bytes) -> Job:
 
 
 def _refuse(description: csf.Description) -> None:
-    """Refuse commands that a server cannot do. Raises `CsfPolicyError`."""
+    """Refuse commands that a signing host does not sign. Raises `CsfPolicyError`."""
     for command in description.commands:
         if isinstance(command, Refusable) and command.name in _ENCRYPTION:
             raise csf.CsfPolicyError(

@@ -17,7 +17,7 @@ from digsigd.client._internal.files import mapped
 def prove(blob: bytes, job: Job) -> hab.Verified:
     """Verify a blob against the blocks of the description and the current files. Raises `Trouble`.
 
-    The server has verified it against its tables. This finds files that changed during the upload, and responses to
+    The host has verified it against its tables. This finds files that changed during the upload, and responses to
     other requests.
     """
     try:

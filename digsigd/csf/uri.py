@@ -79,7 +79,7 @@ class KeyUri:
 
 
 def is_uri(name: str) -> bool:
-    """Return whether a `File` is on a token."""
+    """Return whether the value of a `File` is a PKCS #11 URI."""
     return name.startswith(SCHEME)
 
 

@@ -135,7 +135,7 @@ class CsfBlob:
         return tuple(one for one in self.commands if isinstance(one, InstallKey) and one.protocol == protocol)
 
     def srk_table(self) -> SrkTable | None:
-        """Return the SRK table that it installs, the first of several, or None.
+        """Return the SRK table that the CSF installs, the first of several, or None.
 
         Raises `FormatError` for a damaged table.
         """
@@ -143,7 +143,7 @@ class CsfBlob:
         return SrkTable.parse(self.object_at(found[0])) if found else None
 
     def certificates(self) -> tuple[bytes, ...]:
-        """Return the certificates in it in DER: those that commands install, in their order, then those of `loose`."""
+        """Return the certificates of the CSF in DER: those that commands install, in order, then those of `loose`."""
         return (*(self.object_at(one)[4:] for one in self.installs(X509)), *(one[4:] for one in self.loose))
 
     def _check_objects(self) -> tuple[bytes, ...]:
@@ -206,7 +206,7 @@ def walk(data: bytes, *, strict: bool = True) -> Iterator[Command]:
 
 
 def blob_length(data: bytes) -> int:
-    """Return the length in bytes of the CSF blob at the start of `data`, by what its commands point to.
+    """Return the length in bytes of the CSF blob at the start of `data`, calculated from what its commands point to.
 
     Raises `FormatError` if it is damaged, but leaves most checks to `CsfBlob.parse`.
     """

@@ -28,7 +28,7 @@ _IVT_OFFSETS = (0x0, 0x100, 0x400, 0x1000)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The IVTs that the blocks cover. `room` is the number of bytes that are left for the CSF, None for no bound.
+    """The IVTs that the blocks cover. `room` is the number of bytes that are left for the CSF, None if unlimited.
 
     `bound` says what is after the room.
     """

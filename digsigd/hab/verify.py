@@ -332,7 +332,7 @@ class _Verification:
 
 
 def subject_of(der: bytes) -> str:
-    """Return the subject's name in a certificate, or a text that it cannot be read. Nothing is raised."""
+    """Return the subject's name in a certificate, or a text that says that it cannot be read. Raises nothing."""
     try:
         return certificate.load(der).name
     except FormatError:

@@ -34,7 +34,7 @@ _INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
 
 @dataclass(frozen=True, slots=True)
 class MachineRules:
-    """The operator's rules for one machine: CSF policy, pinned fuse value, and if images must have an IVT."""
+    """The operator's rules for one machine: CSF policy, pinned fuse value, and whether images must have an IVT."""
 
     policy: csf.Policy
     fuse_value: bytes | None = None

@@ -85,7 +85,7 @@ class WorkRoot:
             self.log.warn("left alone in {path}: {names}", path=parent, names=self.left_alone, event="workdir")
 
     def new(self, name: str) -> Workdir:
-        """Make the work directory of one request, mode 0700. `name` is ours, never text from a client.
+        """Make the work directory of one request, mode 0700. `name` comes from the daemon, never from a client.
 
         Raises `DigsigError` if it cannot be made, also if it exists already, and `ValueError` for an invalid name.
         """
