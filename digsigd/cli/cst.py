@@ -1,4 +1,4 @@
-"""`digsign cst`, and `digsign-cst` to be linked as `cst`: a replacement for NXP's cst that signs with a server.
+"""`digsign cst`, and `digsign-cst` to be linked as `cst`: a replacement for NXP's cst that signs with a signing host.
 
 Options, exit codes and the output on success are those of cst 3.4.1 and 4.0.1, tested one by one; where the two
 differ (3.4.1 exits with 0 when it cannot read the description or an option is missing), they are those of 4.0.1.
@@ -36,7 +36,7 @@ with the command line of cst itself: link it as `cst` where a build expects cst.
 _OPTIONS = (
     ("i", "input", "CSF", "Input CSF text filename: the description; without it, standard input is read"),
     ("o", "output", "OUT", "Output binary CSF filename"),
-    ("b", "backend", "BACKEND", "where the keys of the server are: ssl or pkcs11 (default: DIGSIGN_BACKEND, else ssl)"),
+    ("b", "backend", "BACKEND", "where the host has its keys: ssl or pkcs11 (default: DIGSIGN_BACKEND, else ssl)"),
     ("c", "cert", "CERT", "ignored: it is for the key of encrypted images, which are not supported"),
     ("g", "verbose", "", "print progress on standard error"),
     ("d", "dek", "", "refused: it is for encrypted images, which are not supported"),
@@ -95,7 +95,7 @@ def _usage(console: Console, code: int) -> int:
         console.say(f"  -{letter}, --{word} {value}".rstrip())
         console.say(f"        {text}")
     console.say(
-        "\nThis is digsign's cst: it signs with a server. Set the server with DIGSIGN_SERVER and the machine with"
+        "\nThis is digsign's cst: it signs with a signing host. Set the host with DIGSIGN_SERVER and the machine with"
     )
     console.say("DIGSIGN_MACHINE, or both in digsign.toml.")
     return code
@@ -119,7 +119,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _version(console: Console) -> int:
-    """Print the version in the form of cst, with the version of cst that the server is asked for."""
+    """Print the version in the form of cst, with the version of cst that is requested from the host."""
     from importlib.metadata import version
 
     from digsigd.client import ClientSettingsError, load
@@ -129,7 +129,7 @@ def _version(console: Console) -> int:
     with suppress(ClientSettingsError):
         wanted = load(None, os.environ, server_needed=False).cst or ""
     console.say(f"\nCode Signing Tool Version: {shown(wanted)}\n")
-    console.say(f"digsign {version('digsigd')}: signs with a server\n")
+    console.say(f"digsign {version('digsigd')}: signs with a signing host\n")
     return 0
 
 
@@ -142,7 +142,7 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
     if options.backend is not None and options.backend not in _BACKENDS:
         raise Trouble(f"unsupported backend: {shown(options.backend)}", hint=f"use {' or '.join(_BACKENDS)}")
     if options.dek:
-        raise Trouble("-d reuses the key of an encrypted image; encrypted images are not signed by a server")
+        raise Trouble("-d reuses the key of an encrypted image; signing hosts do not sign encrypted images")
 
     from digsigd.cli.cst_description import read_job
 
@@ -160,11 +160,11 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
     for key in strangers(signed.blob, local):
         if key in found.same:
             raise Trouble(
-                f"{shown(key.name)}: the signing host reports this file, but has signed with another one",
+                f"{shown(key.name)}: the signing host reports this file, but signed with a different one",
                 hint="try again: the host's keys may have changed during the request",
             )
         if key not in found.others:
-            console.tell(f"{shown(key.name)}: the signing host has signed with another file than the local one")
+            console.tell(f"{shown(key.name)}: the signing host signed with a different file than the local one")
     _write(options.output, signed.blob)
     if options.verbose:
         console.tell(f"request {shown(signed.request_id)}: {len(signed.blob)} bytes, {shown(str(proven))}")

@@ -1,4 +1,4 @@
-"""Read the CSF description for `cst`: find the files of its blocks, and refuse what a server cannot sign."""
+"""Read the CSF description for `cst`: find the files of its blocks, and refuse what a signing host cannot sign."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Job:
 def read_job(path: str | None) -> Job:
     """Read a description; its file names are relative to the working directory, as with cst.
 
-    Without a path it is read from standard input. Local files are checked here; policy and keys are left to the server.
+    Without a path it is read from standard input. Local files are checked here; the host checks policy and keys.
     Raises `Trouble` with the line.
     """
     text = _read(path)
@@ -112,7 +112,7 @@ def _job(text: bytes) -> Job:
         if place is None:
             raise
         raise csf.CsfPolicyError(
-            "this is a description for AHAB (i.MX 8, 8X, 8ULP, 9); digsign and its servers sign for HAB4",
+            "this is a description for AHAB (i.MX 8, 8X, 8ULP, 9); digsign and signing hosts sign for HAB4",
             *place,
             hint="sign it with NXP's cst",
         ) from None
@@ -141,11 +141,11 @@ def _job(text: bytes) -> Job:
 
 
 def _refuse(description: csf.Description) -> None:
-    """Refuse commands that a server cannot do. Raises `CsfPolicyError`."""
+    """Refuse commands that a signing host does not sign. Raises `CsfPolicyError`."""
     for command in description.commands:
         if isinstance(command, Refusable) and command.name in _ENCRYPTION:
             raise csf.CsfPolicyError(
-                f"[{command.name}]: a server does not support encrypted boot, which would send the image's key",
+                f"[{command.name}]: signing hosts do not support encrypted boot, which would send the image's key",
                 *command.place,
                 hint="sign without encryption, or use NXP's cst for this image",
             )
@@ -153,7 +153,7 @@ def _refuse(description: csf.Description) -> None:
             raise csf.CsfPolicyError(
                 "Mode = HSM makes placeholders instead of signatures",
                 *command.mode_place,
-                hint="remove it; to use keys in the server's HSM, pass -b pkcs11 or set DIGSIGN_BACKEND=pkcs11",
+                hint="remove it; to use keys in the host's HSM, pass -b pkcs11 or set DIGSIGN_BACKEND=pkcs11",
             )
 
 
@@ -172,7 +172,7 @@ def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[st
         if identity not in numbers:
             if len(files) == MAX_FILES:
                 raise csf.CsfPolicyError(
-                    f"the blocks refer to more than {MAX_FILES} files, the limit of a server",
+                    f"the blocks refer to more than {MAX_FILES} files, the limit of a signing host",
                     *block.place,
                     hint="join some of them into one file and adapt the offsets of the blocks",
                 )

@@ -17,7 +17,7 @@ from digsigd.client._internal.files import mapped
 def prove(blob: bytes, job: Job) -> hab.Verified:
     """Verify a blob against the blocks of the description and the current files. Raises `Trouble`.
 
-    The server has verified it against its tables. This finds files that changed during the upload, and responses to
+    The host has verified it against its tables. This finds files that changed during the upload, and responses to
     other requests.
     """
     try:
@@ -36,7 +36,7 @@ def prove(blob: bytes, job: Job) -> hab.Verified:
     except hab.HabError as error:
         names = " and ".join(shown(str(one.path)) for one in job.files)
         raise Trouble(
-            f"the server's CSF fails verification with {names}, so it was not written: {error}",
+            f"the host's CSF fails verification with {names}, so it was not written: {error}",
             hint="check that the file did not change during the upload, and that no proxy alters the response",
         ) from None
 

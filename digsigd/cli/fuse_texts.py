@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from digsigd.image.chips import Chip, FuseBits, FuseWord
 
 WARNING = """\
-Fuses cannot be unburnt. A board with wrong SRK fuses, once closed, never boots again.
+Burning fuses cannot be undone. A board with wrong SRK fuses never boots again once it is closed.
 """
 _ONCE = """\
 These words have ECC: each can be burnt only once, with all its bits, and cannot be completed or corrected later.

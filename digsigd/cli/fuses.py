@@ -81,7 +81,7 @@ def _which_chip() -> Trouble:
     from digsigd.image.chips import CHIPS
 
     return Trouble(
-        "no chip is given: the SRK fuses of each family are in different places, and fuses cannot be unburnt",
+        "no chip is given: the SRK fuses of each family are in different places, and burning fuses cannot be undone",
         hint="set --soc to one of: " + ", ".join(chip.name for chip in CHIPS),
         code=2,
     )
@@ -188,7 +188,7 @@ def _compare(value: FuseValue, chip: Chip | None, options: argparse.Namespace, s
         console.say("Nothing is burnt yet.")
     elif any(_is_lost(want, has, once) for _, (want, has) in words):
         why = "" if any(has & ~want for _, (want, has) in words) else ", or words that were burnt only in part"
-        console.say(console.coloured(f"Not the same: these are other keys{why}.", "bad"))
+        console.say(console.coloured(f"Not the same: these are different keys{why}.", "bad"))
     else:
         console.say("Not all bits are burnt yet; those that are burnt belong to these keys.")
     return 1
@@ -203,7 +203,7 @@ def _word(want: int, has: int, once: bool) -> str:
     if want == has:
         return "the same"
     if has & ~want:
-        return "has bits that cannot be unburnt"
+        return "has burnt bits that must be 0"
     if not has:
         return "not burnt"
     return "burnt in part, cannot be burnt again" if once else "burnt in part"

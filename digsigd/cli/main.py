@@ -14,7 +14,7 @@ COMMANDS = {
     "fuses": "show the words to burn for an SRK table, and the commands that burn them",
     "pki": "make keys: a HAB4 PKI in the layout of the key tarball",
     "ping": "ask a signing host whether it is ready, and which keys it has for a machine",
-    "cst": "a replacement for NXP's cst that signs with a server",
+    "cst": "a replacement for NXP's cst that signs with a signing host",
 }
 
 

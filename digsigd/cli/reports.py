@@ -76,7 +76,7 @@ def add_fit_fdt(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "required"),
         default="auto",
         help="required: for an SPL with CONFIG_IMX_SPL_FIT_FDT_SIGNATURE, which requires the FIT-FDT signature;"
-        " other SPLs ignore it (default: auto, which signs it where there is room)",
+        " other SPLs ignore it. auto (the default): sign it if there is room for it, and accept an image without it",
     )
 
 

@@ -128,7 +128,7 @@ def _string(content: str, place: Place) -> str:
         raise CsfSyntaxError("the string is not UTF-8", *place) from None
     if not text.isprintable():
         unseen = next(c for c in text if not c.isprintable())
-        raise CsfSyntaxError(f"the string holds U+{ord(unseen):04X}, which is invisible", *place)
+        raise CsfSyntaxError(f"the string contains U+{ord(unseen):04X}, which is invisible", *place)
     return text
 
 
@@ -142,7 +142,7 @@ def _foreign(word: str, place: Place) -> CsfSyntaxError:
         return CsfSyntaxError(f"the byte {ord(word[at]):#04x} is not allowed", line, column)
     if shown in _QUOTES:
         return CsfSyntaxError(
-            f"{shown} (U+{ord(shown):04X}) is not a quotation mark of the language",
+            f"{shown} (U+{ord(shown):04X}) is not a quotation mark of CSF descriptions",
             line,
             column,
             hint='put file names into plain quotation marks: "',

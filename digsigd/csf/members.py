@@ -11,7 +11,7 @@ _OTHER = {"pem": "der", "der": "pem"}
 
 
 def base_of(name: str) -> str:
-    """Return the last part of a name, behind the last slash or backslash."""
+    """Return the last part of a name, after the last slash or backslash."""
     return re.split(r"[/\\]", name)[-1]
 
 
@@ -45,7 +45,7 @@ class Members:
         return [plain] if plain in self._names else self._distinct(base_of(name))
 
     def certificate(self, name: str) -> list[str]:
-        """Return what a client's name of a certificate can mean, else what it means with the other ending."""
+        """Return the members that a client's name of a certificate can mean; if none, those with the other ending."""
         return self.named(name) or self.named(_with_other_ending(name))
 
     def key_of(self, certificate: str) -> str | None:

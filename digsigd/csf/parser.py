@@ -135,7 +135,7 @@ def _groups(tokens: list[Token]) -> tuple[tuple[Token, ...], ...]:
         )
     for before, group in pairwise(groups):
         if not group:
-            raise CsfSyntaxError("nothing is between two commas", *before[-1].place)
+            raise CsfSyntaxError("a value is missing between two commas", *before[-1].place)
     return tuple(tuple(group) for group in groups)
 
 

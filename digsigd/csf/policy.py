@@ -127,7 +127,7 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
         if (command.engine, feature) in allowed:
             continue
         name = next((name for name, what in ALLOWABLE.items() if what == (command.engine, feature)), None)
-        hint = f"the operator can allow it as {name!r}" if name else "signed are CAAM's MID, RNG and MFG"
+        hint = f"the operator can allow it as {name!r}" if name else "of CAAM, MID, RNG and MFG are signed"
         raise CsfPolicyError(f"[Unlock] of {command.engine} {feature} is not signed", *command.place, hint=hint)
     if command.uid is not None and command.engine != "OCOTP":
         raise CsfPolicyError(f"[Unlock] of {command.engine} must not have a UID", *command.place)
@@ -142,14 +142,14 @@ def _check_size(description: Description) -> None:
         size += command_size(command)
         if size > MAX_BYTES:
             raise CsfPolicyError(
-                f"with this command the CSF's commands have {size} bytes, and cst and HAB allow {MAX_BYTES}",
+                f"with this command the CSF's commands have {size} bytes, but cst and HAB allow at most {MAX_BYTES}",
                 *command.place,
                 hint="sign fewer, longer blocks, or split the image into parts, each with its own CSF",
             )
     if size + appended_size(description) > MAX_BYTES:
         raise CsfPolicyError(
             f"the CSF's commands have {size} bytes and cst appends an Unlock of CAAM RNG of"
-            f" {appended_size(description)}, and cst and HAB allow {MAX_BYTES}",
+            f" {appended_size(description)}, but cst and HAB allow at most {MAX_BYTES}",
             *description.commands[-1].place,
             hint="sign fewer, longer blocks, or split the image into parts, each with its own CSF",
         )

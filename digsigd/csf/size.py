@@ -1,6 +1,6 @@
 """The size of a CSF's commands, calculated before cst makes them.
 
-cst writes all commands into one buffer of 768 bytes, and a longer CSF overwrites what is behind it: cst reports success
+cst writes all commands into one buffer of 768 bytes, and a longer CSF overwrites what is after it: cst reports success
 and writes a wrong CSF, or crashes. 768 is also the limit of HAB4: HAB_CSF_BYTES_MAX in NXP's HAB library.
 """
 

@@ -79,7 +79,7 @@ class KeyUri:
 
 
 def is_uri(name: str) -> bool:
-    """Return whether a `File` is on a token."""
+    """Return whether the value of a `File` is a PKCS #11 URI."""
     return name.startswith(SCHEME)
 
 
@@ -90,7 +90,7 @@ def _check_name(name: str, place: Place) -> None:
         )
     if name == "pin-value":
         raise CsfPolicyError(
-            "the PKCS #11 URI has a PIN: the signing host has its own, and a PIN must not be sent", *place,
+            "the PKCS #11 URI has a PIN: the signing host has the PIN, and clients must not send one", *place,
             hint="leave pin-value out",
         )  # fmt: skip
     if name != "type" and name not in _LONGEST:

@@ -26,7 +26,7 @@ FEATURES = tuple(feature for features in engines.UNLOCKS.values() for feature in
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The value behind `=`: groups of tokens that commas separate."""
+    """The value after `=`: groups of tokens that commas separate."""
 
     label: str
     place: Place

@@ -189,7 +189,7 @@ def _key(info: bytes) -> PublicKey | None:
 
 
 def _is_ca(rest: list[Element], version: int) -> bool:
-    """Return the CA flag of the basic constraints (RFC 5280, 4.2.1.9). `rest` are the parts behind the key."""
+    """Return the CA flag of the basic constraints (RFC 5280, 4.2.1.9). `rest` are the parts after the key."""
     while rest and version > 1 and rest[0].tag in _UNIQUE_IDS:
         rest = rest[1:]
     if not rest:

@@ -84,12 +84,12 @@ class CmsSignature:
             raise FormatError("HAB4 does not support its digest algorithm")
         (named,) = take(algorithms.content, SEQUENCE)
         if _DIGEST_ALGORITHMS.get(_algorithm(named.content)) != algorithm:
-            raise FormatError(f"its signer's digest algorithm is {algorithm}, but its listed one is not")
+            raise FormatError(f"its signer's digest algorithm is {algorithm}, but the listed one is not")
         kind, bound_to = _SIGNATURE_ALGORITHMS.get(_algorithm(signature_algorithm.content), ("", None))
         if not kind:
-            raise FormatError("its signature algorithm is not valid of HAB4's")
+            raise FormatError("HAB4 does not support its signature algorithm")
         if bound_to not in {None, algorithm}:
-            raise FormatError(f"its signature uses {bound_to}, but its digest {algorithm}")
+            raise FormatError(f"its signature uses {bound_to}, but its digest uses {algorithm}")
         return cls(
             digest_algorithm=algorithm,
             digest=_signed_digest(attributes.content),

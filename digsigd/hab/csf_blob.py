@@ -135,7 +135,7 @@ class CsfBlob:
         return tuple(one for one in self.commands if isinstance(one, InstallKey) and one.protocol == protocol)
 
     def srk_table(self) -> SrkTable | None:
-        """Return the SRK table that it installs, the first of several, or None.
+        """Return the SRK table that the CSF installs, the first of several, or None.
 
         Raises `FormatError` for a damaged table.
         """
@@ -143,11 +143,11 @@ class CsfBlob:
         return SrkTable.parse(self.object_at(found[0])) if found else None
 
     def certificates(self) -> tuple[bytes, ...]:
-        """Return the certificates in it in DER: those that commands install, in their order, then those of `loose`."""
+        """Return the certificates of the CSF in DER: those that commands install, in order, then those of `loose`."""
         return (*(self.object_at(one)[4:] for one in self.installs(X509)), *(one[4:] for one in self.loose))
 
     def _check_objects(self) -> tuple[bytes, ...]:
-        """Check that objects are behind the commands and do not overlap, with only padding between and behind them.
+        """Check that objects are after the commands and do not overlap, with only padding between and after them.
 
         Return the exceptions: certificates that no command points to.
         """
@@ -161,7 +161,7 @@ class CsfBlob:
             if isinstance(command, Authenticate):
                 wanted = TAG_MAC if command.protocol == AEAD else TAG_SIGNATURE
             if tag != wanted:
-                raise FormatError(f"a command points to an object {tag:#x}, where {wanted:#x} must be", start)
+                raise FormatError(f"a command points to an object {tag:#x}; it must be {wanted:#x}", start)
             if tag != TAG_CERTIFICATE or command.protocol != SRK_TABLE:
                 _check_version(self.data[start + 3], self.version, start + 3)
             if start < self.header_length:
@@ -206,7 +206,7 @@ def walk(data: bytes, *, strict: bool = True) -> Iterator[Command]:
 
 
 def blob_length(data: bytes) -> int:
-    """Return the length in bytes of the CSF blob at the start of `data`, by what its commands point to.
+    """Return the length in bytes of the CSF blob at the start of `data`, calculated from what its commands point to.
 
     Raises `FormatError` if it is damaged, but leaves most checks to `CsfBlob.parse`.
     """
@@ -243,7 +243,8 @@ def _header(data: bytes, offset: int, what: str) -> tuple[int, int, int]:
         raise FormatError(f"{what} is outside of the {len(data)} bytes", offset)
     tag, length, parameter = struct.unpack_from(">BHB", data, offset)
     if length < 4 or offset + length > len(data):
-        raise FormatError(f"{what} has {length} bytes by its header, which does not fit into the {len(data)}", offset)
+        limits = f"it must have at least 4, and end within the {len(data)} bytes"
+        raise FormatError(f"{what} has {length} bytes according to its header; {limits}", offset)
     return tag, length, parameter
 
 

@@ -50,7 +50,7 @@ UNLOCKS: dict[int, dict[str, int]] = {
     SW: {},
 }
 INITS: dict[int, dict[str, int]] = {CAAM: {"RNG": 2}, SRTC: {}}
-# Unlocking these is bound to one chip, by a unique id of 8 bytes behind the features: "Unlock".
+# Unlocking these is bound to one chip, by a unique id of 8 bytes after the features: "Unlock".
 OF_ONE_CHIP = frozenset({"FIELD RETURN", "SCS", "JTAG"})
 _UID_SIZE = 8
 
@@ -82,7 +82,7 @@ def check_hashing(engine: int, configuration: int, check: str) -> None:
 
 
 def check_blocks(engine: int, lengths: Sequence[int], check: str) -> None:
-    """Check that an engine can hash so many blocks in one command. Raises `VerificationError` with the name `check`."""
+    """Check that an engine can hash this many blocks in a command. Raises `VerificationError` with the name `check`."""
     most = MOST_BLOCKS.get(engine)
     if most is not None and len(lengths) > most:
         raise VerificationError(
@@ -91,7 +91,7 @@ def check_blocks(engine: int, lengths: Sequence[int], check: str) -> None:
 
 
 def remark(engine: int, lengths: Sequence[int]) -> str:
-    """Return a note on blocks of which boards warn, though they accept them; "" if there is nothing to note.
+    """Return a note on blocks that boards accept with a warning; "" if there is nothing to note.
 
     DCP hashes multiples of 64 bytes, except for the last block. Other blocks are hashed by another engine, and the
     board logs the warning HAB_UNS_ENGINE (4.3.8). SPSDK's images for i.MX RT with a DCD have such blocks.
@@ -125,7 +125,7 @@ def check_features(command: str, engine: int, body: bytes, known: dict[int, dict
 
 
 def set_engine(body: bytes) -> int:
-    """Return the default engine that a Set command sets for the commands behind it. Raises `VerificationError`."""
+    """Return the default engine that a Set command sets for the commands after it. Raises `VerificationError`."""
     if len(body) != 4 or body[0] or body[1] != SHA256:
         raise VerificationError("command", f"Set of an engine with {body.hex(' ') or 'nothing'}, not for SHA-256")
     check_hashing(body[2], body[3], "command")

@@ -67,7 +67,7 @@ class Block:
 
     @property
     def end(self) -> int:
-        """The file offset just behind it."""
+        """The file offset just after it."""
         return self.offset + self.length
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The public keys that a CSF installs, each verified with one before it, the first with the fuses.
+"""The public keys that a CSF installs: each is verified with a key before it, the first with the fuses.
 
 HABv4 API Reference Manual, 4.3.7, "Install Key".
 """

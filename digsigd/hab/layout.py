@@ -28,9 +28,9 @@ _IVT_OFFSETS = (0x0, 0x100, 0x400, 0x1000)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The IVTs that the blocks cover. `room` is the number of bytes that are left for the CSF, None for no bound.
+    """The IVTs that the blocks cover. `room` is the number of bytes that are left for the CSF, None if unlimited.
 
-    `bound` says what is behind the room.
+    `bound` says what is after the room.
     """
 
     ivts: tuple[Ivt, ...]
@@ -52,7 +52,7 @@ class _Loaded:
 
 @dataclass(frozen=True, slots=True)
 class _Room:
-    """The number of bytes for a CSF, and what is behind them; `size` is None for no bound."""
+    """The number of bytes for a CSF, and what is after them; `size` is None for no bound."""
 
     size: int | None
     bound: str = ""
@@ -251,7 +251,7 @@ def _wrong_for_rom(ivt: Ivt, loaded: _Loaded, dcds: Sequence[Block], placed: Seq
     if ivt.self_address - loaded.start not in _IVT_OFFSETS:
         return (
             f"{loaded}, but the IVT at {ivt.offset:#x} is for {ivt.self_address:#x}: it must be at the start, or"
-            f" {', '.join(f'{one:#x}' for one in _IVT_OFFSETS[1:])} behind it, as on boot devices"
+            f" {', '.join(f'{one:#x}' for one in _IVT_OFFSETS[1:])} after it, as on boot devices"
         )
     if loaded.end > _ADDRESSES:
         return f"{loaded}, which is beyond the 32-bit address space; the length there counts the image and its CSF"

@@ -70,7 +70,7 @@ class SrkTable:
         if version & 0xF0 != VERSION:
             raise FormatError(f"the SRK table has version {version:#x}; HAB4's is {VERSION:#x}", 3)
         if length != len(data):
-            raise FormatError(f"the SRK table has {length} bytes by its header, but {len(data)} in fact", 1)
+            raise FormatError(f"the SRK table has {length} bytes according to its header, but {len(data)} are given", 1)
         records: list[SrkRecord] = []
         position = 4
         while position < length:

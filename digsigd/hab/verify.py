@@ -143,7 +143,7 @@ class _Verification:
             raise VerificationError("csf-signature", "the CSF's commands are not authenticated")
         if done < len(expected) or not done:
             raise VerificationError(
-                "blocks", f"the CSF has {done} Authenticate Data commands, where {max(len(expected), 1)} must be"
+                "blocks", f"the CSF has {done} Authenticate Data commands; it must have {max(len(expected), 1)}"
             )
         return Verified(
             srk=self._source_index + 1,
@@ -187,7 +187,7 @@ class _Verification:
         elif isinstance(command, Authenticate):
             if done == len(expected):
                 raise VerificationError(
-                    "blocks", f"the CSF has more Authenticate Data commands than the {done} that must be"
+                    "blocks", f"the CSF has more than the {done} Authenticate Data commands that it must have"
                 )
             self._authenticate_data(command, expected[done], digests[done])
             return 1
@@ -332,7 +332,7 @@ class _Verification:
 
 
 def subject_of(der: bytes) -> str:
-    """Return the subject's name in a certificate, or a text that it cannot be read. Nothing is raised."""
+    """Return the subject's name in a certificate, or a text that says that it cannot be read. Raises nothing."""
     try:
         return certificate.load(der).name
     except FormatError:

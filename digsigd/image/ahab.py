@@ -19,7 +19,7 @@ _IMAGE = struct.Struct("<IIQQII")
 _IMAGE_SIZE = 0x80
 _BLOCK_TAG = 0x90
 _MOST_IMAGES = 32
-# Containers are on multiples of it; the first ones of a file behind 4 KiB for FlexSPI, or NXP's (0x8000: version 2).
+# Containers are on multiples of it; the first ones of a file after 4 KiB for FlexSPI, or NXP's (0x8000: version 2).
 _STEP = 0x400
 _FIRST = (*range(0, 0x2000, _STEP), 0x4000, 0x8000, 0x9000)
 _MOST_FOUND = 32
@@ -84,7 +84,7 @@ def containers(data: Buffer) -> tuple[Container, ...]:
 def read(data: Buffer, place: int) -> Container | None:
     """Return the container at this file offset, or None.
 
-    The signature block must be right behind the headers of the images, which other data do not match by chance.
+    The signature block must be right after the headers of the images, which other data do not match by chance.
     """
     head = data[place : place + _HEADER.size]
     if len(head) < _HEADER.size:
@@ -111,7 +111,7 @@ def _image(data: Buffer, place: int, number: int) -> Image:
 def srk_table(data: bytes) -> tuple[str, ...] | None:
     """Return the kinds of the keys in an AHAB SRK table or array, or None for other data."""
     if len(data) >= 8 and data[:1] == b"\0" and data[3] == _SRK_ARRAY:
-        # Tables of version 2, one or two, each with its data behind it.
+        # Tables of version 2, one or two, each with its data after it.
         return _records(data[8:]) if data[4] in (1, 2) and struct.unpack_from("<H", data, 1)[0] <= len(data) else None
     return _records(data) if len(data) >= 4 and struct.unpack_from("<H", data, 1)[0] == len(data) else None
 

@@ -1,4 +1,4 @@
-"""Tags that tools append to a whole image, behind everything that a board reads.
+"""Tags that tools append to a whole image, after everything that a board reads.
 
 UUU finds the end of a boot image in the image of a disk from a tag: these letters, the decimal size of the file before
 them, and END. Sources: meta-freescale, classes/uuu_bootloader_tag.bbclass (with a newline); SPSDK, spsdk/utils (none).
@@ -24,7 +24,7 @@ _TAG = re.compile(re.escape(_NAME) + rb"([0-9]{1,10})END(\n?)\Z")
 class Tag:
     """A tag for UUU: the image ends at file offset `offset`, and the tag contains `size`, both in bytes.
 
-    `line` says whether a newline ends the tag. `end` is the file offset behind the last tag: a second run of the same
+    `line` says whether a newline ends the tag. `end` is the file offset after the last tag: a second run of the same
     tool appends another, and `single` is False then. Padding can follow.
     """
 

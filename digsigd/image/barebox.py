@@ -1,4 +1,4 @@
-"""Images of barebox: their IVT is behind barebox's header, which other loaders use; some have two IVTs.
+"""Images of barebox: their IVT is after barebox's header, which other loaders use; some have two IVTs.
 
 Sources: barebox, scripts/imx/imx-image.c (add_header_v2, add_flexspi_header, hab_sign), scripts/imx/imx.c
 (do_hab_blocks, imx8m_get_offset_size), include/mach/imx/imx-header.h, arch/arm/lib/pbl.lds.S and pbl/decomp.c: of i.MX
@@ -24,7 +24,7 @@ _MAGIC_AT, _MAGIC = 0x20, b"barebox\0"
 # The second word of the header is a branch to itself: of AArch64, or of ARM.
 _AARCH64 = b"\0\0\0\x14"
 _CSF_SIZE = 0x2000
-# header_gap (0x8000 where the ROM reads the SD card from there), then ivtofs; FlexSPI's is 0x1000 behind the gap.
+# header_gap (0x8000 where the ROM reads the SD card from there), then ivtofs; FlexSPI's is 0x1000 after the gap.
 _GAPS = (0, 0x8000)
 _FIRST, _FLEXSPI = (0x400, 0), 0x1000
 # PLUGIN_HDMI_SIZE, and the flag that firmware for HDMI has.
@@ -61,7 +61,7 @@ def plan(regions: RegionMap, wanted: Options) -> Kind:
 
 
 def _headers(regions: RegionMap, gaps: tuple[int, ...], *, is_8m: bool) -> list[Header]:
-    """Return the IVT for SD and other devices, and the IVT for FlexSPI behind it, if any."""
+    """Return the IVT for SD and other devices, and the IVT for FlexSPI after it, if any."""
     for gap in gaps:
         for at in _FIRST:
             header = peek(regions, gap + at)
@@ -74,7 +74,7 @@ def _headers(regions: RegionMap, gaps: tuple[int, ...], *, is_8m: bool) -> list[
             other = peek(regions, gap + _FLEXSPI) if is_8m else None
             return [header] if other is None else [header, other]
     raise ImageError(
-        "the file has barebox's header, but no IVT with boot data behind it",
+        "the file has barebox's header, but no IVT with boot data after it",
         hint="This is not an image that a ROM of i.MX loads. " + _REBUILD,
     )
 
@@ -82,7 +82,7 @@ def _headers(regions: RegionMap, gaps: tuple[int, ...], *, is_8m: bool) -> list[
 def _with_csfs(regions: RegionMap, headers: list[Header]) -> list[Header]:
     """Return the headers that have a CSF: without CONFIG_HABV4_QSPI, only the first has one (imx-image.c, hab_sign).
 
-    The second then points behind the first CSF, where nothing is, and its boot data do not load that.
+    The second then points after the first CSF, where nothing is, and its boot data do not load that.
     """
     for other in headers[1:]:
         if not other.ivt.csf or other.end <= other.ivt.csf:
@@ -132,8 +132,8 @@ def _plan_8m(regions: RegionMap, headers: list[Header], wanted: Options) -> Kind
         regions.add(rest, len(regions.data) - rest, "barebox proper, checked by the first part")
         regions.foreign.append((rest, len(regions.data) - rest))
         regions.notes.append(
-            f"barebox proper starts at {rest:#x}, and HAB does not check it: the signed first part holds its SHA-256"
-            " and compares. That cannot be verified here"
+            f"barebox proper starts at {rest:#x}, and HAB does not check it: the signed first part checks its SHA-256."
+            " That cannot be verified here"
         )
     return Kind("barebox for i.MX 8M", tuple(signings), target)
 

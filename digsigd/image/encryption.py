@@ -1,7 +1,7 @@
 """Detect encrypted parts of an image: each chip wraps their key for itself, so no host can read them.
 
 Sources: HABv4 API Reference Manual, 4.3.7 "Install Key" (HAB_PCL_BLOB) and 4.3.8 "Authenticate Data" (HAB_PCL_AEAD);
-uboot-imx, doc/imx/habv4/guides/mx8m_encrypted_boot.txt (the blob with the key is CSF_SIZE behind the start of the
+uboot-imx, doc/imx/habv4/guides/mx8m_encrypted_boot.txt (the blob with the key is CSF_SIZE after the start of the
 CSF that the ROM runs, and is put there on the board).
 """
 

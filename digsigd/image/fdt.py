@@ -162,7 +162,7 @@ class Tree:
 
     @property
     def end(self) -> int:
-        """The file offset just behind it."""
+        """The file offset just after it."""
         return self.offset + self.size
 
 

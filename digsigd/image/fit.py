@@ -41,7 +41,7 @@ class FitImage:
 
     @property
     def end(self) -> int:
-        """The file offset just behind it."""
+        """The file offset just after it."""
         return self.offset + self.size
 
 
@@ -94,7 +94,7 @@ class Fit:
 
     @property
     def end(self) -> int:
-        """The file offset just behind the tree."""
+        """The file offset just after the tree."""
         return self.offset + self.size
 
     def image(self, name: str) -> FitImage:

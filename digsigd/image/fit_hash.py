@@ -1,7 +1,7 @@
 """The SHA-256 of the FIT's tree that newer imx-mkimage appends to the SPL, against CVE-2023-39902.
 
 Sources: imx-mkimage, iMX8M/mkimage_imx8.c (LFU-573-1: calc_fitimage_hash, append_data) and soc.mak (DDR firmware in
-slots of 0x8000, 0x4000, 0x8000, 0x4000); uboot-imx, arch/arm/mach-imx/spl.c (spl_verify_fit_hash: 0x18000 behind the
+slots of 0x8000, 0x4000, 0x8000, 0x4000); uboot-imx, arch/arm/mach-imx/spl.c (spl_verify_fit_hash: 0x18000 after the
 SPL). The SPL refuses a tree with another hash, unless it has CONFIG_IMX_SPL_FIT_FDT_SIGNATURE.
 """
 

@@ -2,7 +2,7 @@
 
 Source: U-Boot and uboot-imx, common/spl/spl_fit.c (spl_load_simple_fit, load_simple_fit, spl_fit_append_fdt) and
 boot/common_fit.c (fit_find_config_node), from v2018.03 to v2026.10. Of a configuration, SPL loads the
-firmware, or without one the first loadable; behind it, if it is U-Boot, the device tree; then all other loadables. SPL
+firmware, or without one the first loadable; after it, if it is U-Boot, the device tree; then all other loadables. SPL
 jumps to the first entry point that one of them has, or else to where the first one is loaded.
 """
 
@@ -31,7 +31,7 @@ class Load:
 
     @property
     def end(self) -> int:
-        """The address just behind it."""
+        """The address just after it."""
         return self.address + self.image.size
 
 
@@ -63,7 +63,7 @@ def choose(fit: Fit, name: str | None) -> Choice:
         raise ImageError(
             f"the FIT at {fit.offset:#x} loads {_described(found[0])} with its configuration"
             f" {fit.configurations[0].name!r}, but {_described(found[first])} with"
-            f" {fit.configurations[first].name!r}: one CSF signs what is in memory, and no board has both there",
+            f" {fit.configurations[first].name!r}: one CSF signs what is in memory, and no board has both in memory",
             hint="Build one image with one device tree for each board, or a FIT with embedded data, as U-Boot's binman"
             f" does; or pass the configuration that this image is signed for: {_names(fit)}.",
         )
@@ -87,7 +87,7 @@ def _check_others(fit: Fit, chosen: Configuration, signed: Sequence[Load]) -> No
         if more and set(signed) <= set(loads):
             raise ImageError(
                 f"{_where(fit, other)} loads all that {chosen.name!r} loads, and also {', '.join(more)}: signed for"
-                f" {chosen.name!r} only, boards that select {other.name!r} would run that unsigned",
+                f" {chosen.name!r} only, boards that select {other.name!r} would run these unsigned",
                 hint=f"Sign the image for {other.name!r}, or build it without that configuration.",
             )
 
@@ -97,7 +97,7 @@ def _taken(fit: Fit, choice: Choice) -> Configuration:
 
 
 def u_boots(fit: Fit, choice: Choice) -> tuple[Load, ...]:
-    """Return the loads that SPL takes for U-Boot, and puts the device tree behind. Raises `ImageError`."""
+    """Return the loads that SPL takes for U-Boot, and after which it puts the device tree. Raises `ImageError`."""
     one = _taken(fit, choice)
     return tuple(_behind(list(_ordered(fit, one, _where(fit, one)))))
 
@@ -124,7 +124,7 @@ def read_over(fit: Fit, choice: Choice) -> tuple[Load, Load] | None:
 def embedded(fit: Fit) -> tuple[Load, ...]:
     """Return everything that any configuration of a FIT with embedded data loads.
 
-    A FIT with a kernel at the start of the file is loaded by U-Boot; a FIT behind an SPL, by that SPL. Raises
+    A FIT with a kernel at the start of the file is loaded by U-Boot; a FIT after an SPL, by that SPL. Raises
     `ImageError` for a FIT that no SPL boots.
     """
     kernels = [configuration for configuration in fit.configurations if configuration.kernel is not None]
@@ -135,7 +135,7 @@ def embedded(fit: Fit) -> tuple[Load, ...]:
             raise ImageError(
                 f"{_where(fit, configuration)} has a kernel and no firmware: whether an SPL boots it depends on"
                 " CONFIG_SPL_OS_BOOT",
-                hint="Build the FIT behind the SPL with U-Boot as its firmware, and sign the FIT with the kernel"
+                hint="Build the FIT after the SPL with U-Boot as its firmware, and sign the FIT with the kernel"
                 " separately.",
             )
     _check_described(fit)
@@ -240,7 +240,7 @@ def _ordered(fit: Fit, configuration: Configuration, where: str) -> Iterator[Loa
             # boot/image.c compares without regard to case, spl_fit.c with CONFIG_SPL_FIT_IMAGE_TINY does not.
             raise ImageError(
                 f"{where} loads {name}, whose os is {image.os!r}: whether SPL takes that for U-Boot, and puts a device"
-                " tree behind it, depends on the configuration of SPL",
+                " tree after it, depends on the configuration of SPL",
                 hint='Build the FIT again with os = "u-boot" for U-Boot only.',
             )
         if image.size:
@@ -323,7 +323,7 @@ def _load(image: FitImage, address: int | None, where: str) -> Load:
 
 
 def _behind(loads: Sequence[Load]) -> list[Load]:
-    """Return the loads that SPL puts the device tree behind: U-Boot, and a first image without `os`."""
+    """Return the loads after which SPL puts the device tree: U-Boot, and a first image without `os`."""
     return [load for n, load in enumerate(loads) if load.image.os == "u-boot" or (n == 0 and load.image.os is None)]
 
 
@@ -337,8 +337,8 @@ def _device_tree(fit: Fit, configuration: Configuration, loads: list[Load], wher
         raise ImageError(f"{where} has the device tree {tree.name}, which is empty", hint="Build the FIT again.")
     if tree.compression != "none":
         raise ImageError(
-            f"{where} loads {tree.name}, which is compressed ({tree.compression}): HAB would see it unpacked",
-            hint="Use images that are not compressed.",
+            f"{where} loads {tree.name}, which is compressed ({tree.compression}): HAB would check it decompressed",
+            hint="Use uncompressed images.",
         )
     behind = _behind(loads)
     if len(behind) != 1:
@@ -352,7 +352,7 @@ def _device_tree(fit: Fit, configuration: Configuration, loads: list[Load], wher
     if behind[0].end % 8:
         raise ImageError(
             f"{behind[0].image.name} has {behind[0].image.size:#x} bytes, which is not a multiple of 8: whether SPL"
-            f" puts {tree.name} right behind it, at {behind[0].end:#x}, or at the next multiple of 8 depends on"
+            f" puts {tree.name} right after it, at {behind[0].end:#x}, or at the next multiple of 8 depends on"
             " the version of U-Boot",
             hint="Pad u-boot-nodtb.bin to a multiple of 16 bytes, as imx-mkimage does (scripts/pad_image.sh).",
         )

@@ -1,8 +1,8 @@
-"""A FIT that U-Boot's SPL loads and lets HAB check: its IVT and CSF are behind its tree.
+"""A FIT that U-Boot's SPL loads and lets HAB check: its IVT and CSF are after its tree.
 
 With external data, as NXP makes it (imx-mkimage, iMX8M/mkimage_imx8.c: generate_ivt_for_fit; iMX8M/print_fit_hab.sh),
 the CSF signs the tree and each image where it is loaded to. Since the fix of CVE-2023-39902 (LFU-573, imx-mkimage of
-2023) the SPL holds the SHA-256 of the tree, and a second IVT and CSF, 0x2000 behind the first, sign the tree with the
+2023) the SPL holds the SHA-256 of the tree, and a second IVT and CSF, 0x2000 after the first, sign the tree with the
 first CSF. With data embedded in the tree, as U-Boot's binman makes it (tools/binman/etype/nxp_imx8mcst.py), there is
 one block. SPL's side of both: arch/arm/mach-imx/spl.c (board_spl_fit_size_align, board_spl_fit_post_load, and in
 uboot-imx spl_load_simple_fit_fix_load) and hab.c (validate_ivt).
@@ -38,7 +38,7 @@ _LABELS = (("uboot", "U-Boot"), ("u-boot", "U-Boot"), ("atf", "ATF"), ("bl31", "
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """How a FIT is signed: `end` is the file offset just behind all of it, `atf` the load address of its ATF.
+    """How a FIT is signed: `end` is the file offset just after all of it, `atf` the load address of its ATF.
 
     `loads` are the images and their addresses in memory, as far as they are known.
     """
@@ -236,7 +236,7 @@ def _check_memory(start: int, end: int, loads: Sequence[Load]) -> None:
 
 
 def _ivt(regions: RegionMap, fit: Fit, place: int, options: FitOptions, *, embedded: bool) -> Ivt:
-    """Return the IVT behind the tree, or make it if it is missing and the tree's address is known."""
+    """Return the IVT after the tree, or make it if it is missing and the tree's address is known."""
     data = regions.data
     size = place - fit.offset
     load_address = options.load_address
@@ -289,7 +289,7 @@ def read_plain_ivt(data: Buffer, place: int) -> Ivt:
         raise ImageError(
             f"U-Boot does not accept the IVT at {place:#x} for {ivt.self_address:#x}: entry {ivt.entry:#x}, CSF"
             f" {ivt.csf:#x}, DCD {ivt.dcd:#x}, boot data {ivt.boot_data:#x}, reserved {first:#x} and {last:#x}",
-            hint="Build the image again: its CSF must follow right behind it, and the other fields must be 0.",
+            hint="Build the image again: its CSF must follow right after it, and the other fields must be 0.",
         )
     return ivt
 

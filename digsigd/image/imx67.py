@@ -1,4 +1,4 @@
-"""Images that mkimage makes for i.MX 6, 7 and 7ULP: U-Boot with a DCD, an SPL, and what the SPL loads behind it.
+"""Images that mkimage makes for i.MX 6, 7 and 7ULP: U-Boot with a DCD, an SPL, and what the SPL loads after it.
 
 Sources: U-Boot, tools/imximage.c (set_imx_hdr_v2, imximage_set_header), arch/arm/mach-imx/Makefile (u-boot-nand.imx,
 u-boot-with-spl.imx: the second part is at CONFIG_SPL_PAD_TO) and spl.c; doc/imx/habv4/guides/mx6_mx7_secure_boot.txt

@@ -1,7 +1,7 @@
 """An arm64 kernel `Image` that U-Boot lets HAB check before it starts it.
 
 Sources: Linux, Documentation/arch/arm64/booting.rst, 4 (the header); uboot-imx, doc/imx/habv4/guides/
-mx8m_secure_boot.txt, 3 (padded to the size in its header, IVT behind it, CSF behind that).
+mx8m_secure_boot.txt, 3 (padded to the size in its header, IVT after it, CSF after that).
 """
 
 from __future__ import annotations

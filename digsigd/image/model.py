@@ -27,7 +27,7 @@ class Region:
 
     @property
     def end(self) -> int:
-        """The file offset just behind it."""
+        """The file offset just after it."""
         return self.offset + self.length
 
 
@@ -42,7 +42,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """`data` to write last, behind the image. In the unsigned file, the image ends at `offset`."""
+    """`data` to write last, after the image. In the unsigned file, the image ends at `offset`."""
 
     offset: int
     data: bytes
@@ -82,7 +82,7 @@ class Plan:
     runs nothing else; `verify` checks that. `foreign` are those that also run, and only the board can check: NXP's
     firmware, barebox proper. `replaced` describes CSFs that the image already has. `encrypted` describes what only
     boards with the right key can read; such an image can be verified in part, but not signed. `tail` is None if nothing
-    is written behind the image.
+    is written after the image.
 
     `masks` are bytes that differ when the image is in memory, as it is signed: a host changes them on the way. `chip`
     is the chip for CSF descriptions: None for any i.MX 8M, or if the user must give it, for the reason in `ask`.

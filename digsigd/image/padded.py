@@ -47,7 +47,7 @@ def _ivt(regions: RegionMap, name: str, size: int, place: int, load_address: int
             )
         ivt = read_plain_ivt(data, place)
         base = ivt.self_address - place
-        # The entry point can be anywhere in the image: Digi's scripts put it 0x100 behind the start.
+        # The entry point can be anywhere in the image: Digi's scripts put it 0x100 after the start.
         inside = base <= ivt.entry < ivt.self_address and base >= 0
         if not inside or (load_address is not None and load_address != base):
             wanted = f", but the load address {load_address:#x} was given" if load_address is not None else ""

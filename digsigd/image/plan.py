@@ -121,7 +121,7 @@ def _no_fit(where: str, options: FitOptions) -> None:
 
 
 def _boot_image(regions: RegionMap, spl: Spl, options: FitOptions) -> Plan:
-    """Plan the image that the ROM loads, and the FIT behind it, if any."""
+    """Plan the image that the ROM loads, and the FIT after it, if any."""
     load_address = options.load_address
     data = regions.data
     key = key_length(data[spl.end : spl.end + KEY_ROOM])
@@ -179,9 +179,9 @@ def _add_archive(regions: RegionMap, end: int) -> None:
     """
     place = first_used(regions.data, end, len(regions.data))
     if place is not None and place % _BLOCK == 0 and regions.data[place : place + 3] == _GZIP:
-        regions.add(place, len(regions.data) - place, "archive behind the image, not read by boards")
+        regions.add(place, len(regions.data) - place, "archive after the image, not read by boards")
         regions.notes.append(
-            f"at {place:#x}, behind the image, is a packed archive: no board reads it, so it is not signed"
+            f"at {place:#x}, after the image, is a packed archive: no board reads it, so it is not signed"
         )
 
 

@@ -34,7 +34,7 @@ def first_used(data: Buffer, start: int, end: int) -> int | None:
 
 
 def last_used(data: Buffer, end: int) -> int:
-    """Return the offset just behind the last byte before `end` that is not padding (00 or ff), or 0."""
+    """Return the offset just after the last byte before `end` that is not padding (00 or ff), or 0."""
     for place in range((end - 1) // _CHUNK * _CHUNK, -1, -_CHUNK):
         part = data[place : min(place + _CHUNK, end)].rstrip(b"\0\xff")
         if part:

@@ -1,4 +1,4 @@
-"""What a boot ROM reads first: the IVT, the boot data behind it, and the DCD, for chips other than i.MX 8M.
+"""What a boot ROM reads first: the IVT, the boot data after it, and the DCD, for chips other than i.MX 8M.
 
 Sources: HABv4 API Reference Manual, 3.4 and "Image Vector Table"; U-Boot, tools/imximage.c (set_imx_hdr_v2) and
 include/imximage.h; barebox, scripts/imx/imx-image.c (add_header_v2); SPSDK, image/hab/segments.
@@ -18,7 +18,7 @@ from digsigd.image.regions import RegionMap
 # The IVT's offsets on boot devices, which the boot data's start counts: imximage.h, FLASH_OFFSET_*.
 IVT_OFFSETS = (0, 0x100, 0x400, 0x1000)
 SMALLEST_ROOM = 0x400
-# The largest room that boards keep: CONFIG_CSF_SIZE of Digi's U-Boot. What is behind it is not part of a CSF.
+# The largest room that boards keep: CONFIG_CSF_SIZE of Digi's U-Boot. What is after it is not part of a CSF.
 LARGEST_ROOM = 0x4000
 DCD_TAG = 0xD2
 _PLUGIN = 1
@@ -47,7 +47,7 @@ class Header:
 
     @property
     def end(self) -> int:
-        """The address just behind what is loaded."""
+        """The address just after what is loaded."""
         return self.start + self.length
 
     @property
@@ -91,8 +91,8 @@ def check(regions: RegionMap, header: Header, rebuild: str) -> None:
     if behind and header.plugin == _PLUGIN:
         raise ImageError(
             f"{where} is for a plugin (flag {header.plugin:#x} in the boot data at {header.boot_data_offset:#x}):"
-            " the ROM calls it to load the rest, which has a separate IVT, and U-Boot's tools make room for a CSF for"
-            " neither",
+            " the ROM calls it to load the rest, which has a separate IVT, and U-Boot's tools reserve room for a CSF in"
+            " neither of them",
             hint="Build the image with a DCD or an SPL instead (CONFIG_USE_IMXIMG_PLUGIN off). Plugins are not signed.",
         )
     if not ivt.csf:
@@ -116,7 +116,7 @@ def check(regions: RegionMap, header: Header, rebuild: str) -> None:
         raise ImageError(
             f"{where} is at {ivt.self_address:#x} in memory, but the boot data at {header.boot_data_offset:#x} make"
             f" the ROM load from {header.start:#x}, which fits no boot device: the IVT must be at the start, or 0x100,"
-            " 0x400 or 0x1000 behind it",
+            " 0x400 or 0x1000 after it",
             hint=rebuild,
         )
     _check_room(header, rebuild)
@@ -129,7 +129,7 @@ def _by_digi(regions: RegionMap, header: Header) -> str:
     if header.end != header.ivt.self_address + size or size % 4:
         return ""
     return (
-        f" Or put the CSF behind the image, as Digi's signing script does: write {header.end:#x} to"
+        f" Or put the CSF after the image, as Digi's signing script does: write {header.end:#x} to"
         f" {header.place + 0x18:#x} in the file, and {header.length + 0x2000:#x} instead of {header.length:#x} to"
         f" {header.boot_data_offset + 4:#x}."
     )
@@ -175,7 +175,9 @@ def _check_end(regions: RegionMap, header: Header, rebuild: str) -> None:
             f"the IVT at {header.place:#x} has its CSF at {csf:#x} in the file, which has only {size:#x} bytes",
             hint="The file is truncated. " + rebuild,
         )
-    regions.patches.append(Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is behind the file"))
+    regions.patches.append(
+        Patch(size, bytes(csf - size), "zeros up to the place of the CSF, which is after the end of the file")
+    )
 
 
 def dcd_of(regions: RegionMap, header: Header, rebuild: str) -> tuple[int, int] | None:

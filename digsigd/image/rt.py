@@ -1,7 +1,7 @@
 """Images for i.MX RT: NXP's SPSDK, elftosb and MCUXpresso SDK build them from pieces, with padding between them.
 
 Sources: SPSDK, spsdk/image/hab/hab_image.py (_get_signed_blocks: IVT with boot data, DCD, XMCD, application),
-segments/seg_bdt.py, seg_xmcd.py (both 0x40 behind the IVT), seg_csf.py (at the next page, 0x2000 bytes) and
+segments/seg_bdt.py, seg_xmcd.py (both 0x40 after the IVT), seg_csf.py (at the next page, 0x2000 bytes) and
 data/devices/*/database.yaml (where IVT and FCB are); NXP's reference manuals, "Program image".
 """
 
@@ -81,7 +81,7 @@ def plan(regions: RegionMap, header: Header, front: str, wanted: Options) -> Kin
     first, last = header.place + IVT_SIZE, max(start + length for start, length, _ in pieces)
     if header.boot_data_offset != first:
         raise ImageError(
-            f"the IVT at {header.place:#x} has its boot data at {ivt.boot_data:#x}, not right behind it", hint=_REBUILD
+            f"the IVT at {header.place:#x} has its boot data at {ivt.boot_data:#x}, not right after it", hint=_REBUILD
         )
     app, end = _application(regions, header, last)
     least = [*pieces, (app, end - app, "application")]

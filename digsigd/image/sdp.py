@@ -21,7 +21,7 @@ from digsigd.image.regions import RegionMap
 from digsigd.image.rom import DCD_POINTER, Header
 
 # External memory begins there on i.MX 6Quad to Solo, and higher on others; the 7ULP's OCRAM is above that. All have
-# their ROM from 0 on, and no memory right behind it.
+# their ROM from 0 on, and no memory right after it.
 _ROM_END, _DRAM, _OCRAM_7ULP = 0x100000, 0x10000000, 0x2F
 # uuu, libuuu/sdp.cpp: it clears the pointer on these, and on others with -cleardcd.
 _ALWAYS_CLEARED = frozenset(("imx6q", "imx6d", "imx6qp", "imx6dp", "imx6dl", "imx6s", "imx6sl", "imx6sx"))

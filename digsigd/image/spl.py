@@ -19,10 +19,10 @@ from digsigd.image.model import Buffer, Signing
 from digsigd.image.regions import RegionMap, first_used, last_used
 from digsigd.image.rom import LARGEST_DCD
 
-# CSF_SIZE of mkimage_imx8.c and imx8mimage.c. imx-mkimage makes the ROM load 0x60 bytes more, for a DEK blob behind it.
+# CSF_SIZE of mkimage_imx8.c and imx8mimage.c. imx-mkimage makes the ROM load 0x60 bytes more, for a DEK blob after it.
 CSF_SIZE = 0x2000
 SMALLEST_ROOM = 0x400
-# mkimage_imx8.c: HDMI_IMAGE_FLAG_MASK marks HDMI and DisplayPort firmware. It has an IVT in front and one behind it;
+# mkimage_imx8.c: HDMI_IMAGE_FLAG_MASK marks HDMI and DisplayPort firmware. It has an IVT in front and one after it;
 # the next image is a multiple of 0x1a000 further on with imx-mkimage, of 0x1000 with binman (imx8mq-u-boot.dtsi).
 _HDMI = 2
 _HDMI_STEP = 0x400
@@ -64,7 +64,7 @@ class Spl:
 
     @property
     def end(self) -> int:
-        """The file offset just behind the room for its CSF."""
+        """The file offset just after the room for its CSF."""
         return self.csf_offset + self.room
 
     def signing(self, name: str, *, unlock: bool) -> Signing:
@@ -99,7 +99,7 @@ def find_spl(regions: RegionMap) -> Spl | None:
 
 
 def _flag(data: Buffer, place: int) -> int | None:
-    """Return the plugin flag in the boot data behind the IVT, or None without boot data."""
+    """Return the plugin flag in the boot data after the IVT, or None without boot data."""
     self_address, boot_data = (struct.unpack("<I", data[place + at : place + at + 4])[0] for at in (0x14, 0x10))
     found = place + boot_data - self_address
     if not boot_data or found < place or found + BOOT_DATA_SIZE > len(data):
@@ -108,7 +108,7 @@ def _flag(data: Buffer, place: int) -> int | None:
 
 
 def _read_behind_hdmi(regions: RegionMap, first: int) -> Spl:
-    """Read the image behind HDMI or DisplayPort firmware, whose IVT is at `first`."""
+    """Read the image after HDMI or DisplayPort firmware, whose IVT is at `first`."""
     data = regions.data
     for place in range(first + _HDMI_STEP, min(first + _LONGEST_HDMI, len(data)), _HDMI_STEP):
         if looks_like_ivt(data[place : place + IVT_SIZE]) and _flag(data, place) != _HDMI:

@@ -1,4 +1,4 @@
-"""Legacy uImages: U-Boot behind an SPL (u-boot-ivt.img), with its IVT and CSF.
+"""Legacy uImages: U-Boot after an SPL (u-boot-ivt.img), with its IVT and CSF.
 
 Sources: U-Boot, include/image.h (struct legacy_img_hdr), tools/mkimage.c (IH_TYPE_FIRMWARE_IVT: padded to 4 KiB with
 bytes that count up, then the IVT), tools/default_image.c (image_set_header: the size counts a CSF, the CRC does not)
@@ -25,7 +25,7 @@ FIRMWARE, FIRMWARE_IVT = 5, 32
 ARM64 = 22
 # tools/default_image.c; SPL has it as CONFIG_CSF_SIZE.
 _CSF_SIZE = 0x2060
-# spl.c, CSF_PAD_SIZE: what SPL tells HAB that there is behind the IVT.
+# spl.c, CSF_PAD_SIZE: what SPL tells HAB that there is after the IVT.
 _ROOM = 0x2000
 _CHUNK = 1 << 16
 _IVT_IMG = "Use u-boot-ivt.img, which U-Boot builds with CONFIG_IMX_HAB for boards with an SPL."
@@ -33,7 +33,7 @@ _IVT_IMG = "Use u-boot-ivt.img, which U-Boot builds with CONFIG_IMX_HAB for boar
 
 @dataclass(frozen=True, slots=True)
 class UImage:
-    """The header at `offset` of the file. `size` is the number of bytes of data behind it, according to the header."""
+    """The header at `offset` of the file. `size` is the number of bytes of data after it, according to the header."""
 
     offset: int
     size: int

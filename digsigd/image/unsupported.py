@@ -23,8 +23,8 @@ _SEEN = (
     (0, b"\x04\x22\x4d\x18", "LZ4 data", _UNPACK),
     (0, b"\x7fELF", "an ELF file", "Use the binary that is written to the board, such as flash.bin."),
     (0, b"ANDROID!", "an Android boot image", "Android Verified Boot checks it, not HAB."),
-    (0, b"\xd4", "a CSF or the start of one", "Sign the image that it is for."),
-    (0, b"\xd7", "an SRK table or a certificate of HAB", "Sign the image that it is for."),
+    (0, b"\xd4", "a CSF or the start of one", "Sign the image that it belongs to."),
+    (0, b"\xd7", "an SRK table or a certificate of HAB", "Sign the image that it belongs to."),
     (510, b"\x55\xaa", "the image of a disk", "Sign flash.bin (imx-boot) before it is written to the disk."),
 )
 

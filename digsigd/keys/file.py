@@ -109,7 +109,7 @@ def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) ->
         if _identity(after) == before and after.st_size == len(data):
             return Fetched(data, version, unfinished=_age(after.st_mtime_ns) < _PAUSE_OF_WRITERS_NS)
         time.sleep(_PAUSE)  # another process is writing the file; this is a thread
-    raise being_written(machine, f"{path} changes while it is read")
+    raise being_written(machine, f"{path} changed while it was read")
 
 
 def _check_place(root: Path, path: Path, machine: str, descriptor: int) -> None:

@@ -121,7 +121,7 @@ class S3Source:
 
     def _failed(self, answer: Answer, code: str) -> KeyStoreFailed:
         hint = {
-            "AccessDenied": "no such object, or no right s3:GetObject (with s3:ListBucket, S3 says which)",
+            "AccessDenied": "no such object, or s3:GetObject is not allowed (S3 says which if s3:ListBucket is)",
             "InvalidAccessKeyId": "check the credentials",
             "SignatureDoesNotMatch": "check the credentials, and this host's clock",
             "RequestTimeTooSkewed": "check this host's clock",

@@ -37,9 +37,9 @@ class _Kept:
 class KeyStore:
     """Fetches the current keys of a machine from a key source, and keeps tarballs in memory.
 
-    A tarball is kept until `keep` seconds after its last use (0: never kept). For every request the source is asked if
-    it has changed. `max_unpacked` is the most bytes a tarball may decompress to, `max_kept_bytes` the most bytes of all
-    kept tarballs together.
+    A tarball is kept until `keep` seconds after its last use (0: never kept). For every request the source is asked
+    whether it has changed. `max_unpacked` is the most bytes a tarball may decompress to, `max_kept_bytes` the most
+    bytes of all kept tarballs together.
     """
 
     def __init__(

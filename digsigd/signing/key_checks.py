@@ -1,4 +1,4 @@
-"""Check that keys, certificates, SRK table and CSF description fit each other.
+"""Check that keys, certificates, SRK table and CSF description match each other.
 
 The client names certificates and an SRK; the operator provides the keys. A certificate of another SRK than the one
 named is the client's mistake (`Refused`). A certificate that no SRK has signed, or a private key that does not match

@@ -1,6 +1,6 @@
 """Keys on tokens: access by machine, turns and PINs, and the configuration with which cst reaches them.
 
-cst has no PKCS #11 code of its own. Versions up to 3 load the OpenSSL engine `pkcs11` (libp11), later versions the
+cst contains no PKCS #11 code. Versions up to 3 load the OpenSSL engine `pkcs11` (libp11), later versions the
 OpenSSL provider pkcs11-provider. Both read the PIN from the OpenSSL configuration file in OPENSSL_CONF. That file is
 written into the work directory of each request. The PIN is never in arguments, environment or CSF descriptions.
 """

@@ -75,7 +75,7 @@ class Queue:
         return await turn
 
     def check_room(self) -> None:
-        """Raise `Busy` if `enter` would. Call this before work that would be in vain."""
+        """Raise `Busy` if `enter` would. Call this before work that a full queue would waste."""
         if self._stopped:
             raise shutting_down()
         if not self._is_free() and len(self._waiting) >= self._max_waiting:

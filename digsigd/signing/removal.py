@@ -43,7 +43,7 @@ class Mount(NamedTuple):
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with all its content, whatever the modes of the directories. It need not exist any more.
+    """Remove a directory with all its content, also if its directories have modes that deny access. It need not exist.
 
     Nothing that is mounted in it is touched. Raises `OSError`.
     """

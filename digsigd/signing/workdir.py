@@ -86,7 +86,7 @@ class WorkRoot:
             self.log.warn("left alone in {path}: {names}", path=parent, names=self.left_alone, event="workdir")
 
     def new(self, name: str) -> Workdir:
-        """Make the work directory of one request, mode 0700. `name` is ours, never text from a client.
+        """Make the work directory of one request, mode 0700. `name` comes from the daemon, never from a client.
 
         Raises `DigsigError` if it cannot be made, also if it exists already, and `ValueError` for an invalid name.
         """
@@ -268,7 +268,7 @@ def _make_own(parent: Path) -> None:
         parent.mkdir(0o700)
     status = parent.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        hint = "it is not a directory, but perhaps a link; remove it"
+        hint = "it is not a directory (it may be a link); remove it"
     elif status.st_uid != os.geteuid():
         hint = f"it belongs to user {status.st_uid}, but must belong to user {os.geteuid()}; remove it"
     elif status.st_mode & 0o077:

@@ -64,7 +64,7 @@ def put(root: Resource, path: str, resource: IResource) -> None:
             inner = Resource()
             folder.putChild(name.encode(), inner)
         if not isinstance(inner, Resource) or inner.isLeaf:
-            raise ValueError(f"cannot mount at {path!r}: the resource at {name!r} takes no children")
+            raise ValueError(f"cannot mount at {path!r}: the resource at {name!r} cannot have child resources")
         folder = inner
     if folder.getStaticEntity(last.encode()) is not None:
         raise ValueError(f"cannot mount at {path!r}: the path already has a resource")

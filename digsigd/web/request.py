@@ -248,7 +248,7 @@ class UploadRequest(Request):
 def _unwanted(method: str, path: str) -> DigsigError:
     """Build the error for a request that is not an upload and has a long body."""
     if method in methods_of(path):
-        return TooLarge(f"{method} {path} takes no body")
+        return TooLarge(f"{method} {path} does not accept a body")
     return not_routed(path)
 
 

@@ -67,7 +67,7 @@ class Endpoint:
             signed = await upload.sign(self._sign)
         except (CancelledError, DigsigError) as error:
             if arrived.state is State.GONE:
-                self.log.info("the client went away", request_id=upload.request_id, event="gone")
+                self.log.info("the client disconnected", request_id=upload.request_id, event="gone")
                 raise CancelledError from None
             if isinstance(error, CancelledError):
                 raise shutting_down() from None
@@ -90,7 +90,7 @@ class Endpoint:
             body = await self._machine_key_requests.answer(machine, asking, request_id, _address_of(request))
         except (CancelledError, DigsigError):
             if gone:
-                self.log.info("the client went away", request_id=request_id, event="gone")
+                self.log.info("the client disconnected", request_id=request_id, event="gone")
                 raise CancelledError from None
             raise
         headers = common_headers(request_id)

@@ -442,7 +442,7 @@ def test_a_host_that_does_not_tell_its_keys_signs_with_no_other_in_silence(build
         build.write(build.pki.table(), stranger.srk_table)
         done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
     assert done.returncode == 0
-    assert done.stderr.count("the signing host has signed with another file than the local one") == 2
+    assert done.stderr.count("the signing host signed with a different file than the local one") == 2
 
 
 def test_a_host_that_signs_with_another_key_than_it_says_is_not_believed(build: Build) -> None:
@@ -457,7 +457,7 @@ def test_a_host_that_signs_with_another_key_than_it_says_is_not_believed(build: 
 
     with another_host(build, lambda text: text.replace(digest(build.pki), digest(stranger))) as url:
         done = build.sign("-i", "spl.csf", "-o", "out.bin", DIGSIGN_SERVER=url)
-    refused(build, done, f"{name}: the signing host reports this file, but has signed with another one")
+    refused(build, done, f"{name}: the signing host reports this file, but signed with a different one")
 
 
 def test_nothing_of_a_file_here_is_sent(build: Build) -> None:

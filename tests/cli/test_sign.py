@@ -416,7 +416,7 @@ def test_whoever_interrupts_it_finds_nothing_half_written(
     assert process.returncode == (130 if how is signal.SIGINT else 143), said
     assert "Traceback" not in said
     assert [path.name for path in work.iterdir()] == ["image"]
-    daemon.wait_for_log("the client went away")
+    daemon.wait_for_log("the client disconnected")
     daemon.stop()
 
 

@@ -175,7 +175,7 @@ async def test_cancelled_it_leaves_nothing(
                 await signing
             assert contents(flash.parent) == before
         await turned()
-        daemon.wait_for_log("the client went away")
+        daemon.wait_for_log("the client disconnected")
         daemon.wait_for(lambda: daemon.left_behind() == [])
     finally:
         daemon.stop()

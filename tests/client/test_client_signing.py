@@ -202,7 +202,7 @@ async def test_cancelling_closes_the_connection(
         with pytest.raises(CancelledError):
             await signing
         await turned()
-        daemon.wait_for_log("the client went away")
+        daemon.wait_for_log("the client disconnected")
         daemon.wait_for(lambda: daemon.left_behind() == [])
     finally:
         daemon.stop()

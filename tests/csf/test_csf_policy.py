@@ -8,7 +8,7 @@ from digsigd import csf
 from tests.csf.texts import BASE, BLOCK, FAST, changed, lines
 
 CAAM_MID = "Engine = CAAM\nFeatures = MID"
-SAFE_ONLY = "signed are CAAM's MID, RNG and MFG"
+SAFE_ONLY = "of CAAM, MID, RNG and MFG are signed"
 DATA = f"[Authenticate Data]\nVerification index = 2\nBlocks = {BLOCK}\n"
 KEY = lines(12, 15)
 UID = "UID = 1, 2, 3, 4, 5, 6, 7, 8"

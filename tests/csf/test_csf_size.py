@@ -126,7 +126,7 @@ def test_the_error_is_at_the_command_that_crosses_the_bound() -> None:
     with pytest.raises(csf.CsfPolicyError) as error:
         csf.check(csf.parse(text.encode()), csf.Policy())
     assert (error.value.line, error.value.column) == (line, 1)
-    assert error.value.what == "with this command the CSF's commands have 772 bytes, and cst and HAB allow 768"
+    assert error.value.what == "with this command the CSF's commands have 772 bytes, but cst and HAB allow at most 768"
 
 
 def test_the_unique_id_of_a_chip_counts() -> None:

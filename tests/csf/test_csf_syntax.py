@@ -141,25 +141,25 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "4:31",
         "the quotation mark is not closed",
     ),
-    "a NUL in a name": ('"flash.bin"', '"fla\0sh.bin"', "18:30", "the string holds U+0000, which is invisible"),
+    "a NUL in a name": ('"flash.bin"', '"fla\0sh.bin"', "18:30", "the string contains U+0000, which is invisible"),
     "a control character in a name": (
         '"flash.bin"',
         '"fla\x1bsh.bin"',
         "18:30",
-        "the string holds U+001B, which is invisible",
+        "the string contains U+001B, which is invisible",
     ),
-    "a tab in a name": ('"flash.bin"', '"fla\tsh.bin"', "18:30", "the string holds U+0009, which is invisible"),
+    "a tab in a name": ('"flash.bin"', '"fla\tsh.bin"', "18:30", "the string contains U+0009, which is invisible"),
     "a line separator in a name": (
         '"flash.bin"',
         '"fla\u2028sh.bin"',
         "18:30",
-        "the string holds U+2028, which is invisible",
+        "the string contains U+2028, which is invisible",
     ),
     "a direction mark in a name": (
         '"flash.bin"',
         '"fla\u202esh.bin"',
         "18:30",
-        "the string holds U+202E, which is invisible",
+        "the string contains U+202E, which is invisible",
     ),
     "a name in Latin-1": ('"flash.bin"', '"fla\udce4sh.bin"', "18:30", "the string is not UTF-8"),
     "a surrogate in UTF-8": ('"flash.bin"', '"\udced\udca0\udc80"', "18:30", "the string is not UTF-8"),
@@ -202,7 +202,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         '"flash.bin"',
         "\u201cflash.bin\u201d",
         "18:30",
-        '\u201c (U+201C) is not a quotation mark of the language; put file names into plain quotation marks: "',
+        '\u201c (U+201C) is not a quotation mark of CSF descriptions; put file names into plain quotation marks: "',
     ),
     "a typographic quotation mark at the end": (
         '"flash.bin"',
@@ -335,7 +335,9 @@ def test_utf_16_is_told_by_both_bytes_of_its_mark() -> None:
 
 def test_a_blank_in_a_name_is_told() -> None:
     """Between quotation marks a no-break space is no blank, and nobody would find it."""
-    with pytest.raises(csf.CsfSyntaxError, match=r"line 18, column 30: the string holds U\+00A0, which is invisible"):
+    with pytest.raises(
+        csf.CsfSyntaxError, match=r"line 18, column 30: the string contains U\+00A0, which is invisible"
+    ):
         csf.parse(changed("flash.bin", "fla\u00a0sh.bin").encode())
 
 

@@ -41,8 +41,8 @@ def test_what_names_an_object_is_read(rest: str) -> None:
 
 
 REFUSED = {
-    "token=T;object=a;pin-value=1234": (csf.CsfPolicyError, "must not be sent"),
-    "token=T;object=a?pin-value=1234": (csf.CsfPolicyError, "must not be sent"),
+    "token=T;object=a;pin-value=1234": (csf.CsfPolicyError, "clients must not send one"),
+    "token=T;object=a?pin-value=1234": (csf.CsfPolicyError, "clients must not send one"),
     "token=T;object=a;pin-source=file:/etc/passwd": (
         csf.CsfPolicyError,
         "has pin-source: the signing host configures modules and PINs",

@@ -244,7 +244,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
     "a comma first": ("Features = MID", "Features = , MID", "11:12", "the value begins with a comma"),
     "a comma last": ("Features = MID", "Features = MID,", "11:15", f"{COMMA}"),
     "a comma last and a line continued": (BLOCK, BLOCK + ", \\\n", "18:41", f"{COMMA}"),
-    "two commas": (BLOCK, BLOCK + ", , " + BLOCK, "18:30", "nothing is between two commas"),
+    "two commas": (BLOCK, BLOCK + ", , " + BLOCK, "18:30", "a value is missing between two commas"),
     "a bracket in a value": ("Features = MID", "Features = [MID]", "11:12", '"[" is not allowed in a value'),
     "a bracket behind a value": ("Features = MID", "Features = MID]", "11:15", '"]" is not allowed in a value'),
     "an equals sign in a value": ("Features = MID", "Features = MID = RNG", "11:16", '"=" is not allowed in a value'),

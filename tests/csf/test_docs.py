@@ -117,8 +117,8 @@ def test_the_limits_are_those_of_the_code() -> None:
         "arguments of a command": parser.MAX_ARGUMENTS,
         "blocks in all": grammar.MAX_BLOCKS,
         "the commands of the resulting CSF, in bytes": size.MAX_BYTES,
-        "files that blocks are of": form.MAX_ARTIFACTS,
-        "all blocks together, in sizes of these files together": layout.MOST_TIMES_SIGNED,
+        "files that blocks name": form.MAX_ARTIFACTS,
+        "total length of all blocks, as a multiple of the total size of these files": layout.MOST_TIMES_SIGNED,
     }
 
 

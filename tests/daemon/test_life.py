@@ -96,7 +96,7 @@ def test_a_client_that_goes_away_stops_its_cst(with_slow: Callable[..., Daemon],
         daemon.wait_for(lambda: running(slow))
     daemon.wait_for(lambda: not running(slow), what="the end of cst")
     daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
-    daemon.wait_for_log("went away")
+    daemon.wait_for_log("the client disconnected")
     assert daemon.post(pki).status_code == 200
 
 
@@ -124,7 +124,7 @@ def test_a_client_that_goes_away_in_line_leaves_the_line(
         connection.sendall(body_of(pki, "slow"))
         daemon.wait_for_log("received", 2)
     last, results = in_background(lambda: daemon.post(pki, cstversion="slow"))
-    daemon.wait_for_log("went away")
+    daemon.wait_for_log("the client disconnected")
     (slow.parent / "go").touch()
     first.join()
     last.join()
@@ -212,7 +212,7 @@ def test_a_client_that_goes_away_while_its_artifact_is_read_is_no_fault(
         with connected(daemon) as connection:
             connection.sendall(whole)
             daemon.wait_for_log("ended with exit code 1", times)
-        daemon.wait_for_log("went away", times)
+        daemon.wait_for_log("the client disconnected", times)
     daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
 
 

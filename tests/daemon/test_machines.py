@@ -530,7 +530,7 @@ def test_more_than_can_be_taken_are_sent_away(start: Start, pki: TrialPki) -> No
         busy = get(daemon, MACHINE)
         assert (busy.status_code, int(busy.headers["Retry-After"]) >= 1) == (503, True)
         stack.close()
-        daemon.wait_for_log("went away", 132)
+        daemon.wait_for_log("the client disconnected", 132)
         thread, results = in_background(lambda: get(daemon, MACHINE))
         daemon.wait_for_log("requested by", 133)
         daemon.stop()

@@ -151,7 +151,7 @@ def test_several_commands_are_proven_each_with_its_own_digest(signing: Signing, 
     assert signed.verify().blocks == 2
     assert "data-signature" in str(signed.refused(digests=signed.digests[::-1]))
     assert "blocks" in str(signed.refused(expected_blocks=signed.blocks[::-1]))
-    assert "more Authenticate Data commands than the 1" in str(
+    assert "more than the 1 Authenticate Data commands that it must have" in str(
         signed.refused(expected_blocks=[[first]], digests=signed.digests[:1])
     )
 

@@ -74,7 +74,9 @@ def test_a_command_shorter_than_its_header_has_four_bytes(length: int) -> None:
     """So that those behind it are found."""
     data = blob(NOP + bytes([0xC0, 0, length, 9]) + NOP)
     first, second, third = leniently(data)
-    damage = f"a command has {length} bytes by its header, which does not fit into the 16"
+    damage = (
+        f"a command has {length} bytes according to its header; it must have at least 4, and end within the 16 bytes"
+    )
     assert second == OtherCommand(8, 0xC0, 9, b"", damage, whole=False)
     assert (first, third) == (OtherCommand(4, 0xC0, 0, b""), OtherCommand(12, 0xC0, 0, b""))
     with pytest.raises(hab.FormatError, match=damage):
@@ -92,7 +94,10 @@ def test_a_command_that_reaches_beyond_the_header_is_the_last() -> None:
     assert leniently(within)[1] == OtherCommand(8, 0xC0, 1, b"abcd")
     cut = beyond[:14]
     assert the_damaged(cut)[1].body == b"ab"
-    assert the_damaged(cut)[1].damage == "a command has 8 bytes by its header, which does not fit into the 14"
+    assert (
+        the_damaged(cut)[1].damage
+        == "a command has 8 bytes according to its header; it must have at least 4, and end within the 14 bytes"
+    )
 
 
 @pytest.mark.parametrize("left", [1, 2, 3])
@@ -109,7 +114,7 @@ def test_a_header_of_more_than_there_is_ends_with_the_bytes() -> None:
     """And with 768 of them, which is as much as HAB takes."""
     assert leniently(blob(NOP * 2, more=40)) == list(walk(blob(NOP * 2)))
     assert len(leniently(blob(NOP * 200))) == len(list(walk(blob(NOP * 200)))) == 191
-    with pytest.raises(hab.FormatError, match="the CSF has 52 bytes by its header"):
+    with pytest.raises(hab.FormatError, match="the CSF has 52 bytes according to its header"):
         list(walk(blob(NOP * 2, more=40)))
 
 

@@ -137,14 +137,14 @@ def test_a_block_of_no_length_is_refused(signing: Signing, version: str, kind: A
 def test_no_authenticate_data_is_refused(signing: Signing, version: str, kind: Any) -> None:
     """A description that signs no data: cst ends with 0, whether data was expected or not."""
     signed = signing.sign(signing.pki(kind), version, edit=lambda text: text[: text.index("[Authenticate Data]")])
-    assert "the CSF has 0 Authenticate Data commands, where 1 must be" in refused_by("blocks", signed.refused())
+    assert "the CSF has 0 Authenticate Data commands; it must have 1" in refused_by("blocks", signed.refused())
     refused_by("blocks", signed.refused(expected_blocks=[], digests=[]))
 
 
 def test_fewer_authenticate_data_than_expected_are_refused(signing: Signing, version: str) -> None:
     """One of two is not enough."""
     signed = replace(signing.plain("p256", version), blocks=((WHOLE,), (WHOLE,)))
-    assert "the CSF has 1 Authenticate Data commands, where 2 must be" in refused_by("blocks", signed.refused())
+    assert "the CSF has 1 Authenticate Data commands; it must have 2" in refused_by("blocks", signed.refused())
 
 
 @both_kinds

@@ -54,7 +54,7 @@ def test_a_block_that_is_not_what_the_rom_loads_is_refused() -> None:
         (0, 0x2000, "has its CSF at 0x7e2fc0: it would not be loaded whole"),
         (0, 0x2200, "has its CSF at 0x7e2fc0: it would not be loaded whole"),
         (0, 0x23FF, "has its CSF at 0x7e2fc0: it would not be loaded whole"),
-        (4, 0x4000, "but the IVT at 0x0 is for 0x7e0fc0: it must be at the start, or 0x100, 0x400, 0x1000 behind it"),
+        (4, 0x4000, "but the IVT at 0x0 is for 0x7e0fc0: it must be at the start, or 0x100, 0x400, 0x1000 after it"),
         (-4, 0x4000, "but the IVT at 0x0 is for 0x7e0fc0: it must be at the start"),
         (-0x2000, 0x8000, "but the IVT at 0x0 is for 0x7e0fc0: it must be at the start"),
         (0x1000000, 0x4000, "but the IVT at 0x0 is for 0x7e0fc0: it must be at the start"),

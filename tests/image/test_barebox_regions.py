@@ -66,8 +66,8 @@ def test_of_i_mx_8m_the_image_begins_at_once_or_behind_0x8000() -> None:
     assert blocks(planned(kinds.barebox_8m(gap=0))) == [(0x7E1400, 0x400, 0x1BC00)]
     assert blocks(planned(kinds.barebox_8m(gap=0x8000))) == [(0x7E1400, 0x8400, 0x1BC00)]
     for gap in (0x1, 0x4000, 0x7FFF, 0x8001):
-        assert "no IVT with boot data behind it" in refused(kinds.barebox_8m(gap=gap))
-    assert "no IVT with boot data behind it" in refused(SIX[:0x400] + bytes(0x8000) + SIX[0x400:])
+        assert "no IVT with boot data after it" in refused(kinds.barebox_8m(gap=gap))
+    assert "no IVT with boot data after it" in refused(SIX[:0x400] + bytes(0x8000) + SIX[0x400:])
 
 
 def test_only_of_i_mx_8m_there_is_an_ivt_for_flexspi() -> None:

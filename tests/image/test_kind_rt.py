@@ -131,7 +131,7 @@ def test_headers_that_do_not_fit_are_refused(change: tuple[int, int], says: str)
 def test_boot_data_are_right_behind_the_ivt() -> None:
     """As all of NXP's tools have them; a block of SPSDK's covers no others."""
     moved = at(at(RT, 0x1010, 0x60001030), 0x1030, RT[0x1020:0x102C])
-    assert "not right behind it" in refused(moved, "imxrt1050")
+    assert "not right after it" in refused(moved, "imxrt1050")
 
 
 def test_an_image_without_an_application_is_refused() -> None:

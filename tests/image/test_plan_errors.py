@@ -135,7 +135,7 @@ def test_an_archive_behind_the_image_is_told_of() -> None:
         padded = data.ljust(-(-len(data) // 0x200) * 0x200 + 0x4000, b"\0")
         found = plan(padded + archive)
         assert found.signings == plan(data).signings
-        assert found.regions[-1].name == "archive behind the image, not read by boards"
+        assert found.regions[-1].name == "archive after the image, not read by boards"
         assert "no board reads it" in " ".join(found.notes)
         assert "unknown data" in refused(padded + b"\0" + archive)
     assert "gzip data" in refused(SPL.ljust(0x57C00, b"\0") + archive)

@@ -47,7 +47,7 @@ def part(name: str) -> golden.Part:
         (
             "uboot-1",
             {"data": golden.filler("odd", 0x9AAC4)},
-            "which is not a multiple of 8: whether SPL puts fdt-1 right behind",
+            "which is not a multiple of 8: whether SPL puts fdt-1 right after",
         ),
     ],
 )
@@ -105,7 +105,7 @@ def test_several_device_trees_need_a_word() -> None:
     for layout in ("nxp-old", "nxp-hash", "nxp-new", "u-boot"):
         data = golden.flash("mm", layout, dtbs=3)
         says = refused(data)
-        assert "one CSF signs what is in memory, and no board has both there" in says
+        assert "one CSF signs what is in memory, and no board has both in memory" in says
         assert "pass the configuration that this image is signed for: config-1, config-2, config-3." in says
         for n in (1, 2, 3):
             found = plan(data, configuration=f"config-{n}")

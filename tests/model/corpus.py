@@ -33,7 +33,7 @@ STRICTER = {
     r"uses the engine \S+, but the chip has": "what boards do without that engine is not known of all",
     r"overlap in memory": "no tool signs bytes twice with one command",
     r"no block covers the (boot data|DCD) that": "the ROM acts on all of it, and asserts the first byte",
-    r"it must be at the start, or 0x100, 0x400, 0x1000 behind it": "boot devices have the IVT at these offsets alone",
+    r"it must be at the start, or 0x100, 0x400, 0x1000 after it": "boot devices have the IVT at these offsets alone",
     r"the SRK is not installed first": "the table again: cst makes no such CSF",
     r"not CMS as HAB4 requires it": "every field of a signature has one right value, whatever the ROM looks at",
     r"the certificate of .* (is not valid|names two algorithms|has unused bits)": "the same of certificates",

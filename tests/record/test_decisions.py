@@ -60,7 +60,11 @@ def test_an_answer_names_its_entry(daemon: Daemon, pki: TrialPki) -> None:
     assert answer.status_code == 200
     entry = entry_of(daemon, answer)
     assert entry["outcome"] == "signed"
-    assert (entry["caller"], entry["proof"], entry["address"]) == ("team", f"token {hashlib.sha256(TOKEN.encode()).hexdigest()[:8]}", "127.0.0.1")
+    assert (entry["caller"], entry["proof"], entry["address"]) == (
+        "team",
+        f"token {hashlib.sha256(TOKEN.encode()).hexdigest()[:8]}",
+        "127.0.0.1",
+    )
     assert (entry["client_request"], entry["traceparent"]) == ("build-17", "00-ab-cd-01")
     assert len(entry["request"]) == 32
     assert (entry["machine"], entry["soctype"], entry["backend"]) == (MACHINE, "mx8m", "ssl")

@@ -367,8 +367,8 @@ def of_another_user(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (elsewhere, "perhaps a link"),
-        (lambda path: path.symlink_to("nowhere"), "perhaps a link"),
+        (elsewhere, "may be a link"),
+        (lambda path: path.symlink_to("nowhere"), "may be a link"),
         (Path.touch, "is not a directory"),
         (os.mkfifo, "is not a directory"),
         (lambda path: path.mkdir(mode=0o750), "has mode 0750"),

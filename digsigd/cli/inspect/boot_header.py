@@ -25,7 +25,7 @@ _UIMAGE = b"\x27\x05\x19\x56"
 _UIMAGE_HEAD = struct.Struct(">7I4B32s")
 _UIMAGE_KINDS = {
     1: "standalone", 2: "kernel", 3: "ramdisk", 4: "multi-file", 5: "firmware", 6: "script", 8: "device tree",
-    32: "firmware with an IVT behind it",
+    32: "firmware with an IVT after it",
 }  # fmt: skip
 _ZIMAGE = b"\x18\x28\x6f\x01"
 _BAREBOX = b"barebox\0"

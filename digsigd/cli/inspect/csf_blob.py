@@ -153,7 +153,7 @@ class _Reading:
                 f"the wrapped key at {command.data_offset:#x} in memory{in_file} becomes secret key {command.target},"
                 f" unwrapped with master key {command.source}"
             )
-        kind = _PROTOCOLS.get(command.protocol, f"something of protocol {command.protocol:#x}")
+        kind = _PROTOCOLS.get(command.protocol, f"an object with the protocol {command.protocol:#x}")
         return f"{kind} {where} becomes key {command.target}, verified with key {command.source}"
 
     def _object(self, offset: int) -> bytes | None:

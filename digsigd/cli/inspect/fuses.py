@@ -137,8 +137,8 @@ class OtherChipError(Error):
 def chip_of(data: mmap.mmap | bytes, said: Chip | None = None) -> Chip | None:
     """Return the chip that an image is certainly for; None if the file does not show it.
 
-    Fuses cannot be unburnt, so only the load addresses of i.MX 8M count: they let an image boot on that chip only.
-    Raises `OtherChipError` if other facts, such as the registers in the DCD, contradict the chip `said`.
+    Burning fuses cannot be undone, so only the load addresses of i.MX 8M count: they let an image boot on that chip
+    only. Raises `OtherChipError` if other facts, such as the registers in the DCD, contradict the chip `said`.
     """
     from digsigd.image.chips import find
     from digsigd.image.errors import ImageError

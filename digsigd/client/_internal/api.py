@@ -146,7 +146,7 @@ class SigningClient:
         return await self._call(attempt)
 
     async def alive(self) -> None:
-        """Return if the host answers. Raises `ClientError`."""
+        """Return when the host has answered. Raises `ClientError` if it does not."""
         answer = await self._get("/healthz")
         read_missing(answer)
 

@@ -45,7 +45,6 @@ _OPTIONS = {
     "client_certificate": "--client-cert",
     "client_key": "--client-key",
 }
-# docs/api.md.
 # RFC 3986, 3.2, of what a host of http can be.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LONGEST = 7 * 24 * 3600.0

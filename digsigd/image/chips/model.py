@@ -94,7 +94,7 @@ class Chip:
     its name in plans of i.MX 8M images. `csf_version` is the version in the header of a CSF description.
     `unlocks` lists what the CSF that the ROM runs leaves unlocked for later stages: (engine, features).
     `spl` and `u_boot` are the usual addresses in memory, `flash` is the start of a flash for execution in place.
-    `ocram` is the memory on the chip that the ROM leaves to images: (first, behind the last), None if no source gives
+    `ocram` is the memory on the chip that the ROM leaves to images: (first, after the last), None if no source gives
     it. `dcd` are the addresses that hosts write the DCD to over USB; the user has to select one.
     `written_once` says that the words of the SRK hash have ECC: all bits of a word are burnt together.
 
