@@ -34,7 +34,8 @@ _NAMES = {
     "s": "seccomp",
 }
 _TRY_SECONDS = 10.0
-# prctl(2)
+# prctl(2), mallopt(3)
+_M_PERTURB = -6
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 
@@ -169,12 +170,15 @@ def _is_socket(path: str) -> bool:
 
 
 def protect_memory() -> None:
-    """Keep this process from being read by others of its user and from writing core files, and its children's rights.
+    """Keep this process's memory from others, and what it starts from gaining rights.
 
-    No child can gain rights by executing a program. Children can be read by others again, unless they are in a cage.
+    It cannot be read by others of its user nor dumped; children can again, unless they are in a cage. What is freed is
+    overwritten, so that keys are in memory no longer than they are kept; objects of less than 512 bytes, which Python
+    does not free one by one, only with their neighbours. Where the C library has no such function, that is left out.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, AttributeError):
-        prctl = ctypes.CDLL(None).prctl
-        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        library = ctypes.CDLL(None)
+        library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        library.mallopt(_M_PERTURB, 0x5A)

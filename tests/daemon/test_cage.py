@@ -114,3 +114,51 @@ def test_a_protected_process_cannot_be_read_by_its_user(tmp_path: Path) -> None:
         [sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert done.stdout == "True 0 0 True\n", done.stderr
+
+
+SCAN = """
+import sys
+from digsigd.keys.tarball import read_tarball
+from digsigd.signing.cage import protect_memory
+
+def copies():
+    needle, found = bytes.fromhex(sys.argv[3])[::-1], -1
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps:
+            start, end = (int(word, 16) for word in line.split()[0].split("-"))
+            if " rw" in line and "[v" not in line:
+                memory.seek(start)
+                found += memory.read(end - start).count(needle)
+    return found
+
+if sys.argv[1] == "protected":
+    protect_memory()
+kept, others = [], []
+for _ in range(50):
+    # What is allocated between them keeps their places from being given back to the system.
+    with open(sys.argv[2], "rb") as file:
+        kept.append(read_tarball(file.read(), max_bytes=1 << 24))
+    others.append([bytes(size) for size in range(600, 4000, 16)])
+print(copies() > 0, end=" ")
+del kept
+print(copies() > 0)
+"""
+
+
+def copies_left(tarball: Path, line: bytes, protected: str) -> str:
+    """Whether a process that has read a tarball has a line of a key in memory, before and after it forgets it."""
+    words = [protected, str(tarball), line[::-1].hex()]
+    done = subprocess.run([sys.executable, "-c", SCAN, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_keys_are_not_in_memory_once_they_are_forgotten(tmp_path: Path) -> None:
+    """Without the protection, copies that were freed stay there."""
+    pki = TrialPki.make("rsa2048", srks=1, encrypted=False)
+    tarball = tmp_path / "keys.tar.gz"
+    tarball.write_bytes(pki.tarball())
+    key = next(data for name, data in pki.files.items() if name.startswith("keys/CSF"))
+    line = key.splitlines()[5]
+    assert copies_left(tarball, line, "protected") == "True False"
+    assert copies_left(tarball, line, "") == "True True"
