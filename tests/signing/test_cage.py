@@ -194,3 +194,22 @@ async def test_cst_dies_with_the_daemon(scene: Scene, layers: str, begun: str) -
     daemon.kill()
     daemon.wait()
     await scene.tools.until(lambda: not scene.tools.left())
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+async def test_without_the_launcher_bubblewrap_is_used(
+    cst_base: Path, tmp_path: Path, scene: Scene, version: str
+) -> None:
+    """A real cst runs in it, and an attack reaches no neighbour, no network and no process of the host."""
+    found = strongest([], tmp_path / "missing")
+    assert (found.told, found.weak) == ("bubblewrap (namespaces)", True)
+    runner = CstRunner(reactor, start=found.start)
+    cst = str(cst_base / f"cst-{version}/linux64/bin/cst")
+    run = await runner.run(cst, ["--version"], cwd=str(scene.run), limits=LIMITS)
+    assert run.exit_code == 0, run.output
+    done = succeeded(await scene.attack(found.start))
+    assert {"connect by TCP", "signal the daemon", "connect by AF_UNIX", "read /etc/passwd", "exec sh"}.isdisjoint(done)
+    assert not {f"read {one}" for one in scene.secrets} & set(done)
+    assert scene.marks() == []
+    assert (scene.workdir / "artifact").read_bytes() == b"artifact"
+    await scene.tools.until(lambda: not scene.tools.left())
