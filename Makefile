@@ -9,6 +9,8 @@ TEST_CST := 3.4.1 4.0.1
 # Packages for keys on a PKCS #11 token, for the demo and for tests; get-cst gets the provider. PACKAGE=FILE-OR-COMMAND.
 DEMO_TOKEN := softhsm2=softhsm2-util opensc=pkcs11-tool 'libengine-pkcs11-openssl=/usr/lib/*/engines-3/pkcs11.so'
 TEST_TOKEN := $(DEMO_TOKEN) faketime
+# The cage where the launcher was not built.
+TEST_CAGE := bubblewrap=bwrap
 # Packages that make the images for tests.
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
@@ -72,7 +74,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_IMAGES)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools

@@ -17,6 +17,7 @@ from digsigd.errors import DigsigError
 from digsigd.reactor import Reactor
 from digsigd.service import SigningService
 from digsigd.settings import Settings, SettingsError
+from digsigd.signing.cage import protect_memory
 
 _SignalHandler: TypeAlias = Callable[[int, FrameType | None], Any]
 
@@ -54,6 +55,7 @@ class Daemon(SigningService):
 
     def startService(self) -> None:
         """Start, and install the signal handlers. Raises `SystemExit` with one line if it cannot start."""
+        protect_memory()
         try:
             super().startService()
         except DigsigError as error:

@@ -120,7 +120,7 @@ def test_every_document_is_in_the_site() -> None:
     named = pages(yaml.safe_load(text)["nav"])
     docs = ROOT / "docs"
     there = {str(path.relative_to(docs)) for path in docs.rglob("*.md")}
-    brought = {"index.md", "changelog.md", "contributing.md", "security.md"}
+    brought = {"index.md", "changelog.md", "contributing.md", "vulnerabilities.md"}
     brought |= {"changelog.d/README.md", "etc/yocto/README.md"}
     assert named == there | brought
 

@@ -7,13 +7,14 @@ makes namespaces behind the script, and where that is missing too, the script al
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ _NAMES = {
     "s": "seccomp",
 }
 _TRY_SECONDS = 10.0
+# prctl(2), mallopt(3)
+_M_PERTURB = -6
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +169,16 @@ def _is_socket(path: str) -> bool:
     return Path(path).is_socket()
 
 
-def no_dumps(prctl: Callable[..., int] | None = None) -> None:
-    """Let no other process of this user read this one's memory, nor a core file be written of it.
+def protect_memory() -> None:
+    """Keep this process's memory from others, and what it starts from gaining rights.
 
-    Only this process: what it executes can be read again, unless it runs in a cage.
+    It cannot be read by others of its user nor dumped; children can again, unless they are in a cage. What is freed is
+    overwritten, so that keys are in memory no longer than they are kept; objects of less than 512 bytes, which Python
+    does not free one by one, only with their neighbours. Where the C library has no such function, that is left out.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if prctl is None:
-        import ctypes
-
-        prctl = ctypes.CDLL(None).prctl
-    with suppress(AttributeError):
-        prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE, prctl(2)
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        library.mallopt(_M_PERTURB, 0x5A)

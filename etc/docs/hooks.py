@@ -15,7 +15,7 @@ PLACES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "vulnerabilities.md",
     "LICENSE": "LICENSE.txt",
     "changelog.d/README.md": "changelog.d/README.md",
     "etc/digsigd.toml": "etc/digsigd.toml",

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -157,3 +158,58 @@ def test_layers_that_do_not_work_are_told(tmp_path: Path) -> None:
     found = strongest([], broken)
     assert (found.weak, found.missing) == (True, ("Landlock: no Landlock",))
     assert found.told == "namespaces (user, mount, pid, net, ipc), seccomp"
+
+
+PARENT = """
+import subprocess, sys
+from digsigd.signing.cage import LAUNCHER, Launcher
+from digsigd.signing.start import Limits, Needs
+
+layers, begun, workdir, program, mark = sys.argv[1:]
+needs = Needs(read=(workdir,))
+command = Launcher(LAUNCHER, layers).command(workdir + "/run", Limits(9, 1 << 30, 9, 20), needs, program)
+run = subprocess.Popen([*command, program], stdin=subprocess.PIPE, env={"RUN_MARK": mark})
+if begun:
+    run.stdin.write(b"\\n")
+    run.stdin.flush()
+run.wait()
+"""
+
+
+def parent_of_sleeper(scene: Scene, layers: str, begun: str) -> subprocess.Popen[bytes]:
+    """A process in the daemon's place that has started a program which ends by nothing but a signal."""
+    program = scene.tools.folder / "sleeper"
+    program.with_suffix(".c").write_text("#include <unistd.h>\nint main(void) { for (;;) pause(); }\n")
+    subprocess.run(["gcc", "-o", program, program.with_suffix(".c")], check=True)
+    words = [layers, begun, str(scene.workdir), str(program), scene.tools.mark]
+    return subprocess.Popen([sys.executable, "-c", PARENT, *words])
+
+
+@pytest.mark.parametrize("layers", ["", "ls", "nls"])
+@pytest.mark.parametrize("begun", ["", "begun"])
+async def test_cst_dies_with_the_daemon(scene: Scene, layers: str, begun: str) -> None:
+    """However that ends, and whether cst has begun or still waits for its turn."""
+    daemon = parent_of_sleeper(scene, layers, begun)
+    await scene.tools.until(lambda: any("sleeper" in one for one in scene.tools.left()))
+    daemon.kill()
+    daemon.wait()
+    await scene.tools.until(lambda: not scene.tools.left())
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+async def test_without_the_launcher_bubblewrap_is_used(
+    cst_base: Path, tmp_path: Path, scene: Scene, version: str
+) -> None:
+    """A real cst runs in it, and an attack reaches no neighbour, no network and no process of the host."""
+    found = strongest([], tmp_path / "missing")
+    assert (found.told, found.weak) == ("bubblewrap (namespaces)", True)
+    runner = CstRunner(reactor, start=found.start)
+    cst = str(cst_base / f"cst-{version}/linux64/bin/cst")
+    run = await runner.run(cst, ["--version"], cwd=str(scene.run), limits=LIMITS)
+    assert run.exit_code == 0, run.output
+    done = succeeded(await scene.attack(found.start))
+    assert {"connect by TCP", "signal the daemon", "connect by AF_UNIX", "read /etc/passwd", "exec sh"}.isdisjoint(done)
+    assert not {f"read {one}" for one in scene.secrets} & set(done)
+    assert scene.marks() == []
+    assert (scene.workdir / "artifact").read_bytes() == b"artifact"
+    await scene.tools.until(lambda: not scene.tools.left())

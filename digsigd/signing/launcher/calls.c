@@ -153,7 +153,8 @@ void restrict_calls(const struct cage *cage)
 {
 	for_architecture(NATIVE, cage, &native);
 #ifdef __x86_64__
-	for_architecture(AUDIT_ARCH_I386, cage, &i386);
+	if (cage->narrow)
+		for_architecture(AUDIT_ARCH_I386, cage, &i386);
 #endif
 	answer(SECCOMP_RET_KILL_PROCESS);
 	struct sock_fprog filter_program = {length, program};

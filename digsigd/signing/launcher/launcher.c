@@ -97,6 +97,7 @@ static void add_loader(const char *program)
 	if (size < (ssize_t)sizeof(Elf64_Ehdr) || memcmp(head, ELFMAG, SELFMAG) || count == 2)
 		return;
 	int wide = head[EI_CLASS] == ELFCLASS64;
+	cage.narrow |= !wide;
 	size_t start = wide ? ((Elf64_Ehdr *)head)->e_phoff : ((Elf32_Ehdr *)head)->e_phoff;
 	unsigned entries = wide ? ((Elf64_Ehdr *)head)->e_phnum : ((Elf32_Ehdr *)head)->e_phnum;
 	size_t each = wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);

@@ -17,6 +17,7 @@ struct place {
 
 struct cage {
 	int namespaces, landlock, seccomp; /* layers that were asked for */
+	int narrow;                        /* the program is for 32 bits */
 	int threads, sockets;              /* what a PKCS #11 module may do besides */
 	int ports[8], port_count;          /* TCP ports that it may connect to */
 	const char *directory;             /* where the program runs, which it may write to */

@@ -62,6 +62,19 @@ static void make_folders(char *path, int directory)
 		mkdir(path, 0755);
 }
 
+/* Whether a place is there already, below a folder that is mounted before it. */
+static int is_below(const struct cage *cage, size_t number)
+{
+	const struct place *place = &cage->places[number];
+	for (size_t i = 0; i < number && place->use != WRITE; i++) {
+		size_t length = strlen(cage->places[i].real);
+		if (cage->places[i].use != WRITE && !strncmp(cage->places[i].real, place->real, length) &&
+		    (place->real[length] == 0 || place->real[length] == '/'))
+			return 1;
+	}
+	return 0;
+}
+
 static int take(const struct place *place)
 {
 	int tree = (int)syscall(__NR_open_tree, AT_FDCWD, place->real, TREE_CLONE | TREE_CLOEXEC | RECURSIVE);
@@ -74,12 +87,14 @@ static int take(const struct place *place)
 static void put(const struct place *place, int tree)
 {
 	char *below = place->real + 1;
-	make_folders(below, place->directory);
-	if (!place->directory)
-		close(open(below, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-	if (syscall(__NR_move_mount, tree, "", AT_FDCWD, below, MOVE_FROM_EMPTY))
-		fail("mount %s: %s", place->path, strerror(errno));
-	close(tree);
+	if (tree >= 0) {
+		make_folders(below, place->directory);
+		if (!place->directory)
+			close(open(below, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+		if (syscall(__NR_move_mount, tree, "", AT_FDCWD, below, MOVE_FROM_EMPTY))
+			fail("mount %s: %s", place->path, strerror(errno));
+		close(tree);
+	}
 	if (strcmp(place->path, place->real)) {
 		char link[4096];
 		snprintf(link, sizeof link, "%s", place->path + 1);
@@ -95,7 +110,7 @@ void set_up_root(const struct cage *cage)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		fail("mount /: %s", strerror(errno));
 	for (size_t i = 0; i < cage->place_count; i++)
-		trees[i] = take(&cage->places[i]);
+		trees[i] = is_below(cage, i) ? -1 : take(&cage->places[i]);
 	/* The new root is built over the program's directory, which is a tree of its own by now. */
 	if (mount("tmpfs", cage->directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=64k") ||
 	    chdir(cage->directory))

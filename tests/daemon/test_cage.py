@@ -1,0 +1,164 @@
+"""The daemon with the cage: what it says of it, and that it signs inside the filter of its own systemd unit."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from digsigd.testing import TrialPki
+from tests.helpers.daemons import IMAGE, MACHINE, Daemon
+from tests.helpers.proof import proven
+
+HELPERS = Path(__file__).parent.parent / "helpers"
+UNIT = (Path(__file__).parent.parent.parent / "etc/digsigd.service").read_text()
+SETS = {"@system-service": (HELPERS / "system-service.txt").read_text().partition("\n")[2].split()}
+
+
+def filter_of(folder: Path, allowed: Sequence[str]) -> Path:
+    """A program that runs another with these system calls, and without new namespaces."""
+    lines = ["#include <sys/syscall.h>", "#define X(name) name,"]
+    for name in sorted(set(allowed)):
+        lines += [f"#ifdef __NR_{name}", f"#define A_{name} __NR_{name},", "#else", f"#define A_{name}", "#endif"]
+    lines.append("#define ALLOWED " + " ".join(f"A_{name}" for name in sorted(set(allowed))))
+    (folder / "allowed.h").write_text("\n".join(lines) + "\n")
+    target = folder / "unit-filter"
+    subprocess.run(["gcc", "-w", "-I", folder, "-o", target, HELPERS / "unit_filter.c"], check=True)
+    return target
+
+
+class InUnit(Daemon):
+    """A daemon below such a filter."""
+
+    filter: Path
+
+    def command(self, *options: str) -> list[str]:
+        return [str(self.filter), *super().command(*options)]
+
+
+def in_unit(tmp_path: Path, cst_base: Path, config: str, allowed: Sequence[str]) -> InUnit:
+    daemon = InUnit(tmp_path, cst_base, config)
+    daemon.filter = filter_of(tmp_path, allowed)
+    return daemon
+
+
+def unit_calls() -> list[str]:
+    """What the unit's own lines allow, its sets unfolded."""
+    words = [word for line in re.findall(r"^SystemCallFilter=(.*)$", UNIT, re.MULTILINE) for word in line.split()]
+    return [call for word in words for call in SETS.get(word, [word])]
+
+
+def test_inside_its_unit_the_daemon_signs_in_the_cage(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
+    """With both versions; namespaces are forbidden there, Landlock and seccomp work and are required."""
+    assert "RestrictNamespaces=yes" in UNIT
+    daemon = in_unit(tmp_path, cst_base, '[cst]\ncage = "require"\n', unit_calls())
+    daemon.put_keys(MACHINE, pki.tarball())
+    daemon.start()
+    try:
+        assert re.search(r"cage of cst: Landlock \(ABI \d+\), seccomp; not namespaces", daemon.log())
+        for version in ("3.4.1", "4.0.1"):
+            answer = daemon.post(pki, cstversion=version)
+            assert answer.status_code == 200, answer.text
+            proven(pki, IMAGE, answer.content)
+        done = subprocess.run(
+            daemon.command("--check"), env=daemon.environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"^ok +cage +Landlock \(ABI \d+\), seccomp$", done.stdout, re.MULTILINE)
+    finally:
+        daemon.stop()
+
+
+def test_a_unit_without_landlock_is_told(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
+    """Auto signs, with a warning that says what is missing; require does not start."""
+    daemon = in_unit(tmp_path, cst_base, "", SETS["@system-service"])
+    daemon.put_keys(MACHINE, pki.tarball())
+    daemon.start()
+    try:
+        assert re.search(r"warn.*cage of cst: seccomp; .*not Landlock: a filter of system calls", daemon.log())
+        assert daemon.post(pki).status_code == 200
+    finally:
+        daemon.stop()
+    text = daemon.config.read_text() + '\n[cst]\ncage = "require"\n'
+    daemon.config.write_text(text)
+    done = subprocess.run(daemon.command(), env=daemon.environ, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert 'cst.cage: is "require"' in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_daemon_writes_no_core_and_its_children_gain_no_rights(tmp_path: Path, cst_base: Path) -> None:
+    """From its start."""
+    daemon = Daemon(tmp_path, cst_base).start()
+    try:
+        limits = Path(f"/proc/{daemon.pid}/limits").read_text()
+        assert re.search(r"Max core file size +0 +0 ", limits)
+        assert "NoNewPrivs:\t1" in Path(f"/proc/{daemon.pid}/status").read_text()
+    finally:
+        daemon.stop()
+
+
+def test_a_protected_process_cannot_be_read_by_its_user(tmp_path: Path) -> None:
+    """Its files in /proc belong to root; it can still tell the mounts of its own open files."""
+    program = (
+        "import ctypes, os, sys\nfrom digsigd.signing.cage import protect_memory\n"
+        "from digsigd.signing.removal import Mount\nprctl = ctypes.CDLL(None).prctl\n"
+        "os.geteuid() or (os.setgid(65534), os.setuid(65534))\nprctl(4, 1, 0, 0, 0)\n"
+        "before = os.stat('/proc/self/environ').st_uid, prctl(3, 0, 0, 0, 0)\nprotect_memory()\n"
+        "print(before == (os.getuid(), 1), os.stat('/proc/self/environ').st_uid, prctl(3, 0, 0, 0, 0),"
+        " Mount.of(0).id is not None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True 0 0 True\n", done.stderr
+
+
+SCAN = """
+import sys
+from digsigd.keys.tarball import read_tarball
+from digsigd.signing.cage import protect_memory
+
+def copies():
+    needle, found = bytes.fromhex(sys.argv[3])[::-1], -1
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps:
+            start, end = (int(word, 16) for word in line.split()[0].split("-"))
+            if " rw" in line and "[v" not in line:
+                memory.seek(start)
+                found += memory.read(end - start).count(needle)
+    return found
+
+if sys.argv[1] == "protected":
+    protect_memory()
+kept, others = [], []
+for _ in range(50):
+    # What is allocated between them keeps their places from being given back to the system.
+    with open(sys.argv[2], "rb") as file:
+        kept.append(read_tarball(file.read(), max_bytes=1 << 24))
+    others.append([bytes(size) for size in range(600, 4000, 16)])
+print(copies() > 0, end=" ")
+del kept
+print(copies() > 0)
+"""
+
+
+def copies_left(tarball: Path, line: bytes, protected: str) -> str:
+    """Whether a process that has read a tarball has a line of a key in memory, before and after it forgets it."""
+    words = [protected, str(tarball), line[::-1].hex()]
+    done = subprocess.run([sys.executable, "-c", SCAN, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_keys_are_not_in_memory_once_they_are_forgotten(tmp_path: Path) -> None:
+    """Without the protection, copies that were freed stay there."""
+    pki = TrialPki.make("rsa2048", srks=1, encrypted=False)
+    tarball = tmp_path / "keys.tar.gz"
+    tarball.write_bytes(pki.tarball())
+    key = next(data for name, data in pki.files.items() if name.startswith("keys/CSF"))
+    line = key.splitlines()[5]
+    assert copies_left(tarball, line, "protected") == "True False"
+    assert copies_left(tarball, line, "") == "True True"
