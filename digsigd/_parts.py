@@ -252,7 +252,7 @@ def _recorder_of(settings: Settings, reactor: SigningReactor, publisher: Publish
         folder=folder,
         reactor=reactor,
         timeout=record.timeout,
-        published=publisher.offer,
+        published=publisher.offer if record.checkpoints else None,
     )
 
 

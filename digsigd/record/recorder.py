@@ -75,7 +75,7 @@ class DatabaseRecorder:
         folder: StateFolder,
         reactor: IReactorFromThreads,
         timeout: float = 10.0,
-        published: Callable[[str], None] = lambda _: None,
+        published: Callable[[str], None] | None = None,
     ) -> None:
         self._url = url
         self._folder = folder
@@ -249,7 +249,8 @@ class DatabaseRecorder:
             self._reactor.callFromThread(
                 self.log.warn, "cannot keep the checkpoint: {error}", error=str(error), event="record"
             )
-        self._reactor.callFromThread(self._published, note)
+        if self._published is not None:
+            self._reactor.callFromThread(self._published, note)
 
 
 def _written(batch: list[_Waiting], ids: list[str]) -> None:

@@ -51,7 +51,7 @@ def test_an_image_leads_to_its_entries(
     assert built["resolvedDependencies"][0]["digest"]["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
     assert built["externalParameters"]["fuse_value"] == release_keys().fuse_value.hex()
     parts = said["predicate"]["runDetails"]["byproducts"]
-    assert len(parts) == 2
+    assert len(parts) == 3
     where = ["--folder", str(tmp_path / "state")]
     capsys.readouterr()
     for part in parts:
@@ -62,15 +62,15 @@ def test_an_image_leads_to_its_entries(
         assert entry["caller"] == "release"
     assert digsigd(["record", "who", str(out), *where]) == 0
     shown = capsys.readouterr().out
-    assert shown.count('"caller": "release"') == 2
+    assert shown.count('"caller": "release"') == 3
     assert all(part["annotations"]["record"] in shown for part in parts)
     assert digsigd(["record", "who", str(image), *where]) == 1
     capsys.readouterr()
     assert digsigd(["record", "list", "--caller", "release", *where]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 4
     assert digsigd(["record", "list", "--caller", "other", *where]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert digsigd(["record", "export", "--json", "--machine", MACHINE, *where]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [json.loads(line["entry"])["outcome"] for line in lines] == ["signed", "signed"]
+    assert [json.loads(line["entry"])["outcome"] for line in lines] == ["signed"] * 3
     assert digsigd(["record", "verify", *where]) == 0
