@@ -13,6 +13,8 @@ TEST_TOKEN := $(DEMO_TOKEN) faketime
 TEST_CAGE := bubblewrap=bwrap
 # Packages that make the images for tests.
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
+# For the record in PostgreSQL.
+TEST_RECORD := 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
 SPREAD := -n auto --dist loadgroup --no-loadscope-reorder
 # The tests that need no daemon and, with `-m "not cst"`, no tools such as cst, mkimage and dtc.
@@ -74,7 +76,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools

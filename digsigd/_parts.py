@@ -9,7 +9,6 @@ from threading import Thread
 from typing import ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -24,6 +23,7 @@ from digsigd.keys.file import FileSource
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
 from digsigd.record.keyfile import StateFolder
+from digsigd.record.publish import Publisher
 from digsigd.record.recorder import DatabaseRecorder, record_url
 from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of
 from digsigd.settings import Settings, SettingsError, own_workdir, state_folder_of, workdir_of
@@ -105,7 +105,8 @@ class Parts:
             in_digest_thread=self._pools.in_digest_thread,
             tokens=self.tokens,
         )
-        self.recorder = _recorder_of(settings, reactor)
+        self._publisher = self._pools.publisher_of(settings)
+        self.recorder = _recorder_of(settings, reactor, self._publisher)
         decisions = Decisions(self.recorder)
         recorded = RecordedSigner(signer, decisions, in_thread=self.in_thread)
         self.direct = DirectRequests(signer=recorded, root=self.root, in_thread=self.in_thread)
@@ -266,6 +267,7 @@ class Parts:
         if self.recorder is not None:
             # Before connections are closed: answers wait for their entries.
             await self.in_thread(self.recorder.stop)
+            await self._publisher.stop()
         self.site.close_connections()
         await self.keys.stop()
 
@@ -280,7 +282,7 @@ class Parts:
 class _Pools:
     """The thread pools of one run of the service: a stopped pool cannot start again."""
 
-    def __init__(self, reactor: IReactorThreads, max_running: int) -> None:
+    def __init__(self, reactor: SigningReactor, max_running: int) -> None:
         self._reactor = reactor
         self._work = ThreadPool(1, max_running + 2, name="digsigd")
         # Digests of large artifacts take seconds. They have a separate pool, so that no other request waits for it.
@@ -294,6 +296,13 @@ class _Pools:
     def in_key_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Call a blocking function in a thread that does not keep the process from ending."""
         return deferToThreadPool(self._reactor, self._keys, function, *args, **kwargs)
+
+    def publisher_of(self, settings: Settings) -> Publisher:
+        """Return what publishes checkpoints. A file on a file server may hang, as a key store may."""
+        record = settings.record
+        return Publisher(
+            record.checkpoints, interval=record.checkpoint_interval, reactor=self._reactor, pool=self._keys
+        )
 
     def start(self) -> None:
         """Start all pools."""
@@ -310,10 +319,16 @@ class _Pools:
             self._keys.stop()
 
 
-def _recorder_of(settings: Settings, reactor: SigningReactor) -> DatabaseRecorder | None:
+def _recorder_of(settings: Settings, reactor: SigningReactor, publisher: Publisher) -> DatabaseRecorder | None:
     """Return what writes the record; None if the settings want none."""
     record = settings.record
     if record.url == "none":
         return None
     folder = StateFolder(state_folder_of(settings))
-    return DatabaseRecorder(record_url(record.url, folder), folder=folder, reactor=reactor, timeout=record.timeout)
+    return DatabaseRecorder(
+        record_url(record.url, folder),
+        folder=folder,
+        reactor=reactor,
+        timeout=record.timeout,
+        published=publisher.offer if record.checkpoints else None,
+    )

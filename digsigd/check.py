@@ -82,6 +82,7 @@ async def _check_parts(parts: Parts, settings: Settings, machines: tuple[str, ..
             )
     except DigsigError as error:
         report.fail("key store", error.for_operator())
+    await _check_record(parts, report)
     tools = parts.tools.available()
     if not tools:
         report.fail("cst", f"no cst found in {settings.cst.base}: get one with `etc/get-cst --base DIR`")
@@ -104,6 +105,18 @@ async def _check_safety(parts: Parts, report: _Report) -> None:
             report.warn("not safe", str(one))
     except DigsigError as error:
         report.fail("key store", error.for_operator())
+
+
+async def _check_record(parts: Parts, report: _Report) -> None:
+    """Report whether the record can be opened, and the public half of its key."""
+    if parts.recorder is None:
+        report.say("record", "none: the configuration wants none")
+        return
+    await parts.recorder.opened()
+    for line in parts.recorder.missing():
+        report.fail("record", line)
+    if not parts.recorder.missing():
+        report.say("record", f"{parts.recorder.where}, key {parts.recorder.vkey}")
 
 
 async def _problem_of(parts: Parts, tool: CstTool) -> str | None:

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from digsigd.client._internal.files import mapped, replacing, write_atomically
 from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
+    from digsigd.cli.provenance import Provenance
     from digsigd.client import ClientSettings, KeyNames, Report, SignedPart, SigningClient
     from digsigd.image.model import Buffer, Plan
 
@@ -70,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what would be signed, and exit")
     parser.add_argument(
         "--csf-only", type=Path, metavar="FOLDER", help="write the CSF descriptions to FOLDER, and exit"
+    )
+    parser.add_argument(
+        "--provenance", type=Path, metavar="FILE", help="write an in-toto statement of what was signed with which keys"
     )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     add_server_arguments(parser)
@@ -152,10 +157,15 @@ def _sign(
     wanted: list[tuple[Path, int | None]] = [(options.output, None)]
     if download is not None:
         wanted.append((options.sdp_output or options.output.with_name(options.output.name + ".sdp"), options.sdp))
+    from digsigd.cli.provenance import Provenance
+
+    provenance = Provenance(options.image) if options.provenance is not None else None
     with ExitStack() as stack:
         places = [stack.enter_context(replacing(path)) if download else path for path, _ in wanted]
         files = [(place, path, sdp) for place, (path, sdp) in zip(places, wanted, strict=True)]
-        reports = ask_server(settings, lambda client: _signed(client, files, options, console), console)
+        reports = ask_server(settings, lambda client: _signed(client, files, options, console, provenance), console)
+    if provenance is not None:
+        write_atomically(options.provenance, provenance.statement(options.output, options, settings, reports[0]))
     if not options.quiet:
         fuses = reports[-1].fuse_value
         console.say(
@@ -174,6 +184,7 @@ async def _signed(
     files: Sequence[tuple[Path, Path, int | None]],
     options: argparse.Namespace,
     console: Console,
+    provenance: Provenance | None,
 ) -> list[Report]:
     """Sign into each of `files`: (path to write, final path, address of the DCD for serial download or None)."""
     from digsigd.client import VerificationFailed, sign_image
@@ -183,6 +194,11 @@ async def _signed(
             console.tell(
                 f"{part.name}: {part.csf_length} bytes of CSF at {part.csf_offset:#x}, request {shown(part.request_id)}"
             )
+
+    def signed_part(part: SignedPart, *, download: bool) -> None:
+        tell(part)
+        if provenance is not None and not download:
+            provenance.parts.append(part)
 
     async def signed(place: Path, path: Path, sdp: int | None) -> Report:
         try:
@@ -198,7 +214,7 @@ async def _signed(
                 sdp=sdp,
                 configuration=options.configuration,
                 fit_fdt=options.fit_fdt,
-                on_part=tell,
+                on_part=partial(signed_part, download=sdp is not None),
             )
         except VerificationFailed as error:
             show_report(error.report, path, console)

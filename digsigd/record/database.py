@@ -116,9 +116,13 @@ class Database:
         connection = sqlite3.connect(
             name, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
-        if not self._read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+        try:
+            if not self._read_only:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _open_postgres(self) -> Any:

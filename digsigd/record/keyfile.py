@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import socket
@@ -55,7 +56,9 @@ class StateFolder:
         """
         path = self.path / CHECKPOINT
         try:
-            text = path.read_text("utf-8")
+            with path.open(encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                text = file.read()
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
@@ -68,10 +71,21 @@ class StateFolder:
             raise ProofError(f"{path}: {error}") from None
 
     def keep(self, note: str) -> None:
-        """Replace the last checkpoint. Raises `OSError`."""
-        draft = self.path / f".{CHECKPOINT}.{os.getpid()}"
-        draft.write_text(note, "utf-8")
-        draft.replace(self.path / CHECKPOINT)
+        """Replace the last checkpoint. Raises `OSError`.
+
+        The file is written in place: a rename for each commit would make the file system write it to the disk each
+        time. A note is shorter than a sector, and hardly ever shorter than the one before.
+        """
+        data = note.encode()
+        descriptor = os.open(self.path / CHECKPOINT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # Another daemon with the same folder may write at the same time.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.pwrite(descriptor, data, 0)
+            if os.fstat(descriptor).st_size > len(data):
+                os.ftruncate(descriptor, len(data))
+        finally:
+            os.close(descriptor)
 
     def _make_key(self, path: Path) -> None:
         host = "".join(one if one.isalnum() or one in ".-_" else "-" for one in socket.gethostname()) or "host"

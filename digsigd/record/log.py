@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 
 from digsigd.record.checkpoint import Checkpoint
 from digsigd.record.database import Database
@@ -17,6 +18,9 @@ _INSERT_ENTRY = (
     " client_request, blob, artifact) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_NODE = "INSERT INTO node (log, level, position, hash) VALUES (?, ?, ?, ?)"
+
+
+_columns = attrgetter("id", "time", "outcome", "caller", "machine", "request", "client_request", "blob", "artifact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Log(LogReader):
             checkpoint = Checkpoint(self._key.name, frontier.size, frontier.root())
             signature = self._key.private.sign(str(checkpoint).encode())
             columns = columns_of({**entry.values, "id": entry.id, "time": entry.time})
-            rows.append((self.number, position, leaf, signature, data, *astuple(columns)))
+            rows.append((self.number, position, leaf, signature, data, *_columns(columns)))
         if rows:
             self.database.many(_INSERT_ENTRY, rows)
             if nodes:

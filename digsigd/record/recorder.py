@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
-from digsigd.record.database import Database, sqlite_url
+from digsigd.record.database import Database, shown, sqlite_url
 from digsigd.record.entry import Entry
 from digsigd.record.errors import RecordError, RecordUnavailable
 from digsigd.record.keyfile import StateFolder
@@ -75,7 +75,7 @@ class DatabaseRecorder:
         folder: StateFolder,
         reactor: IReactorFromThreads,
         timeout: float = 10.0,
-        published: Callable[[str], None] = lambda _: None,
+        published: Callable[[str], None] | None = None,
     ) -> None:
         self._url = url
         self._folder = folder
@@ -85,6 +85,8 @@ class DatabaseRecorder:
         self._changed = Condition()
         self._queue: deque[_Waiting] = deque()
         self._unsure: list[_Waiting] = []
+        self._tried = False
+        self._when_tried: list[Deferred[None]] = []
         self._stopping = False
         self._thread: Thread | None = None
         self._why = ""
@@ -96,6 +98,21 @@ class DatabaseRecorder:
     def vkey(self) -> str | None:
         """The public half of the host's key; None before the record was opened for the first time."""
         return str(self._key.verifier) if self._key is not None else None
+
+    @property
+    def where(self) -> str:
+        """The database, without user and password."""
+        return shown(self._url)
+
+    def opened(self) -> Deferred[None]:
+        """Return a Deferred that fires when the record was opened, or could not be."""
+        with self._changed:
+            waiting: Deferred[None] = Deferred()
+            if self._tried:
+                waiting.callback(None)
+            else:
+                self._when_tried.append(waiting)
+        return waiting
 
     def start(self) -> None:
         """Start the thread, which opens the record."""
@@ -131,6 +148,10 @@ class DatabaseRecorder:
 
     def _run(self) -> None:
         self._try_to_open()
+        with self._changed:
+            self._tried = True
+            for one in self._when_tried:
+                self._reactor.callFromThread(one.callback, None)
         while batch := self._next():
             try:
                 self._write(batch)
@@ -228,7 +249,8 @@ class DatabaseRecorder:
             self._reactor.callFromThread(
                 self.log.warn, "cannot keep the checkpoint: {error}", error=str(error), event="record"
             )
-        self._reactor.callFromThread(self._published, note)
+        if self._published is not None:
+            self._reactor.callFromThread(self._published, note)
 
 
 def _written(batch: list[_Waiting], ids: list[str]) -> None:

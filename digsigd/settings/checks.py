@@ -35,6 +35,9 @@ def check(settings: Settings, origin: str) -> None:
             raise wrong(f"pkcs11.tokens.{name}", "is not a label: expected 1 to 32 bytes without control characters")
     if settings.record.url is not None and not re.match(r"none\Z|sqlite:///|postgres(ql)?://", settings.record.url):
         raise wrong("record.url", "is not sqlite:///PATH, postgresql://USER@HOST/DATABASE or none")
+    for one in settings.record.checkpoints:
+        if not re.match(r"syslog\Z|file:///.|https?://.", one):
+            raise wrong("record.checkpoints", f"{one!r} is not file:///PATH, syslog, or an http(s) URL")
     names = [name for name, _ in options(settings.listen.endpoint) if name is not None]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")

@@ -22,6 +22,7 @@ T = TypeVar("T")
 _MAX_SHOWN = 4000
 _CHECK_HOST = "check that the address is that of a signing host, not of a proxy in front of it"
 _PROBLEM = re.compile(r"urn:digsigd:problem:([a-z0-9-]{1,40})")
+_RECORD = re.compile(r"[0-9a-f]{8}\.[0-9]{1,18}")
 # The header of a CSF: HAB_TAG_CSF, two bytes of length, HAB version 4.x. HABv4 API Reference Manual, "Header".
 _CSF = re.compile(rb"\xd4..[\x40-\x4f]", re.DOTALL)
 
@@ -55,6 +56,12 @@ class Answer:
         """The host's ID of the request; None if it sent no valid one."""
         given = self.header("x-request-id")
         return given if REQUEST_ID.fullmatch(given) else None
+
+    @property
+    def record(self) -> str:
+        """The host's ID of the entry in its record; "" if it sent no valid one."""
+        given = self.header("x-digsigd-record")
+        return given if _RECORD.fullmatch(given) else ""
 
 
 class _Problem(Struct):

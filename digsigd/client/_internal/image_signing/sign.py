@@ -28,13 +28,15 @@ from digsigd.text import one_line
 class SignedPart:
     """A signed part of an image: its CSF has `csf_length` bytes at `csf_offset` in the file.
 
-    `name` is the name of the part, such as "SPL" or "FIT", `request_id` the ID of the request in the host's log.
+    `name` is the name of the part, such as "SPL" or "FIT", `request_id` the ID of the request in the host's log,
+    `record` that of its entry in the host's record, empty if it keeps none.
     """
 
     name: str
     csf_offset: int
     csf_length: int
     request_id: str
+    record: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,9 @@ async def sign_image(
             )
             await in_thread(reactor, insert, copy.new, signing, signed.blob)
             if on_part is not None:
-                on_part(SignedPart(signing.name, signing.csf_offset, len(signed.blob), signed.request_id))
+                on_part(
+                    SignedPart(signing.name, signing.csf_offset, len(signed.blob), signed.request_id, signed.record)
+                )
         await in_thread(reactor, finish, copy.new, plan, masked)
         report = await in_thread(reactor, verify_file, copy.new, asked, fuse_value=fuse_value, srk_table=keys.srk_table)
         if not report.holds:

@@ -1,0 +1,66 @@
+"""Checkpoints leave the host, and --check shows the key that they are verified with."""
+
+from __future__ import annotations
+
+import subprocess
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from digsigd.admin.main import main
+from digsigd.record.checkpoint import open_checkpoint
+from digsigd.record.note import VerifierKey
+from digsigd.testing import TrialPki
+from tests.helpers.daemons import MACHINE, Daemon
+
+
+class Witness(BaseHTTPRequestHandler):
+    """Keeps what is posted."""
+
+    posted: list[str]
+
+    def do_POST(self) -> None:
+        self.posted.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_checkpoints_are_appended_to_a_file_and_posted(
+    tmp_path: Path, cst_base: Path, pki: TrialPki, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is signed, and `digsigd record verify` compares the record with those of the file."""
+    Witness.posted = []
+    server = HTTPServer(("127.0.0.1", 0), Witness)
+    Thread(target=server.serve_forever, daemon=True).start()
+    config = (
+        f'[record]\ncheckpoint_interval = 0.05\ncheckpoints = ["file://{tmp_path}/elsewhere",'
+        f' "http://127.0.0.1:{server.server_port}/add", "file:///nowhere/at/all"]\n'
+    )
+    state = tmp_path / "state"
+    daemon = Daemon(tmp_path, cst_base, config, environ={"STATE_DIRECTORY": str(state)})
+    daemon.put_keys(MACHINE, pki.tarball())
+    daemon.start()
+    for _ in range(3):
+        assert daemon.post(pki).status_code == 200
+    daemon.stop()
+    server.shutdown()
+    server.server_close()
+    assert "cannot publish a checkpoint to file:///nowhere/at/all" in daemon.log()
+    done = subprocess.run(daemon.command("--check"), env=daemon.environ, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if " record " in line)
+    key = VerifierKey.parse(line.split()[-1])
+    assert open_checkpoint(Witness.posted[-1], key).size == 3
+    verify = ["record", "verify", "--folder", str(state), "--checkpoints", str(tmp_path / "elsewhere")]
+    assert main(verify) == 0
+    kept = (tmp_path / "elsewhere").read_text().count(f"{key.name}\n")
+    assert f"against {kept + 1} checkpoints kept elsewhere" in capsys.readouterr().out
+    (state / "record.sqlite").unlink()
+    daemon.start()
+    # A record that is gone is not begun anew with the same key.
+    assert daemon.post(pki).status_code == 503
+    daemon.stop()
