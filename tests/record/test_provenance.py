@@ -40,7 +40,18 @@ def test_an_image_leads_to_its_entries(
     image, out, statement = tmp_path / "flash.bin", tmp_path / "signed.bin", tmp_path / "statement.json"
     image.write_bytes(golden.flash("mm", "nxp-new"))
     # A process of its own: it runs a reactor.
-    command = ["-m", "digsigd.cli.main", "sign", image, "-o", out, "--server", daemon.url, "--machine", MACHINE]
+    command: list[str | Path] = [
+        "-m",
+        "digsigd.cli.main",
+        "sign",
+        image,
+        "-o",
+        out,
+        "--server",
+        daemon.url,
+        "--machine",
+        MACHINE,
+    ]
     subprocess.run([sys.executable, *command, "--provenance", statement], check=True, capture_output=True)
     said = json.loads(statement.read_text())
     assert said["_type"] == "https://in-toto.io/Statement/v1"
