@@ -32,8 +32,8 @@ from digsigd.signing.workdir import WorkRoot
 from digsigd.tokens import tokens_of
 from digsigd.web.callers import Callers
 from digsigd.web.machine_keys import MachineKeyRequests
-from digsigd.web.request import SigningSite
 from digsigd.web.resource import Endpoint
+from digsigd.web.site import SigningSite
 from digsigd.web.upload import Uploads
 
 P = ParamSpec("P")
@@ -115,7 +115,12 @@ class Parts:
         )
         endpoint = Endpoint(sign=signer.sign, missing=self.readiness.missing, machine_key_requests=self._key_requests)
         self.resource: IResource = endpoint.resource()
-        self.site = SigningSite(self.resource, self.uploads)
+        self.site = SigningSite(
+            self.resource,
+            self.uploads,
+            max_connections=settings.listen.max_connections,
+            anonymous=not settings.callers,
+        )
         self._refuse_new()
 
     def start(self) -> None:

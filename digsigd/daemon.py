@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
+from digsigd.descriptors import raise_limit
 from digsigd.errors import DigsigError
 from digsigd.reactor import Reactor
 from digsigd.service import SigningService
@@ -46,6 +47,7 @@ class Daemon(SigningService):
 
     def startService(self) -> None:
         """Start, and install the signal handlers. Raises `SystemExit` with one line if it cannot start."""
+        raise_limit(self.settings)
         try:
             super().startService()
         except DigsigError as error:

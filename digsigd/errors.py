@@ -67,6 +67,12 @@ class TooLarge(DigsigError):
     problem = "too-large"
 
 
+class UnsupportedCoding(DigsigError):
+    """The body is compressed."""
+
+    problem = "unsupported-coding"
+
+
 class Refused(DigsigError):
     """The CSF description is refused by policy or by cst, or names something that does not exist.
 

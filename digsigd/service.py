@@ -17,9 +17,10 @@ from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.resource import IResource, Resource
 
 from digsigd._parts import Parts
+from digsigd.descriptors import room
 from digsigd.errors import shutting_down
 from digsigd.reactor import Reactor, reactor_of
-from digsigd.settings import Settings, SettingsError
+from digsigd.settings import Settings, SettingsError, with_backlog
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.tokens import pins_of
 from digsigd.web.mount import CurrentRequests, CurrentResource, put
@@ -139,8 +140,12 @@ class SigningService(Service):
 
     def _begin_listening(self) -> None:
         endpoint = self.settings.listen.endpoint
+        self._parts.site.max_connections, warning = room(self.settings)
+        if warning:
+            self.log.warn("{warning}", warning=warning, event="descriptors")
         try:
-            listening = serverFromString(self._reactor, endpoint).listen(self._parts.site)
+            with_queue = with_backlog(endpoint, self.settings.listen.backlog)
+            listening = serverFromString(self._reactor, with_queue).listen(self._parts.site)
         except (ValueError, TypeError, OSError) as error:
             raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
         if isinstance(result := getattr(listening, "result", None), Failure):
@@ -150,6 +155,7 @@ class SigningService(Service):
 
     def _is_listening(self, port: IListeningPort) -> None:
         self._port = port
+        self._parts.site.listens_on(port)
         host: Any = port.getHost()
         where = f"{host.host}:{host.port}" if hasattr(host, "port") else str(getattr(host, "name", host))
         # A program that waits for this line may send SIGTERM immediately. Before the reactor runs, that signal would
@@ -167,6 +173,7 @@ class SigningService(Service):
             if listening is not None:
                 await listening
             port, self._port = self._port, None
+            self._parts.site.listens_on(None)
             if port is not None:
                 await maybeDeferred(port.stopListening)
         finally:

@@ -28,6 +28,8 @@ class ListenSettings(_Section, frozen=True):
 
     endpoint: str = "tcp:9999:interface=127.0.0.1"
     allow_anonymous: bool = False
+    max_connections: Annotated[int, Meta(ge=8)] = 1024
+    backlog: Count = 1024
 
 
 class HttpStoreSettings(_Section, frozen=True):

@@ -25,6 +25,7 @@ from digsigd.errors import (
     Refused,
     TokenFailed,
     TooLarge,
+    UnsupportedCoding,
     UploadTimeout,
     VerificationFailed,
 )
@@ -48,6 +49,7 @@ STATUS: dict[type[DigsigError], int] = {
     NoKeys: 404,
     UploadTimeout: 408,
     TooLarge: 413,
+    UnsupportedCoding: 415,
     Refused: 422,
     BadTarball: 500,
     CstFailed: 500,
@@ -114,6 +116,8 @@ def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[
     headers = common_headers(request_id)
     if isinstance(error, NotAuthenticated):
         headers["WWW-Authenticate"] = 'Basic realm="digsigd", charset="UTF-8"'
+    if isinstance(error, UnsupportedCoding):
+        headers["Accept-Encoding"] = "identity"
     if isinstance(error, Busy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, HttpError):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import INonQueuedRequestFactory
-from twisted.web.resource import IResource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from digsigd.errors import DigsigError, TooLarge, UploadTimeout
@@ -28,6 +26,8 @@ PATH = b"/sign/imx"
 SMALL_PIECE = 16 << 10
 # How long a client that still sends has to read an early answer before the connection is closed; see LINGER_BYTES.
 LINGER_SECONDS = 2.0
+# The beginning of a target in absolute form.
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)", re.IGNORECASE)
 
 
 class UploadRequest(Request):
@@ -69,7 +69,7 @@ class UploadRequest(Request):
     def gotLength(self, length: int | None) -> None:
         """Handle the end of the headers. `length` is the body's length in bytes, None for a chunked body."""
         # The channel sets the request's method and path only at the end of the body.
-        method, path = self.channel._command, self.channel._path.partition(b"?")[0]  # noqa: SLF001
+        method, path = self.channel._command, self._origin_form(self.channel._path).partition(b"?")[0]  # noqa: SLF001
         ours = method == b"POST" and path == self._path
         if self._keep_others and not ours:
             super().gotLength(length)
@@ -97,6 +97,7 @@ class UploadRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Handle the end of the request."""
+        path = self._origin_form(path)
         if self._life is None:
             super().requestReceived(command, path, version)
             return
@@ -106,6 +107,14 @@ class UploadRequest(Request):
         actions = self.happened(Event.END_OF_BODY)
         if Action.SIGN in actions or Action.ANSWER_AT_END in actions:
             super().requestReceived(command, path, version)
+
+    def _origin_form(self, target: bytes) -> bytes:
+        """Return a request's target as a path: RFC 9112, 3.2.2. Its authority replaces the header Host."""
+        found = _ABSOLUTE.match(target)
+        if found is None or not (rest := target[found.end() :] or b"/").startswith(self._path[: -len(PATH)] + b"/"):
+            return target
+        self.requestHeaders.setRawHeaders(b"host", [found[1].rpartition(b"@")[2]])
+        return rest
 
     def getRequestHostname(self) -> bytes:
         """Return the host name that the client used; localhost if it is not valid. Only links would need it."""
@@ -264,42 +273,3 @@ class RequestFactory:
         if not isinstance(channel, HTTPChannel):
             return Request(channel, queued)
         return UploadRequest(channel, uploads=self._uploads, path=self._path, keep_others=self._keep_others)
-
-
-class _Channel(HTTPChannel):
-    """A connection that adds itself to its site's set of connections."""
-
-    site: SigningSite
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.site.channels.add(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channels.discard(self)
-        super().connectionLost(reason)
-
-
-class SigningSite(Site):
-    """The site of a daemon that serves only the signing endpoint, over HTTP/1.1 only."""
-
-    noisy = False
-    protocol = _Channel  # type: ignore[assignment]
-
-    def __init__(self, resource: IResource, uploads: Uploads) -> None:
-        super().__init__(
-            resource, requestFactory=RequestFactory(uploads, keep_others=False), parsePOSTFormSubmission=False
-        )
-        self.channels: set[HTTPChannel] = set()
-
-    def close_connections(self) -> None:
-        """Close every connection, after its buffered output has been sent."""
-        for channel in list(self.channels):
-            channel.loseConnection()
-
-    def log(self, request: object) -> None:
-        """Write nothing to an access log: `log_answered` logs every answer."""
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """Return the protocols that TLS may negotiate: HTTP/1.1."""
-        return [b"http/1.1"]

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
-from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, shutting_down
+from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, UnsupportedCoding, shutting_down
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
@@ -21,6 +21,8 @@ from digsigd.web.callers import ANONYMOUS, Caller, Callers
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
 from digsigd.web.upload_state import Action, Event
 
+# The most bytes of a body besides its artifacts.
+_BESIDES = MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -132,6 +134,7 @@ class Upload:
         self._uploads = uploads
         self._name = name
         self._form: Form | None = None
+        self._received = 0
         self._workdir: Workdir | None = None
         self._signing: Deferred[Signed] | None = None
         # Held while something works in the directory, and by its removal in the end.
@@ -147,12 +150,18 @@ class Upload:
     def begin(self, headers: Headers, length: int | None) -> None:
         """Check what is known from the headers: room, caller, size and type. `length` is the body's, in bytes.
 
-        Raises `Busy`, `NotAuthenticated`, `TooLarge` or `BadRequest`.
+        Raises `Busy`, `NotAuthenticated`, `TooLarge`, `BadRequest` or `UnsupportedCoding`.
         """
         self._uploads.check_room()
         self.caller = self._uploads.callers.identify(text_of(headers, b"authorization"))
+        coding = text_of(headers, b"content-encoding").strip().lower()
+        if coding not in {"", "identity"}:
+            raise UnsupportedCoding(
+                f"the body has the content coding {coding[:40]!r}, but only uncompressed bodies are accepted",
+                hint="send the form without Content-Encoding; the artifact itself may be compressed",
+            )
         largest = self._uploads.bounds.max_artifact
-        if length is not None and length > largest + MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD:
+        if length is not None and length > largest + _BESIDES:
             raise TooLarge(f"the body has {length} bytes; artifacts may have at most {largest}")
         if length == 0:
             raise BadRequest("the request has no body", hint="send a multipart/form-data form")
@@ -168,6 +177,11 @@ class Upload:
 
         Raises `BadRequest`, `TooLarge`, `NotAllowed`, and `DigsigError` if they cannot be stored.
         """
+        self._received += len(chunk)
+        if self._received > self._uploads.bounds.max_artifact + _BESIDES:
+            raise TooLarge(
+                f"the body is too large; artifacts may have at most {self._uploads.bounds.max_artifact} bytes"
+            )
         if self._form is not None:
             self._stored(self._form.feed, chunk)
 

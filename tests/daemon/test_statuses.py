@@ -240,6 +240,7 @@ TABLE = {
     "method of healthz": Row(path("DELETE", "/healthz"), 405, headers={"Allow": "GET, HEAD"}),
     "upload stands still": Row(upload_stands_still, 408, ["stalled"]),
     "artifact too large": Row(posted(data=bytes(1_000_001)), 413, ["1000000"]),
+    "compressed": Row(posted(headers={"Content-Encoding": "gzip"}), 415, ["'gzip'"], {"Accept-Encoding": "identity"}),
     "declared too large": Row(declared_too_large, 413, ["500000000", "1000000"]),
     "chunked too large": Row(chunked_too_large, 413, ["1000000"]),
     "csf too large": Row(posted(csf="#" * ((1 << 20) + 1)), 413, ["csf", str(1 << 20)]),

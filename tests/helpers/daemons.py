@@ -76,8 +76,11 @@ class Daemon:
     def start(self) -> Daemon:
         with self.logfile.open("ab") as log:
             began = log.tell()
+            command = self.command("--log-format", self.form)
+            if limit := self.environ.get("NOFILE"):
+                command = ["prlimit", f"--nofile={limit}", *command]
             self.process = subprocess.Popen(
-                self.command("--log-format", self.form),
+                command,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
             )  # fmt: skip
         self.wait_for(lambda: "listening on 127" in self.log()[began:] or self.process_ended())

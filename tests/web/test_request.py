@@ -32,8 +32,9 @@ from digsigd.settings import UploadSettings
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.workdir import Workdir, WorkRoot
 from digsigd.web.callers import Callers
-from digsigd.web.request import LINGER_SECONDS, RequestFactory, SigningSite, UploadRequest
+from digsigd.web.request import LINGER_SECONDS, RequestFactory, UploadRequest
 from digsigd.web.resource import Endpoint
+from digsigd.web.site import SigningSite
 from digsigd.web.upload import Sign, Uploads
 from digsigd.web.upload_state import LINGER_BYTES
 
