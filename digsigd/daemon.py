@@ -14,7 +14,7 @@ from twisted.python.components import Componentized
 
 from digsigd.descriptors import raise_limit
 from digsigd.errors import DigsigError
-from digsigd.reactor import Reactor
+from digsigd.reactor import Reactor, keep_monotonic_time
 from digsigd.service import SigningService
 from digsigd.settings import Settings, SettingsError
 
@@ -33,6 +33,7 @@ class Daemon(SigningService):
         self, settings: Settings, *, reactor: Reactor | None, observer: Callable[[], ILogObserver | None]
     ) -> None:
         super().__init__(settings, reactor=reactor)
+        keep_monotonic_time(self._reactor)
         self._observer = observer
         self._before: dict[int, _SignalHandler] = {}
         self._is_told_to_stop = False

@@ -96,6 +96,20 @@ class Busy(DigsigError):
         self.retry_after = retry_after
 
 
+class NoSpace(Busy):
+    """The work directory is full. It has room again when other requests have ended, or the operator has made some."""
+
+    problem = "no-space"
+
+    def __init__(self, *, detail: str = "") -> None:
+        super().__init__(
+            "this signing host has no disk space left for the request",
+            retry_after=30,
+            hint="try again later",
+            detail=detail,
+        )
+
+
 class KeyStoreFailed(DigsigError):
     """The key store cannot be reached, refused the request, or sent an invalid response."""
 

@@ -105,6 +105,8 @@ class Job:
         """
         self._check_keys()
         self._check_layout()
+        # cst writes a copy of what it signs.
+        self.workdir.check_space(self.size + MAX_BLOB)
         for name, artifact in self._artifacts.items():
             if artifact.path != self.workdir.path / name:
                 (self.workdir.path / name).symlink_to(artifact.path.absolute())
@@ -216,7 +218,12 @@ class Job:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
     def diagnose(self) -> None:
-        """Raise `BadTarball` if private keys do not match their certificates or cannot be read."""
+        """Find out why cst failed.
+
+        Raises `NoSpace` if the work directory is full, and `BadTarball` if private keys do not match their
+        certificates or cannot be read.
+        """
+        self.workdir.check_space(self.size + MAX_BLOB)
         folders: dict[str, dict[str, str]] = {}
         for needed in self._plan.files:
             folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member

@@ -20,6 +20,7 @@ from digsigd.errors import (
     KeyStoreFailed,
     KeyStoreTimeout,
     NoKeys,
+    NoSpace,
     NotAllowed,
     NotAuthenticated,
     Refused,
@@ -57,6 +58,7 @@ STATUS: dict[type[DigsigError], int] = {
     VerificationFailed: 500,
     KeyStoreFailed: 502,
     Busy: 503,
+    NoSpace: 503,
     KeyStoreTimeout: 504,
     CstTimeout: 504,
 }

@@ -15,7 +15,7 @@ from digsigd.errors import BadRequest, Busy, DigsigError, TooLarge, UnsupportedC
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
-from digsigd.signing.workdir import Workdir, WorkRoot
+from digsigd.signing.workdir import Workdir, WorkRoot, failed
 from digsigd.web.answers import new_request_id, text_of
 from digsigd.web.callers import ANONYMOUS, Caller, Callers
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
@@ -263,7 +263,7 @@ class Upload:
         except DigsigError:
             raise
         except OSError as error:
-            raise DigsigError("this signing host cannot store the upload", detail=str(error)) from error
+            raise failed(error) from error
         except Exception:  # noqa: BLE001 - any exception ends only this request
             self.log.failure("cannot read an upload", Failure(), request_id=self.request_id, event="unexpected")
             raise DigsigError(

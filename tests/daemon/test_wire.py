@@ -186,7 +186,7 @@ def test_what_is_around_the_parts_is_bounded(daemon: Daemon, pki: TrialPki, wher
 
 def test_few_descriptors_are_told_at_start_and_keep_nobody_out(start: Start, pki: TrialPki) -> None:
     """With a hard limit of 100 and every connection taken, requests are signed and SIGTERM ends the daemon in order."""
-    daemon = start("", NOFILE="100")
+    daemon = start("", DAEMON_PREFIX="prlimit --nofile=100")
     assert "100 file descriptors, fewer than 256," in daemon.log()
     with contextlib.ExitStack() as held:
         for _ in range(200):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,8 +78,7 @@ class Daemon:
         with self.logfile.open("ab") as log:
             began = log.tell()
             command = self.command("--log-format", self.form)
-            if limit := self.environ.get("NOFILE"):
-                command = ["prlimit", f"--nofile={limit}", *command]
+            command = [*shlex.split(self.environ.get("DAEMON_PREFIX", "")), *command]
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
