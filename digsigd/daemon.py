@@ -42,6 +42,9 @@ class Daemon(SigningService):
         """Implement `IService.setServiceParent`. If the parent is the application, also set its log observer."""
         if isinstance(parent, Componentized) and parent.getComponent(ILogObserver, None) is None:
             observer = self._observer()
+            if (settle := getattr(observer, "settle", None)) is not None:
+                # Twisted ends the process with the signal that stopped it: nothing runs at its exit.
+                self._reactor.addSystemEventTrigger("after", "shutdown", settle)
             if observer is not None:
                 parent.setComponent(ILogObserver, observer)
         super().setServiceParent(parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -26,6 +26,7 @@ class Artifact:
 class SigningRequest:
     """A request for one CSF blob, whose fields have valid forms. It usually has one artifact.
 
+    `request_id` may be the client's, which can use it again; `own_id` is this host's, and no other request has it.
     `artifacts` have different names. `description` is the client's CSF description as sent. Raises `ValueError` if
     there are no artifacts, or if two have the same name.
     """
@@ -38,11 +39,17 @@ class SigningRequest:
     backend: str = "ssl"
     soctype: str | None = None
     caller: str = "anonymous"
+    own_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if there are no artifacts, or if two have the same name."""
         if not self.artifacts or len({one.name for one in self.artifacts}) < len(self.artifacts):
             raise ValueError("a request needs one artifact, or several with different names")
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What every log line of the request has: its ids and its caller."""
+        return {"request_id": self.request_id, "own_id": self.own_id, "caller": self.caller}
 
     @property
     def size(self) -> int:

@@ -96,7 +96,7 @@ class Signer:
         keys = await self._keys.get(request.machine)
         self.log.info(
             "keys of {machine} {how} from {origin} in {seconds:.3f} s",
-            request_id=request.request_id, event="keys", machine=request.machine, how=keys.how,
+            **request.log_fields, event="keys", machine=request.machine, how=keys.how,
             origin=keys.origin, seconds=keys.seconds,
         )  # fmt: skip
         job = Job(request, rules, keys, description, workdir)
@@ -118,7 +118,7 @@ class Signer:
             raise
         self.log.info(
             "cst {version} {ended} after {seconds:.3f} s",
-            request_id=request.request_id, event="cst", version=tool.version, ended=describe(run),
+            **request.log_fields, event="cst", version=tool.version, ended=describe(run),
             exit=run.exit_code, signal=run.signal, seconds=run.seconds,
         )  # fmt: skip
         try:
@@ -132,7 +132,7 @@ class Signer:
         signed, proven = await self._in_thread(job.verified, digests)
         self.log.info(
             "verified: {proven}",
-            request_id=request.request_id, event="verified", proven=proven, notes=list(signed.notes),
+            **request.log_fields, event="verified", proven=proven, notes=list(signed.notes),
         )  # fmt: skip
         return signed
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from http import HTTPStatus
 
 from twisted.web.http_headers import Headers
@@ -63,6 +62,8 @@ STATUS: dict[type[DigsigError], int] = {
     CstTimeout: 504,
 }
 _ROUTES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), methods) for path, methods in ROUTES.items()]
+# The header with this host's own id of a request.
+OWN_ID = "X-Digsigd-Request"
 # Only this much of a header is parsed, in characters: werkzeug takes time in the square of its length.
 MAX_HEADER = 1024
 _JSON = {"application/json", "application/problem+json", "application/*"}
@@ -99,10 +100,10 @@ def text_of(headers: Headers, name: bytes) -> str:
     return b",".join(headers.getRawHeaders(name, [])).decode("utf-8", "replace")
 
 
-def new_request_id(headers: Headers) -> str:
-    """Return the client's X-Request-Id if it is valid, else a new id of 16 hexadecimal digits."""
+def request_id_of(headers: Headers) -> str:
+    """Return the client's X-Request-Id if it is valid, else an empty text."""
     given = text_of(headers, b"x-request-id")
-    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if REQUEST_ID.fullmatch(given) else ""
 
 
 def status_of(error: DigsigError) -> int:

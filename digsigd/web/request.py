@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
@@ -17,7 +18,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from digsigd.errors import DigsigError, TooLarge, UploadTimeout
-from digsigd.web.answers import methods_of, new_request_id, not_routed, render, text_of
+from digsigd.web.answers import OWN_ID, methods_of, not_routed, render, request_id_of, text_of
 from digsigd.web.upload import Upload, Uploads
 from digsigd.web.upload_state import Action, Event, State, UploadState
 
@@ -46,6 +47,9 @@ class UploadRequest(Request):
         super().__init__(channel)
         self.upload: Upload | None = None
         self.began = uploads.clock.seconds()
+        self.own_id = secrets.token_hex(8)
+        # The fields of all log lines of this request.
+        self.who: dict[str, str] = {"request_id": self.own_id, "own_id": self.own_id, "caller": "-"}
         self._uploads = uploads
         self._path = path
         self._keep_others = keep_others
@@ -68,6 +72,8 @@ class UploadRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         """Handle the end of the headers. `length` is the body's length in bytes, None for a chunked body."""
+        self.who["request_id"] = request_id_of(self.requestHeaders) or self.own_id
+        self.who["address"] = getattr(self.getClientAddress(), "host", "a local socket")
         # The channel sets the request's method and path only at the end of the body.
         method, path = self.channel._command, self._origin_form(self.channel._path).partition(b"?")[0]  # noqa: SLF001
         ours = method == b"POST" and path == self._path
@@ -154,7 +160,7 @@ class UploadRequest(Request):
         return actions
 
     def _begin(self, length: int | None) -> None:
-        upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened)
+        upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened, self.who)
         if length != 0:
             bounds = self._uploads.bounds
             # The channel's timeout closes without an answer, so it has to come later than ours.
@@ -204,12 +210,8 @@ class UploadRequest(Request):
         error = self.error or DigsigError("internal error on the signing host: the upload is gone")
         # Otherwise the channel would send 100 Continue.
         self.requestHeaders.removeHeader("expect")
-        if self.upload is not None:
-            request_id, accept = self.upload.request_id, self.upload.accept
-        else:
-            request_id = new_request_id(self.requestHeaders)
-            accept = text_of(self.requestHeaders, b"accept")
-        status, fields, body = render(error, request_id, accept)
+        status, fields, body = render(error, self.who["request_id"], text_of(self.requestHeaders, b"accept"))
+        fields[OWN_ID] = self.own_id
         headers = Headers({name: [value] for name, value in fields.items()})
         headers.setRawHeaders("connection", ["close"])
         headers.setRawHeaders("content-length", [str(len(body))])
@@ -217,7 +219,7 @@ class UploadRequest(Request):
         self.channel.write(body)
         # The channel would answer again, with its own 400, if the rest of the body turned out to be malformed.
         vars(self.channel)["_respondToBadRequestAndDisconnect"] = self.channel.loseConnection
-        log_answered(self.log, request_id, status, self.seconds(), error)
+        log_answered(self.log, self.who, status, self.seconds(), error)
         self._call_later(LINGER_SECONDS, self.happened, Event.LINGERED)
 
     def _call_later(self, seconds: float, call: Callable[..., object], *args: object) -> IDelayedCall:
@@ -239,21 +241,24 @@ def _unwanted(method: str, path: str) -> DigsigError:
     return not_routed(path)
 
 
-def log_answered(log: Logger, request_id: str, status: int, seconds: float, error: DigsigError | None) -> None:
-    """Log the end of a request. Faults of this host are logged as errors, faults of clients as information."""
+def log_answered(log: Logger, who: Mapping[str, str], status: int, seconds: float, error: DigsigError | None) -> None:
+    """Log the end of a request, of which `who` are the fields of all lines.
+
+    Faults of this host are logged as errors, faults of clients as information.
+    """
     write = log.error if status >= 500 and status != 503 else log.info
     if error is None:
         write(
             "answered {status} in {seconds:.3f} s",
-            request_id=request_id,
             event="answered",
             status=status,
             seconds=seconds,
+            **who,
         )
     else:
         write(
             "answered {status} in {seconds:.3f} s: {reason}",
-            request_id=request_id, event="answered", status=status, seconds=seconds, reason=str(error),
+            event="answered", status=status, seconds=seconds, reason=str(error), **who,
         )  # fmt: skip
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
@@ -16,7 +17,7 @@ from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot, failed
-from digsigd.web.answers import new_request_id, text_of
+from digsigd.web.answers import text_of
 from digsigd.web.callers import ANONYMOUS, Caller, Callers
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
 from digsigd.web.upload_state import Action, Event
@@ -64,10 +65,13 @@ class Uploads:
         """Whether new uploads are refused."""
         return self._stopped
 
-    def begin(self, headers: Headers, happened: Happened) -> Upload:
-        """Return a new upload, counted as active. Nothing of it is checked yet."""
+    def begin(self, headers: Headers, happened: Happened, who: dict[str, str]) -> Upload:
+        """Return a new upload, counted as active. Nothing of it is checked yet.
+
+        `who` are the log fields of the request, to which the upload adds its caller.
+        """
         self._made += 1
-        upload = Upload(self, headers, f"r{self._made}", happened)
+        upload = Upload(self, headers, f"r{self._made}", happened, who)
         self._active.add(upload)
         return upload
 
@@ -125,8 +129,9 @@ class Upload:
 
     log = Logger()
 
-    def __init__(self, uploads: Uploads, headers: Headers, name: str, happened: Happened) -> None:
-        self.request_id = new_request_id(headers)
+    def __init__(self, uploads: Uploads, headers: Headers, name: str, happened: Happened, who: dict[str, str]) -> None:
+        self.request_id = who["request_id"]
+        self.who = who
         self.accept = text_of(headers, b"accept")
         self.caller: Caller = ANONYMOUS
         self.request: SigningRequest | None = None
@@ -154,6 +159,7 @@ class Upload:
         """
         self._uploads.check_room()
         self.caller = self._uploads.callers.identify(text_of(headers, b"authorization"))
+        self.who["caller"] = self.caller.name
         coding = text_of(headers, b"content-encoding").strip().lower()
         if coding not in {"", "identity"}:
             raise UnsupportedCoding(
@@ -195,7 +201,7 @@ class Upload:
         request = self._stored(self._form.finish, request_id=self.request_id, caller=self.caller.name)
         # A missing `backend` means ssl, for which the caller needs permission, too.
         self.caller.check_backend(request.backend)
-        self.request = request
+        self.request = replace(request, own_id=self.who["own_id"])
         self._form = None
 
     async def sign(self, sign: Sign) -> Signed:
@@ -250,7 +256,7 @@ class Upload:
             if self._workdir is not None and not self._workdir.removed:
                 await self._uploads.in_thread(self._workdir.remove)
         except DigsigError as error:
-            self.log.error("{error}", error=str(error), request_id=self.request_id, event="left-behind")
+            self.log.error("{error}", error=str(error), **self.who, event="left-behind")
             if self._workdir is not None:
                 self._uploads.left.append(self._workdir)
         finally:
@@ -265,7 +271,7 @@ class Upload:
         except OSError as error:
             raise failed(error) from error
         except Exception:  # noqa: BLE001 - any exception ends only this request
-            self.log.failure("cannot read an upload", Failure(), request_id=self.request_id, event="unexpected")
+            self.log.failure("cannot read an upload", Failure(), LogLevel.critical, **self.who, event="unexpected")
             raise DigsigError(
                 "internal error while the signing host read the upload",
                 hint="search for the request's id in the host's log",
