@@ -33,6 +33,7 @@ from digsigd.tokens import tokens_of
 from digsigd.web.callers import Callers
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.resource import Endpoint
+from digsigd.web.shares import Shares
 from digsigd.web.site import SigningSite
 from digsigd.web.upload import Uploads
 
@@ -74,7 +75,12 @@ class Parts:
         self.tools = CstTools(settings.cst.base, settings.cst.versions)
         self.workdir = workdir_of(settings)
         self.root = WorkRoot(self.workdir, own=self.workdir == own_workdir())
-        self._queue = Queue(settings.cst.max_running, settings.cst.max_waiting, clock=reactor)
+        self._queue = Queue(
+            settings.cst.max_running,
+            settings.cst.max_waiting,
+            clock=reactor,
+            share=settings.upload.share if len(settings.callers) > 1 else 1.0,
+        )
         self.runner = CstRunner(reactor, timeout=settings.cst.timeout, kill_after=settings.cst.kill_after)
         self.bounds = RunBounds(
             cpu_seconds=settings.cst.cpu_seconds, memory=settings.cst.memory, open_files=settings.cst.open_files
@@ -102,8 +108,22 @@ class Parts:
         )
         callers = _callers_of(settings)
         self._key_requests = MachineKeyRequests(machines=self.machines, callers=callers, clock=reactor)
+        shares = Shares(
+            share=settings.upload.share,
+            max_at_once=settings.upload.max_at_once,
+            callers=len(settings.callers),
+            rates={name: caller.rate for name, caller in settings.callers.items()},
+            rate=settings.upload.rate or None,
+            folder=lambda: self.root.path,
+            clock=reactor,
+        )
         self.uploads = Uploads(
-            bounds=settings.upload, callers=callers, root=self.root, clock=reactor, in_thread=self.in_thread
+            bounds=settings.upload,
+            callers=callers,
+            root=self.root,
+            clock=reactor,
+            in_thread=self.in_thread,
+            shares=shares,
         )
         self.readiness = Readiness(
             tools=self.tools,

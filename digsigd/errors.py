@@ -96,6 +96,12 @@ class Busy(DigsigError):
         self.retry_after = retry_after
 
 
+class RateLimited(Busy):
+    """The caller has sent more requests than its rate allows."""
+
+    problem = "rate-limited"
+
+
 class NoSpace(Busy):
     """The work directory is full. It has room again when other requests have ended, or the operator has made some."""
 

@@ -87,6 +87,8 @@ class UploadSettings(_Section, frozen=True):
     max_at_once: Count = 128
     idle_timeout: Seconds = 60.0
     timeout: Seconds = 1800.0
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    rate: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class DaemonSettings(_Section, frozen=True):
@@ -138,6 +140,7 @@ class CallerSettings(_Section, frozen=True):
     token_file: Path
     machines: tuple[str, ...] | None = None
     backends: tuple[typing.Literal["ssl", "pkcs11"], ...] | None = None
+    rate: Annotated[float, Meta(gt=0)] | None = None
 
 
 class Settings(_Section, frozen=True):

@@ -27,6 +27,7 @@ class SigningRequest:
     """A request for one CSF blob, whose fields have valid forms. It usually has one artifact.
 
     `request_id` may be the client's, which can use it again; `own_id` is this host's, and no other request has it.
+    Requests of one `party` take turns with those of others; empty means the caller.
     `artifacts` have different names. `description` is the client's CSF description as sent. Raises `ValueError` if
     there are no artifacts, or if two have the same name.
     """
@@ -39,6 +40,7 @@ class SigningRequest:
     backend: str = "ssl"
     soctype: str | None = None
     caller: str = "anonymous"
+    party: str = ""
     own_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __post_init__(self) -> None:

@@ -87,7 +87,7 @@ class Signer:
             )
         tool = self._tools.find(request.cst_version)
         way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
-        self._queue.check_room()
+        self._queue.check_room(request.party or request.caller)
         rules = self._rules(request.machine)
         if len(request.description) < LONG_TEXT:
             description = read_description(request.description, rules.policy)
@@ -144,7 +144,7 @@ class Signer:
             cwd=str(job.workdir.path),
             limits=replace(limits, file_size=limits.file_size + more_file),
             environment=job.environment,
-            slot=self._queue.slot(),
+            slot=self._queue.slot(job.request.party or job.request.caller),
         )
 
 

@@ -22,6 +22,7 @@ from digsigd.errors import (
     NoSpace,
     NotAllowed,
     NotAuthenticated,
+    RateLimited,
     Refused,
     TokenFailed,
     TooLarge,
@@ -58,6 +59,7 @@ STATUS: dict[type[DigsigError], int] = {
     KeyStoreFailed: 502,
     Busy: 503,
     NoSpace: 503,
+    RateLimited: 429,
     KeyStoreTimeout: 504,
     CstTimeout: 504,
 }

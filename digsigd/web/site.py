@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from typing import Any
 
@@ -14,6 +13,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from digsigd.web.request import LINGER_SECONDS, RequestFactory
+from digsigd.web.shares import is_on_this_host
 from digsigd.web.upload import Uploads
 from digsigd.web.upload_state import LINGER_BYTES
 
@@ -196,7 +196,7 @@ class SigningSite(Site):
             self._port.numberAccepts = 0
         if len(self.channels) >= self.max_connections:
             self._make_room()
-        limited = self._anonymous and not _on_this_host(channel.address)
+        limited = self._anonymous and not is_on_this_host(channel.address)
         return not limited or self._of_address[channel.address] <= max(1, int(self.max_connections * _SHARE))
 
     def lost(self, channel: SigningChannel) -> None:
@@ -253,14 +253,6 @@ class SigningSite(Site):
         self._looking = None
         if self._port is not None and self._port.connected:
             self._port.startReading()
-
-
-def _on_this_host(address: str) -> bool:
-    """Return whether clients of this address are on this host, where many can have the same."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return True  # a Unix socket
 
 
 def _answer(status: bytes, text: str, headers: bytes = b"") -> bytes:

@@ -20,6 +20,7 @@ from digsigd.signing.workdir import Workdir, WorkRoot, failed
 from digsigd.web.answers import text_of
 from digsigd.web.callers import ANONYMOUS, Caller, Callers
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
+from digsigd.web.shares import Shares
 from digsigd.web.upload_state import Action, Event
 
 # The most bytes of a body besides its artifacts.
@@ -41,9 +42,17 @@ class Uploads:
     log = Logger()
 
     def __init__(
-        self, *, bounds: Bounds, callers: Callers, root: WorkRoot, clock: IReactorTime, in_thread: InThread
+        self,
+        *,
+        bounds: Bounds,
+        callers: Callers,
+        root: WorkRoot,
+        clock: IReactorTime,
+        in_thread: InThread,
+        shares: Shares | None = None,
     ) -> None:
         self.bounds = bounds
+        self.shares = shares
         self.callers = callers
         self.root = root
         self.clock = clock
@@ -140,6 +149,9 @@ class Upload:
         self._name = name
         self._form: Form | None = None
         self._received = 0
+        self._stored_bytes = 0
+        # Who it counts for; None until it is counted.
+        self._party: str | None = None
         self._workdir: Workdir | None = None
         self._signing: Deferred[Signed] | None = None
         # Held while something works in the directory, and by its removal in the end.
@@ -160,6 +172,10 @@ class Upload:
         self._uploads.check_room()
         self.caller = self._uploads.callers.identify(text_of(headers, b"authorization"))
         self.who["caller"] = self.caller.name
+        if self._uploads.shares is not None:
+            party = self._uploads.shares.party(self.caller.name, self.who["address"])
+            self._uploads.shares.enter(party)
+            self._party = party
         coding = text_of(headers, b"content-encoding").strip().lower()
         if coding not in {"", "identity"}:
             raise UnsupportedCoding(
@@ -188,6 +204,9 @@ class Upload:
             raise TooLarge(
                 f"the body is too large; artifacts may have at most {self._uploads.bounds.max_artifact} bytes"
             )
+        if self._uploads.shares is not None and self._party is not None:
+            before, self._stored_bytes = self._stored_bytes, self._stored_bytes + len(chunk)
+            self._uploads.shares.store(self._party, before, len(chunk))
         if self._form is not None:
             self._stored(self._form.feed, chunk)
 
@@ -201,7 +220,7 @@ class Upload:
         request = self._stored(self._form.finish, request_id=self.request_id, caller=self.caller.name)
         # A missing `backend` means ssl, for which the caller needs permission, too.
         self.caller.check_backend(request.backend)
-        self.request = replace(request, own_id=self.who["own_id"])
+        self.request = replace(request, own_id=self.who["own_id"], party=self._party or "")
         self._form = None
 
     async def sign(self, sign: Sign) -> Signed:
@@ -260,6 +279,9 @@ class Upload:
             if self._workdir is not None:
                 self._uploads.left.append(self._workdir)
         finally:
+            if self._uploads.shares is not None and self._party is not None:
+                self._uploads.shares.leave(self._party, self._stored_bytes)
+                self._party = None
             self._uploads.removed(self)
 
     def _stored(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
