@@ -42,8 +42,9 @@ from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
-from digsigd.web.request import SigningSite
 from digsigd.web.resource import Endpoint
+from digsigd.web.shares import Shares
+from digsigd.web.site import SigningSite
 from digsigd.web.tls import CurrentTls, server_tls
 from digsigd.web.upload import Uploads
 
@@ -86,7 +87,12 @@ class Parts:
         self.tools = CstTools(settings.cst.base, settings.cst.versions)
         self.workdir = workdir_of(settings)
         self.root = WorkRoot(self.workdir, own=self.workdir == own_workdir())
-        self._queue = Queue(settings.cst.max_running, settings.cst.max_waiting, clock=reactor)
+        self._queue = Queue(
+            settings.cst.max_running,
+            settings.cst.max_waiting,
+            clock=reactor,
+            share=settings.upload.share if len(settings.callers) > 1 else 1.0,
+        )
         self.runner = CstRunner(reactor, timeout=settings.cst.timeout, kill_after=settings.cst.kill_after)
         self.cage = Cage(Script(), "none, as cst.cage says", (), weak=True)
         self._settings = settings
@@ -119,6 +125,15 @@ class Parts:
             clock=reactor,
         )
         self._key_requests = MachineKeyRequests(machines=self.machines, access=self.access, clock=reactor)
+        shares = Shares(
+            share=settings.upload.share,
+            max_at_once=settings.upload.max_at_once,
+            callers=len(settings.callers),
+            rates={name: caller.rate for name, caller in settings.callers.items()},
+            rate=settings.upload.rate or None,
+            folder=lambda: self.root.path,
+            clock=reactor,
+        )
         self.uploads = Uploads(
             bounds=settings.upload,
             access=self.access,
@@ -127,6 +142,7 @@ class Parts:
             clock=reactor,
             in_thread=self.in_thread,
             decisions=decisions,
+            shares=shares,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -144,7 +160,12 @@ class Parts:
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
         )
         self.resource: IResource = endpoint.resource()
-        self.site = SigningSite(self.resource, self.uploads)
+        self.site = SigningSite(
+            self.resource,
+            self.uploads,
+            max_connections=settings.listen.max_connections,
+            anonymous=not settings.callers,
+        )
         # What the port serves: the site, behind TLS if it is configured.
         self.factory = self.tls.around(self.site, reactor)
         self._refuse_new()

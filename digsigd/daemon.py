@@ -13,8 +13,9 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
+from digsigd.descriptors import raise_limit
 from digsigd.errors import DigsigError
-from digsigd.reactor import Reactor
+from digsigd.reactor import Reactor, keep_monotonic_time
 from digsigd.service import SigningService
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.cage import protect_memory
@@ -41,6 +42,7 @@ class Daemon(SigningService):
     ) -> None:
         super().__init__(settings, reactor=reactor)
         self._read = read
+        keep_monotonic_time(self._reactor)
         self._observer = observer
         self._before: dict[int, _SignalHandler] = {}
         self._is_told_to_stop = False
@@ -49,6 +51,9 @@ class Daemon(SigningService):
         """Implement `IService.setServiceParent`. If the parent is the application, also set its log observer."""
         if isinstance(parent, Componentized) and parent.getComponent(ILogObserver, None) is None:
             observer = self._observer()
+            if (settle := getattr(observer, "settle", None)) is not None:
+                # Twisted ends the process with the signal that stopped it: nothing runs at its exit.
+                self._reactor.addSystemEventTrigger("after", "shutdown", settle)
             if observer is not None:
                 parent.setComponent(ILogObserver, observer)
         super().setServiceParent(parent)
@@ -56,6 +61,7 @@ class Daemon(SigningService):
     def startService(self) -> None:
         """Start, and install the signal handlers. Raises `SystemExit` with one line if it cannot start."""
         protect_memory()
+        raise_limit(self.settings)
         try:
             super().startService()
         except DigsigError as error:

@@ -69,6 +69,12 @@ class TooLarge(DigsigError):
     problem = "too-large"
 
 
+class UnsupportedCoding(DigsigError):
+    """The body is compressed."""
+
+    problem = "unsupported-coding"
+
+
 class Refused(DigsigError):
     """The CSF description is refused by policy or by cst, or names something that does not exist.
 
@@ -90,6 +96,26 @@ class Busy(DigsigError):
     def __init__(self, what: str, *, retry_after: int = 5, hint: str = "", detail: str = "") -> None:
         super().__init__(what, hint=hint, detail=detail)
         self.retry_after = retry_after
+
+
+class RateLimited(Busy):
+    """The caller has sent more requests than its rate allows."""
+
+    problem = "rate-limited"
+
+
+class NoSpace(Busy):
+    """The work directory is full. It has room again when other requests have ended, or the operator has made some."""
+
+    problem = "no-space"
+
+    def __init__(self, *, detail: str = "") -> None:
+        super().__init__(
+            "this signing host has no disk space left for the request",
+            retry_after=30,
+            hint="try again later",
+            detail=detail,
+        )
 
 
 class KeyStoreFailed(DigsigError):

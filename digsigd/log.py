@@ -7,8 +7,11 @@ too. A field never holds a secret. The observers here write one event as one lin
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -17,6 +20,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from digsigd.log_queue import QueuedStream
 from digsigd.text import one_line
 
 Format: TypeAlias = Literal["text", "json"]
@@ -34,9 +38,14 @@ _QUIET = ("twisted.web.http.HTTPChannel", "twisted.web.client", "twisted.interne
 class LineObserver:
     """A log observer that writes each event as one line to `stream`, flushed, as text or JSON."""
 
-    def __init__(self, stream: IO[str], form: Format) -> None:
+    def __init__(self, stream: IO[str] | QueuedStream, form: Format) -> None:
         self._stream = stream
         self._render = _as_text if form == "text" else _as_json
+
+    def settle(self) -> None:
+        """Wait a moment for lines that are not written yet, at the end of the process."""
+        if isinstance(self._stream, QueuedStream):
+            self._stream.settle()
 
     def close(self) -> None:
         """Close the stream. Further events are dropped."""
@@ -64,14 +73,29 @@ class LineObserver:
 
 
 def observer(form: Format, logfile: str | None) -> LineObserver:
-    """Return an observer that appends to a file, or writes to standard output (None or "-").
+    """Return an observer that appends to a file, or writes to standard output (None or "-"), without ever blocking.
 
     Raises `OSError` if the file cannot be opened.
     """
-    if logfile in (None, "-"):
-        return LineObserver(sys.stdout, form)
+    render = _as_text if form == "text" else _as_json
+
+    def dropped(count: int) -> str:
+        event: LogEvent = {
+            "log_time": time.time(), "log_level": LogLevel.warn, "event": "dropped", "count": count,
+            "log_format": "{count} log lines were dropped here: they were read too slowly",
+        }  # fmt: skip
+        return render(event) + "\n"
+
+    if logfile is None or logfile == "-":
+        sys.stdout.flush()
+        lines = QueuedStream(os.dup(sys.stdout.fileno()), sys.stdout.encoding, dropped)
+        atexit.register(lines.settle)
+        return LineObserver(lines, form)
     # One write per line and no seeking: rotation by renaming works with a restart, copytruncate without.
-    return LineObserver(Path(logfile).open("a", encoding="utf-8", buffering=1), form)
+    descriptor = os.open(logfile, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    lines = QueuedStream(descriptor, "utf-8", dropped)
+    atexit.register(lines.settle)
+    return LineObserver(lines, form)
 
 
 def _when(event: LogEvent) -> str:
@@ -99,6 +123,9 @@ def _as_text(event: LogEvent) -> str:
     if request_id := event.get("request_id"):
         parts.append(f"[{request_id}]")
     parts.append(formatEvent(event))
+    if request_id and (caller := event.get("caller")):
+        address = f" at {event['address']}" if event.get("address") else ""
+        parts.append(f"({caller}{address}, {event.get('own_id', '-')})")
     if trace := _trace(event):
         parts.append(f"({trace})")
     return one_line(" ".join(parts))

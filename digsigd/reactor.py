@@ -5,9 +5,11 @@ Importing this module does not import `twisted.internet.reactor`: a program that
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import (
     IDelayedCall,
     IReactorCore,
@@ -61,6 +63,21 @@ class Reactor(Protocol):
     @property
     def listenTCP(self) -> Callable[..., Any]:
         """Defined by `IReactorTCP`."""
+
+
+def keep_monotonic_time(reactor: object) -> None:
+    """Let a reactor of Twisted measure time by the monotonic clock, for the whole process.
+
+    Twisted measures by the time of day, so an hour's jump would end all that has a time limit, or prolong it. Calls
+    that are scheduled already keep their delays. Other reactors are left as they are.
+    """
+    if not isinstance(reactor, ReactorBase) or reactor.seconds is time.monotonic:
+        return
+    shift = time.monotonic() - reactor.seconds()
+    for call in reactor.getDelayedCalls():
+        vars(call)["time"] += shift
+        vars(call)["seconds"] = time.monotonic
+    vars(reactor)["seconds"] = time.monotonic
 
 
 def reactor_of(given: Reactor | None) -> SigningReactor:

@@ -20,6 +20,8 @@ from digsigd.signing.workdir import WorkRoot
 T = TypeVar("T")
 # Load balancers ask often. The parts are checked at most once in this many seconds.
 _KEPT_SECONDS = 2.0
+# Free space of the work directory in bytes below which no request is likely to be signed, and how many are written.
+_LEAST_SPACE, _TRIED = 4 << 20, 64 << 10
 
 
 class Readiness:
@@ -101,7 +103,12 @@ class Readiness:
         return missing
 
     def _try_workdir(self) -> None:
-        self._root.new(f"t{secrets.token_hex(8)}").remove()
+        workdir = self._root.new(f"t{secrets.token_hex(8)}")
+        try:
+            workdir.check_space(_LEAST_SPACE)
+            workdir.write("t", bytes(_TRIED))
+        finally:
+            workdir.remove()
 
     def _forget_later(self, result: T) -> T:
         if self._running:

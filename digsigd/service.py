@@ -16,11 +16,12 @@ from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.resource import IResource, Resource
 
 from digsigd._parts import Parts
+from digsigd.descriptors import room
 from digsigd.errors import shutting_down
 from digsigd.listening import server_endpoint
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.reloading import Prepared
-from digsigd.settings import Settings, SettingsError
+from digsigd.settings import Settings, SettingsError, with_backlog
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.web.mount import CurrentRequests, CurrentResource, put
 
@@ -158,8 +159,12 @@ class SigningService(Service):
 
     def _begin_listening(self) -> None:
         endpoint = self.settings.listen.endpoint
+        self._parts.site.max_connections, warning = room(self.settings)
+        if warning:
+            self.log.warn("{warning}", warning=warning, event="descriptors")
         try:
-            listening = server_endpoint(self._reactor, endpoint).listen(self._parts.factory)
+            with_queue = with_backlog(endpoint, self.settings.listen.backlog)
+            listening = server_endpoint(self._reactor, with_queue).listen(self._parts.factory)
         except (ValueError, TypeError, OSError) as error:
             raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
         if isinstance(result := getattr(listening, "result", None), Failure):
@@ -169,6 +174,7 @@ class SigningService(Service):
 
     def _is_listening(self, port: IListeningPort) -> None:
         self._port = port
+        self._parts.site.listens_on(port)
         host: Any = port.getHost()
         where = f"{host.host}:{host.port}" if hasattr(host, "port") else str(getattr(host, "name", host))
         # A program that waits for this line may send SIGTERM immediately. Before the reactor runs, that signal would
@@ -186,6 +192,7 @@ class SigningService(Service):
             if listening is not None:
                 await listening
             port, self._port = self._port, None
+            self._parts.site.listens_on(None)
             if port is not None:
                 await maybeDeferred(port.stopListening)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,19 @@ async def test_a_service_that_was_stopped_starts_again(rig: ServiceSetup) -> Non
         with pytest.raises(Busy):
             await service.sign(request_of(rig))
     await turned()
+
+
+@pytest.mark.parametrize(("endpoint", "most"), [("tcp:0", 700), ("tcp:0:backlog=9", 9)])
+async def test_as_many_wait_to_be_accepted_as_are_configured(rig: ServiceSetup, endpoint: str, most: int) -> None:
+    """An endpoint that says so itself takes precedence. Twisted's own default is 50."""
+    listen = ListenSettings(endpoint=f"{endpoint}:interface=127.0.0.1", backlog=700)
+    service = SigningService(rig.settings(listen=listen))
+    service.startService()
+    port: Any = service._port
+    # tcp(7): for a listening socket tcpi_sacked is the length of its queue.
+    queue = struct.unpack_from("<I", port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64), 28)[0]
+    await service.stopService()
+    assert queue == most
 
 
 async def test_no_thread_is_left_by_a_life(rig: ServiceSetup) -> None:

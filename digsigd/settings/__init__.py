@@ -1,6 +1,6 @@
 """The settings of a daemon: names, types and defaults. Read them from a TOML file and the environment."""
 
-from digsigd.settings.endpoints import is_local
+from digsigd.settings.endpoints import is_local, with_backlog
 from digsigd.settings.errors import SettingsError
 from digsigd.settings.places import own_workdir, read_secret, state_folder_of, workdir_of
 from digsigd.settings.tables import (
@@ -51,5 +51,6 @@ __all__ = [
     "own_workdir",
     "read_secret",
     "state_folder_of",
+    "with_backlog",
     "workdir_of",
 ]

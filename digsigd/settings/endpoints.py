@@ -19,6 +19,16 @@ def is_local(endpoint: str) -> bool:
     )
 
 
+def with_backlog(endpoint: str, backlog: int) -> str:
+    """Return an endpoint string with this backlog, unless it has one or its kind has none."""
+    parts = options(endpoint)
+    if parts[0] not in {(None, "tcp"), (None, "tcp6"), (None, "ssl"), (None, "unix")}:
+        return endpoint
+    if any(name == "backlog" for name, _ in parts):
+        return endpoint
+    return f"{endpoint}:backlog={backlog}"
+
+
 def _is_loopback(interface: str) -> bool:
     if interface == "localhost":
         return True

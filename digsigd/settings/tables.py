@@ -48,6 +48,8 @@ class ListenSettings(_Section, frozen=True):
     allowed_hosts: tuple[str, ...] = ()
     tls: TlsSettings = TlsSettings()
     proxy: ProxySettings = ProxySettings()
+    max_connections: Annotated[int, Meta(ge=8)] = 1024
+    backlog: Count = 1024
 
 
 class HttpStoreSettings(_Section, frozen=True):
@@ -107,6 +109,8 @@ class UploadSettings(_Section, frozen=True):
     max_at_once: Count = 128
     idle_timeout: Seconds = 60.0
     timeout: Seconds = 1800.0
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    rate: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class DaemonSettings(_Section, frozen=True):
@@ -189,6 +193,7 @@ class CallerSettings(_Section, frozen=True):
     backends: tuple[typing.Literal["ssl", "pkcs11"], ...] = ()
     cst_versions: tuple[str, ...] = ()
     csf: CallerCsfSettings = CallerCsfSettings()
+    rate: Annotated[float, Meta(gt=0)] | None = None
 
     @property
     def certificates(self) -> tuple[str, ...]:

@@ -141,10 +141,10 @@ class CstRunner:
             keep_output=KEPT_OUTPUT,
             on_over=self._over,
         )
-        self._runs.add(process)
-        # /dev/null is stderr until the script redirects it to stdout. One pipe for both keeps the order.
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        null = -1
         try:
+            # /dev/null is stderr until the script redirects it to stdout. One pipe for both keeps the order.
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             self._reactor.spawnProcess(
                 process,
                 command[0],
@@ -160,13 +160,13 @@ class CstRunner:
                 },
                 childFDs={0: "w", 1: "r", 2: null},
             )
-        except BaseException as error:
-            self._over(process)
-            if isinstance(error, OSError):
-                raise _not_started(f"{command[0]}: {error}") from error
-            raise
+        except OSError as error:
+            raise _not_started(f"{command[0]}: {error}") from error
         finally:
-            os.close(null)
+            if null >= 0:
+                os.close(null)
+        # Only a run that has a process is stopped with the others.
+        self._runs.add(process)
         try:
             async with nullcontext() if slot is None else slot:
                 began = self._clock.seconds()

@@ -104,6 +104,8 @@ class Job:
         self._check_keys()
         self._sums = [artifact.sums or self._copied(name, artifact) for name, artifact in self._artifacts.items()]
         self._check_layout()
+        # cst writes a copy of what it signs.
+        self.workdir.check_space(self.size + MAX_BLOB)
         for needed in self._plan.files:
             self.workdir.write(needed.name, self._content(needed))
         written = csf.write(self._plan.description)
@@ -262,10 +264,11 @@ class Job:
     def diagnose(self) -> None:
         """Find a cause for which cst failed, and not the client.
 
-        Raises `BadTarball` if private keys do not match their certificates or cannot be read, and `DigsigError` if an
-        artifact is not there any more, or has another size.
+        Raises `NoSpace` if the work directory is full, `BadTarball` if private keys do not match their certificates or
+        cannot be read, and `DigsigError` if an artifact is not there any more, or has another size.
         """
         self._check_still_there()
+        self.workdir.check_space(self.size + MAX_BLOB)
         folders: dict[str, dict[str, str]] = {}
         for needed in self._plan.files:
             folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member

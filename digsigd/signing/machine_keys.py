@@ -175,8 +175,8 @@ class MachineKeyReader:
         self._versions: tuple[str, ...] = ()
         self._versions_until = float("-inf")
 
-    async def facts(self, machine: str, request_id: str = "") -> MachineKeys:
-        """Return the public facts of a machine's keys.
+    async def facts(self, machine: str, **log_fields: str) -> MachineKeys:
+        """Return the public facts of a machine's keys. `log_fields` are those of the request.
 
         Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout` or `BadTarball`.
         """
@@ -184,7 +184,7 @@ class MachineKeyReader:
         keys = await self._keys.get(machine, sha256=rules.keys_sha256)
         self.log.info(
             "keys of {machine} {how} from {origin} in {seconds:.3f} s",
-            request_id=request_id, event="keys", machine=machine, how=keys.how, origin=keys.origin,
+            **log_fields, event="keys", machine=machine, how=keys.how, origin=keys.origin,
             seconds=keys.seconds,
         )  # fmt: skip
         pinned = rules.fuse_value

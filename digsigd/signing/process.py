@@ -100,6 +100,8 @@ class GroupProcess(ProcessProtocol):
 
     def _signal(self, number: int) -> None:
         """Signal the group. The leader was not reaped, so no other group can have this id."""
+        if not self._group:
+            return  # there is no process, and group 0 is that of the daemon itself
         if not _signal_group(self._group, number):
             # It has not called setsid yet, so it has no children either.
             with suppress(ProcessLookupError):

@@ -1,9 +1,9 @@
-"""A queue in order of arrival with limits for running and waiting requests."""
+"""A queue with limits for running and waiting requests, in which parties take turns."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -33,15 +33,24 @@ class Slot:
 
 
 class Queue:
-    """A queue with `max_running` slots and at most `max_waiting` waiting for one, first come, first served."""
+    """A queue with `max_running` slots and at most `max_waiting` waiting for one.
 
-    def __init__(self, max_running: int, max_waiting: int, *, clock: IReactorTime) -> None:
+    A slot goes to the party that has the fewest, and of several to the one whose last turn is longest ago. Within a
+    party it is first come, first served. One party may have at most `share` of the waiting
+    places.
+    """
+
+    def __init__(self, max_running: int, max_waiting: int, *, clock: IReactorTime, share: float = 1.0) -> None:
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._clock = clock
         self._running = 0
-        # A dict as an ordered set: entries can leave from the middle.
-        self._waiting: dict[Deferred[Slot], None] = {}
+        self._share = math.ceil(share * max_waiting)
+        # The parties that wait, the one with the latest turn last. Dicts as ordered sets: entries can leave from the
+        # middle.
+        self._lines: dict[str, dict[Deferred[Slot], None]] = {}
+        self._waiting = 0
+        self._running_of: Counter[str] = Counter()
         self._stays: deque[float] = deque(maxlen=_REMEMBERED)
         self._letting_in = False
         self._stopped = False
@@ -60,37 +69,41 @@ class Queue:
     @property
     def waiting(self) -> int:
         """The number of those waiting for a slot."""
-        return len(self._waiting)
+        return self._waiting
 
-    async def enter(self) -> Slot:
-        """Wait for a slot and return it. Raises `Busy` if the queue is full or stopped.
+    async def enter(self, party: str = "") -> Slot:
+        """Wait for a slot and return it. Raises `Busy` if the queue is full for this party, or stopped.
 
         Cancelling while it waits leaves the queue.
         """
-        self.check_room()
+        self.check_room(party)
         if self._is_free():
-            return self._new_slot()
-        turn: Deferred[Slot] = Deferred(self._step_out)
-        self._waiting[turn] = None
+            return self._new_slot(party)
+        turn: Deferred[Slot] = Deferred(partial(self._step_out, party))
+        self._lines.setdefault(party, {})[turn] = None
+        self._waiting += 1
         return await turn
 
-    def check_room(self) -> None:
+    def check_room(self, party: str = "") -> None:
         """Raise `Busy` if `enter` would. Call this before work that a full queue would waste."""
         if self._stopped:
             raise shutting_down()
-        if not self._is_free() and len(self._waiting) >= self._max_waiting:
+        if self._is_free():
+            return
+        if self._waiting >= self._max_waiting or len(self._lines.get(party, ())) >= self._share:
             raise Busy("too many requests on this signing host", retry_after=self._retry_after())
 
-    def slot(self) -> _Visit:
+    def slot(self, party: str = "") -> _Visit:
         """Return a context manager that holds a slot: `async with queue.slot(): ...`. Entering raises `Busy`."""
-        return _Visit(self)
+        return _Visit(self, party)
 
     def stop(self) -> None:
         """Fail all waiting and future requests for a slot with `Busy`. Slots in use stay valid."""
         self._stopped = True
-        waiting, self._waiting = self._waiting, {}
-        for turn in waiting:
-            turn.errback(shutting_down())
+        lines, self._lines, self._waiting = self._lines, {}, 0
+        for line in lines.values():
+            for turn in line:
+                turn.errback(shutting_down())
         self._tell_if_drained()
 
     def drained(self) -> Deferred[None]:
@@ -108,29 +121,49 @@ class Queue:
         if not self._stays:
             return _UNKNOWN
         stay = sum(self._stays) / len(self._stays)
-        ahead = len(self._waiting) + 1
+        ahead = self._waiting + 1
         return min(max(math.ceil(stay * ahead / self._max_running), _SHORTEST), _LONGEST)
 
-    def _step_out(self, turn: Deferred[Slot]) -> None:
-        self._waiting.pop(turn, None)
+    def _step_out(self, party: str, turn: Deferred[Slot]) -> None:
+        self._take_out(party, turn)
         self._tell_if_drained()
 
-    def _new_slot(self) -> Slot:
-        self._running += 1
-        return Slot(partial(self._left, self._clock.seconds()))
+    def _take_out(self, party: str, turn: Deferred[Slot]) -> None:
+        line = self._lines.get(party, {})
+        if turn in line:
+            del line[turn]
+            self._waiting -= 1
+            if not line:
+                del self._lines[party]
 
-    def _left(self, since: float) -> None:
+    def _take_next(self) -> tuple[str, Deferred[Slot]]:
+        """Take out whose turn is next."""
+        party = min(self._lines, key=self._running_of.__getitem__)
+        turn = next(iter(self._lines[party]))
+        # Its next turn comes after those of all others.
+        self._lines[party] = self._lines.pop(party)
+        self._take_out(party, turn)
+        return party, turn
+
+    def _new_slot(self, party: str) -> Slot:
+        self._running += 1
+        self._running_of[party] += 1
+        return Slot(partial(self._left, party, self._clock.seconds()))
+
+    def _left(self, party: str, since: float) -> None:
         self._stays.append(self._clock.seconds() - since)
         self._running -= 1
+        self._running_of[party] -= 1
+        if not self._running_of[party]:
+            del self._running_of[party]
         # The callback may leave its slot before it returns. The outer loop then continues, so the stack does not
         # grow, however often that happens in a row.
         if not self._letting_in:
             self._letting_in = True
             try:
                 while self._waiting and self._running < self._max_running:
-                    turn = next(iter(self._waiting))
-                    del self._waiting[turn]
-                    turn.callback(self._new_slot())
+                    next_party, turn = self._take_next()
+                    turn.callback(self._new_slot(next_party))
             finally:
                 self._letting_in = False
         self._tell_if_drained()
@@ -145,12 +178,13 @@ class Queue:
 class _Visit:
     """A context manager that holds a slot within its block."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, party: str) -> None:
         self._queue = queue
+        self._party = party
         self._slot: Slot | None = None
 
     async def __aenter__(self) -> Slot:
-        self._slot = await self._queue.enter()
+        self._slot = await self._queue.enter(self._party)
         return self._slot
 
     async def __aexit__(

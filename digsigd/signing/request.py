@@ -32,6 +32,9 @@ class Artifact:
 class SigningRequest:
     """A request for one CSF blob, whose fields have valid forms. It usually has one artifact.
 
+    `request_id` can be the client's, which can use it again; `own_id` is this host's, and no other request has it.
+    Requests of one `party` take turns with those of others; empty means the caller.
+
     `artifacts` have different names. `description` is the client's CSF description as sent. `csf_allow` is what the
     caller may use beyond the safe commands, of what the machine's policy allows; None for all of it. `rules` are the
     operator's for the machine when the request began; None for those that hold when it is signed. `evidence` is what
@@ -51,11 +54,18 @@ class SigningRequest:
     csf_allow: frozenset[str] | None = None
     rules: MachineRules | None = None
     evidence: Evidence = field(default_factory=Evidence, compare=False, repr=False)
+    party: str = ""
+    own_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if there are no artifacts, or if two have the same name."""
         if not self.artifacts or len({one.name for one in self.artifacts}) < len(self.artifacts):
             raise ValueError("a request needs one artifact, or several with different names")
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What every log line of the request has: its ids and its caller."""
+        return {"request_id": self.request_id, "own_id": self.own_id, "caller": self.caller}
 
     @property
     def size(self) -> int:

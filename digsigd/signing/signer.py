@@ -90,7 +90,7 @@ class Signer:
             )
         tool = self._tools.find(request.cst_version)
         way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
-        self._queue.check_room()
+        self._queue.check_room(request.party or request.caller)
         evidence = request.evidence
         known = self._sums.known(tool.executable)
         evidence.cst_sha256 = await self._in_thread(self._sums.read, tool.executable) if known is None else known
@@ -104,7 +104,7 @@ class Signer:
         keys = await self._keys.get(request.machine, sha256=rules.keys_sha256)
         self.log.info(
             "keys of {machine} {how} from {origin} in {seconds:.3f} s",
-            request_id=request.request_id, event="keys", machine=request.machine, how=keys.how,
+            **request.log_fields, event="keys", machine=request.machine, how=keys.how,
             origin=keys.origin, seconds=keys.seconds,
         )  # fmt: skip
         evidence.took("keys", keys.seconds)
@@ -128,7 +128,7 @@ class Signer:
             raise
         self.log.info(
             "cst {version} {ended} after {seconds:.3f} s",
-            request_id=request.request_id, event="cst", version=tool.version, ended=describe(run),
+            **request.log_fields, event="cst", version=tool.version, ended=describe(run),
             exit=run.exit_code, signal=run.signal, seconds=run.seconds,
         )  # fmt: skip
         evidence.took("cst", run.seconds)
@@ -143,7 +143,7 @@ class Signer:
         signed, proven = await self._in_thread(job.verified, digests)
         self.log.info(
             "verified: {proven}",
-            request_id=request.request_id, event="verified", proven=proven, notes=list(signed.notes),
+            **request.log_fields, event="verified", proven=proven, notes=list(signed.notes),
         )  # fmt: skip
         return signed
 
@@ -155,7 +155,7 @@ class Signer:
             cwd=str(job.workdir.path / RUN),
             limits=replace(limits, file_size=limits.file_size + more_file),
             environment=job.environment,
-            slot=self._queue.slot(),
+            slot=self._queue.slot(job.request.party or job.request.caller),
             needs=job.needs,
         )
 

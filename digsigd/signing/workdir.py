@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from twisted.logger import Logger
 
-from digsigd.errors import DigsigError
+from digsigd.errors import DigsigError, NoSpace
 from digsigd.signing.leftovers import StrandedError, locked, remove_leftovers
 from digsigd.signing.marks import PREFIX, mark_of, write_mark
 from digsigd.signing.removal import DIRECTORY, empty, remove_open, remove_tree
@@ -25,6 +25,8 @@ _SPOILS = "crts"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# More files than a request has.
+_FILES = 64
 # Far more than the number of daemons that start at the same time.
 _TRIES = 100
 
@@ -103,7 +105,7 @@ class WorkRoot:
                 (self.path / name).rmdir()
                 raise
         except OSError as error:
-            raise _failed(error) from error
+            raise failed(error) from error
 
     def _is_there(self) -> bool:
         """Return whether our path still leads to the directory that we have locked."""
@@ -186,7 +188,7 @@ class Workdir:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise _failed(error) from error
+            raise failed(error) from error
 
     def create(self, name: str) -> BinaryIO:
         """Open a new file for writing, mode 0600. Follows no links and overwrites nothing. Raises `OSError`."""
@@ -204,7 +206,7 @@ class Workdir:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise _failed(error) from error
+            raise failed(error) from error
 
     def open(self, name: str) -> int:
         """Open a file for reading, and return its descriptor. `name` is a relative path.
@@ -235,6 +237,10 @@ class Workdir:
         with os.fdopen(self.open(name), "rb") as file:
             return file.read(most)
 
+    def check_space(self, size: int) -> None:
+        """Raise `NoSpace` unless the file system has room for files of `size` bytes in all."""
+        check_space(self.path, size)
+
     def remove(self) -> None:
         """Remove the directory with all its content. Further calls do nothing.
 
@@ -258,6 +264,17 @@ def open_regular(path: str | Path, folder: int | None = None, *, follow: bool = 
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return descriptor
+
+
+def check_space(path: Path, size: int) -> None:
+    """Raise `NoSpace` unless the file system of a directory has room for `size` bytes and a few files more."""
+    try:
+        room = os.statvfs(path)
+    except OSError as error:
+        raise failed(error) from error
+    # A file system without a fixed number of files says that it has none.
+    if room.f_bavail * room.f_frsize < size or (room.f_files and room.f_favail < _FILES):
+        raise NoSpace(detail=f"{path}: {room.f_bavail * room.f_frsize} bytes and {room.f_favail} files are free")
 
 
 def _make_own(parent: Path) -> None:
@@ -358,7 +375,8 @@ def _write_new(folder: int, name: str, data: bytes, mode: int) -> None:
         raise
 
 
-def _failed(error: OSError) -> DigsigError:
+def failed(error: OSError) -> DigsigError:
+    """Return the error of a request whose files cannot be written: `NoSpace`, or a fault of this host."""
     if error.errno in _FULL:
-        return DigsigError("this signing host has no disk space left for the request", detail=str(error))
+        return NoSpace(detail=str(error))
     return DigsigError("this signing host cannot write the files of the request", detail=str(error))

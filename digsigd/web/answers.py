@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from http import HTTPStatus
 
 from twisted.web.http_headers import Headers
@@ -20,11 +19,14 @@ from digsigd.errors import (
     KeyStoreFailed,
     KeyStoreTimeout,
     NoKeys,
+    NoSpace,
     NotAllowed,
     NotAuthenticated,
+    RateLimited,
     Refused,
     TokenFailed,
     TooLarge,
+    UnsupportedCoding,
     UploadTimeout,
     VerificationFailed,
 )
@@ -49,6 +51,7 @@ STATUS: dict[type[DigsigError], int] = {
     NoKeys: 404,
     UploadTimeout: 408,
     TooLarge: 413,
+    UnsupportedCoding: 415,
     Refused: 422,
     BadTarball: 500,
     CstFailed: 500,
@@ -56,10 +59,14 @@ STATUS: dict[type[DigsigError], int] = {
     VerificationFailed: 500,
     KeyStoreFailed: 502,
     Busy: 503,
+    NoSpace: 503,
+    RateLimited: 429,
     KeyStoreTimeout: 504,
     CstTimeout: 504,
 }
 _ROUTES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), methods) for path, methods in ROUTES.items()]
+# The header with this host's own id of a request.
+OWN_ID = "X-Digsigd-Request"
 # Only this much of a header is parsed, in characters: werkzeug takes time in the square of its length.
 MAX_HEADER = 1024
 _JSON = {"application/json", "application/problem+json", "application/*"}
@@ -96,10 +103,10 @@ def text_of(headers: Headers, name: bytes) -> str:
     return b",".join(headers.getRawHeaders(name, [])).decode("utf-8", "replace")
 
 
-def new_request_id(headers: Headers) -> str:
-    """Return the client's X-Request-Id if it is valid, else a new id of 16 hexadecimal digits."""
+def request_id_of(headers: Headers) -> str:
+    """Return the client's X-Request-Id if it is valid, else an empty text."""
     given = text_of(headers, b"x-request-id")
-    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if REQUEST_ID.fullmatch(given) else ""
 
 
 def status_of(error: DigsigError) -> int:
@@ -115,6 +122,8 @@ def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[
     headers = common_headers(request_id, error.record)
     if isinstance(error, NotAuthenticated):
         headers["WWW-Authenticate"] = 'Basic realm="digsigd", charset="UTF-8"'
+    if isinstance(error, UnsupportedCoding):
+        headers["Accept-Encoding"] = "identity"
     if isinstance(error, Busy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, HttpError):

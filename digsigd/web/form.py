@@ -91,6 +91,7 @@ class Form:
         self._file_path = Path()
         self._file_name = ""
         self._unnamed = False
+        self._outside = 0
         # The part being read: its name, again its name or "" if it is ignored, its size so far and its limit.
         self._name = ""
         self._part = ""
@@ -100,8 +101,10 @@ class Form:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body. Raises `BadRequest`, `TooLarge`, and what the checks raise."""
+        nothing = True
         try:
             for event in self._parser.parse(chunk):
+                nothing = False
                 if isinstance(event, MultipartSegment):
                     self._begin(event)
                 elif event is None:
@@ -112,6 +115,10 @@ class Form:
             raise TooLarge(f"the form has more than {MAX_PARTS} parts, or headers of a part are too long") from None
         except (MultipartError, UnicodeDecodeError, ValueError):
             raise BadRequest("the body is not well-formed multipart/form-data") from None
+        # Chunks without anything of a part are before the first part or behind the last.
+        self._outside = self._outside + len(chunk) if nothing else 0
+        if self._outside > OVERHEAD:
+            raise TooLarge(f"the form has more than {OVERHEAD} bytes before its first or behind its last boundary")
 
     def finish(self, *, request_id: str, caller: str, csf_allow: frozenset[str] | None) -> SigningRequest:
         """Return the request, once the body is complete. Its artifacts are in the order of their files.

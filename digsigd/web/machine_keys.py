@@ -39,10 +39,10 @@ class MachineKeyRequests:
         """The number of requests that are being answered or wait."""
         return self._queue.running + self._queue.waiting
 
-    async def answer(self, machine: str, asking: Asking, request_id: str, address: str) -> bytes:
+    async def answer(self, machine: str, asking: Asking, who: dict[str, str]) -> bytes:
         """Return the body of an answer: one line of JSON.
 
-        `machine` is the client's text, unchecked; `address` is for the log.
+        `machine` is the client's text, unchecked. `who` are the log fields of the request; the caller is added.
 
         Raises `Busy`, `NotAuthenticated`, `BadRequest`, `NotAllowed`, and what `MachineKeyReader.facts` raises.
         """
@@ -51,15 +51,16 @@ class MachineKeyRequests:
             raise shutting_down()
         self._queue.check_room()
         caller = self._access.identify(asking)
+        who["caller"] = caller.name
         if not names.MACHINE.fullmatch(machine):
             raise BadRequest(f"the machine name must be {names.MACHINE_FORM}")
         caller.check_machine(machine)
         self.log.info(
             "keys of {machine} requested by {caller} at {address}",
-            request_id=request_id, event="machine", machine=machine, caller=caller.name, address=address,
+            event="machine", machine=machine, **who,
         )  # fmt: skip
         async with self._queue.slot():
-            answering = Deferred.fromCoroutine(self._ask(machine, caller, request_id))
+            answering = Deferred.fromCoroutine(self._ask(machine, caller, who))
             self._asking.add(answering)
             try:
                 return await answering
@@ -84,8 +85,8 @@ class MachineKeyRequests:
         """Return a Deferred that fires when no request is under way."""
         return self._queue.drained()
 
-    async def _ask(self, machine: str, caller: Caller, request_id: str) -> bytes:
-        facts = await self._machines.facts(machine, request_id)
+    async def _ask(self, machine: str, caller: Caller, who: dict[str, str]) -> bytes:
+        facts = await self._machines.facts(machine, **who)
         versions = caller.cst_versions_of(await self._machines.versions())
         allowed = caller.backends
         backends = [one for one in self._machines.backends(machine) if allowed is None or one in allowed]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import secrets
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import INonQueuedRequestFactory
-from twisted.web.resource import IResource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from digsigd.errors import DigsigError, TooLarge, UploadTimeout
-from digsigd.web.answers import methods_of, new_request_id, not_routed, render, text_of
+from digsigd.web.answers import OWN_ID, methods_of, not_routed, render, request_id_of, text_of
 from digsigd.web.asking import asking_of
 from digsigd.web.upload import Upload, Uploads
 from digsigd.web.upload_state import Action, Event, State, UploadState
@@ -30,6 +29,8 @@ PATH = b"/sign/imx"
 SMALL_PIECE = 16 << 10
 # How long a client that still sends has to read an early answer before the connection is closed; see LINGER_BYTES.
 LINGER_SECONDS = 2.0
+# The beginning of a target in absolute form.
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)", re.IGNORECASE)
 
 
 class UploadRequest(Request):
@@ -48,6 +49,9 @@ class UploadRequest(Request):
         super().__init__(channel)
         self.upload: Upload | None = None
         self.began = uploads.clock.seconds()
+        self.own_id = secrets.token_hex(8)
+        # The fields of all log lines of this request.
+        self.who: dict[str, str] = {"request_id": self.own_id, "own_id": self.own_id, "caller": "-"}
         self._uploads = uploads
         self._path = path
         self._keep_others = keep_others
@@ -73,8 +77,10 @@ class UploadRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         """Handle the end of the headers. `length` is the body's length in bytes, None for a chunked body."""
+        self.who["request_id"] = request_id_of(self.requestHeaders) or self.own_id
+        self.who["address"] = getattr(self.getClientAddress(), "host", "a local socket")
         # The channel sets the request's method and path only at the end of the body.
-        method, path = self.channel._command, self.channel._path.partition(b"?")[0]  # noqa: SLF001
+        method, path = self.channel._command, self._origin_form(self.channel._path).partition(b"?")[0]  # noqa: SLF001
         ours = method == b"POST" and path == self._path
         if self._keep_others and not ours:
             super().gotLength(length)
@@ -102,6 +108,7 @@ class UploadRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Handle the end of the request."""
+        path = self._origin_form(path)
         if self._life is None:
             super().requestReceived(command, path, version)
             return
@@ -111,6 +118,14 @@ class UploadRequest(Request):
         actions = self.happened(Event.END_OF_BODY)
         if Action.SIGN in actions or Action.ANSWER_AT_END in actions:
             super().requestReceived(command, path, version)
+
+    def _origin_form(self, target: bytes) -> bytes:
+        """Return a request's target as a path: RFC 9112, 3.2.2. Its authority replaces the header Host."""
+        found = _ABSOLUTE.match(target)
+        if found is None or not (rest := target[found.end() :] or b"/").startswith(self._path[: -len(PATH)] + b"/"):
+            return target
+        self.requestHeaders.setRawHeaders(b"host", [found[1].rpartition(b"@")[2]])
+        return rest
 
     def getRequestHostname(self) -> bytes:
         """Return the host name that the client used; localhost if it is not valid. Only links would need it."""
@@ -151,7 +166,7 @@ class UploadRequest(Request):
         return actions
 
     def _begin(self, length: int | None) -> None:
-        upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened)
+        upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened, self.who)
         upload.evidence.address = getattr(self.getClientAddress(), "host", "a local socket")
         if length != 0:
             bounds = self._uploads.bounds
@@ -214,12 +229,8 @@ class UploadRequest(Request):
             return
         # Otherwise the channel would send 100 Continue.
         self.requestHeaders.removeHeader("expect")
-        if self.upload is not None:
-            request_id, accept = self.upload.request_id, self.upload.accept
-        else:
-            request_id = new_request_id(self.requestHeaders)
-            accept = text_of(self.requestHeaders, b"accept")
-        status, fields, body = render(error, request_id, accept)
+        status, fields, body = render(error, self.who["request_id"], text_of(self.requestHeaders, b"accept"))
+        fields[OWN_ID] = self.own_id
         headers = Headers({name: [value] for name, value in fields.items()})
         headers.setRawHeaders("connection", ["close"])
         headers.setRawHeaders("content-length", [str(len(body))])
@@ -227,7 +238,7 @@ class UploadRequest(Request):
         self.channel.write(body)
         # The channel would answer again, with its own 400, if the rest of the body turned out to be malformed.
         vars(self.channel)["_respondToBadRequestAndDisconnect"] = self.channel.loseConnection
-        log_answered(self.log, request_id, status, self.seconds(), error)
+        log_answered(self.log, self.who, status, self.seconds(), error)
         if self.state is State.GONE:
             self.channel.loseConnection()  # the body has ended meanwhile
         else:
@@ -252,21 +263,24 @@ def _unwanted(method: str, path: str) -> DigsigError:
     return not_routed(path)
 
 
-def log_answered(log: Logger, request_id: str, status: int, seconds: float, error: DigsigError | None) -> None:
-    """Log the end of a request. Faults of this host are logged as errors, faults of clients as information."""
+def log_answered(log: Logger, who: Mapping[str, str], status: int, seconds: float, error: DigsigError | None) -> None:
+    """Log the end of a request, of which `who` are the fields of all lines.
+
+    Faults of this host are logged as errors, faults of clients as information.
+    """
     write = log.error if status >= 500 and status != 503 else log.info
     if error is None:
         write(
             "answered {status} in {seconds:.3f} s",
-            request_id=request_id,
             event="answered",
             status=status,
             seconds=seconds,
+            **who,
         )
     else:
         write(
             "answered {status} in {seconds:.3f} s: {reason}",
-            request_id=request_id, event="answered", status=status, seconds=seconds, reason=str(error),
+            event="answered", status=status, seconds=seconds, reason=str(error), **who,
         )  # fmt: skip
 
 
@@ -286,42 +300,3 @@ class RequestFactory:
         if not isinstance(channel, HTTPChannel):
             return Request(channel, queued)
         return UploadRequest(channel, uploads=self._uploads, path=self._path, keep_others=self._keep_others)
-
-
-class _Channel(HTTPChannel):
-    """A connection that adds itself to its site's set of connections."""
-
-    site: SigningSite
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.site.channels.add(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channels.discard(self)
-        super().connectionLost(reason)
-
-
-class SigningSite(Site):
-    """The site of a daemon that serves only the signing endpoint, over HTTP/1.1 only."""
-
-    noisy = False
-    protocol = _Channel  # type: ignore[assignment]
-
-    def __init__(self, resource: IResource, uploads: Uploads) -> None:
-        super().__init__(
-            resource, requestFactory=RequestFactory(uploads, keep_others=False), parsePOSTFormSubmission=False
-        )
-        self.channels: set[HTTPChannel] = set()
-
-    def close_connections(self) -> None:
-        """Close every connection, after its buffered output has been sent."""
-        for channel in list(self.channels):
-            channel.loseConnection()
-
-    def log(self, request: object) -> None:
-        """Write nothing to an access log: `log_answered` logs every answer."""
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """Return the protocols that TLS may negotiate: HTTP/1.1."""
-        return [b"http/1.1"]

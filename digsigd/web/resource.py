@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from digsigd.errors import DigsigError, shutting_down
 from digsigd.signing.request import SigningRequest
-from digsigd.web.answers import HttpError, common_headers, new_request_id, not_routed, render, text_of, wants_json
+from digsigd.web.answers import (
+    OWN_ID,
+    HttpError,
+    common_headers,
+    not_routed,
+    render,
+    request_id_of,
+    text_of,
+    wants_json,
+)
 from digsigd.web.asking import asking_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.request import UploadRequest, log_answered
@@ -67,7 +77,7 @@ class Endpoint:
             signed = await upload.sign(self._sign)
         except (CancelledError, DigsigError) as error:
             if arrived.state is State.GONE:
-                self.log.info("the client disconnected", request_id=upload.request_id, event="gone")
+                self.log.info("the client disconnected", **upload.who, event="gone")
                 raise CancelledError from None
             if isinstance(error, CancelledError):
                 raise shutting_down() from None
@@ -80,31 +90,28 @@ class Endpoint:
     @app.route("/machines/<machine>", methods=["GET"])
     async def machine_keys(self, request: IRequest, machine: str) -> bytes:
         """Answer with a machine's public keys. Raises the errors of `digsigd.errors`, and `CancelledError`."""
-        # Store the id in the headers, so that `failed` uses the same.
-        request_id = new_request_id(request.requestHeaders)
-        request.requestHeaders.setRawHeaders("x-request-id", [request_id])
+        who = _who(request)
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)  # type: ignore[attr-defined]
         try:
             asking = asking_of(request.channel, request.requestHeaders)  # type: ignore[attr-defined]
-            body = await self._machine_key_requests.answer(machine, asking, request_id, _address_of(request))
+            body = await self._machine_key_requests.answer(machine, asking, who)
         except (CancelledError, DigsigError):
             if gone:
-                self.log.info("the client disconnected", request_id=request_id, event="gone")
+                self.log.info("the client disconnected", **who, event="gone")
                 raise CancelledError from None
             raise
-        headers = common_headers(request_id)
+        headers = common_headers(who["request_id"])
         headers["Content-Type"] = "application/json"
         return self._answer(request, 200, headers, body, None)
 
     @app.route("/record/key", methods=["GET"])
     def record_key(self, request: IRequest) -> bytes:
         """Answer with the public half of the key that signs the record's checkpoints."""
-        request_id = new_request_id(request.requestHeaders)
         key = self._record_key()
         if key is None:
             raise HttpError(404, "this signing host keeps no record, or has not opened it yet", hint="see GET /readyz")
-        headers = common_headers(request_id)
+        headers = common_headers(_who(request)["request_id"])
         headers["Content-Type"] = "text/plain; charset=utf-8"
         return _send(request, 200, headers, key.encode() + b"\n")
 
@@ -123,19 +130,18 @@ class Endpoint:
     def failed(self, request: IRequest, failure: Failure) -> bytes:
         """Turn any exception of a route into an answer."""
         error = failure.value
-        upload = getattr(request, "upload", None)
-        request_id = upload.request_id if upload else new_request_id(request.requestHeaders)
+        who = _who(request)
         if isinstance(error, HTTPException):
             error = not_routed("/" + _text(b"/".join(request.postpath)))
         elif isinstance(error, CancelledError):
             error = shutting_down()
         elif not isinstance(error, DigsigError):
-            self.log.failure("unexpected", failure, request_id=request_id, event="unexpected")
+            self.log.failure("unexpected", failure, LogLevel.critical, **who, event="unexpected")
             error = DigsigError(
                 "internal error on the signing host", hint="search for the request's id in the host's log"
             )
         accept = text_of(request.requestHeaders, b"accept")
-        status, headers, body = render(error, request_id, accept)
+        status, headers, body = render(error, who["request_id"], accept)
         return self._answer(request, status, headers, body, error)
 
     def not_text(self, request: IRequest) -> bytes:
@@ -149,16 +155,16 @@ class Endpoint:
         seconds = 0.0
         if isinstance(request, UploadRequest):
             seconds = request.seconds()
-        log_answered(self.log, headers["X-Request-Id"], status, seconds, error)
+        log_answered(self.log, _who(request), status, seconds, error)
         return _send(request, status, headers, body)
 
     def _log_received(self, signing: SigningRequest, request: Any) -> None:
         self.log.info(
             "received {size} bytes {name!r} for {machine} with cst {version} ({backend}) from {caller} at {address}",
-            request_id=signing.request_id, event="received", size=signing.size,
+            event="received", size=signing.size,
             name=" ".join(one.name for one in signing.artifacts),
-            machine=signing.machine, version=signing.cst_version, backend=signing.backend, caller=signing.caller,
-            address=_address_of(request), soctype=signing.soctype,
+            machine=signing.machine, version=signing.cst_version, backend=signing.backend,
+            soctype=signing.soctype, **_who(request),
         )  # fmt: skip
 
 
@@ -191,12 +197,19 @@ def _upload_of(request: IRequest) -> tuple[UploadRequest, Upload]:
     return request, request.upload
 
 
-def _address_of(request: Any) -> str:
-    return getattr(request.getClientAddress(), "host", "a local socket")
+def _who(request: Any) -> dict[str, str]:
+    """Return the fields of all log lines of a request, which are also its ids."""
+    if not hasattr(request, "who"):
+        own_id = secrets.token_hex(8)
+        address = getattr(request.getClientAddress(), "host", "a local socket")
+        request_id = request_id_of(request.requestHeaders) or own_id
+        request.who = {"request_id": request_id, "own_id": own_id, "caller": "-", "address": address}
+    who: dict[str, str] = request.who
+    return who
 
 
 def _status(request: Any, status: int, missing: list[str]) -> bytes:
-    headers = common_headers(new_request_id(request.requestHeaders))
+    headers = common_headers(_who(request)["request_id"])
     accept = text_of(request.requestHeaders, b"accept")
     if wants_json(accept):
         headers["Content-Type"] = "application/json"
@@ -209,6 +222,8 @@ def _status(request: Any, status: int, missing: list[str]) -> bytes:
 
 def _send(request: Any, status: int, headers: dict[str, str], body: bytes) -> bytes:
     request.setResponseCode(status)
+    if isinstance(request, UploadRequest):
+        request.setHeader(OWN_ID, request.own_id)
     for name, value in headers.items():
         request.setHeader(name, value)
     request.setHeader("Content-Length", str(len(body)))

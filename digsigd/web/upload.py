@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from digsigd.callers.access import Asking, CurrentAccess
 from digsigd.callers.model import ANONYMOUS, Caller
-from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, shutting_down
+from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, UnsupportedCoding, shutting_down
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.decisions import Decisions
 from digsigd.signing.evidence import Evidence
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.threads import InThread
-from digsigd.signing.workdir import Workdir, WorkRoot
-from digsigd.web.answers import new_request_id, text_of
+from digsigd.signing.workdir import Workdir, WorkRoot, failed
+from digsigd.web.answers import text_of
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
+from digsigd.web.shares import Shares
 from digsigd.web.upload_state import Action, Event
 
 # The most characters of a traceparent that are recorded: W3C's Trace Context has 55.
 _TRACEPARENT = 128
+# The most bytes of a body besides its artifacts.
+_BESIDES = MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -55,11 +57,13 @@ class Uploads:
         clock: IReactorTime,
         in_thread: InThread,
         decisions: Decisions,
+        shares: Shares | None = None,
     ) -> None:
         self.decisions = decisions
         self.bounds = bounds
         self.access = access
         self.rules = rules
+        self.shares = shares
         self.root = root
         self.clock = clock
         self.in_thread = in_thread
@@ -80,10 +84,13 @@ class Uploads:
         """Whether new uploads are refused."""
         return self._stopped
 
-    def begin(self, headers: Headers, happened: Happened) -> Upload:
-        """Return a new upload, counted as active. Nothing of it is checked yet."""
+    def begin(self, headers: Headers, happened: Happened, who: dict[str, str]) -> Upload:
+        """Return a new upload, counted as active. Nothing of it is checked yet.
+
+        `who` are the log fields of the request, to which the upload adds its caller.
+        """
         self._made += 1
-        upload = Upload(self, headers, f"r{self._made}", happened)
+        upload = Upload(self, headers, f"r{self._made}", happened, who)
         self._active.add(upload)
         return upload
 
@@ -141,13 +148,14 @@ class Upload:
 
     log = Logger()
 
-    def __init__(self, uploads: Uploads, headers: Headers, name: str, happened: Happened) -> None:
-        self.request_id = new_request_id(headers)
+    def __init__(self, uploads: Uploads, headers: Headers, name: str, happened: Happened, who: dict[str, str]) -> None:
+        self.request_id = who["request_id"]
+        self.who = who
         self.accept = text_of(headers, b"accept")
         self.caller: Caller = ANONYMOUS
         self.request: SigningRequest | None = None
         self.evidence = Evidence(
-            server_id=secrets.token_hex(16),
+            server_id=who["own_id"],
             traceparent=text_of(headers, b"traceparent")[:_TRACEPARENT],
         )
         self.happened = happened
@@ -155,6 +163,10 @@ class Upload:
         self._rules = uploads.rules.value
         self._name = name
         self._form: Form | None = None
+        self._received = 0
+        self._stored_bytes = 0
+        # Who it counts for; None until it is counted.
+        self._party: str | None = None
         self._workdir: Workdir | None = None
         self._signing: Deferred[Signed] | None = None
         # Held while something works in the directory, and by its removal in the end.
@@ -170,13 +182,24 @@ class Upload:
     def begin(self, headers: Headers, length: int | None, asking: Asking) -> None:
         """Check what is known from the headers: room, caller, size and type. `length` is the body's, in bytes.
 
-        Raises `Busy`, `NotAuthenticated`, `NotAllowed`, `TooLarge` or `BadRequest`.
+        Raises `Busy`, `RateLimited`, `NotAuthenticated`, `NotAllowed`, `TooLarge`, `BadRequest` or `UnsupportedCoding`.
         """
         self._uploads.check_room()
         self.caller = self._uploads.access.identify(asking)
         self.evidence.proof = self.caller.proof
+        self.who["caller"] = self.caller.name
+        if self._uploads.shares is not None:
+            party = self._uploads.shares.party(self.caller.name, self.who["address"])
+            self._uploads.shares.enter(party)
+            self._party = party
+        coding = text_of(headers, b"content-encoding").strip().lower()
+        if coding not in {"", "identity"}:
+            raise UnsupportedCoding(
+                f"the body has the content coding {coding[:40]!r}, but only uncompressed bodies are accepted",
+                hint="send the form without Content-Encoding; the artifact itself may be compressed",
+            )
         largest = self._uploads.bounds.max_artifact
-        if length is not None and length > largest + MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD:
+        if length is not None and length > largest + _BESIDES:
             raise TooLarge(f"the body has {length} bytes; artifacts may have at most {largest}")
         if length == 0:
             raise BadRequest("the request has no body", hint="send a multipart/form-data form")
@@ -196,6 +219,14 @@ class Upload:
 
         Raises `BadRequest`, `TooLarge`, `NotAllowed`, and `DigsigError` if they cannot be stored.
         """
+        self._received += len(chunk)
+        if self._received > self._uploads.bounds.max_artifact + _BESIDES:
+            raise TooLarge(
+                f"the body is too large; artifacts may have at most {self._uploads.bounds.max_artifact} bytes"
+            )
+        if self._uploads.shares is not None and self._party is not None:
+            before, self._stored_bytes = self._stored_bytes, self._stored_bytes + len(chunk)
+            self._uploads.shares.store(self._party, before, len(chunk))
         if self._form is not None:
             self._stored(self._form.feed, chunk)
 
@@ -214,7 +245,13 @@ class Upload:
         )
         # A missing `backend` means ssl, for which the caller needs permission, too.
         self.caller.check_backend(request.backend)
-        self.request = replace(request, rules=self._rules.of(request.machine), evidence=self.evidence)
+        self.request = replace(
+            request,
+            rules=self._rules.of(request.machine),
+            evidence=self.evidence,
+            own_id=self.who["own_id"],
+            party=self._party or "",
+        )
         self._form = None
 
     async def sign(self, sign: Sign) -> Signed:
@@ -285,10 +322,13 @@ class Upload:
             if self._workdir is not None and not self._workdir.removed:
                 await self._uploads.in_thread(self._workdir.remove)
         except DigsigError as error:
-            self.log.error("{error}", error=str(error), request_id=self.request_id, event="left-behind")
+            self.log.error("{error}", error=str(error), **self.who, event="left-behind")
             if self._workdir is not None:
                 self._uploads.left.append(self._workdir)
         finally:
+            if self._uploads.shares is not None and self._party is not None:
+                self._uploads.shares.leave(self._party, self._stored_bytes)
+                self._party = None
             self._uploads.removed(self)
 
     def _stored(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -298,9 +338,9 @@ class Upload:
         except DigsigError:
             raise
         except OSError as error:
-            raise DigsigError("this signing host cannot store the upload", detail=str(error)) from error
+            raise failed(error) from error
         except Exception:  # noqa: BLE001 - any exception ends only this request
-            self.log.failure("cannot read an upload", Failure(), request_id=self.request_id, event="unexpected")
+            self.log.failure("cannot read an upload", Failure(), LogLevel.critical, **self.who, event="unexpected")
             raise DigsigError(
                 "internal error while the signing host read the upload",
                 hint="search for the request's id in the host's log",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from digsigd.testing import TrialPki
@@ -204,3 +207,53 @@ def test_a_check_may_run_beside_its_daemon(tmp_path: Path, cst_base: Path, pki: 
         assert pidfile.read_text() == str(os.getpid())
         assert sorted(tmp_path.iterdir()) == there
         daemon.config.write_text(daemon.config.read_text() + "[machines.two]\n")
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
+    """With its pipe full for good, a daemon still signs, and still ends when it is told to."""
+    daemon = Daemon(tmp_path, cst_base)
+    daemon.put_keys(MACHINE, pki.tarball())
+    with subprocess.Popen(
+        daemon.command(), env=daemon.environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        said = b""
+        while not (found := re.search(rb"listening on (\S+)\n", said)):
+            said += os.read(process.stdout.fileno(), 1 << 16)
+        daemon.url = f"http://{found[1].decode()}"
+        for _ in range(30):
+            assert daemon.post(pki).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == -signal.SIGTERM
+
+
+def test_every_line_of_a_request_names_its_caller_and_both_ids(start: Start, pki: TrialPki) -> None:
+    """Two requests with the same id of the client are told apart by the host's own, which the answer has, too."""
+    daemon = start(CALLERS, form="json")
+    bearer = {"Authorization": f"Bearer {TOKEN}", "X-Request-Id": "build-17"}
+    answers = [daemon.post(pki, headers=bearer) for _ in range(2)]
+    answers.append(httpx.get(f"{daemon.url}/machines/{MACHINE}", headers=bearer))
+    lines = [json.loads(line) for line in daemon.log().splitlines()]
+    for answer, events in zip(answers, (5, 5, 3), strict=True):
+        own = answer.headers["X-Digsigd-Request"]
+        assert re.fullmatch("[0-9a-f]{16}", own)
+        mine = [line for line in lines if line.get("own_id") == own]
+        assert len(mine) == events
+        assert {(line["request_id"], line["caller"]) for line in mine} == {("build-17", "release")}
+
+
+def test_who_is_refused_is_logged_with_the_address(start: Start, pki: TrialPki) -> None:
+    """401 without a caller, 403 with one, each with where it came from, also in text."""
+    config = CALLERS + 'machines = ["other"]\n'
+    daemon = start(config, form="json")
+    wrong, right = ({"Authorization": f"Bearer {token}"} for token in (TOKEN + "x", TOKEN))
+    assert daemon.post(pki, headers=wrong).status_code == 401
+    assert daemon.post(pki, headers=right).status_code == 403
+    assert httpx.get(f"{daemon.url}/machines/{MACHINE}", headers=right).status_code == 403
+    lines = [json.loads(line) for line in daemon.log().splitlines()]
+    answered = [(one["status"], one["caller"], one["address"]) for one in lines if one["event"] == "answered"]
+    assert answered == [(401, "-", "127.0.0.1"), (403, "release", "127.0.0.1"), (403, "release", "127.0.0.1")]
+    text = start(config)
+    own = text.post(pki, headers=wrong).headers["X-Digsigd-Request"]
+    assert f"(- at 127.0.0.1, {own})" in text.log()

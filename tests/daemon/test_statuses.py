@@ -7,6 +7,7 @@ import io
 import json
 import re
 import socket
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
 
     keys_of = {name: name.replace("crts/", "keys/").replace("_crt", "_key") for name in pki.files}
     put("with-another-key", CSF1_key=pki.files[keys_of[pki.certificate("CSF", 2)]])
+    put("with-a-strange-key", CSF1_key=subprocess.check_output(["openssl", "genpkey", "-algorithm", "SM2"]))
     put("with-a-strange-certificate", CSF1_crt=other.files[other.certificate("CSF")])
     put("with-a-broken-certificate", CSF1_crt=b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     two = {**pki.files, "old/table.bin": other.srk_table}
@@ -240,6 +242,7 @@ TABLE = {
     "method of healthz": Row(path("DELETE", "/healthz"), 405, headers={"Allow": "GET, HEAD"}),
     "upload stands still": Row(upload_stands_still, 408, ["stalled"]),
     "artifact too large": Row(posted(data=bytes(1_000_001)), 413, ["1000000"]),
+    "compressed": Row(posted(headers={"Content-Encoding": "gzip"}), 415, ["'gzip'"], {"Accept-Encoding": "identity"}),
     "declared too large": Row(declared_too_large, 413, ["500000000", "1000000"]),
     "chunked too large": Row(chunked_too_large, 413, ["1000000"]),
     "csf too large": Row(posted(csf="#" * ((1 << 20) + 1)), 413, ["csf", str(1 << 20)]),
@@ -312,6 +315,9 @@ TABLE = {
         422,
         ["line 10", "SRK_1_2_fuse.bin", "SRK_1_2_table.bin"],
         line=10,
+    ),
+    "a key of a kind that no certificate has": Row(
+        posted(machine="with-a-strange-key"), 500, ["does not match crts/CSF1_1"], problem="bad-key-tarball"
     ),
     "a broken SRK table": Row(posted(machine="with-a-broken-table"), 500, ["SRK table"], problem="bad-key-tarball"),
     "bad tarball": Row(posted(machine="with-garbage"), 500, ["tarball"], problem="bad-key-tarball"),

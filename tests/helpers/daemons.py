@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -87,8 +88,10 @@ class Daemon:
     def start(self) -> Daemon:
         with self.logfile.open("ab") as log:
             began = log.tell()
+            command = self.command("--log-format", self.form)
+            command = [*shlex.split(self.environ.get("DAEMON_PREFIX", "")), *command]
             self.process = subprocess.Popen(
-                self.command("--log-format", self.form),
+                command,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
             )  # fmt: skip
         self.wait_for(lambda: "listening on 127" in self.log()[began:] or self.process_ended())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -22,12 +23,12 @@ from digsigd.http.deadline import Stalled
 class Answer:
     """A response whose body comes as the test says, and what is made of it."""
 
-    def __init__(self, length: Any = UNKNOWN_LENGTH, *, only_begin: bool = False) -> None:
+    def __init__(self, length: Any = UNKNOWN_LENGTH, *, only_begin: bool = False, most: int = 10) -> None:
         self.length = length
         self.clock = Clock()
         self.transport = StringTransport()
         self.protocol: Any = None
-        self.waiting = body_of(self, max_bytes=10, idle=5, clock=self.clock, only_begin=only_begin)
+        self.waiting = body_of(self, max_bytes=most, idle=5, clock=self.clock, only_begin=only_begin)
         self.results: list[Any] = []
         self.waiting.addCallbacks(self.results.append, lambda failure: self.results.append(failure.value))
 
@@ -79,6 +80,22 @@ def test_of_some_bodies_the_beginning_is_enough() -> None:
     answer.protocol.dataReceived(b"1")
     assert answer.results == [b"12345678901"]
     assert answer.transport.disconnecting
+
+
+def test_a_body_of_chunks_of_one_byte_takes_no_more_memory_than_another() -> None:
+    """It is kept in one buffer, not as an object for each chunk."""
+    size = 1 << 18
+    answer = Answer(most=size)
+    piece = b"xy"
+    tracemalloc.start()
+    try:
+        for _ in range(size):
+            answer.protocol.dataReceived(piece[:1])
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * size
+    assert answer.ends(ResponseDone()) == b"x" * size
 
 
 def test_a_body_that_stands_still_is_given_up() -> None:

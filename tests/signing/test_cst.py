@@ -137,6 +137,62 @@ async def test_a_missing_executable_is_told_before_anything_starts(tool_folder: 
     assert runner.running == 0
 
 
+# Runs that have no process because descriptors ran out: in a process, and a group, that the test can lose.
+WITHOUT_DESCRIPTORS = """
+import os, resource, sys
+from twisted.internet import task
+from twisted.internet.defer import ensureDeferred
+from digsigd.errors import CstFailed
+from digsigd.signing.cst import CstRunner, Limits
+
+async def main(reactor):
+    runner = CstRunner(reactor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    failed = []
+    for spare in range(7):
+        held = []
+        try:
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            for descriptor in held[len(held) - spare:]:
+                os.close(descriptor)
+            del held[len(held) - spare:]
+        try:
+            await runner.run("/bin/true", [], cwd="/", limits=Limits(9, 1 << 30, 9, 20))
+        except (CstFailed, OSError):
+            failed.append(spare)
+        for descriptor in held:
+            os.close(descriptor)
+    assert 0 in failed and 1 in failed, failed
+    await runner.stop(0)
+    assert runner.running == 0
+    print("still here", flush=True)
+
+task.react(lambda reactor: ensureDeferred(main(reactor)))
+"""
+
+
+def test_a_run_without_a_process_is_never_signalled() -> None:
+    """Group 0 is the daemon's own: stopping after descriptors ran out ends neither the daemon nor its group."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, start_new_session=True
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr
+
+
+def test_a_process_that_was_not_started_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping and killing have nothing to send a signal to before there is a process."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "killpg", lambda *call: sent.append(call))
+    monkeypatch.setattr(os, "kill", lambda *call: sent.append(call))
+    for stopped in (process.GroupProcess.stop, process.GroupProcess.kill):
+        clock = Clock()
+        stopped(process.GroupProcess(clock, timeout=9, kill_after=9, keep_output=9, on_over=lambda _: None))
+        clock.advance(100)
+    assert sent == []
+
+
 async def test_what_may_not_be_executed_is_told(tool_folder: ToolFolder, runner: CstRunner) -> None:
     """A file without the right, and a directory that seems to have it."""
     plain = tool_folder.folder / "plain"

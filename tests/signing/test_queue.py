@@ -301,3 +301,54 @@ def test_all_who_are_let_in_get_a_place_in_the_end(running: int, waiting: int, c
             place.leave()
             served += 1
     assert served == min(come, running + waiting)
+
+
+def served(queue: Queue, slots: list[Slot], waiting: list[tuple[str, Deferred[Slot]]]) -> list[str]:
+    """Leave one slot after the other, and return whose turns came."""
+    order: list[str] = []
+
+    def came(slot: Slot, party: str) -> None:
+        order.append(party)
+        slots.append(slot)
+
+    for party, turn in waiting:
+        turn.addCallback(came, party)
+    while slots:
+        slots.pop(0).leave()
+    return order
+
+
+async def test_parties_take_turns() -> None:
+    """One with many requests in the queue does not hold up another with one, nor a third that comes later."""
+    queue = Queue(1, 20, clock=Clock())
+    slots = [await queue.enter("a")]
+    waiting = [(one, Deferred.fromCoroutine(queue.enter(one))) for one in "aaaabbc"]
+    assert served(queue, slots, waiting) == list("abcabaa")
+    assert (queue.running, queue.waiting) == (0, 0)
+
+
+async def test_a_slot_goes_to_the_party_that_has_the_fewest() -> None:
+    """A party whose runs take long has not all of the slots for that long."""
+    queue = Queue(3, 20, clock=Clock())
+    held = [await queue.enter("slow"), await queue.enter("slow"), await queue.enter("quick")]
+    waiting = [(one, Deferred.fromCoroutine(queue.enter(one))) for one in ("slow", "slow", "quick", "quick")]
+    assert served(queue, held[2:], waiting) == ["quick", "quick", "slow", "slow"]
+
+
+async def test_a_party_has_its_share_of_the_places_to_wait() -> None:
+    """Others find room when it has taken all of its own."""
+    queue = Queue(1, 4, clock=Clock(), share=0.5)
+    slot = await queue.enter("a")
+    waiting = [Deferred.fromCoroutine(queue.enter("a")) for _ in range(2)]
+    with pytest.raises(Busy):
+        queue.check_room("a")
+    queue.check_room("b")
+    waiting += [Deferred.fromCoroutine(queue.enter("b")) for _ in range(2)]
+    with pytest.raises(Busy):
+        queue.check_room("c")
+    waiting.pop(0).cancel()
+    queue.check_room("a")
+    queue.stop()
+    slot.leave()
+    for turn in waiting:
+        turn.addErrback(lambda _: None)

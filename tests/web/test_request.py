@@ -36,8 +36,9 @@ from digsigd.signing.decisions import Decisions
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules, MachineRules, Rules
 from digsigd.signing.workdir import Workdir, WorkRoot
-from digsigd.web.request import LINGER_SECONDS, RequestFactory, SigningSite, UploadRequest
+from digsigd.web.request import LINGER_SECONDS, RequestFactory, UploadRequest
 from digsigd.web.resource import Endpoint
+from digsigd.web.site import SigningSite
 from digsigd.web.upload import Sign, Uploads
 from digsigd.web.upload_state import LINGER_BYTES
 

@@ -1,0 +1,51 @@
+"""Several callers of a real daemon, one of whom takes all that it can get."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+from digsigd.testing import TrialPki
+from tests.daemon.test_wire import address
+from tests.helpers.daemons import TOKEN, Daemon, Start
+
+OTHER = "a-token-of-somebody-else"
+CALLERS = '[callers.greedy]\ntoken_file = "{folder}/other"\n{more}[callers.release]\ntoken_file = "token"\n'
+
+
+def started(start: Start, tmp_path: Path, more: str = "") -> Daemon:
+    (tmp_path / "other").write_text(OTHER)
+    return start(CALLERS.format(folder=tmp_path, more=more))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_the_slow_uploads_of_one_caller_keep_no_other_out(start: Start, pki: TrialPki, tmp_path: Path) -> None:
+    """With 129 uploads that send nothing more, its further ones are 503, and those of another are signed."""
+    daemon = started(start, tmp_path)
+    head = (
+        "POST /sign/imx HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        f"Content-Length: 100000\r\nAuthorization: Bearer {OTHER}\r\n\r\n-"
+    )
+    with contextlib.ExitStack() as held:
+        for _ in range(129):
+            held.enter_context(socket.create_connection(address(daemon))).sendall(head.encode())
+        daemon.wait_for_log("answered 503", 129 - 64)
+        assert daemon.post(pki, headers=bearer(TOKEN)).status_code == 200
+        refused = daemon.post(pki, headers=bearer(OTHER))
+        assert refused.status_code == 503
+        assert "too many requests of caller 'greedy'" in refused.text
+    daemon.wait_for(lambda: daemon.post(pki, headers=bearer(OTHER)).status_code == 200)
+
+
+def test_a_rate_is_told_with_the_time_to_wait(start: Start, pki: TrialPki, tmp_path: Path) -> None:
+    """429 with Retry-After for the caller that has it, and for nobody else."""
+    daemon = started(start, tmp_path, "rate = 2\n")
+    told = [daemon.post(pki, headers=bearer(OTHER)) for _ in range(3)]
+    assert [answer.status_code for answer in told] == [200, 200, 429]
+    assert 0 < int(told[2].headers["Retry-After"]) <= 30
+    assert "caller 'greedy' may send 2 requests per minute" in told[2].text
+    assert daemon.post(pki, headers=bearer(TOKEN)).status_code == 200
