@@ -14,13 +14,13 @@ import pytest
 from digsigd.admin.main import main as digsigd
 from digsigd.testing import TrialPki
 from tests.helpers import golden
-from tests.helpers.daemons import MACHINE, TOKEN, Daemon
+from tests.helpers.daemons import MACHINE, RIGHTS, TOKEN, Daemon
 from tests.helpers.keys import trial_keys
 
 
 @pytest.fixture
 def daemon(tmp_path: Path, cst_base: Path) -> Iterator[Daemon]:
-    config = '[callers.release]\ntoken_file = "token"\n'
+    config = f'[callers.release]\ntoken_file = "token"\n{RIGHTS}'
     one = Daemon(tmp_path, cst_base, config, environ={"STATE_DIRECTORY": str(tmp_path / "state")})
     one.put_keys(MACHINE, release_keys().tarball())
     (tmp_path / "token").write_text(TOKEN + "\n")
