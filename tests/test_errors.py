@@ -22,6 +22,7 @@ INTERNAL = {
     "Again": "a try that may be made again; the error that is shown is in it",
     "ArtifactChanged": "ends an upload from within a producer; the client says it as a ClientError",
     "BadCoding": "a body that cannot be unpacked; the key store says it as a KeyStoreFailed",
+    "ChangedError": "a file is not what was sent; the job says it as a VerificationFailed or a DigsigError",
     "HeadTooLong": "ends a connection from within a protocol; the caller says it in its own words",
     "Stays": "why a directory is left alone: a line of the daemon's log",
     "Stalled": "ends a connection from within a protocol; the caller says it in its own words",
