@@ -99,7 +99,7 @@ def test_a_source_index_that_does_not_fit_is_told(make: MakeDaemon, hsm: SoftHsm
 
 
 REFUSED = {
-    "a PIN": (";type=cert", ";type=cert;pin-value=1234", "must not be sent"),
+    "a PIN": (";type=cert", ";type=cert;pin-value=1234", "clients must not send one"),
     "a source of PINs": (";type=cert", ";pin-source=file:/etc/passwd", "pin-source"),
     "a source of PINs as a query": (";type=cert", "?pin-source=|id", "pin-source"),
     "a module": (";type=cert", "?module-path=/tmp/evil.so", "module-path"),
