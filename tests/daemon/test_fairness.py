@@ -8,15 +8,17 @@ from pathlib import Path
 
 from digsigd.testing import TrialPki
 from tests.daemon.test_wire import address
-from tests.helpers.daemons import TOKEN, Daemon, Start
+from tests.helpers.daemons import RIGHTS, TOKEN, Daemon, Start
 
 OTHER = "a-token-of-somebody-else"
-CALLERS = '[callers.greedy]\ntoken_file = "{folder}/other"\n{more}[callers.release]\ntoken_file = "token"\n'
+CALLERS = (
+    '[callers.greedy]\ntoken_file = "{folder}/other"\n{rights}{more}[callers.release]\ntoken_file = "token"\n{rights}'
+)
 
 
 def started(start: Start, tmp_path: Path, more: str = "") -> Daemon:
     (tmp_path / "other").write_text(OTHER)
-    return start(CALLERS.format(folder=tmp_path, more=more))
+    return start(CALLERS.format(folder=tmp_path, more=more, rights=RIGHTS))
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -27,7 +29,7 @@ def test_the_slow_uploads_of_one_caller_keep_no_other_out(start: Start, pki: Tri
     """With 129 uploads that send nothing more, its further ones are 503, and those of another are signed."""
     daemon = started(start, tmp_path)
     head = (
-        "POST /sign/imx HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         f"Content-Length: 100000\r\nAuthorization: Bearer {OTHER}\r\n\r\n-"
     )
     with contextlib.ExitStack() as held:

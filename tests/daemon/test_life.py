@@ -71,13 +71,16 @@ def in_background(call: Callable[[], httpx.Response]) -> tuple[threading.Thread,
     return thread, results
 
 
-def body_of(pki: TrialPki, version: str, image: TrialImage = IMAGE) -> bytes:
-    """A whole request as bytes, to send as one likes."""
+def body_of(pki: TrialPki, version: str, image: TrialImage = IMAGE, *blocks: str) -> bytes:
+    """A whole request as bytes, to send as one likes; with `blocks` instead of the image's own."""
     request = httpx.Request(
         "POST",
         "http://a/sign/imx",
         data={"machine": MACHINE, "cstversion": version},
-        files={"csf": ("a.csf", pki.csf(image.blocks("spl.bin")), "text/plain"), "artifact": ("spl.bin", image.data)},
+        files={
+            "csf": ("a.csf", pki.csf(*blocks or (image.blocks("spl.bin"),)), "text/plain"),
+            "artifact": ("spl.bin", image.data),
+        },
     )
     head = "".join(f"{key}: {value}\r\n" for key, value in request.headers.items())
     return f"POST /sign/imx HTTP/1.1\r\n{head}\r\n".encode() + request.read()
@@ -207,7 +210,10 @@ def test_a_client_that_goes_away_while_its_artifact_is_read_is_no_fault(
     tool.chmod(0o755)
     daemon = start(f'[cst.versions]\nrefuses = "{tool}"\n')
     image = TrialImage.of_size(64 << 20)
-    whole = body_of(pki, "refuses", image)
+    # A first block that begins inside the file is read again for its digest.
+    half = image.signed_size // 2
+    blocks = [f'{image.address + at:#x} {at:#x} {half:#x} "spl.bin"' for at in (half, 0)]
+    whole = body_of(pki, "refuses", image, *blocks)
     for times in range(1, 4):
         with connected(daemon) as connection:
             connection.sendall(whole)

@@ -245,7 +245,7 @@ def test_every_line_of_a_request_names_its_caller_and_both_ids(start: Start, pki
 
 def test_who_is_refused_is_logged_with_the_address(start: Start, pki: TrialPki) -> None:
     """401 without a caller, 403 with one, each with where it came from, also in text."""
-    config = CALLERS + 'machines = ["other"]\n'
+    config = CALLERS.replace('machines = ["*"]', 'machines = ["other"]')
     daemon = start(config, form="json")
     wrong, right = ({"Authorization": f"Bearer {token}"} for token in (TOKEN + "x", TOKEN))
     assert daemon.post(pki, headers=wrong).status_code == 401
