@@ -15,6 +15,7 @@ from twisted.python.components import Componentized
 
 from digsigd.descriptors import raise_limit
 from digsigd.errors import DigsigError
+from digsigd.log import LineObserver
 from digsigd.reactor import Reactor, keep_monotonic_time
 from digsigd.service import SigningService
 from digsigd.settings import Settings, SettingsError
@@ -38,24 +39,25 @@ class Daemon(SigningService):
         *,
         reactor: Reactor | None,
         read: Callable[[], Settings],
-        observer: Callable[[], ILogObserver | None],
+        observer: Callable[[], LineObserver | None],
     ) -> None:
         super().__init__(settings, reactor=reactor)
         self._read = read
         keep_monotonic_time(self._reactor)
         self._observer = observer
+        self._lines: LineObserver | None = None
         self._before: dict[int, _SignalHandler] = {}
         self._is_told_to_stop = False
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Implement `IService.setServiceParent`. If the parent is the application, also set its log observer."""
         if isinstance(parent, Componentized) and parent.getComponent(ILogObserver, None) is None:
-            observer = self._observer()
-            if (settle := getattr(observer, "settle", None)) is not None:
+            self._lines = self._observer()
+            self._set_level()
+            if self._lines is not None:
                 # Twisted ends the process with the signal that stopped it: nothing runs at its exit.
-                self._reactor.addSystemEventTrigger("after", "shutdown", settle)
-            if observer is not None:
-                parent.setComponent(ILogObserver, observer)
+                self._reactor.addSystemEventTrigger("after", "shutdown", self._lines.settle)
+                parent.setComponent(ILogObserver, self._lines)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -93,12 +95,17 @@ class Daemon(SigningService):
             "received {name}, already shutting down (send SIGKILL to end it now)", name=name, event="stopping"
         )
 
+    def _set_level(self) -> None:
+        if self._lines is not None:
+            self._lines.level = self.settings.daemon.log_level
+
     def _reload(self) -> None:
         Deferred.fromCoroutine(self._try_to_reload())
 
     async def _try_to_reload(self) -> None:
         try:
             await self.reload(self._read)
+            self._set_level()
         except SettingsError as error:
             self.log.error("not reloaded: {error} (everything is as before)", error=str(error), event="reloaded")
         except Exception:  # noqa: BLE001 - the daemon goes on with what it has

@@ -25,6 +25,9 @@ from digsigd.text import one_line
 
 Format: TypeAlias = Literal["text", "json"]
 FORMATS: tuple[Format, ...] = ("text", "json")
+Level: TypeAlias = Literal["debug", "info", "warn", "error"]
+# From the least to the most severe.
+_LEVELS = list(LogLevel.iterconstants())
 
 # Fields that the logging system adds, and fields that have a fixed place in every line.
 _OWN = frozenset(
@@ -41,6 +44,8 @@ class LineObserver:
     def __init__(self, stream: IO[str] | QueuedStream, form: Format) -> None:
         self._stream = stream
         self._render = _as_text if form == "text" else _as_json
+        # The least level of lines that are written; a reload can change it.
+        self.level: Level = "info"
 
     def settle(self) -> None:
         """Wait a moment for lines that are not written yet, at the end of the process."""
@@ -52,11 +57,11 @@ class LineObserver:
         self._stream.close()
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event. Events of level debug, and information from Twisted's connections, are dropped."""
+        """Write one event. Events below `level`, and information from Twisted's connections, are dropped."""
         level = event.get("log_level", LogLevel.info)
-        if level is LogLevel.debug:
+        if _LEVELS.index(level) < _LEVELS.index(LogLevel.levelWithName(self.level)):
             return
-        if level is LogLevel.info and str(event.get("log_namespace", "")).startswith(_QUIET):
+        if level in {LogLevel.debug, LogLevel.info} and str(event.get("log_namespace", "")).startswith(_QUIET):
             return
         line = self._render(event) + "\n"
         try:

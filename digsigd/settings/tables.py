@@ -114,10 +114,11 @@ class UploadSettings(_Section, frozen=True):
 
 
 class DaemonSettings(_Section, frozen=True):
-    """Where the work directories are, and how the daemon stops."""
+    """Where the work directories are, how the daemon stops, and the least level of its log lines."""
 
     workdir: Path | None = None
     shutdown_grace: Annotated[float, Meta(ge=0)] = 30.0
+    log_level: typing.Literal["debug", "info", "warn", "error"] = "info"
 
 
 class RecordSettings(_Section, frozen=True):

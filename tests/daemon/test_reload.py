@@ -167,3 +167,20 @@ def test_a_request_under_way_keeps_what_it_began_with(daemon: Daemon, pki: Trial
     assert (answer.status, answer.read()[:1]) == (200, b"\xd4")
     connection.close()
     assert status(daemon, pki, SECOND) == 500
+
+
+def test_the_log_level_follows_the_file(daemon: Daemon, pki: TrialPki) -> None:
+    """With "error" a good request leaves no line, and with "info" it does again."""
+    text = daemon.config.read_text()
+    daemon.config.write_text(text.replace("[daemon]", '[daemon]\nlog_level = "error"', 1))
+    reload(daemon)
+    # The reload itself is the last line of the old level; what else is logged then comes from other threads.
+    before = daemon.log().count("answered 200")
+    assert status(daemon, pki) == 200
+    daemon.config.write_text(text)
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(lambda: status(daemon, pki) == 200 and "answered 200" in daemon.log()[-4000:], what="a line")
+    lines = [line for line in daemon.log().splitlines() if "answered 200" in line]
+    assert before == 0
+    assert lines
