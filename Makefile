@@ -61,6 +61,7 @@ $(DEV_STAMP): $(RUN_STAMP)
 	@etc/need openssl curl gcc python3-dev="$$($(VENV)/bin/python -c \
 		'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group test --group lint
+	@$(VENV)/bin/python etc/build_launcher.py
 	@touch $@
 
 demo: $(RUN_STAMP)

@@ -34,6 +34,8 @@ INTERNAL = {
 def exceptions() -> Iterator[type[BaseException]]:
     """Those of digsigd's own, by the modules that define them."""
     for module in pkgutil.walk_packages(digsigd.__path__, "digsigd."):
+        if module.name.startswith("digsigd.record.migrations."):
+            continue  # programs that Alembic runs
         for name, one in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(one, BaseException) and one.__module__ == module.name and not name.startswith("_"):
                 yield one

@@ -560,6 +560,7 @@ def test_a_token_signs(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
     (tmp_path / "pin").write_text(PIN + "\n")
     config = (
         f'[pkcs11]\nmodule = "{SoftHsm.MODULE}"\nprovider = "{provider(cst_base)}"\n'
+        f'paths = ["{hsm.folder}"]\n'
         f'[pkcs11.tokens.release]\npin_file = "{tmp_path / "pin"}"\nmachines = ["{MACHINE}"]\n'
     )
     folder = tmp_path / "daemon"

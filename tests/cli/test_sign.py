@@ -264,6 +264,7 @@ def test_keys_on_a_token_sign(digsign: Run, cst_base: Path, tmp_path: Path, vers
 [pkcs11]
 module = "{SoftHsm.MODULE}"
 provider = "{provider(cst_base)}"
+paths = ["{hsm.folder}"]
 [pkcs11.tokens.release]
 pin_file = "{tmp_path}/token/pin"
 """

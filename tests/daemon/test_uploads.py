@@ -94,6 +94,7 @@ def test_curl_sees_that_its_artifact_is_too_large(start: Start, files: Path) -> 
     for options in ((), ("-H", "Expect:"), ("-H", "Transfer-Encoding: chunked"), ("-H", "Expect: 100-continue")):
         done = curl(files, small.url, *options, "-w", "%{http_code} ")
         assert (done.returncode, done.stdout) == (22, b"413 "), done.stderr
+    small.wait_for_log("answered 413", 4)
     assert small.log().count("answered 413") == 4
 
 
