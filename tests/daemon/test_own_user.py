@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,24 @@ from digsigd.testing import TrialPki
 from tests.helpers.daemons import DEADLINE, MACHINE, RIGHTS, TOKEN, Daemon
 
 # systemd takes dynamic users from 61184 to 65519 (systemd.exec(5)), and no group has this number.
+ROOT = Path(__file__).parents[2]
 USER, GROUP = 61184, 61183
+
+
+# The project at its place, below folders that everybody may enter, in a mount namespace of the process.
+REACHABLE = """
+set -e
+hold=$(mktemp -d); mount --bind "$1" "$hold"; mount -t tmpfs -o mode=755 tmpfs "$2"
+mkdir -p "$1"; mount --bind "$hold" "$1"; shift 2; exec "$@"
+"""
+
+
+def reachable() -> list[str]:
+    """The start of a command whose process finds the project even if it is in a folder of root's alone."""
+    closed = [one for one in reversed(ROOT.parents) if not one.stat().st_mode & stat.S_IXOTH]
+    if not closed:
+        return []
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", REACHABLE, "sh", str(ROOT), str(closed[0])]
 
 
 class OwnUser(Daemon):
@@ -40,7 +58,7 @@ class OwnUser(Daemon):
     def command(self, *options: str) -> list[str]:
         groups = [f"--groups={','.join(map(str, self._groups))}"] if self._groups else ["--clear-groups"]
         user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", *groups, "--no-new-privs", "--bounding-set=-all"]
-        return [*user, *super().command(*options)]
+        return [*reachable(), *user, *super().command(*options)]
 
     def lock_keys(self) -> None:
         """Let only root and the group read the store: chgrp -R, chmod -R u=rwX,g=rX,o=."""
