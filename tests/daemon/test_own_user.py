@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,25 +17,21 @@ import pytest
 from digsigd.testing import TrialPki
 from tests.helpers.daemons import DEADLINE, MACHINE, RIGHTS, TOKEN, Daemon
 
-# systemd takes dynamic users from 61184 to 65519 (systemd.exec(5)), and no group has this number.
 ROOT = Path(__file__).parents[2]
+# systemd takes dynamic users from 61184 to 65519 (systemd.exec(5)), and no group has this number.
 USER, GROUP = 61184, 61183
 
 
-# The project at its place, below folders that everybody may enter, in a mount namespace of the process.
-REACHABLE = """
-set -e
-hold=$(mktemp -d); mount --bind "$1" "$hold"; mount -t tmpfs -o mode=755 tmpfs "$2"
-mkdir -p "$1"; mount --bind "$hold" "$1"; shift 2; exec "$@"
-"""
-
-
-def reachable() -> list[str]:
-    """The start of a command whose process finds the project even if it is in a folder of root's alone."""
-    closed = [one for one in reversed(ROOT.parents) if not one.stat().st_mode & stat.S_IXOTH]
-    if not closed:
-        return []
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", REACHABLE, "sh", str(ROOT), str(closed[0])]
+def program(folder: Path) -> list[str]:
+    """The start of a command that runs twistd as any user. If others cannot reach the project, it runs a copy of it."""
+    if all(one.stat().st_mode & stat.S_IXOTH for one in ROOT.parents):
+        return [sys.executable, str(Path(sys.executable).with_name("twistd"))]
+    library = folder / "lib"
+    shutil.copytree(sysconfig.get_path("purelib"), library, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "digsigd", library / "digsigd")
+    shutil.copy(ROOT / "twisted/plugins/digsigd_plugin.py", library / "twisted/plugins")
+    start = f"import sys; sys.path.insert(0, {str(library)!r}); from twisted.scripts.twistd import run; run()"
+    return [os.path.realpath(sys.executable), "-c", start]
 
 
 class OwnUser(Daemon):
@@ -50,6 +48,7 @@ class OwnUser(Daemon):
         environ = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(state)}
         super().__init__(folder, cst_base, config, environ=environ)
         self._groups = groups
+        self._program = program(folder)
         # Of coverage's data, too, only the user of the tests may write.
         self.environ = {name: value for name, value in self.environ.items() if not name.startswith("COVERAGE_")}
         for path in (credentials, credentials / "token", state, self.workdir):
@@ -58,7 +57,7 @@ class OwnUser(Daemon):
     def command(self, *options: str) -> list[str]:
         groups = [f"--groups={','.join(map(str, self._groups))}"] if self._groups else ["--clear-groups"]
         user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", *groups, "--no-new-privs", "--bounding-set=-all"]
-        return [*reachable(), *user, *super().command(*options)]
+        return [*user, *self._program, *super().command(*options)[1:]]
 
     def lock_keys(self) -> None:
         """Let only root and the group read the store: chgrp -R, chmod -R u=rwX,g=rX,o=."""
