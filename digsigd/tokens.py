@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from digsigd.settings import Settings, SettingsError, read_secret
-from digsigd.signing.pkcs11 import Access, Token, Tokens
+from digsigd.signing.pkcs11 import Access, Token, Tokens, is_file
 from digsigd.signing.start import Needs
 
 # The variable of the existing servers for the PIN, if there is one token.
@@ -31,7 +31,7 @@ def tokens_of(settings: Settings, environ: Mapping[str, str], *, clock: IReactor
     access = Access(
         module=chosen.module,
         engine=chosen.engine,
-        provider=provider if chosen.provider or provider.is_file() else None,
+        provider=provider if chosen.provider or is_file(provider) else None,
         environment=variables,
         ways=chosen.ways,
         needs=Needs(

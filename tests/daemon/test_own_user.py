@@ -45,10 +45,12 @@ class OwnUser(Daemon):
         (credentials / "token").chmod(0o400)
         state = folder / "state"
         state.mkdir(mode=0o700)
+        self._program = program(folder)
+        if "-c" in self._program:
+            cst_base = shutil.copytree(cst_base, folder / "nxp")
         environ = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(state)}
         super().__init__(folder, cst_base, config, environ=environ)
         self._groups = groups
-        self._program = program(folder)
         # Of coverage's data, too, only the user of the tests may write.
         self.environ = {name: value for name, value in self.environ.items() if not name.startswith("COVERAGE_")}
         for path in (credentials, credentials / "token", state, self.workdir):
