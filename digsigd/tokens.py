@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from digsigd.settings import Settings, SettingsError, read_secret
-from digsigd.signing.pkcs11 import Access, Token, Tokens
+from digsigd.signing.pkcs11 import Access, Token, Tokens, is_file
 
 # The variable of the existing servers for the PIN, if there is one token.
 PIN_VARIABLE = "DIGSIGSERVER_YUBIHSM_PASSWORD"
@@ -25,7 +25,7 @@ def tokens_of(settings: Settings, environ: Mapping[str, str], *, clock: IReactor
     access = Access(
         module=chosen.module,
         engine=chosen.engine,
-        provider=provider if chosen.provider or provider.is_file() else None,
+        provider=provider if chosen.provider or is_file(provider) else None,
         environment={**{name: environ[name] for name in MODULE_VARIABLES if name in environ}, **chosen.environment},
         ways=chosen.ways,
     )

@@ -244,7 +244,7 @@ class Tokens:
     def describe(self) -> list[tuple[str, str, bool]]:
         """Return name, description and usability of each token, for operators. Blocks."""
         module = self.access.module
-        problem = "" if module is None or module.is_file() else f"the module {module} is not a file"
+        problem = "" if module is None or is_file(module) else f"the module {module} is not a file"
         shown = f"module {module or 'from p11-kit'}"
         return [(one.name, problem or f"{shown}, {one.describe()}", not problem) for one in self._tokens.values()]
 
@@ -256,6 +256,14 @@ class Tokens:
         """Set the PINs of tokens by name, and use tokens again that had failed."""
         for name, pin in pins.items():
             self._tokens[name].reload(pin)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether this user finds a file there. Unlike `Path.is_file`, it never raises."""
+    try:
+        return path.is_file()
+    except OSError:  # a folder on the way that this user may not enter
+        return False
 
 
 def write_access(workdir: Workdir, way: Way, access: Access, pin: str) -> dict[str, str]:

@@ -251,6 +251,12 @@ def settings(tmp_path: Path, **tokens: TokenSettings) -> Settings:
     return Settings(cst=CstSettings(base=tmp_path), pkcs11=Pkcs11Settings(tokens=tokens))
 
 
+def test_a_cst_base_that_cannot_be_looked_into_has_no_provider() -> None:
+    """Whatever the file system says of it: the start goes on, and cst is missing."""
+    settings = Settings(cst=CstSettings(base=Path("/", "x" * 300)))
+    assert tokens_of(settings, {}, clock=Clock()).access.provider is None
+
+
 def test_pins_come_from_files_or_the_environment(tmp_path: Path) -> None:
     """The environment has one, for the only token."""
     one = settings(tmp_path, a=TokenSettings(pin_file=tmp_path / "pin"))
