@@ -266,14 +266,6 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def is_file(path: Path) -> bool:
-    """Return whether this user finds a file there. Unlike `Path.is_file`, it never raises."""
-    try:
-        return path.is_file()
-    except OSError:  # a folder on the way that this user may not enter
-        return False
-
-
 def write_access(workdir: Workdir, way: Way, access: Access, pin: str) -> dict[str, str]:
     """Write the OpenSSL configuration into a request's work directory. Return the environment that cst needs.
 
