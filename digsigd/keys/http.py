@@ -27,7 +27,10 @@ class HttpSource:
         return self._base
 
     async def fetch(self, machine: str, known: Any) -> Fetched:
-        """Implement `KeySource.fetch`. The version is the answer's strong ETag."""
+        """Implement `KeySource.fetch`. The version is the answer's strong ETag.
+
+        Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout`, and `BadTarball` if it is too large.
+        """
         url = f"{self._base}/{quote(checked(machine))}/{TARBALL}"
         answer = await unless_known(lambda more: self._get(url, more), known)
         if answer.status in {404, 410}:
@@ -41,7 +44,10 @@ class HttpSource:
         return Fetched(result.data, None) if _is_young(answer) else result
 
     async def check(self) -> None:
-        """Implement `KeySource.check`. Any status but 401 passes, because a server need not list folders."""
+        """Implement `KeySource.check`. Any status but 401 passes, because a server need not list folders.
+
+        Raises `KeyStoreFailed` or `KeyStoreTimeout`.
+        """
         answer = await self._get(self._base + "/", {}, "HEAD")
         if answer.status == 401:
             raise KeyStoreFailed(
