@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from twisted.logger import Logger, LogLevel
+from twisted.logger import ILogObserver, Logger, LogLevel
 from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
 
 from digsigd.errors import DigsigError
 from digsigd.log import LineObserver, observer
@@ -113,3 +114,9 @@ def test_an_error_is_told_to_operators_in_one_way() -> None:
     assert error.for_operator() == str(error) == "no keys | /keys/a | put them there"
     assert DigsigError("no keys", hint="put them there").for_operator() == "no keys | put them there"
     assert "/keys" not in error.for_client()
+
+
+def test_it_is_what_twisted_takes_for_an_observer() -> None:
+    """In both forms."""
+    for form in ("text", "json"):
+        assert verifyObject(ILogObserver, LineObserver(io.StringIO(), form))

@@ -27,7 +27,10 @@ class HttpSource:
         return self._base
 
     async def fetch(self, machine: str, known: Any) -> Fetched:
-        """Implement `KeySource.fetch`. The version is the answer's strong ETag."""
+        """Implement `KeySource.fetch`. The version is the answer's strong ETag.
+
+        Raises `NoKeys`, `KeyStoreFailed`, `KeyStoreTimeout`, and `BadTarball` if it is too large.
+        """
         url = f"{self._base}/{quote(checked(machine))}/{TARBALL}"
         answer = await unless_known(lambda more: self._get(url, more), known)
         if answer.status in {404, 410}:
@@ -43,7 +46,7 @@ class HttpSource:
     async def check(self) -> None:
         """Implement `KeySource.check`: request a tarball that cannot exist, since a server need not list folders.
 
-        A 403 passes: some servers send it for a missing file.
+        A 403 passes: some servers send it for a missing file. Raises `KeyStoreFailed` or `KeyStoreTimeout`.
         """
         url = f"{self._base}/{_NO_MACHINE}/{TARBALL}"
         answer = await self._get(url, {}, "HEAD")

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from digsigd.config_files import read_secret_text
 from digsigd.settings.errors import SettingsError
 from digsigd.settings.tables import Settings
 
@@ -46,11 +47,9 @@ def read_secret(path: Path, key: str) -> str:
     Raises `SettingsError` with `key` if it cannot be read or is not one line of text. The error never shows it.
     """
     try:
-        text = path.read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise SettingsError(f"{key}: {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{key}: {path} is not text") from None
+        text = read_secret_text(path)
+    except ValueError as error:
+        raise SettingsError(f"{key}: {error}") from None
     if not text or not text.isprintable():
         raise SettingsError(f"{key}: {path} must hold only the secret, in one line")
     return text

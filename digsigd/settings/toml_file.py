@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from digsigd.config_files import read_toml
 from digsigd.settings.checks import check
 from digsigd.settings.errors import SettingsError
 from digsigd.settings.tables import Settings
@@ -46,11 +46,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, l
     origin = str(path) if path else "the configuration"
     if path is not None:
         try:
-            raw = tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise SettingsError(f"{path}: is not TOML: {error}") from None
+            raw = read_toml(path)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
     mistakes = [f"{origin}: {mistake}" for mistake in _unknown_keys(raw, Settings)]
     if mistakes:
         raise SettingsError("\n".join(mistakes))

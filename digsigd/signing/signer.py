@@ -80,8 +80,8 @@ class Signer:
     async def sign(self, request: SigningRequest, workdir: Workdir) -> Signed:
         """Sign one request in `workdir`, which the caller must remove afterwards. After success it is gone already.
 
-        Raises the errors of `digsigd.errors`. Cancelling stops cst first, so nothing writes into the directory
-        afterwards.
+        Raises the errors of `digsigd.errors`, such as `Refused` and `Busy`. Cancelling stops cst first, so nothing
+        writes into the directory afterwards.
         """
         from_token = request.backend == "pkcs11"
         if request.backend != "ssl" and not (from_token and self._tokens):

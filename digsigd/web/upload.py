@@ -257,7 +257,8 @@ class Upload:
     async def sign(self, sign: Sign) -> Signed:
         """Sign the request, remove its directory, and return the result.
 
-        Raises what `sign` raises, and `CancelledError` if the client has gone away.
+        Raises what `sign` raises, `DigsigError` if the upload was removed before, and `CancelledError` if the client
+        has gone away.
         """
         if self.request is None or self._removal is not None:
             raise DigsigError("internal error on the signing host: the upload is gone")

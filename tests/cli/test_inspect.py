@@ -544,11 +544,13 @@ def test_control_characters_never_reach_the_terminal(show: Inspect, signing: Sig
     out = show(made.public_bytes(serialization.Encoding.PEM))
     assert "\x1b" not in out
     assert "\r" not in out
+    assert r"a\x1b[2J\r\nname" in out
     text = signing.pki("p256").csf(IMAGE.blocks("s\x7f\u202epl.bin")).encode()
     show.path.write_bytes(text)
     out = show.digsign("inspect", show.path).out
     assert "\u202e" not in out
     assert "\x7f" not in out
+    assert "U+007F" in out
 
 
 @pytest.mark.parametrize(

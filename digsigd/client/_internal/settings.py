@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from digsigd.client._internal.errors import ClientSettingsError as ClientSettingsError
+from digsigd.config_files import read_secret_text, read_toml
 from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
 
 FILE = "digsign.toml"
@@ -176,14 +177,10 @@ def _is_there(place: Path) -> bool:
 
 
 def _of_file(path: Path, environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    import tomllib
-
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ClientSettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ClientSettingsError(f"{path}: is not TOML: {error}") from None
+        raw = read_toml(path)
+    except ValueError as error:
+        raise ClientSettingsError(str(error)) from None
     known = [one.name for one in fields(ClientSettings) if one.name != "token"] + ["token_file"]
     layer: dict[str, tuple[Any, str]] = {}
     for name, value in raw.items():
@@ -310,11 +307,9 @@ def _is_open(server: str) -> bool:
 def _secret(path: Path, origin: str) -> str:
     """Return the token from a file, without the newline at its end."""
     try:
-        text = path.read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise ClientSettingsError(f"{origin}: {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ClientSettingsError(f"{origin}: {path} is not text") from None
+        text = read_secret_text(path)
+    except ValueError as error:
+        raise ClientSettingsError(f"{origin}: {error}") from None
     if not text or not text.isprintable() or text.strip() != text:
         raise ClientSettingsError(f"{origin}: {path} must contain the token on one line and nothing else")
     return text
