@@ -294,7 +294,7 @@ class Parts:
 
     async def _drained(self, seconds: float) -> None:
         """Wait until no request is under way, at most this many seconds."""
-        waiting = (self.uploads, self._key_requests, self._queue, self.direct)
+        waiting = (self.uploads, self._key_requests, self._queue, self.direct, self.readiness)
         every = DeferredList([part.drained() for part in waiting], consumeErrors=True)
         every.addTimeout(seconds, self._reactor)
         await every.addErrback(lambda _: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -50,6 +50,8 @@ class Readiness:
         self._running = False
         self._asked: Deferred[list[str]] | None = None
         self._forgetting: IDelayedCall | None = None
+        # The last use of the work directory. It never fails.
+        self._trying: Deferred[None] = succeed(None)
 
     def start(self) -> None:
         """Begin to check. Before this, and after `stop`, the service is not ready."""
@@ -61,6 +63,12 @@ class Readiness:
         if self._forgetting is not None and self._forgetting.active():
             self._forgetting.cancel()
         self._forgetting = None
+
+    def drained(self) -> Deferred[None]:
+        """Return a Deferred that fires when no check is using the work directory."""
+        drained: Deferred[None] = Deferred()
+        self._trying.addBoth(_copied_to, drained)
+        return drained
 
     async def missing(self) -> list[str]:
         """Return what is missing before requests can be signed, one line each; an empty list means ready."""
@@ -85,8 +93,10 @@ class Readiness:
         missing = []
         if not await self._in_thread(self._tools.available):
             missing.append("no cst: neither in the folder cst.base nor in [cst.versions]")
+        if not self._running:
+            return [shutting_down().what]
         try:
-            await self._in_thread(self._try_workdir)
+            await self._tried()
         except DigsigError as error:
             self.log.warn("{error}", error=error.for_operator(), event="not-ready")
             missing.append(f"work directory: {error.for_client()}")
@@ -101,6 +111,12 @@ class Readiness:
             self.log.warn("{error}", error=error.for_operator(), event="not-ready")
             missing.append(f"key store: {error.for_client()}")
         return missing
+
+    def _tried(self) -> Deferred[None]:
+        trying = self._in_thread(self._try_workdir)
+        self._trying = Deferred()
+        trying.addBoth(_done, self._trying)
+        return trying
 
     def _try_workdir(self) -> None:
         workdir = self._root.new(f"t{secrets.token_hex(8)}")
@@ -124,4 +140,10 @@ class Readiness:
 def _copied_to(result: T, waiting: Deferred[T]) -> T:
     """Fire `waiting` with a result, and return the result."""
     waiting.callback(result)
+    return result
+
+
+def _done(result: T, over: Deferred[None]) -> T:
+    """Fire `over`, and return the result."""
+    over.callback(None)
     return result

@@ -165,6 +165,19 @@ async def test_a_work_directory_that_was_missing_is_taken_once_it_is_there(rig: 
     await service.stopService()
 
 
+async def test_a_stop_waits_for_the_readiness_check(rig: ServiceSetup, caplog: pytest.LogCaptureFixture) -> None:
+    """Which makes a file in the work directory: nothing is left there, and nothing fails."""
+    for turn in range(60):
+        service = SigningService(rig.settings(), listen=False)
+        service.startService()
+        missing = Deferred.fromCoroutine(service.missing())
+        await deferLater(reactor, turn / 20_000)
+        await service.stopService()
+        assert await missing in ([], ["this signing host is shutting down"])
+        assert list(rig.work.iterdir()) == []
+    assert "not-ready" not in caplog.text
+
+
 async def test_a_multi_service_that_starts_twice(rig: ServiceSetup) -> None:
     """Starts ours twice, beside its own."""
     services = MultiService()

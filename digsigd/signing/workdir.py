@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from twisted.logger import Logger
 
-from digsigd.errors import DigsigError, NoSpace
+from digsigd.errors import DigsigError, NoSpace, shutting_down
 from digsigd.signing.leftovers import StrandedError, locked, remove_leftovers
 from digsigd.signing.marks import PREFIX, mark_of, write_mark
 from digsigd.signing.removal import DIRECTORY, empty, remove_open, remove_tree
@@ -27,6 +27,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # More files than a request has.
 _FILES = 64
+# The descriptor of a root that was never open.
+_NEVER = -1
 # Far more than the number of daemons that start at the same time.
 _TRIES = 100
 
@@ -46,8 +48,9 @@ class WorkRoot:
         self._parent = parent
         self._own = own
         self._path: Path | None = None
-        self._lock = -1
-        self._making = threading.Lock()
+        self._lock = _NEVER
+        # Held while the directory is made, made again, removed, or gets a work directory.
+        self._changing = threading.Lock()
         # What `open` left alone in the parent, as a text of bounded length.
         self.left_alone = ""
 
@@ -90,39 +93,39 @@ class WorkRoot:
     def new(self, name: str) -> Workdir:
         """Make the work directory of one request, mode 0700. `name` comes from the daemon, never from a client.
 
-        Raises `DigsigError` if it cannot be made, also if it exists already, and `ValueError` for an invalid name.
+        Raises `DigsigError` if it cannot be made, also if it exists already, `Busy` once the root was closed,
+        `RuntimeError` if it was never open, and `ValueError` for an invalid name.
         """
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a valid name for a work directory")
         name = name.replace(_SPOILS, "crt-s")
         try:
-            if not self._is_there():
-                self._make_again()
-            (self.path / name).mkdir(0o700)
+            # Without the lock, `close` in another thread could take the directory away and this bring it back.
+            with self._changing:
+                if self._path is None and self._lock != _NEVER:
+                    raise shutting_down()
+                if not self._is_there():
+                    self._make_again()
+                path = self.path / name
+                path.mkdir(0o700)
             try:
-                return Workdir(self.path / name)
+                return Workdir(path)
             except OSError:
-                (self.path / name).rmdir()
+                path.rmdir()
                 raise
         except OSError as error:
             raise failed(error) from error
 
     def _is_there(self) -> bool:
         """Return whether our path still leads to the directory that we have locked."""
-        try:
-            return os.path.samestat(self.path.lstat(), os.fstat(self._lock))
-        except OSError:
-            return False
+        return _leads_to(self.path, self._lock)
 
     def _make_again(self) -> None:
         """Make the directory again after something removed it. Requests in progress fail, but not later ones."""
-        with self._making:
-            if self._is_there():
-                return
-            self.log.warn("{path} was removed: making a new directory", path=self._path, event="workdir")
-            path, lock = _make_locked(self._prepare_parent())
-            os.close(self._lock)
-            self._path, self._lock = path, lock
+        self.log.warn("{path} was removed: making a new directory", path=self._path, event="workdir")
+        path, lock = _make_locked(self._prepare_parent())
+        os.close(self._lock)
+        self._path, self._lock = path, lock
 
     def _prepare_parent(self) -> Path:
         """Check that the parent is safe, and return its real path. Raises `DigsigError` and `OSError`."""
@@ -134,19 +137,21 @@ class WorkRoot:
 
     def close(self) -> None:
         """Remove the directory with all its content, and release the lock. Further calls do nothing."""
-        if self._path is not None:
+        with self._changing:
+            if self._path is None:
+                return
+            path, self._path = self._path, None
             try:
-                mark = mark_of(self._lock, self._path.name) or ""
-                if self._is_there():
-                    remove_open(self._lock, self._path, last=mark)
+                mark = mark_of(self._lock, path.name) or ""
+                if _leads_to(path, self._lock):
+                    remove_open(self._lock, path, last=mark)
                 else:
                     # It was moved away. Whatever has its name now is not ours.
                     empty(self._lock, mark)
             except OSError as error:
                 # The next start tries again.
-                self.log.warn("{path} cannot be removed: {error}", path=self._path, error=error)
+                self.log.warn("{path} cannot be removed: {error}", path=path, error=error)
             os.close(self._lock)
-            self._path = None
 
 
 class Workdir:
@@ -275,6 +280,14 @@ def check_space(path: Path, size: int) -> None:
     # A file system without a fixed number of files says that it has none.
     if room.f_bavail * room.f_frsize < size or (room.f_files and room.f_favail < _FILES):
         raise NoSpace(detail=f"{path}: {room.f_bavail * room.f_frsize} bytes and {room.f_favail} files are free")
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    """Return whether a path is that of an open directory."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def _make_own(parent: Path) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digsigd.errors import DigsigError
+from digsigd.errors import Busy, DigsigError
 from digsigd.signing.marks import is_mark
 from digsigd.signing.workdir import Workdir, WorkRoot
 
@@ -271,6 +272,31 @@ def test_closing_removes_everything_and_gives_up_the_lock(parent: Path) -> None:
         root.close()
         assert list(parent.iterdir()) == []
     assert descriptors() == open_before
+
+
+def test_no_directory_is_made_again_by_a_request_that_comes_too_late(parent: Path) -> None:
+    """Requests in other threads get a directory before the root is closed, or are told that the host stops."""
+    for _ in range(100):
+        root = WorkRoot(parent)
+        root.open()
+        path = root.path
+        with ThreadPoolExecutor(2) as pool:
+            late = [pool.submit(made_until_closed, root, start) for start in (0, 1 << 20)]
+            while not list(path.iterdir())[1:]:
+                pass
+            root.close()
+            assert all(isinstance(one.result(), Busy) for one in late)
+        assert list(parent.iterdir()) == []
+
+
+def made_until_closed(root: WorkRoot, start: int) -> DigsigError:
+    """Make directories until that is refused."""
+    for number in range(start, start + 10_000):
+        try:
+            root.new(f"r{number}")
+        except DigsigError as error:
+            return error
+    raise AssertionError("the root was not closed")
 
 
 def test_a_bad_parent_is_told_when_opening(tmp_path: Path) -> None:
