@@ -108,11 +108,11 @@ class WorkRoot:
                     self._make_again()
                 path = self.path / name
                 path.mkdir(0o700)
-            try:
-                return Workdir(path)
-            except OSError:
-                path.rmdir()
-                raise
+                try:
+                    return Workdir(path)
+                except OSError:
+                    path.rmdir()
+                    raise
         except OSError as error:
             raise failed(error) from error
 
