@@ -73,6 +73,7 @@ def resolve(
     repeated: Collection[str] = (),
     from_token: bool = False,
     identity: Callable[[str], object] | None = None,
+    decrypts: Callable[[str, str, str | None], bool] = lambda certificate, key, key_pass: False,
 ) -> Resolved:
     """Find every file that a checked CSF description names.
 
@@ -80,9 +81,12 @@ def resolve(
     their sizes in bytes; the description need not name all of them. Several files were uploaded with each of the names
     in `repeated`, of which `artifacts` has the first. `identity` returns equal values for members with the same
     content; without it all differ. With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball;
-    the SRK table is always a file. Raises `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for an invalid URI.
+    the SRK table is always a file. `decrypts` is called with the members of a certificate, its key and the pass phrase,
+    and returns whether cst gets the key as PEM without a pass phrase, whatever form it has in the tarball. Raises
+    `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for an invalid URI.
     """
-    return _Resolution(members, Members(members, identity), artifacts, repeated, from_token=from_token).run(description)
+    found = Members(members, identity)
+    return _Resolution(members, found, artifacts, repeated, decrypts, from_token=from_token).run(description)
 
 
 class _Resolution:
@@ -92,10 +96,12 @@ class _Resolution:
         members: Members,
         artifacts: Mapping[str, int],
         repeated: Collection[str],
+        decrypts: Callable[[str, str, str | None], bool],
         *,
         from_token: bool,
     ) -> None:
         self._names = names
+        self._decrypts = decrypts
         self._members = members
         self._artifacts = artifacts
         # The blocks' names for artifacts that were uploaded several times.
@@ -214,12 +220,13 @@ class _Resolution:
         key = self._members.key_of(member)
         if key is None:
             raise CsfNameError(f"the key tarball has no private key for {quoted(name)}", *place)
-        ending, folder = key[-3:], cst_files.key_folder(len(self._certificates))
+        key_pass = self._members.beside(key, KEY_PASS)
+        plain = self._decrypts(member, key, key_pass)
+        ending, folder = "pem" if plain else key[-3:], cst_files.key_folder(len(self._certificates))
         ours = cst_files.certificate(folder, ending)
         self._need(member, ours, "certificate", name)
         self._need(key, cst_files.key(folder, ending), "key", f"the key of {base}")
-        key_pass = self._members.beside(key, KEY_PASS)
-        if key_pass is not None:
+        if key_pass is not None and not plain:
             self._need(key_pass, cst_files.key_pass(folder), "key-pass", f"the pass phrase of {base}")
         self._certificates[member] = ours
         return ours

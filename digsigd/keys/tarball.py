@@ -18,10 +18,14 @@ _GZIP_MEMBERS = 64
 
 @dataclass(frozen=True, slots=True)
 class KeyTarball:
-    """The regular files of a tarball by name, without a leading `./`. `sha256` is the hash of the tarball, in hex."""
+    """The regular files of a tarball by name, without a leading `./`. `sha256` is the hash of the tarball, in hex.
+
+    `plain_keys` are private keys that were decrypted, by their certificate and key: they are kept as long as the rest.
+    """
 
     members: dict[str, bytes] = field(repr=False)
     sha256: str
+    plain_keys: dict[tuple[str, str], bytes | None] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_tarball(data: bytes, *, max_bytes: int, max_members: int = 4096) -> KeyTarball:

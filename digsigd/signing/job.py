@@ -22,8 +22,9 @@ from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
 from digsigd.signing.evidence import note_artifacts
-from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_keys
+from digsigd.signing.key_checks import Tables, check_fit
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
+from digsigd.signing.private_keys import check_readable, pair_of, plain_key
 from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Artifact, Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
@@ -51,7 +52,8 @@ def csf_errors() -> Iterator[None]:
 class Job:
     """The blocking steps of one request. Run each in a thread, one after the other.
 
-    Raises `Refused` or `BadRequest` if the description names files that are missing or not allowed.
+    Raises `Refused` or `BadRequest` if the description names files that are missing or not allowed, and `BadTarball` if
+    a private key cannot be used.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Job:
         self.request = request
         self._rules = rules
         self._description = description
+        self._tarball = keys.tarball
         self._members = keys.tarball.members
+        self._plain: dict[str, bytes] = {}
         self.workdir = workdir
         with csf_errors():
             self._plan = csf.resolve(
@@ -75,6 +79,7 @@ class Job:
                 repeated={one.name for one in request.artifacts if one.repeated},
                 from_token=request.backend == "pkcs11",
                 identity=self._identity,
+                decrypts=self._decrypts,
             )
         # Ignore files that no block names. cst does not need them.
         self._artifacts = {cst_files.artifact(number): request.artifacts[number] for number in self._plan.artifacts}
@@ -87,6 +92,7 @@ class Job:
         self._layout: hab.Layout | None = None
         self._sums: list[Sums] = []
         self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
+        self._secrets += self._plain.values()
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
         self.needs = Needs(read=(str(workdir.path),))
@@ -205,12 +211,21 @@ class Job:
             raise BadTarball(f"{member} in the key tarball is {error}") from None
 
     def _content(self, needed: FileNeeded) -> bytes:
+        if needed.member in self._plain:
+            return self._plain[needed.member]
         data = self._members[needed.member]
         # cst decides by the file name's ending, not by the content.
         if needed.kind != "certificate" or data.startswith(b"\x30") == needed.name.endswith(".der"):
             return data
         der = self._certificate(needed.member).der
         return der if needed.name.endswith(".der") else ssl.DER_cert_to_PEM_cert(der).encode()
+
+    def _decrypts(self, certificate: str, key: str, key_pass: str | None) -> bool:
+        """Return whether cst gets this key decrypted."""
+        plain = plain_key(self._tarball, certificate, key, key_pass)
+        if plain is not None:
+            self._plain[key] = plain
+        return plain is not None
 
     def _identity(self, member: str) -> object:
         """Return what copies of a member have in common: its bytes, or the DER of the certificate in it."""
@@ -264,20 +279,18 @@ class Job:
     def diagnose(self) -> None:
         """Find a cause for which cst failed, and not the client.
 
-        Raises `NoSpace` if the work directory is full, `BadTarball` if private keys do not match their certificates or
-        cannot be read, and `DigsigError` if an artifact is not there any more, or has another size.
+        Raises `NoSpace` if the work directory is full, `BadTarball` if private keys cannot be read, and
+        `DigsigError` if an artifact is not there any more, or has another size.
         """
         self._check_still_there()
         self.workdir.check_space(self.size + MAX_BLOB)
         folders: dict[str, dict[str, str]] = {}
         for needed in self._plan.files:
             folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member
-        check_keys(self._pair(members) for members in folders.values() if "key" in members)
-
-    def _pair(self, members: dict[str, str]) -> KeyPair:
-        certificate, key = members["certificate"], members["key"]
-        phrase = self._members.get(members.get("key-pass", ""), b"").partition(b"\n")[0].rstrip(b"\r")
-        return KeyPair(certificate, self._members[certificate], key, self._members[key], phrase or None)
+        for members in folders.values():
+            if "key" in members and members["key"] not in self._plain:
+                certificate, key = members["certificate"], members["key"]
+                check_readable(pair_of(self._tarball, certificate, key, members.get("key-pass")))
 
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""

@@ -1,34 +1,23 @@
-"""Check that keys, certificates, SRK table and CSF description match each other.
+"""Check that certificates, SRK table and CSF description match each other.
 
 The client names certificates and an SRK; the operator provides the keys. A certificate of another SRK than the one
-named is the client's mistake (`Refused`). A certificate that no SRK has signed, or a private key that does not match
-its certificate, is the operator's (`BadTarball`).
+named is the client's mistake (`Refused`). A certificate that no SRK has signed is the operator's (`BadTarball`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_private_key,
-    load_pem_private_key,
-)
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from digsigd import csf, hab
 from digsigd.csf.errors import quoted
-from digsigd.csf.members import KEY_PASS, base_of
+from digsigd.csf.members import base_of
 from digsigd.csf.model import AuthenticateData, Command, InstallCsfk, InstallKey, InstallNocak, InstallSrk
 from digsigd.errors import BadTarball, Refused
-from digsigd.hab.certificate import Certificate, load_file
+from digsigd.hab.certificate import Certificate
 from digsigd.hab.chain import ACCEPTED, is_srk, signing_srk
 from digsigd.hab.cms import HASHES, verifies
 from digsigd.hab.srk import why_not_hab
-
-_SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +26,6 @@ class Tables:
 
     named: hab.SrkTable
     others: Callable[[], Mapping[str, hab.SrkTable]]
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    """A certificate and its private key: names of tarball members and their contents."""
-
-    certificate_member: str
-    certificate: bytes = field(repr=False)
-    key_member: str
-    key: bytes = field(repr=False)
-    phrase: bytes | None = field(repr=False)
 
 
 def check_fit(description: csf.Description, tables: Tables, certificates: Mapping[str, Certificate]) -> None:
@@ -83,46 +61,6 @@ def check_fit(description: csf.Description, tables: Tables, certificates: Mappin
                 f"{quoted(command.file)} is a CA certificate; HAB does not accept data signatures made with its key",
                 hint="name the certificate of a CSF or IMG key",
             )
-
-
-def check_keys(pairs: Iterable[KeyPair]) -> None:
-    """Check that private keys match their certificates. A certificate of an unknown kind passes.
-
-    Raises `BadTarball`.
-    """
-    for pair in pairs:
-        try:
-            public = load_file(pair.certificate).public_key
-        except hab.FormatError as error:
-            raise BadTarball(f"{pair.certificate_member} in the key tarball is {error}") from None
-        # A key of a kind that is not supported here is not that of a certificate that is.
-        if public is not None and _private(pair) != public.public_bytes(*_SPKI):
-            raise BadTarball(
-                f"the private key {pair.key_member} in the key tarball does not match {pair.certificate_member}"
-            )
-
-
-def _private(pair: KeyPair) -> bytes | None:
-    """Return the public key of a private key; None for kinds that are not supported here but may be by cst."""
-    load = load_pem_private_key if pair.key_member.endswith(".pem") else load_der_private_key
-    # A pass phrase for a key that is not encrypted is not an error.
-    for phrase in (pair.phrase, None) if pair.phrase else (None,):
-        try:
-            key = load(pair.key, phrase, unsafe_skip_rsa_key_validation=True)
-        except UnsupportedAlgorithm:
-            return None
-        except TypeError:
-            continue
-        except ValueError:
-            raise BadTarball(
-                f"the private key {pair.key_member} in the key tarball cannot be read, or its pass phrase is wrong",
-                hint=f"check the pass phrase: the first line of {KEY_PASS} in the same folder",
-            ) from None
-        return key.public_key().public_bytes(*_SPKI)
-    raise BadTarball(
-        f"the private key {pair.key_member} in the key tarball is encrypted, but its pass phrase is missing",
-        hint=f"write the pass phrase into the first line of {KEY_PASS} in the same folder",
-    )
 
 
 def _check_index(install: InstallSrk, table: hab.SrkTable) -> None:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from digsigd import csf
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN
 from digsigd.errors import Refused
-from digsigd.keys import KeyStore
+from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
 from digsigd.signing.job import MAX_BLOB, Job, csf_errors
@@ -109,10 +109,9 @@ class Signer:
         )  # fmt: skip
         evidence.took("keys", keys.seconds)
         evidence.tarball_sha256 = keys.tarball.sha256
-        job = Job(request, rules, keys, description, workdir)
         # Check before taking a slot: slots are only for running cst, and a wrong request need not wait for one.
+        job = await self._in_thread(_prepared, request, rules, keys, description, workdir)
         token = self._tokens.find(job.token, request.machine) if way is not None else None
-        await self._in_thread(job.prepare)
         early = self._in_digest_thread(job.digests) if request.size >= LARGE else None
         try:
             if token is None or way is None:
@@ -158,6 +157,14 @@ class Signer:
             slot=self._queue.slot(job.request.party or job.request.caller),
             needs=job.needs,
         )
+
+
+def _prepared(
+    request: SigningRequest, rules: MachineRules, keys: Keys, description: csf.Description, workdir: Workdir
+) -> Job:
+    job = Job(request, rules, keys, description, workdir)
+    job.prepare()
+    return job
 
 
 async def _settled(early: Deferred[list[bytes]] | None) -> None:

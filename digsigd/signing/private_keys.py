@@ -1,0 +1,108 @@
+"""Private keys from a key tarball, decrypted once and written as cst reads them fastest.
+
+Decrypting a key as NXP's scripts leave it (PKCS #8, 2048 rounds of PBKDF2) costs cst 0.7 ms of CPU in each run. The
+pass phrase would be in the same private directory as the key, so a decrypted key is no easier to steal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from digsigd import hab
+from digsigd.csf.members import KEY_PASS
+from digsigd.errors import BadTarball
+from digsigd.hab.certificate import load_file
+from digsigd.keys.tarball import KeyTarball
+
+_SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+# "RSA PRIVATE KEY" or "EC PRIVATE KEY": OpenSSL has less to parse than in PKCS #8.
+_PLAIN = (Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate and its private key: names of tarball members and their contents."""
+
+    certificate_member: str
+    certificate: bytes = field(repr=False)
+    key_member: str
+    key: bytes = field(repr=False)
+    phrase: bytes | None = field(repr=False)
+
+
+def pair_of(tarball: KeyTarball, certificate: str, key: str, key_pass: str | None) -> KeyPair:
+    """Return the pair of the named members. The pass phrase is the first line of its file, as cst reads it."""
+    members = tarball.members
+    phrase = members[key_pass].partition(b"\n")[0].rstrip(b"\r") if key_pass else b""
+    return KeyPair(certificate, members[certificate], key, members[key], phrase or None)
+
+
+def plain_key(tarball: KeyTarball, certificate: str, key: str, key_pass: str | None) -> bytes | None:
+    """Return a private key as PEM without a pass phrase; None if only cst may be able to read it.
+
+    The key is kept with the tarball. Blocks: about a millisecond the first time. Raises `BadTarball` if the key does
+    not match the certificate, or is encrypted and there is no pass phrase.
+    """
+    known = (certificate, key)
+    if known not in tarball.plain_keys:
+        tarball.plain_keys[known] = _opened(pair_of(tarball, certificate, key, key_pass))
+    return tarball.plain_keys[known]
+
+
+def check_readable(pair: KeyPair) -> None:
+    """Raise `BadTarball` if a key that cst could not use cannot be read here either."""
+    try:
+        _load(pair)
+    except ValueError:
+        raise BadTarball(
+            f"the private key {pair.key_member} in the key tarball cannot be read, or its pass phrase is wrong",
+            hint=f"check the pass phrase: the first line of {KEY_PASS} in the same folder",
+        ) from None
+
+
+def _opened(pair: KeyPair) -> bytes | None:
+    try:
+        public = load_file(pair.certificate).public_key
+    except hab.FormatError as error:
+        raise BadTarball(f"{pair.certificate_member} in the key tarball is {error}") from None
+    try:
+        key = _load(pair)
+    except ValueError:
+        # cst reads a few files that this library does not. If it cannot read this one either, `check_readable` says so.
+        return None
+    if key is None:
+        return None
+    # A key of a kind that is not supported here is not that of a certificate that is.
+    if public is not None and key.public_key().public_bytes(*_SPKI) != public.public_bytes(*_SPKI):
+        raise BadTarball(
+            f"the private key {pair.key_member} in the key tarball does not match {pair.certificate_member}"
+        )
+    return key.private_bytes(*_PLAIN)
+
+
+def _load(pair: KeyPair) -> PrivateKeyTypes | None:
+    """Return a private key; None for kinds that are not supported here but may be by cst. Raises `ValueError`."""
+    load = load_pem_private_key if pair.key_member.endswith(".pem") else load_der_private_key
+    # A pass phrase for a key that is not encrypted is not an error.
+    for phrase in (pair.phrase, None) if pair.phrase else (None,):
+        try:
+            return load(pair.key, phrase, unsafe_skip_rsa_key_validation=True)
+        except UnsupportedAlgorithm:
+            return None
+        except TypeError:
+            continue
+    raise BadTarball(
+        f"the private key {pair.key_member} in the key tarball is encrypted, but its pass phrase is missing",
+        hint=f"write the pass phrase into the first line of {KEY_PASS} in the same folder",
+    )
