@@ -276,7 +276,7 @@ def test_closing_removes_everything_and_gives_up_the_lock(parent: Path) -> None:
 
 def test_no_directory_is_made_again_by_a_request_that_comes_too_late(parent: Path) -> None:
     """Requests in other threads get a directory before the root is closed, or are told that the host stops."""
-    for _ in range(100):
+    for _ in range(25):
         root = WorkRoot(parent)
         root.open()
         path = root.path
