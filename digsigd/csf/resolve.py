@@ -73,7 +73,7 @@ def resolve(
     repeated: Collection[str] = (),
     from_token: bool = False,
     identity: Callable[[str], object] | None = None,
-    decrypts: Callable[[str, str, str | None], bool] = lambda certificate, key, key_pass: False,
+    decrypts: Callable[[str, str, str | None], bool] | None = None,
 ) -> Resolved:
     """Find every file that a checked CSF description names.
 
@@ -96,7 +96,7 @@ class _Resolution:
         members: Members,
         artifacts: Mapping[str, int],
         repeated: Collection[str],
-        decrypts: Callable[[str, str, str | None], bool],
+        decrypts: Callable[[str, str, str | None], bool] | None,
         *,
         from_token: bool,
     ) -> None:
@@ -221,7 +221,7 @@ class _Resolution:
         if key is None:
             raise CsfNameError(f"the key tarball has no private key for {quoted(name)}", *place)
         key_pass = self._members.beside(key, KEY_PASS)
-        plain = self._decrypts(member, key, key_pass)
+        plain = self._decrypts is not None and self._decrypts(member, key, key_pass)
         ending, folder = "pem" if plain else key[-3:], cst_files.key_folder(len(self._certificates))
         ours = cst_files.certificate(folder, ending)
         self._need(member, ours, "certificate", name)

@@ -15,7 +15,7 @@ from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
 from digsigd.signing.job import MAX_BLOB, Job, csf_errors
-from digsigd.signing.pkcs11 import MAX_TRACE, Tokens
+from digsigd.signing.pkcs11 import MAX_TRACE, Token, Tokens
 from digsigd.signing.queue import Queue
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
@@ -110,8 +110,7 @@ class Signer:
         evidence.took("keys", keys.seconds)
         evidence.tarball_sha256 = keys.tarball.sha256
         # Check before taking a slot: slots are only for running cst, and a wrong request need not wait for one.
-        job = await self._in_thread(_prepared, request, rules, keys, description, workdir)
-        token = self._tokens.find(job.token, request.machine) if way is not None else None
+        job, token = await self._in_thread(self._prepared, request, rules, keys, description, workdir)
         early = self._in_digest_thread(job.digests) if request.size >= LARGE else None
         try:
             if token is None or way is None:
@@ -146,6 +145,15 @@ class Signer:
         )  # fmt: skip
         return signed
 
+    def _prepared(
+        self, request: SigningRequest, rules: MachineRules, keys: Keys, description: csf.Description, workdir: Workdir
+    ) -> tuple[Job, Token | None]:
+        """Find and write the files of a request, in one call to spare turns. Blocks."""
+        job = Job(request, rules, keys, description, workdir)
+        token = self._tokens.find(job.token, request.machine) if request.backend == "pkcs11" else None
+        job.prepare()
+        return job, token
+
     async def _run(self, job: Job, tool: CstTool, *arguments: str, more_file: int = 0) -> CstRun:
         limits = self._bounds.limits(job.size)
         return await self._runner.run(
@@ -157,14 +165,6 @@ class Signer:
             slot=self._queue.slot(job.request.party or job.request.caller),
             needs=job.needs,
         )
-
-
-def _prepared(
-    request: SigningRequest, rules: MachineRules, keys: Keys, description: csf.Description, workdir: Workdir
-) -> Job:
-    job = Job(request, rules, keys, description, workdir)
-    job.prepare()
-    return job
 
 
 async def _settled(early: Deferred[list[bytes]] | None) -> None:

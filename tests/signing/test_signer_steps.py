@@ -105,8 +105,8 @@ async def test_only_what_blocks_name_is_before_cst(signer: SignerInTest, pki: Tr
     assert str(caught.value).startswith("cst refused the CSF description: .; ./spl.bin; ./description.csf; ./k1;")
     there = sorted(str(one.relative_to(signer.workdirs[-1].path)) for one in signer.workdirs[-1].path.rglob("*"))
     assert there == [
-        "artifact2", DESCRIPTION, "k1", "k1/a_crt.pem", "k1/a_key.pem", "k1/key_pass.txt",
-        "k2", "k2/a_crt.pem", "k2/a_key.pem", "k2/key_pass.txt",
+        "artifact2", DESCRIPTION, "k1", "k1/a_crt.pem", "k1/a_key.pem",
+        "k2", "k2/a_crt.pem", "k2/a_key.pem",
         "run", "run/artifact2", f"run/{DESCRIPTION}", "run/k1", "run/k2", "run/srk_table.bin", "srk_table.bin",
     ]  # fmt: skip
     assert (signer.workdirs[-1].path / "artifact2").read_bytes() == IMAGE.data
@@ -231,10 +231,8 @@ async def test_an_artifact_that_is_gone_is_told_to_the_operator(signer: SignerIn
 # What cst says, and what it leaves
 
 
-async def test_keys_that_do_not_fit_are_found_once_cst_has_failed(
-    signer: SignerInTest, pki: TrialPki, other_pki: TrialPki, text: str
-) -> None:
-    """Another certificate's key, a wrong pass phrase: the real cst fails with words that tell neither."""
+async def test_keys_that_do_not_fit_are_found(signer: SignerInTest, pki: TrialPki, text: str) -> None:
+    """Another certificate's key before cst runs; a wrong pass phrase after it, whose words do not tell."""
     key = next(data for name, data in pki.files.items() if name.startswith("keys/CSF2"))
     for changes, words in (
         ({"CSF1_key": key}, r"keys/CSF1_1_\S+_key.pem in the key tarball does not match crts/CSF1_1"),
@@ -250,8 +248,8 @@ async def test_keys_that_do_not_fit_are_found_once_cst_has_failed(
 async def test_the_words_of_a_cst_that_refuses_are_told_without_secrets(
     signer: SignerInTest, pki: TrialPki, text: str
 ) -> None:
-    """Names as the client wrote them; the pass phrase and the directory are left out."""
-    tool = signer.put_tool('echo "$PWD/k1/a_crt.pem: no key opens with $(head -n 1 k1/key_pass.txt)"; exit 3')
+    """Names as the client wrote them; lines of keys and the directory are left out."""
+    tool = signer.put_tool('echo "$PWD/k1/a_crt.pem: no key opens with $(sed -n 2p k1/a_key.pem)"; exit 3')
     with pytest.raises(Refused) as caught:
         await signer.sign(signer.request(text, SPL, version=tool))
     name = pki.certificate("CSF")
@@ -283,10 +281,10 @@ async def test_each_way_in_which_cst_fails_has_its_error(
 
 async def test_what_cst_said_before_it_crashed_is_for_the_operator(signer: SignerInTest, text: str) -> None:
     """A client has no use for it, and secrets are in neither."""
-    tool = signer.put_tool('echo "phrase $(head -n 1 k1/key_pass.txt)"; kill -ABRT $$')
+    tool = signer.put_tool('echo "key $(sed -n 2p k1/a_key.pem)"; kill -ABRT $$')
     with pytest.raises(CstFailed) as caught:
         await signer.sign(signer.request(text, SPL, version=tool))
-    assert (caught.value.what, caught.value.detail) == ("cst was killed by SIGABRT", "phrase ***")
+    assert (caught.value.what, caught.value.detail) == ("cst was killed by SIGABRT", "key ***")
 
 
 @pytest.mark.parametrize(
