@@ -16,7 +16,7 @@ TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 # For the record in PostgreSQL.
 TEST_RECORD := 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
-SPREAD := -n auto --dist loadgroup --no-loadscope-reorder
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 # The tests that need no daemon and, with `-m "not cst"`, no tools such as cst, mkimage and dtc.
 FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/mutants tests/testing tests/test_settings.py tests/test_log.py \
   $(patsubst %,tests/keys/test_%.py,tarball tarball_bounds) $(patsubst %,tests/signing/test_%.py,queue redact) \

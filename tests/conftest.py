@@ -49,9 +49,9 @@ def _forget_keys(folder: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs cst. For xdist, keep the tests of a file together, and begin with the slow ones.
+    """Mark what needs cst. For xdist, begin with the slow files.
 
-    The tests of a file share a daemon, a token or folders of the project, and keys that take long to make.
+    `--dist loadfile` keeps the tests of a file together: they share a daemon, a token or folders of the project.
     """
     for item in items:
         if "cst_base" in getattr(item, "fixturenames", ()):
@@ -60,8 +60,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.obj = _bounded(item.obj)
     if hasattr(config, "workerinput"):
         root = Path(__file__).parent
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(root))))
         items.sort(key=lambda item: _turn(item.path.relative_to(root).parts))
 
 

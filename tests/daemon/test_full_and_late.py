@@ -12,9 +12,10 @@ import pytest
 
 from digsigd.testing import TrialPki
 from tests.helpers.daemons import Daemon, Start
+from tests.helpers.tools import own_mounts
 
 # The daemon's work directory is a file system of its own, of 8 MiB, which only its mount namespace has.
-SMALL = "unshare --map-root-user --mount sh -c 'mount -t tmpfs -o size=8m none work && exec \"$@\"' -"
+SMALL = f"{shlex.join(own_mounts())} sh -c 'mount -t tmpfs -o size=8m none work && exec \"$@\"' -"
 
 
 def inside(daemon: Daemon) -> Path:

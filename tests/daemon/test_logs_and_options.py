@@ -256,4 +256,4 @@ def test_who_is_refused_is_logged_with_the_address(start: Start, pki: TrialPki) 
     assert answered == [(401, "-", "127.0.0.1"), (403, "release", "127.0.0.1"), (403, "release", "127.0.0.1")]
     text = start(config)
     own = text.post(pki, headers=wrong).headers["X-Digsigd-Request"]
-    assert f"(- at 127.0.0.1, {own})" in text.log()
+    text.wait_for_log(f"(- at 127.0.0.1, {own})")

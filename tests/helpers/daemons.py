@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,11 @@ class Daemon:
         return code
 
     def log(self) -> str:
+        """What it has logged, with what its thread was still writing when an answer came: it waits for no more."""
+        for _ in range(200):
+            if self.process_ended() or not is_busy(self.pid):
+                break
+            time.sleep(0.005)
         return self.logfile.read_text() if self.logfile.exists() else ""
 
     def wait_for(self, condition: Any, *, what: str = "it") -> None:
@@ -185,3 +191,12 @@ class Daemon:
 IMAGE = TrialImage.of_size(0x4000)
 # Starts one with this configuration.
 Start = Callable[..., Daemon]
+
+
+def is_busy(pid: int) -> bool:
+    """Whether a thread of a process runs, or would if it had a processor."""
+    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            if task.read_text().rpartition(")")[2].split()[0] in "RD":
+                return True
+    return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable
@@ -13,6 +15,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 
 from digsigd.signing.cst import CstRun, CstRunner, Limits
+
+
+def own_mounts() -> list[str]:
+    """The command before one that is to have mounts of its own, as a user who may do that there."""
+    alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        # In a chroot, whose root is not mounted.
+        alone += ["--propagation", "unchanged"]
+    return alone
+
 
 ROOMY = Limits(cpu_seconds=60, memory=4 << 30, file_size=64 << 20, open_files=64)
 

@@ -22,6 +22,7 @@ from digsigd.errors import DigsigError
 from digsigd.signing import leftovers, removal
 from digsigd.signing.marks import is_mark, write_mark
 from digsigd.signing.workdir import WorkRoot
+from tests.helpers.tools import own_mounts
 
 ROOT = os.geteuid() == 0
 SECRET = "request/keys/secret_key.pem"
@@ -495,14 +496,9 @@ def test_what_is_mounted_in_it_is_not_touched(parent: Path, kind: str) -> None:
     outside = parent.parent / "outside"
     outside.mkdir()
     (outside / "file").write_bytes(b"mine")
-    # Mounts of its own, which end with it; as a user who may do that there.
-    alone = ["unshare", "--mount", *([] if ROOT else ["--user", "--map-root-user"])]
-    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        # In a chroot, whose root is not mounted.
-        alone += ["--propagation", "unchanged"]
     done = subprocess.run(
-        [*alone, sys.executable, "-c", MOUNTS, parent, outside, kind], capture_output=True, text=True, check=False,
-        cwd=Path(__file__).parent.parent.parent,
+        [*own_mounts(), sys.executable, "-c", MOUNTS, parent, outside, kind],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent.parent,
     )  # fmt: skip
     assert done.stdout == "kept\n", done.stderr
     assert (outside / "file").read_bytes() == b"mine"
