@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
@@ -54,12 +55,21 @@ class Scene:
         self.unix = socket.socket(socket.AF_UNIX)
         self.unix.bind(str(folder / "s"))
         self.unix.listen(5)
+        self.other_tcp = socket.create_server(("127.0.0.1", 0))
+        self.abstract = socket.socket(socket.AF_UNIX)
+        self.abstract.bind(f"\0{tool_folder.mark}")
+        self.abstract.listen(5)
+        # A descriptor that a C library has left open for children.
+        self.leaked = fcntl.fcntl(os.open(self.secrets[0], os.O_RDONLY), fcntl.F_DUPFD, 60)
         self.program = folder / "attack"
         macros = {
             "SECRETS": ",".join(json.dumps(str(one)) for one in self.secrets),
             "FOLDERS": ",".join(json.dumps(str(one)) for one in self.folders),
             "UNIX": json.dumps(str(folder / "s")),
             "MARK": json.dumps(tool_folder.mark),
+            "ABSTRACT": json.dumps(tool_folder.mark),
+            "LEAKED": str(self.leaked),
+            "OTHER_PORT": str(self.other_tcp.getsockname()[1]),
             "DAEMON": str(self.daemon.pid),
             "PORT": str(self.tcp.getsockname()[1]),
         }
@@ -82,6 +92,9 @@ class Scene:
         self.daemon.wait()
         self.tcp.close()
         self.unix.close()
+        self.other_tcp.close()
+        self.abstract.close()
+        os.close(self.leaked)
         for one in self.marks():
             shutil.rmtree(one, ignore_errors=True)
             Path(one).unlink(missing_ok=True)
