@@ -27,7 +27,12 @@ LIMITS = Limits(cpu_seconds=20, memory=1 << 30, file_size=1 << 20, open_files=64
 ALWAYS = (
     "read /proc of the daemon: cmdline", "write to the artifact", "truncate the artifact", "rename the artifact",
     "leave a FIFO", "connect by TCP", "listen", "send by UDP", "connect by AF_UNIX", "leave a socket", "netlink",
-    "signal the daemon", "fork", "fork twice with setsid", "exec sh",
+    "signal the daemon", "fork", "fork twice with setsid", "exec sh", "fchmod", "empty the artifact by another mode",
+    "take the rights from its directory", "a setuid file", "connect to an abstract socket", "connect to another port",
+    "connect by sending", "F_SETOWN", "F_SETSIG", "F_SETPIPE_SZ", "FIOSETOWN", "TIOCSTI",
+    "sched_setaffinity of the daemon", "prlimit of the daemon", "setpriority of the daemon", "memfd_create",
+    "tgkill of the daemon", "take back its signal of death", "execveat", "inotify", "seccomp", "add_key",
+    "shared memory of System V", "messages of POSIX", "read a sysctl",
 )  # fmt: skip
 Attack = Callable[[Start, Needs], "object"]
 
@@ -68,7 +73,6 @@ class Scene:
             "UNIX": json.dumps(str(folder / "s")),
             "MARK": json.dumps(tool_folder.mark),
             "ABSTRACT": json.dumps(tool_folder.mark),
-            "LEAKED": str(self.leaked),
             "OTHER_PORT": str(self.other_tcp.getsockname()[1]),
             "DAEMON": str(self.daemon.pid),
             "PORT": str(self.tcp.getsockname()[1]),
@@ -173,6 +177,20 @@ async def test_a_module_may_use_what_is_configured_and_no_more(scene: Scene) -> 
     assert sorted(succeeded(run)) == sorted(
         [f"read {scene.secrets[0]}", f"list {token}", "connect by TCP", "connect by AF_UNIX"]
     )
+
+
+@pytest.mark.parametrize("layers", ["", "ls", "nls"])
+def test_a_descriptor_that_was_left_open_does_not_reach_cst(scene: Scene, layers: str) -> None:
+    """Whoever left it open in the daemon."""
+    program = scene.tools.folder / "descriptors"
+    text = "#include <fcntl.h>\nint main(void) { for (int i = 3; i < 64; i++) if (fcntl(i, F_GETFD) >= 0) return i; }\n"
+    program.with_suffix(".c").write_text(text)
+    subprocess.run(["gcc", "-o", program, program.with_suffix(".c")], check=True)
+    start = Launcher(LAUNCHER, possible(layers))
+    command = start.command(str(scene.run), LIMITS, Needs(read=(str(scene.workdir),)), str(program))
+    for words, expected in ((command, 0), ([], scene.leaked)):
+        done = subprocess.run([*words, program], input=b"\n", pass_fds=[scene.leaked], check=False)
+        assert done.returncode == expected
 
 
 def test_namespaces_are_used_where_they_work() -> None:
