@@ -1,9 +1,11 @@
 /* A stand-in for cst that tries what an exploited one would, and prints what succeeded. Compiled with DAEMON (a process
    id), PORT and OTHER_PORT, UNIX (a listening socket), ABSTRACT (the name of another), SECRETS (a list of files), FOLDERS
-   (folders to write to), and MARK; and for a run with a token MODULE, the PKCS #11 module that it loads first. */
+   (folders to write to), and MARK; and for a run with a token MODULE, the PKCS #11 module that it
+   loads first, and TOKEN, a label. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
@@ -248,9 +250,64 @@ static void processes(char **environment)
 		execve("/lib64/ld-linux-x86-64.so.2", (char *[]){"ld", "/bin/sh", "-c", "echo SUCCEEDED exec by ld.so", NULL}, environment);
 }
 
+#ifdef MODULE
+/* The first call that failed is what a PKCS #11 function returned, or where it is missing. */
+static void *function(void *module, const char *name)
+{
+	void *found = dlsym(module, name);
+	if (!found)
+		printf("the module has no %s\n", name), exit(2);
+	return found;
+}
+
+static void must(unsigned long code, const char *name)
+{
+	if (code)
+		printf("%s returned %#lx\n", name, code), exit(2);
+}
+
+/* Load the module, and use the token TOKEN with the PIN in the configuration that cst gets; count its private keys. */
+static void open_token(void)
+{
+	char line[256], pin[64] = "", information[512];
+	unsigned long slots[16], count = 16, session, class = 3, keys[16], found = 0;
+	struct { unsigned long type; void *value; unsigned long length; } private = {0, &class, sizeof class};
+	FILE *configuration = fopen("../openssl.cnf", "r");
+	while (configuration && fgets(line, sizeof line, configuration))
+		sscanf(line, "PIN = \"%63[^\"]", pin);
+	void *module = dlopen(MODULE, RTLD_NOW);
+	if (!module)
+		puts(dlerror()), exit(2);
+	unsigned long (*initialize)(void *) = function(module, "C_Initialize");
+	unsigned long (*list)(int, unsigned long *, unsigned long *) = function(module, "C_GetSlotList");
+	unsigned long (*describe)(unsigned long, void *) = function(module, "C_GetTokenInfo");
+	unsigned long (*open_session)(unsigned long, unsigned long, void *, void *, unsigned long *) =
+		function(module, "C_OpenSession");
+	unsigned long (*login)(unsigned long, unsigned long, char *, unsigned long) = function(module, "C_Login");
+	unsigned long (*find)(unsigned long, void *, unsigned long) = function(module, "C_FindObjectsInit");
+	unsigned long (*next)(unsigned long, unsigned long *, unsigned long, unsigned long *) =
+		function(module, "C_FindObjects");
+	must(initialize(NULL), "C_Initialize");
+	must(list(1, slots, &count), "C_GetSlotList");
+	unsigned long slot = 0;
+	while (slot < count && !(describe(slots[slot], information) == 0 && !strncmp(information, TOKEN " ", sizeof TOKEN)))
+		slot++;
+	must(slot == count, "a search for the token");
+	must(open_session(slots[slot], 4, NULL, NULL, &session), "C_OpenSession");
+	must(login(session, 1, pin, strlen(pin)), "C_Login");
+	must(find(session, &private, 1), "C_FindObjectsInit");
+	must(next(session, keys, 16, &found), "C_FindObjects");
+	printf("%lu private keys on the token\n", found);
+	fflush(stdout);
+}
+#endif
+
 int main(int argc, char **argv, char **environment)
 {
 	(void)argc, (void)argv;
+#ifdef MODULE
+	open_token();
+#endif
 	signal(SIGXFSZ, SIG_IGN);
 	files();
 	network();

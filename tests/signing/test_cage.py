@@ -10,15 +10,23 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.task import Clock
 
+from digsigd.settings import CstSettings, Pkcs11Settings, Settings
 from digsigd.signing.cage import LAUNCHER, Cage, Launcher, strongest
 from digsigd.signing.cst import CstRun, CstRunner
+from digsigd.signing.pkcs11 import write_access
 from digsigd.signing.start import Limits, Needs, Script, Start
+from digsigd.signing.workdir import Workdir
+from digsigd.tokens import tokens_of
+from tests.helpers.hsm import SoftHsm
+from tests.helpers.keys import trial_keys
 from tests.helpers.tools import ToolFolder
 
 SOURCE = Path(__file__).parent.parent / "helpers/attack.c"
@@ -67,12 +75,16 @@ class Scene:
         # A descriptor that a C library has left open for children.
         self.leaked = fcntl.fcntl(os.open(self.secrets[0], os.O_RDONLY), fcntl.F_DUPFD, 60)
         self.program = folder / "attack"
+        self.compile()
+
+    def compile(self, **more: str) -> None:
         macros = {
+            **more,
             "SECRETS": ",".join(json.dumps(str(one)) for one in self.secrets),
             "FOLDERS": ",".join(json.dumps(str(one)) for one in self.folders),
-            "UNIX": json.dumps(str(folder / "s")),
-            "MARK": json.dumps(tool_folder.mark),
-            "ABSTRACT": json.dumps(tool_folder.mark),
+            "UNIX": json.dumps(str(self.tools.folder / "s")),
+            "MARK": json.dumps(self.tools.mark),
+            "ABSTRACT": json.dumps(self.tools.mark),
             "OTHER_PORT": str(self.other_tcp.getsockname()[1]),
             "DAEMON": str(self.daemon.pid),
             "PORT": str(self.tcp.getsockname()[1]),
@@ -80,11 +92,14 @@ class Scene:
         words = [f"-D{name}={value}" for name, value in macros.items()]
         subprocess.run(["gcc", "-w", *words, "-o", self.program, SOURCE], check=True)
 
-    async def attack(self, start: Start, needs: Needs | None = None) -> CstRun:
+    async def attack(
+        self, start: Start, needs: Needs | None = None, environment: Mapping[str, str] | None = None
+    ) -> CstRun:
         runner = CstRunner(reactor, start=start, timeout=60)
         return await runner.run(
             str(self.program), ["-i", "x"], cwd=str(self.run), limits=LIMITS,
-            environment={"RUN_MARK": self.tools.mark}, needs=needs or Needs(read=(str(self.workdir),)),
+            environment={"RUN_MARK": self.tools.mark, **(environment or {})},
+            needs=needs or Needs(read=(str(self.workdir),)),
         )  # fmt: skip
 
     def marks(self) -> list[str]:
@@ -179,6 +194,32 @@ async def test_a_module_may_use_what_is_configured_and_no_more(scene: Scene) -> 
     )
 
 
+@pytest.mark.parametrize("layers", ["nls", "ls"])
+async def test_with_a_real_module_loaded_no_attack_succeeds(scene: Scene, tmp_path: Path, layers: str) -> None:
+    """SoftHSM in the stand-in logs in to its token and finds its key; other stores and PINs stay out of reach."""
+    mine, other = SoftHsm(tmp_path / "hsm"), SoftHsm(tmp_path / "other-hsm")
+    mine.init_token("release", "73915")
+    other.init_token("another", "73916")
+    mine.put_pki("release", "73915", trial_keys("p256", srks=1, fast_auth=True))
+    scene.secrets += [other.conf, *(one for one in other.folder.rglob("*") if one.is_file())]
+    scene.folders += [other.folder, other.folder / "tokens"]
+    scene.compile(MODULE=json.dumps(SoftHsm.MODULE), TOKEN=json.dumps("release"))
+    settings = Pkcs11Settings(module=Path(SoftHsm.MODULE), paths=(mine.folder,), environment=mine.environ)
+    access = tokens_of(Settings(cst=CstSettings(base=tmp_path), pkcs11=settings), {}, clock=Clock()).access
+    environment = write_access(Workdir(scene.workdir), "engine", access, "73915")
+    # As for a request, which may read its own directory besides.
+    needs = replace(access.needs, read=(str(scene.workdir), *access.needs.read))
+    stores = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.suffix in {".object", ".conf"}}
+    assert stores
+    run = await scene.attack(Launcher(LAUNCHER, possible(layers)), needs, environment)
+    assert b"1 private keys on the token\n" in run.output, run.output
+    assert succeeded(run) == []
+    assert {one: one.read_bytes() for one in stores} == stores
+    assert scene.tools.left() == []
+    assert scene.marks() == []
+    assert (scene.workdir / "artifact").read_bytes() == b"artifact"
+
+
 @pytest.mark.parametrize("layers", ["", "ls", "nls"])
 def test_a_descriptor_that_was_left_open_does_not_reach_cst(scene: Scene, layers: str) -> None:
     """Whoever left it open in the daemon."""
@@ -213,7 +254,9 @@ def test_layers_that_do_not_work_are_told(tmp_path: Path) -> None:
 
 PARENT = """
 import subprocess, sys
+from digsigd.settings import CstSettings, Pkcs11Settings, Settings
 from digsigd.signing.cage import LAUNCHER, Launcher
+from digsigd.signing.pkcs11 import write_access
 from digsigd.signing.start import Limits, Needs
 
 layers, begun, workdir, program, mark = sys.argv[1:]
