@@ -30,6 +30,7 @@ from tests.helpers.keys import trial_keys
 from tests.helpers.tools import ToolFolder
 
 SOURCE = Path(__file__).parent.parent / "helpers/attack.c"
+WHICH = shutil.which
 LIMITS = Limits(cpu_seconds=20, memory=1 << 30, file_size=1 << 20, open_files=64)
 # What succeeds without a cage for whoever runs the tests.
 ALWAYS = (
@@ -293,13 +294,40 @@ async def test_cst_dies_with_the_daemon(scene: Scene, layers: str, begun: str) -
 
 
 @pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+async def test_without_bubblewrap_too_python_restricts_files(
+    cst_base: Path, tmp_path: Path, scene: Scene, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as less than a cage; a real cst runs in it, and an attack reaches no file of another."""
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None if name == "bwrap" else WHICH(name, path=path))
+    found = strongest([], tmp_path / "missing")
+    assert found.weak
+    assert found.told.startswith("Landlock (ABI "), found
+    assert found.told.endswith("set by Python")
+    assert [one.partition(":")[0] for one in found.missing] == ["the launcher is not built", "bwrap", "seccomp"]
+    runner = CstRunner(reactor, start=found.start)
+    cst = str(cst_base / f"cst-{version}/linux64/bin/cst")
+    run = await runner.run(cst, ["--version"], cwd=str(scene.run), limits=LIMITS)
+    assert run.exit_code == 0, run.output
+    done = succeeded(await scene.attack(found.start))
+    for process in scene.tools.left():
+        os.kill(int(process.partition(":")[0]), 9)
+    kept = [*(f"read {one}" for one in scene.secrets), *(f"list {one}" for one in scene.folders)]
+    kept += [f"write to {one}" for one in scene.folders]
+    kept += ["write to the artifact", "truncate the artifact", "rename the artifact", "leave a FIFO", "leave a link"]
+    kept += ["connect by TCP", "read /etc/passwd", "exec sh", "read /proc of the daemon: environ"]
+    assert not set(kept) & set(done)
+    assert scene.marks() == []
+    assert (scene.workdir / "artifact").read_bytes() == b"artifact"
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
 async def test_without_the_launcher_bubblewrap_is_used(
     cst_base: Path, tmp_path: Path, scene: Scene, version: str
 ) -> None:
     """A real cst runs in it, and an attack reaches no neighbour, no network and no process of the host."""
     found = strongest([], tmp_path / "missing")
     if not namespaces_work():
-        assert (found.told, found.weak) == ("none: only limits and a session", True)
+        assert (found.told.endswith("set by Python"), found.weak) == (True, True)
         assert any(one.startswith("bwrap: ") for one in found.missing)
         return
     assert (found.told, found.weak) == ("bubblewrap (namespaces)", True)
