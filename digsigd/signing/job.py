@@ -134,6 +134,8 @@ class Job:
         evidence.blocks = tuple(
             tuple((one.address, one.offset, one.length, names[one.file]) for one in blocks) for blocks in self._blocks
         )
+        # Of what was copied, not of what the embedding program's file is by now.
+        evidence.artifacts.update({name: sums.sha256 for name, sums in zip(names, self._sums, strict=True)})
         try:
             note_artifacts(evidence, self.request.artifacts)
         except OSError as error:
