@@ -20,6 +20,7 @@ from digsigd.settings import UploadSettings
 from digsigd.signing.decisions import Decisions
 from digsigd.signing.rules import CurrentRules, MachineRules, Rules
 from digsigd.signing.workdir import WorkRoot
+from digsigd.web.request import LINGER_SECONDS
 from digsigd.web.site import HEAD_SECONDS, LAST_SECONDS, SPARE_SECONDS, SigningSite
 from digsigd.web.upload import Uploads
 
@@ -183,18 +184,34 @@ def test_the_time_for_headers_does_not_begin_anew_with_each_byte(server: Server)
     assert silent.value() == b""
 
 
-def test_the_time_for_later_headers_begins_with_their_first_line(server: Server) -> None:
+@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n", b"G"])
+def test_the_time_for_later_headers_begins_with_their_first_byte(server: Server, first: bytes) -> None:
     """A connection that is kept open may be silent for longer."""
     protocol, transport = server.connect()
     protocol.dataReceived(GET)
     server.clock.advance(HEAD_SECONDS * 2)
     assert not transport.closing()
-    protocol.dataReceived(b"GET / HTTP/1.1\r\n")
+    protocol.dataReceived(first)
     server.clock.advance(HEAD_SECONDS - 1)
-    protocol.dataReceived(b"A: b\r\n")
+    protocol.dataReceived(b"ET")
     assert not transport.closing()
     server.clock.advance(1)
     assert transport.closing()
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"GZIP, chunked", b"x-compress", b"deflate"])
+def test_a_compressed_transfer_is_refused_with_the_reason(server: Server, coding: bytes) -> None:
+    """What follows is neither parsed nor answered, and the client has a moment to read the answer."""
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"POST / HTTP/1.1\r\nTransfer-Encoding: %s\r\nHost: x\r\n\r\nbody\r\n" % coding + GET)
+    answer = transport.value()
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert b"only uncompressed bodies" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert not transport.closing()
+    server.clock.advance(LINGER_SECONDS)
+    assert transport.closing()
+    assert server.here.asked == 0
 
 
 def test_the_body_of_what_is_no_upload_has_the_time_of_its_headers(server: Server) -> None:
