@@ -81,6 +81,12 @@ def test_a_rate_is_requests_per_minute(tmp_path: Path) -> None:
     made.enter("a")
     with pytest.raises(RateLimited):
         made.enter("a")
+    # What is not used is not saved up.
+    clock.advance(3600)
+    for _ in range(3):
+        made.ask("a")
+    with pytest.raises(RateLimited):
+        made.ask("a")
 
 
 def test_a_reload_replaces_callers_and_rates(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from digsigd.signing.workdir import WorkRoot
 from digsigd.web.request import LINGER_SECONDS
 from digsigd.web.site import HEAD_SECONDS, LAST_SECONDS, SPARE_SECONDS, SigningSite
 from digsigd.web.upload import Uploads
+from digsigd.web.upload_state import LINGER_BYTES
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -135,6 +136,26 @@ def test_a_connection_with_a_request_under_way_is_never_closed_for_another(serve
     assert not server.site.channels
 
 
+def test_room_is_made_by_the_address_that_has_the_most(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if another has been silent for longer."""
+    monkeypatch.setattr("digsigd.web.site._CLOSED_AT_ONCE", 1)
+    few = server.connect("192.0.2.7")[1]
+    server.clock.advance(1)
+    many = [server.connect()[1] for _ in range(5)]
+    server.clock.advance(SPARE_SECONDS)
+    server.connect("192.0.2.8")
+    server.connect("192.0.2.9")
+    assert sum(one.aborted() for one in many) == 1
+    assert not few.aborted()
+
+
+def test_a_port_accepts_no_more_in_a_turn_that_has_brought_a_connection(server: Server) -> None:
+    """Twisted would accept as many again as this says before the site knows of the first."""
+    assert server.port.numberAccepts == 8
+    server.connect()
+    assert server.port.numberAccepts == 0
+
+
 def test_a_silent_connection_makes_room_once_it_is_old_enough(server: Server) -> None:
     """The port accepts again as soon as it is closed."""
     held = [server.connect() for _ in range(8)]
@@ -159,6 +180,8 @@ def test_one_address_has_three_quarters_of_the_connections(server: Server) -> No
     assert not transport.closing()
     server.clock.advance(2)
     assert transport.closing()
+    protocol.dataReceived(bytes(LINGER_BYTES))
+    assert transport.aborted()
     assert server.connect("192.0.2.7")[1].value() == b""
 
 
