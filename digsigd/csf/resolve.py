@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from digsigd.csf import cst_files
-from digsigd.csf.errors import CsfNameError, CsfPolicyError, quoted
+from digsigd.csf.errors import CsfKeyError, CsfNameError, CsfPolicyError, quoted
 from digsigd.csf.lexer import MAX_STRING
 from digsigd.csf.members import CERTIFICATE, KEY_PASS, Members, base_of, is_key
 from digsigd.csf.model import (
@@ -80,7 +80,8 @@ def resolve(
     their sizes in bytes; the description need not name all of them. Several files were uploaded with each of the names
     in `repeated`, of which `artifacts` has the first. `identity` returns equal values for members with the same
     content; without it all differ. With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball;
-    the SRK table is always a file. Raises `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for an invalid URI.
+    the SRK table is always a file. Raises `CsfNameError`, `CsfKeyError` for a private key that is missing,
+    `CsfPolicyError`, or `CsfSyntaxError` for an invalid URI.
     """
     return _Resolution(members, Members(members, identity), artifacts, repeated, from_token=from_token).run(description)
 
@@ -213,7 +214,7 @@ class _Resolution:
             return self._certificates[member]
         key = self._members.key_of(member)
         if key is None:
-            raise CsfNameError(f"the key tarball has no private key for {quoted(name)}", *place)
+            raise CsfKeyError(f"the key tarball has no private key for {quoted(name)}", *place, member=member)
         ending, folder = key[-3:], cst_files.key_folder(len(self._certificates))
         ours = cst_files.certificate(folder, ending)
         self._need(member, ours, "certificate", name)

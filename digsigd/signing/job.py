@@ -22,7 +22,7 @@ from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
 from digsigd.signing.evidence import note_artifacts
-from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_keys
+from digsigd.signing.key_checks import KeyPair, Tables, check_fit, check_key_is_elsewhere, check_keys
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
 from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Artifact, Signed, SigningRequest
@@ -68,14 +68,7 @@ class Job:
         self._members = keys.tarball.members
         self.workdir = workdir
         with csf_errors():
-            self._plan = csf.resolve(
-                description,
-                members=self._members,
-                artifacts={one.name: one.size for one in request.artifacts},
-                repeated={one.name for one in request.artifacts if one.repeated},
-                from_token=request.backend == "pkcs11",
-                identity=self._identity,
-            )
+            self._plan = self._resolved(description)
         # Ignore files that no block names. cst does not need them.
         self._artifacts = {cst_files.artifact(number): request.artifacts[number] for number in self._plan.artifacts}
         number_of = {name: number for number, name in enumerate(self._artifacts)}
@@ -90,6 +83,22 @@ class Job:
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
         self.needs = Needs(read=(str(workdir.path),))
+
+    def _resolved(self, description: csf.Description) -> csf.Resolved:
+        """Return the plan. Raises errors of `digsigd.csf`, and `BadTarball` if only a private key is missing."""
+        request = self.request
+        try:
+            return csf.resolve(
+                description,
+                members=self._members,
+                artifacts={one.name: one.size for one in request.artifacts},
+                repeated={one.name for one in request.artifacts if one.repeated},
+                from_token=request.backend == "pkcs11",
+                identity=self._identity,
+            )
+        except csf.CsfKeyError as error:
+            check_key_is_elsewhere(error.member, self._members)
+            raise
 
     @property
     def size(self) -> int:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from digsigd import csf, hab
 from digsigd.csf.errors import quoted
-from digsigd.csf.members import KEY_PASS, base_of
+from digsigd.csf.members import KEY_PASS, base_of, is_key
 from digsigd.csf.model import AuthenticateData, Command, InstallCsfk, InstallKey, InstallNocak, InstallSrk
 from digsigd.errors import BadTarball, Refused
 from digsigd.hab.certificate import Certificate, load_file
@@ -100,6 +100,25 @@ def check_keys(pairs: Iterable[KeyPair]) -> None:
             raise BadTarball(
                 f"the private key {pair.key_member} in the key tarball does not match {pair.certificate_member}"
             )
+
+
+def check_key_is_elsewhere(certificate_member: str, members: Mapping[str, bytes]) -> None:
+    """Check that a certificate's private key may be missing in a tarball.
+
+    Keys of SRKs with the CA flag are kept offline, and a tarball without any private keys is for keys on a token: then
+    the client has named the wrong certificate or backend. Raises `BadTarball` otherwise.
+    """
+    if not any(is_key(name) and base_of(name) != KEY_PASS for name in members):
+        return
+    try:
+        is_ca = load_file(members[certificate_member]).is_ca
+    except hab.FormatError as error:
+        raise BadTarball(f"{certificate_member} in the key tarball is {error}") from None
+    if not is_ca:
+        raise BadTarball(
+            f"the key tarball has no private key for {certificate_member}",
+            hint="the operator of the signing host must add it to the machine's key tarball",
+        )
 
 
 def _private(pair: KeyPair) -> bytes | None:
