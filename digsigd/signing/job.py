@@ -298,7 +298,12 @@ class Job:
         if run.signal is not None:
             raise CstFailed(f"cst {describe(run)}", detail=reason)
         if run.exit_code != 0:
-            raise Refused(f"cst refused the CSF description: {reason or describe(run)}", detail=describe(run))
+            # A cst that was taken over could say a key: what it says is for the operator alone.
+            raise Refused(
+                "cst refused the CSF description",
+                hint="the operator finds what cst said in the log of the signing host, by the id of this request",
+                detail=f"{describe(run)}: {reason}" if reason else describe(run),
+            )
         if not self.workdir.has(_BLOB):
             raise CstFailed("cst ended with exit code 0 but wrote no CSF blob", detail=reason)
 

@@ -262,7 +262,7 @@ TABLE = {
     "names another artifact": Row(with_csf('"spl.bin"', '"/etc/passwd"'), 422, ["passwd", "spl.bin"]),
     "past the end": Row(with_csf("0x0 0x2000", "0x0 0x20000"), 422, ["0x20000"]),
     "no ivt": Row(with_csf("0x0 0x2000", "0x400 0x1c00"), 422, ["IVT"]),
-    "cst refused it": Row(posted(cstversion="refusing"), 422, ["cst refused", "no good"]),
+    "cst refused it": Row(posted(cstversion="refusing"), 422, ["cst refused", "log of the signing host"]),
     "a Source index that does not fit": Row(
         with_csf("Source index = 0", "Source index = 1"),
         422,
