@@ -25,7 +25,7 @@ from digsigd.readiness import Readiness
 from digsigd.record.keyfile import StateFolder
 from digsigd.record.publish import Publisher
 from digsigd.record.recorder import DatabaseRecorder, record_url
-from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of
+from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of, with_endpoint
 from digsigd.settings import Settings, SettingsError, own_workdir, state_folder_of, workdir_of
 from digsigd.settings.permissions import Finding, check_writable
 from digsigd.signing.cage import Cage, strongest
@@ -66,8 +66,8 @@ class Parts:
 
     def __init__(self, settings: Settings, *, reactor: SigningReactor, listens: bool = True) -> None:
         self._listens = listens
-        first = self.prepare(settings)
         self._settings = self._started = settings
+        first = self.prepare(settings)
         self.rules = CurrentRules(first.rules)
         self.tls = CurrentTls(first.tls)
         self.access = CurrentAccess(first.access)
@@ -87,11 +87,20 @@ class Parts:
         self.tools = CstTools(settings.cst.base, settings.cst.versions)
         self.workdir = workdir_of(settings)
         self.root = WorkRoot(self.workdir, own=self.workdir == own_workdir())
+        self._shares = Shares(
+            share=settings.upload.share,
+            max_at_once=settings.upload.max_at_once,
+            rates=_rates_of(settings),
+            rate=settings.upload.rate or None,
+            folder=lambda: self.root.path,
+            clock=reactor,
+        )
         self._queue = Queue(
             settings.cst.max_running,
             settings.cst.max_waiting,
             clock=reactor,
-            share=settings.upload.share if len(settings.callers) > 1 else 1.0,
+            share=settings.upload.share,
+            limited=self._shares.is_limited,
         )
         self.runner = CstRunner(reactor, timeout=settings.cst.timeout, kill_after=settings.cst.kill_after)
         self.cage = Cage(Script(), "none, as cst.cage says", (), weak=True)
@@ -124,15 +133,8 @@ class Parts:
             in_thread=self.in_thread,
             clock=reactor,
         )
-        self._key_requests = MachineKeyRequests(machines=self.machines, access=self.access, clock=reactor)
-        shares = Shares(
-            share=settings.upload.share,
-            max_at_once=settings.upload.max_at_once,
-            callers=len(settings.callers),
-            rates={name: caller.rate for name, caller in settings.callers.items()},
-            rate=settings.upload.rate or None,
-            folder=lambda: self.root.path,
-            clock=reactor,
+        self._key_requests = MachineKeyRequests(
+            machines=self.machines, access=self.access, clock=reactor, shares=self._shares
         )
         self.uploads = Uploads(
             bounds=settings.upload,
@@ -142,7 +144,7 @@ class Parts:
             clock=reactor,
             in_thread=self.in_thread,
             decisions=decisions,
-            shares=shares,
+            shares=self._shares,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -173,7 +175,7 @@ class Parts:
     async def findings(self) -> list[Finding]:
         """Return what is not safe about the configuration and the files that it names. Raises `KeyStoreTimeout`."""
         certificate = self.tls.value.certificate if self.tls.value is not None else None
-        found = findings(self._settings, self.access.value, certificate)
+        found = findings(self._as_running(self._settings), self.access.value, certificate)
         if isinstance(self.source, FileSource):
             found += await self.source.findings()
         return found
@@ -251,7 +253,8 @@ class Parts:
         """
         check_writable(settings)
         tls = server_tls(settings.listen.tls) if self._listens else None
-        access = access_of(settings, tls.crls if tls is not None else (), listens=self._listens)
+        running = self._as_running(settings)
+        access = access_of(running, tls.crls if tls is not None else (), listens=self._listens)
         return Prepared(settings, tls, access, rules_of(settings), pins_of(settings, os.environ))
 
     def reload(self, prepared: Prepared) -> list[str]:
@@ -264,7 +267,13 @@ class Parts:
         self.tokens.reload(prepared.pins, {name: one.machines for name, one in prepared.settings.pkcs11.tokens.items()})
         self.tls.value, self.access.value, self.rules.value = prepared.tls, prepared.access, prepared.rules
         self._settings = prepared.settings
+        self._shares.reload(_rates_of(prepared.settings))
+        self.site.anonymous = not prepared.settings.callers
         return needs_restart(self._started, prepared.settings)
+
+    def _as_running(self, settings: Settings) -> Settings:
+        """Return settings with the endpoint that is listened on. Raises `SettingsError` if they do not fit it."""
+        return with_endpoint(settings, self._started.listen.endpoint) if self._listens else settings
 
     def _refuse_new(self) -> None:
         self.uploads.stop()
@@ -338,6 +347,10 @@ class _Pools:
             self._keys.adjustPoolsize(0, 0)
         else:
             self._keys.stop()
+
+
+def _rates_of(settings: Settings) -> dict[str, float | None]:
+    return {name: caller.rate for name, caller in settings.callers.items()}
 
 
 def _recorder_of(settings: Settings, reactor: SigningReactor, publisher: Publisher) -> DatabaseRecorder | None:

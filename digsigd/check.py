@@ -194,5 +194,11 @@ class _Report:
             print(f"{result:7}{topic:15} {text}", file=self._out, flush=True)
         except BrokenPipeError:
             self._closed = True
-            # Python flushes again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+            self._flush_nowhere()
+        except OSError as error:
+            self._flush_nowhere()
+            raise SystemExit(f"digsigd: cannot print the results: {error.strerror}") from None
+
+    def _flush_nowhere(self) -> None:
+        # Python flushes again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())

@@ -35,8 +35,9 @@ def room(settings: Settings) -> tuple[int, str]:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY or soft >= wanted(settings):
         return settings.listen.max_connections, ""
-    # What is too little is shared: half for connections.
-    possible = max(soft - _others(settings), soft // 2 - _LEAST, _LEAST)
+    # What is too little is shared: each connection can have an upload, which has a file.
+    rest = soft - _RUN * settings.cst.max_running - min(_RESERVE, soft // 2)
+    possible = max(soft - _others(settings), rest // 2, _LEAST)
     connections = min(possible, settings.listen.max_connections)
     few = f", fewer than {FEW}," if soft < FEW else ""
     return connections, (

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from digsigd import csf
 from digsigd.callers.access import Access
 from digsigd.settings import Settings, SettingsError
+from digsigd.settings.checks import check
 from digsigd.signing.rules import MachineRules, Rules
 from digsigd.web.tls import ServerTls
 
@@ -65,6 +67,18 @@ def _rules_of(settings: Settings, name: str | None) -> MachineRules:
 def needs_restart(old: Settings, new: Settings) -> list[str]:
     """Return the keys whose new values have no effect before a restart, such as `listen.endpoint`."""
     return [key for key in _different(old, new) if not _is_reloaded(key)]
+
+
+def with_endpoint(settings: Settings, endpoint: str) -> Settings:
+    """Return settings for a port that is open, of which a reload changes neither address nor mode.
+
+    Raises `SettingsError` if they do not fit it: without callers, it must be loopback or a Unix socket.
+    """
+    if settings.listen.endpoint == endpoint:
+        return settings
+    fitting = replace(settings, listen=replace(settings.listen, endpoint=endpoint))
+    check(fitting, "listen.endpoint does not change before a restart")
+    return fitting
 
 
 def check_same_kind(old: Settings, new: Settings) -> None:

@@ -39,7 +39,7 @@ def test_a_soft_limit_that_is_enough_stays() -> None:
     assert told(3000, 4096)[1:] == ["(3000, 4096)", "500", ""]
 
 
-@pytest.mark.parametrize(("hard", "connections"), [(600, 360), (100, 42), (20, 8)])
+@pytest.mark.parametrize(("hard", "connections"), [(600, 360), (300, 94), (100, 17), (20, 8)])
 def test_a_hard_limit_that_is_too_low_makes_fewer_connections(hard: int, connections: int) -> None:
     """The rest stays for uploads and cst, and the start says so; below 256 in so many words."""
     *_, possible, warning = told(16, hard)

@@ -131,3 +131,21 @@ def test_the_rules_of_hab_name_tests_and_modules_that_are_there() -> None:
     for file in set(re.findall(r"`((?:[a-z_]+/)*[a-z_0-9]+\.(?:py|md))`", text)):
         places = (ROOT, ROOT / "digsigd", ROOT / "digsigd/hab", ROOT / "tests/hab")
         assert any((place / file).is_file() for place in places), file
+
+
+def test_every_line_of_the_threat_model_names_tests_that_are_there() -> None:
+    """docs/security.md: each row of each table of threats, by name or by file; SECURITY.md leads to it."""
+    text = (ROOT / "docs/security.md").read_text()
+    files = {str(path.relative_to(ROOT / "tests")): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    defined = set(re.findall(r"^(?:async )?def (test_\w+)\(", "".join(files.values()), re.MULTILINE))
+    rows = 0
+    for table in re.findall(r"^\|(?:.*\|)? (?:test|shown by) \|\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE):
+        for row in table.splitlines():
+            rows += 1
+            named = re.findall(r"`((?:[a-z_]+/)?test_\w+\.py)?(?:::)?(test_[a-z0-9_]+)?`", row.rpartition(" | ")[2])
+            assert any(file or test for file, test in named), row
+            for file, test in named:
+                assert not file or file in files, file
+                assert not test or test in (defined if not file else files[file]), test
+    assert rows > 60
+    assert "docs/security.md" in (ROOT / "SECURITY.md").read_text()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from digsigd import DigsigError, SigningRequest, SigningService
 from digsigd.errors import Busy
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings
 from digsigd.signing.marks import is_mark
+from digsigd.signing.workdir import Workdir
 from digsigd.testing import TrialPki
 from tests.helpers.embedded import IMAGE, MACHINE, ServiceSetup
 
@@ -264,6 +267,37 @@ async def test_an_image_that_changes_while_it_is_signed_is_not_signed(rig: Servi
     with pytest.raises(DigsigError, match="is not what was sent"):
         await service.sign(SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="1", description=rig.csf))
     await service.stopService()
+
+
+async def test_the_record_has_the_digest_of_what_was_signed(
+    rig: ServiceSetup, service: SigningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of what another program has written to the file since it was opened."""
+    sent = sha256(rig.image.read_bytes()).hexdigest()
+    check_space = Workdir.check_space
+
+    def changed(workdir: Workdir, size: int) -> None:
+        rig.image.write_bytes(b"something else")
+        check_space(workdir, size)
+
+    monkeypatch.setattr(Workdir, "check_space", changed)
+    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=rig.csf)
+    rig.verify((await service.sign(request)).blob)
+    assert request.evidence.artifacts == {rig.image.name: sent}
+
+
+@pytest.mark.timeout(60)
+async def test_a_fifo_among_the_images_holds_nobody(rig: ServiceSetup, service: SigningService) -> None:
+    """Neither one that is signed nor one that no block names."""
+    for name in ("other", rig.image.name):
+        path = rig.folder / name
+        path.write_bytes(path.read_bytes() if path.exists() else b"other")
+        images = [rig.image] if path == rig.image else [rig.image, path]
+        request = SigningRequest.of_files(images, machine=MACHINE, cst_version="3.4.1", description=rig.csf)
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(DigsigError, match="the artifact cannot be read"):
+            await service.sign(request)
 
 
 async def test_an_expired_certificate_is_noted_and_signed(rig: ServiceSetup, service: SigningService) -> None:

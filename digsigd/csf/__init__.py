@@ -1,6 +1,6 @@
 """CSF descriptions: parse, check, resolve and write them. Pure: no I/O, and of the rest of digsigd only `hab`."""
 
-from digsigd.csf.errors import CsfError, CsfNameError, CsfPolicyError, CsfSyntaxError
+from digsigd.csf.errors import CsfError, CsfKeyError, CsfNameError, CsfPolicyError, CsfSyntaxError
 from digsigd.csf.model import Block, Command, Description
 from digsigd.csf.parser import parse
 from digsigd.csf.policy import ALLOWABLE, Policy, check
@@ -13,6 +13,7 @@ __all__ = [
     "Block",
     "Command",
     "CsfError",
+    "CsfKeyError",
     "CsfNameError",
     "CsfPolicyError",
     "CsfSyntaxError",

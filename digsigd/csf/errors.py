@@ -38,6 +38,14 @@ class CsfNameError(CsfError):
     """The CSF description names a file, or a part of an artifact, that does not exist."""
 
 
+class CsfKeyError(CsfNameError):
+    """The key tarball has a certificate that the CSF description names, `member`, but not its private key."""
+
+    def __init__(self, what: str, line: int | None, column: int | None, *, member: str) -> None:
+        super().__init__(what, line, column)
+        self.member = member
+
+
 def quoted(text: str) -> str:
     """Return a client's text for an error: at most 60 characters, without its middle, control characters escaped."""
     # The end of a path says more than its middle.

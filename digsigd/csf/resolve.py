@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from digsigd.csf import cst_files
-from digsigd.csf.errors import CsfNameError, CsfPolicyError, quoted
+from digsigd.csf.errors import CsfKeyError, CsfNameError, CsfPolicyError, quoted
 from digsigd.csf.lexer import MAX_STRING
 from digsigd.csf.members import CERTIFICATE, KEY_PASS, Members, base_of, is_key
 from digsigd.csf.model import (
@@ -83,7 +83,7 @@ def resolve(
     content; without it all differ. With `from_token` every certificate is a PKCS #11 URI, else a file of the tarball;
     the SRK table is always a file. `decrypts` is called with the members of a certificate, its key and the pass phrase,
     and returns whether cst gets the key as PEM without a pass phrase, whatever form it has in the tarball. Raises
-    `CsfNameError`, `CsfPolicyError`, or `CsfSyntaxError` for an invalid URI.
+    `CsfNameError`, `CsfKeyError` for a missing private key, `CsfPolicyError`, or `CsfSyntaxError` for an invalid URI.
     """
     found = Members(members, identity)
     return _Resolution(members, found, artifacts, repeated, decrypts, from_token=from_token).run(description)
@@ -219,7 +219,7 @@ class _Resolution:
             return self._certificates[member]
         key = self._members.key_of(member)
         if key is None:
-            raise CsfNameError(f"the key tarball has no private key for {quoted(name)}", *place)
+            raise CsfKeyError(f"the key tarball has no private key for {quoted(name)}", *place, member=member)
         key_pass = self._members.beside(key, KEY_PASS)
         plain = self._decrypts is not None and self._decrypts(member, key, key_pass)
         ending, folder = "pem" if plain else key[-3:], cst_files.key_folder(len(self._certificates))

@@ -17,6 +17,14 @@ _GZIP_MEMBERS = 64
 
 
 @dataclass(frozen=True, slots=True)
+class PlainKey:
+    """A decrypted private key: PEM, and DER of its public key. None if it cannot be read here."""
+
+    pem: bytes | None = field(repr=False)
+    public: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class KeyTarball:
     """The regular files of a tarball by name, without a leading `./`. `sha256` is the hash of the tarball, in hex.
 
@@ -25,7 +33,7 @@ class KeyTarball:
 
     members: dict[str, bytes] = field(repr=False)
     sha256: str
-    plain_keys: dict[tuple[str, str], bytes | None] = field(default_factory=dict, repr=False, compare=False)
+    plain_keys: dict[tuple[str, str], PlainKey] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_tarball(data: bytes, *, max_bytes: int, max_members: int = 4096) -> KeyTarball:

@@ -2,7 +2,8 @@
 
 The launcher (`launcher/`, a program in C) replaces the shell script: it sets the limits and, with what the kernel lets
 it, makes namespaces, restricts files with Landlock and system calls with seccomp. Where it was not built, bubblewrap
-makes namespaces behind the script, and where that is missing too, the script alone starts cst.
+makes namespaces behind the script; where that is missing too, Python restricts files (`confine.py`), and where nothing
+works, the script alone starts cst.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +24,8 @@ from pathlib import Path
 from digsigd.signing.start import Limits, Needs, Script, Start, numbers_of
 
 LAUNCHER = Path(__file__).with_name("launcher") / "digsigd-launcher"
+# The launcher in Python, which has only Landlock.
+CONFINE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("confine.py")))
 # Where the dynamic loader finds the system's libraries. Not all are on every system.
 _LIBRARIES = (
     "/lib", "/lib32", "/lib64", "/libx32", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/lib",
@@ -64,13 +68,13 @@ def strongest(paths: Sequence[str | os.PathLike[str]], launcher: Path = LAUNCHER
     missing = {}
     working, told = "", ""
     for layer in _NAMES:
-        told, problem = _try(launcher, layer, extra)
+        told, problem = _try((str(launcher),), layer, extra)
         if problem:
             missing[layer] = f"{_NAMES[layer]}: {problem}"
         else:
             working += layer
     while working:
-        told, problem = _try(launcher, working, extra)
+        told, problem = _try((str(launcher),), working, extra)
         if not problem:
             break
         # Each works, but not all of them together.
@@ -84,18 +88,27 @@ def strongest(paths: Sequence[str | os.PathLike[str]], launcher: Path = LAUNCHER
 
 def _without(extra: tuple[str, ...], *missing: str) -> Cage:
     """Return the best of what works without the launcher."""
-    for found in filter(None, [shutil.which("bwrap", path="/usr/bin:/bin")]):
+    found = shutil.which("bwrap", path="/usr/bin:/bin")
+    if found is None:
+        missing += ("bwrap: not installed",)
+    else:
         if problem := _problem([found, "--unshare-all", "--ro-bind", "/", "/", "/bin/true"])[1]:
             missing += (f"bwrap: {problem}",)
         else:
             return Cage(Bubblewrap(found, extra), "bubblewrap (namespaces)", (*missing, "Landlock", "seccomp"), True)
+    abi, problem = _try(CONFINE, "l", extra)
+    if not problem:
+        names = f"{_NAMES['l']} (ABI {abi}), set by Python"
+        return Cage(Launcher(CONFINE, "l", extra), names, (*missing, "seccomp"), True)
+    if not any(one.startswith(_NAMES["l"]) for one in missing):
+        missing += (f"{_NAMES['l']}: {problem}",)
     return Cage(Script(), "none: only limits and a session", missing, True)
 
 
-def _try(launcher: Path, layers: str, extra: tuple[str, ...]) -> tuple[str, str]:
+def _try(launcher: tuple[str, ...], layers: str, extra: tuple[str, ...]) -> tuple[str, str]:
     with tempfile.TemporaryDirectory(prefix="digsigd-try-") as folder:
         places = [word for path in extra for word in ("run", path)]
-        return _problem([str(launcher), "try", "1", "layers", layers, *_system(), "directory", folder, *places])
+        return _problem([*launcher, "try", "1", "layers", layers, *_system(), "directory", folder, *places])
 
 
 def _problem(command: list[str]) -> tuple[str, str]:
@@ -120,10 +133,10 @@ def _system() -> list[str]:
 
 
 class Launcher:
-    """The launcher with these layers. `extra` are paths that cst may read and execute."""
+    """The launcher, or the words that start another, with these layers. `extra` is what cst may read and execute."""
 
-    def __init__(self, launcher: Path, layers: str, extra: tuple[str, ...] = ()) -> None:
-        self._first = [str(launcher), "layers", layers]
+    def __init__(self, launcher: Path | Sequence[str], layers: str, extra: tuple[str, ...] = ()) -> None:
+        self._first = [*([str(launcher)] if isinstance(launcher, Path) else launcher), "layers", layers]
         self._places = _system() + [word for path in extra for word in ("run", path)]
 
     def command(self, cwd: str, limits: Limits, needs: Needs, executable: str) -> list[str]:

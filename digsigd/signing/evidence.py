@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from digsigd.signing.workdir import open_regular
+
 
 @dataclass(slots=True)
 class Evidence:
@@ -63,8 +65,8 @@ class ProgramSums:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Return the digest of a file. Raises `OSError`."""
-    with path.open("rb") as file:
+    """Return the digest of a regular file. Raises `OSError`, also for anything else, without waiting for it."""
+    with os.fdopen(open_regular(path, follow=True), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -22,9 +22,9 @@ from digsigd.hab.srk import TAG_TABLE
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
 from digsigd.signing.evidence import note_artifacts
-from digsigd.signing.key_checks import Tables, check_fit
+from digsigd.signing.key_checks import Tables, check_fit, check_key_is_elsewhere
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
-from digsigd.signing.private_keys import check_readable, pair_of, plain_key
+from digsigd.signing.private_keys import check_match, check_readable, pair_of, plain_key
 from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Artifact, Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
@@ -70,17 +70,10 @@ class Job:
         self._tarball = keys.tarball
         self._members = keys.tarball.members
         self._plain: dict[str, bytes] = {}
+        self._pairs: list[tuple[str, str]] = []
         self.workdir = workdir
         with csf_errors():
-            self._plan = csf.resolve(
-                description,
-                members=self._members,
-                artifacts={one.name: one.size for one in request.artifacts},
-                repeated={one.name for one in request.artifacts if one.repeated},
-                from_token=request.backend == "pkcs11",
-                identity=self._identity,
-                decrypts=self._decrypts,
-            )
+            self._plan = self._resolved(description)
         # Ignore files that no block names. cst does not need them.
         self._artifacts = {cst_files.artifact(number): request.artifacts[number] for number in self._plan.artifacts}
         number_of = {name: number for number, name in enumerate(self._artifacts)}
@@ -96,6 +89,23 @@ class Job:
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
         self.needs = Needs(read=(str(workdir.path),))
+
+    def _resolved(self, description: csf.Description) -> csf.Resolved:
+        """Return the plan. Raises errors of `digsigd.csf`, and `BadTarball` if only a private key is missing."""
+        request = self.request
+        try:
+            return csf.resolve(
+                description,
+                members=self._members,
+                artifacts={one.name: one.size for one in request.artifacts},
+                repeated={one.name for one in request.artifacts if one.repeated},
+                from_token=request.backend == "pkcs11",
+                identity=self._identity,
+                decrypts=self._decrypts,
+            )
+        except csf.CsfKeyError as error:
+            check_key_is_elsewhere(error.member, self._members)
+            raise
 
     @property
     def size(self) -> int:
@@ -140,6 +150,8 @@ class Job:
         evidence.blocks = tuple(
             tuple((one.address, one.offset, one.length, names[one.file]) for one in blocks) for blocks in self._blocks
         )
+        # Of what was copied, not of what the embedding program's file is by now.
+        evidence.artifacts.update({name: sums.sha256 for name, sums in zip(names, self._sums, strict=True)})
         try:
             note_artifacts(evidence, self.request.artifacts)
         except OSError as error:
@@ -190,6 +202,8 @@ class Job:
             if isinstance(theirs, _INSTALLS) and isinstance(ours, _INSTALLS) and ours.file in member_of:
                 certificates[theirs.file] = self._certificate(member_of[ours.file])
         self._check_fit(certificates)
+        for certificate, key in self._pairs:
+            check_match(self._tarball, certificate, key)
 
     def _check_fit(self, certificates: dict[str, Certificate]) -> None:
         table = hab.SrkTable.parse(self._table)
@@ -225,6 +239,7 @@ class Job:
         plain = plain_key(self._tarball, certificate, key, key_pass)
         if plain is not None:
             self._plain[key] = plain
+            self._pairs.append((certificate, key))
         return plain is not None
 
     def _identity(self, member: str) -> object:
@@ -279,7 +294,7 @@ class Job:
     def diagnose(self) -> None:
         """Find a cause for which cst failed, and not the client.
 
-        Raises `NoSpace` if the work directory is full, `BadTarball` if private keys cannot be read, and
+        Raises `NoSpace` if the work directory is full, `BadTarball` for private keys that cannot be used, and
         `DigsigError` if an artifact is not there any more, or has another size.
         """
         self._check_still_there()
@@ -300,7 +315,12 @@ class Job:
         if run.signal is not None:
             raise CstFailed(f"cst {describe(run)}", detail=reason)
         if run.exit_code != 0:
-            raise Refused(f"cst refused the CSF description: {reason or describe(run)}", detail=describe(run))
+            # A cst that was taken over could say a key: what it says is for the operator alone.
+            raise Refused(
+                "cst refused the CSF description",
+                hint="the operator finds what cst said in the log of the signing host, by the id of this request",
+                detail=f"{describe(run)}: {reason}" if reason else describe(run),
+            )
         if not self.workdir.has(_BLOB):
             raise CstFailed("cst ended with exit code 0 but wrote no CSF blob", detail=reason)
 

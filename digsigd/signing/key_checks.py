@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from digsigd import csf, hab
 from digsigd.csf.errors import quoted
-from digsigd.csf.members import base_of
+from digsigd.csf.members import KEY_PASS, base_of, is_key
 from digsigd.csf.model import AuthenticateData, Command, InstallCsfk, InstallKey, InstallNocak, InstallSrk
 from digsigd.errors import BadTarball, Refused
-from digsigd.hab.certificate import Certificate
+from digsigd.hab.certificate import Certificate, load_file
 from digsigd.hab.chain import ACCEPTED, is_srk, signing_srk
 from digsigd.hab.cms import HASHES, verifies
 from digsigd.hab.srk import why_not_hab
@@ -61,6 +61,25 @@ def check_fit(description: csf.Description, tables: Tables, certificates: Mappin
                 f"{quoted(command.file)} is a CA certificate; HAB does not accept data signatures made with its key",
                 hint="name the certificate of a CSF or IMG key",
             )
+
+
+def check_key_is_elsewhere(certificate_member: str, members: Mapping[str, bytes]) -> None:
+    """Check that a certificate's private key may be missing in a tarball.
+
+    Keys of SRKs with the CA flag are kept offline, and a tarball without any private keys is for keys on a token: then
+    the client has named the wrong certificate or backend. Raises `BadTarball` otherwise.
+    """
+    if not any(is_key(name) and base_of(name) != KEY_PASS for name in members):
+        return
+    try:
+        is_ca = load_file(members[certificate_member]).is_ca
+    except hab.FormatError as error:
+        raise BadTarball(f"{certificate_member} in the key tarball is {error}") from None
+    if not is_ca:
+        raise BadTarball(
+            f"the key tarball has no private key for {certificate_member}",
+            hint="the operator of the signing host must add it to the machine's key tarball",
+        )
 
 
 def _check_index(install: InstallSrk, table: hab.SrkTable) -> None:

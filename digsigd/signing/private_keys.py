@@ -6,6 +6,7 @@ pass phrase would be in the same private directory as the key, so a decrypted ke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,7 +24,7 @@ from digsigd import hab
 from digsigd.csf.members import KEY_PASS
 from digsigd.errors import BadTarball
 from digsigd.hab.certificate import load_file
-from digsigd.keys.tarball import KeyTarball
+from digsigd.keys.tarball import KeyTarball, PlainKey
 
 _SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 # "RSA PRIVATE KEY" or "EC PRIVATE KEY": OpenSSL has less to parse than in PKCS #8.
@@ -51,44 +52,63 @@ def pair_of(tarball: KeyTarball, certificate: str, key: str, key_pass: str | Non
 def plain_key(tarball: KeyTarball, certificate: str, key: str, key_pass: str | None) -> bytes | None:
     """Return a private key as PEM without a pass phrase; None if only cst may be able to read it.
 
-    The key is kept with the tarball. Blocks: about a millisecond the first time. Raises `BadTarball` if the key does
-    not match the certificate, or is encrypted and there is no pass phrase.
+    The key is kept with the tarball. Blocks: about a millisecond the first time. Raises `BadTarball` if the key is
+    encrypted and there is no pass phrase.
     """
     known = (certificate, key)
     if known not in tarball.plain_keys:
         tarball.plain_keys[known] = _opened(pair_of(tarball, certificate, key, key_pass))
-    return tarball.plain_keys[known]
+    return tarball.plain_keys[known].pem
+
+
+def check_match(tarball: KeyTarball, certificate: str, key: str) -> None:
+    """Check that a key which `plain_key` returned is that of its certificate. A certificate of an unknown kind passes.
+
+    Raises `BadTarball`.
+    """
+    _check_same(tarball.plain_keys[certificate, key].public, _public(tarball.members, certificate), certificate, key)
 
 
 def check_readable(pair: KeyPair) -> None:
-    """Raise `BadTarball` if a key that cst could not use cannot be read here either."""
+    """Check a key that cst could not use and that is not decrypted here. Raises `BadTarball`."""
     try:
-        _load(pair)
+        key = _load(pair)
     except ValueError:
         raise BadTarball(
             f"the private key {pair.key_member} in the key tarball cannot be read, or its pass phrase is wrong",
             hint=f"check the pass phrase: the first line of {KEY_PASS} in the same folder",
         ) from None
+    public = _public({pair.certificate_member: pair.certificate}, pair.certificate_member)
+    _check_same(_spki(key), public, pair.certificate_member, pair.key_member)
 
 
-def _opened(pair: KeyPair) -> bytes | None:
+def _public(members: Mapping[str, bytes], certificate: str) -> bytes | None:
     try:
-        public = load_file(pair.certificate).public_key
+        public = load_file(members[certificate]).public_key
     except hab.FormatError as error:
-        raise BadTarball(f"{pair.certificate_member} in the key tarball is {error}") from None
+        raise BadTarball(f"{certificate} in the key tarball is {error}") from None
+    return public.public_bytes(*_SPKI) if public is not None else None
+
+
+def _check_same(key: bytes | None, certificate: bytes | None, certificate_member: str, key_member: str) -> None:
+    # A key of a kind that is not supported here is not that of a certificate that is.
+    if certificate is not None and key != certificate:
+        raise BadTarball(f"the private key {key_member} in the key tarball does not match {certificate_member}")
+
+
+def _opened(pair: KeyPair) -> PlainKey:
     try:
         key = _load(pair)
+        # Kinds that HAB4 does not have are not written in the traditional form.
+        pem = key.private_bytes(*_PLAIN) if key is not None else None
     except ValueError:
         # cst reads a few files that this library does not. If it cannot read this one either, `check_readable` says so.
-        return None
-    if key is None:
-        return None
-    # A key of a kind that is not supported here is not that of a certificate that is.
-    if public is not None and key.public_key().public_bytes(*_SPKI) != public.public_bytes(*_SPKI):
-        raise BadTarball(
-            f"the private key {pair.key_member} in the key tarball does not match {pair.certificate_member}"
-        )
-    return key.private_bytes(*_PLAIN)
+        return PlainKey(None, None)
+    return PlainKey(pem, _spki(key))
+
+
+def _spki(key: PrivateKeyTypes | None) -> bytes | None:
+    return key.public_key().public_bytes(*_SPKI) if key is not None else None
 
 
 def _load(pair: KeyPair) -> PrivateKeyTypes | None:

@@ -36,16 +36,25 @@ class Queue:
     """A queue with `max_running` slots and at most `max_waiting` waiting for one.
 
     A slot goes to the party that has the fewest, and of several to the one whose last turn is longest ago. Within a
-    party it is first come, first served. One party may have at most `share` of the waiting
+    party it is first come, first served. A party for which `limited` is true may have at most `share` of the waiting
     places.
     """
 
-    def __init__(self, max_running: int, max_waiting: int, *, clock: IReactorTime, share: float = 1.0) -> None:
+    def __init__(
+        self,
+        max_running: int,
+        max_waiting: int,
+        *,
+        clock: IReactorTime,
+        share: float = 1.0,
+        limited: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._clock = clock
         self._running = 0
         self._share = math.ceil(share * max_waiting)
+        self._limited = limited
         # The parties that wait, the one with the latest turn last. Dicts as ordered sets: entries can leave from the
         # middle.
         self._lines: dict[str, dict[Deferred[Slot], None]] = {}
@@ -90,7 +99,8 @@ class Queue:
             raise shutting_down()
         if self._is_free():
             return
-        if self._waiting >= self._max_waiting or len(self._lines.get(party, ())) >= self._share:
+        much = len(self._lines.get(party, ())) >= self._share and self._limited(party)
+        if self._waiting >= self._max_waiting or much:
             raise Busy("too many requests on this signing host", retry_after=self._retry_after())
 
     def slot(self, party: str = "") -> _Visit:

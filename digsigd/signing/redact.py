@@ -1,4 +1,4 @@
-"""Make cst's error output fit for a client: one line, without secrets and without paths of the host."""
+"""Make the output of cst fit for a log: one line, without secrets and without paths of the host."""
 
 from __future__ import annotations
 

@@ -16,10 +16,13 @@ from digsigd.callers.model import Caller
 from digsigd.errors import BadRequest, shutting_down
 from digsigd.signing.machine_keys import MachineKeyReader, MachineKeys
 from digsigd.signing.queue import Queue
+from digsigd.web.shares import Shares
 
 # How many are answered at a time, and how many wait. A client that asks in a loop must not flood the key store, nor
 # take the threads that signing needs.
 _AT_ONCE, _WAITING = 4, 128
+# The part of those that wait that one caller may have.
+_SHARE = 0.5
 
 
 class MachineKeyRequests:
@@ -27,10 +30,13 @@ class MachineKeyRequests:
 
     log = Logger()
 
-    def __init__(self, *, machines: MachineKeyReader, access: CurrentAccess, clock: IReactorTime) -> None:
+    def __init__(
+        self, *, machines: MachineKeyReader, access: CurrentAccess, clock: IReactorTime, shares: Shares
+    ) -> None:
         self._machines = machines
         self._access = access
-        self._queue = Queue(_AT_ONCE, _WAITING, clock=clock)
+        self._shares = shares
+        self._queue = Queue(_AT_ONCE, _WAITING, clock=clock, share=_SHARE, limited=shares.is_limited)
         self._asking: set[Deferred[bytes]] = set()
         self._stopped = False
 
@@ -44,14 +50,17 @@ class MachineKeyRequests:
 
         `machine` is the client's text, unchecked. `who` are the log fields of the request; the caller is added.
 
-        Raises `Busy`, `NotAuthenticated`, `BadRequest`, `NotAllowed`, and what `MachineKeyReader.facts` raises.
+        Raises `Busy`, `NotAuthenticated`, `RateLimited`, `BadRequest`, `NotAllowed`, and what `MachineKeyReader.facts`
+        raises.
         """
-        # The same order as for signing: room, caller, form, permission.
+        # The caller comes first, since each has a share of the room.
         if self._stopped:
             raise shutting_down()
-        self._queue.check_room()
         caller = self._access.identify(asking)
         who["caller"] = caller.name
+        party = self._shares.party(caller.name, who["address"])
+        self._queue.check_room(party)
+        self._shares.ask(party)
         if not names.MACHINE.fullmatch(machine):
             raise BadRequest(f"the machine name must be {names.MACHINE_FORM}")
         caller.check_machine(machine)
@@ -59,7 +68,7 @@ class MachineKeyRequests:
             "keys of {machine} requested by {caller} at {address}",
             event="machine", machine=machine, **who,
         )  # fmt: skip
-        async with self._queue.slot():
+        async with self._queue.slot(party):
             answering = Deferred.fromCoroutine(self._ask(machine, caller, who))
             self._asking.add(answering)
             try:

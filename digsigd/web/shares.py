@@ -33,8 +33,8 @@ class Shares:
 
     A party may have `share`, from 0 to 1, of `max_at_once` uploads and of the space of the work directory. Nothing is
     limited for a host's only caller, nor for anonymous clients of this host, whom nothing tells apart. `rates` are
-    requests per minute by caller, `rate` is that of all others (None: no limit), also at most that many at once.
-    `callers` is the number of callers, 0 if they are anonymous. `folder` returns the work directory.
+    requests per minute of each caller (None: `rate`), and empty if callers are anonymous. `rate` is that of all others
+    (None: no limit), also at most that many at once. `folder` returns the work directory.
     """
 
     def __init__(
@@ -42,7 +42,6 @@ class Shares:
         *,
         share: float,
         max_at_once: int,
-        callers: int,
         rates: Mapping[str, float | None],
         rate: float | None,
         folder: Callable[[], Path],
@@ -50,8 +49,7 @@ class Shares:
     ) -> None:
         self._share = share
         self._uploads = max(1, math.ceil(share * max_at_once))
-        self._callers = callers
-        self._rates = {name: rate if own is None else own for name, own in rates.items()}
+        self._rates = rates
         self._rate = rate
         self._folder = folder
         self._clock = clock
@@ -60,14 +58,26 @@ class Shares:
         # What is left of each party's rate, and when that was computed.
         self._left: dict[str, tuple[float, float]] = {}
 
+    def reload(self, rates: Mapping[str, float | None]) -> None:
+        """Replace the callers and their rates, for requests that begin from now on."""
+        self._rates = rates
+
     def party(self, caller: str, address: str) -> str:
         """Return who a request counts for: its caller, or its address if callers are anonymous."""
-        return caller if self._callers else address
+        return caller if self._rates else address
+
+    def is_limited(self, party: str) -> bool:
+        """Return whether a party may have only its share."""
+        return len(self._rates) > 1 if self._rates else not is_on_this_host(party)
+
+    def ask(self, party: str) -> None:
+        """Count a request that is not an upload. Raises `RateLimited` without counting it."""
+        self._check_rate(party)
 
     def enter(self, party: str) -> None:
         """Count an upload. Raises `RateLimited` or `Busy` without counting it."""
         self._check_rate(party)
-        if self._is_limited(party) and self._active[party] >= self._uploads:
+        if self.is_limited(party) and self._active[party] >= self._uploads:
             raise Busy(f"too many requests of {self._words(party)} on this signing host")
         self._active[party] += 1
 
@@ -81,7 +91,7 @@ class Shares:
     def store(self, party: str, before: int, size: int) -> None:
         """Count `size` bytes of an upload that had `before` bytes. Raises `NoSpace` beyond the share of its party."""
         self._bytes[party] += size
-        if before // _STEP == (before + size) // _STEP or not self._is_limited(party):
+        if before // _STEP == (before + size) // _STEP or not self.is_limited(party):
             return
         room = os.statvfs(self._folder())
         if self._bytes[party] > self._share * (room.f_bavail * room.f_frsize + self._bytes.total()):
@@ -90,7 +100,8 @@ class Shares:
             )
 
     def _check_rate(self, party: str) -> None:
-        rate = self._rates.get(party, self._rate)
+        own = self._rates.get(party)
+        rate = self._rate if own is None else own
         if rate is None:
             return
         now = self._clock.seconds()
@@ -104,8 +115,5 @@ class Shares:
         if len(self._left) > _REMEMBERED:
             self._left = {one: (left, at) for one, (left, at) in self._left.items() if now - at < _MINUTE}
 
-    def _is_limited(self, party: str) -> bool:
-        return self._callers > 1 if self._callers else not is_on_this_host(party)
-
     def _words(self, party: str) -> str:
-        return f"caller {party!r}" if self._callers else f"address {party or 'a local socket'}"
+        return f"caller {party!r}" if self._rates else f"address {party or 'a local socket'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -30,6 +31,7 @@ _LOOK_SECONDS, _CLOSED_AT_ONCE = 0.25, 64
 _SHARE = 0.75
 # No length has more digits than this one, which is 8 EiB.
 _DIGITS = 19
+_COMPRESSED = re.compile(rb"gzip|deflate|compress|\bbr\b|zstd", re.IGNORECASE)
 # Pieces of requests that wait for their turn are joined from this number on.
 _PIECES = 64
 # How many connections the port accepts in one turn of the reactor: the most that there can be beyond the limit.
@@ -58,7 +60,8 @@ class SigningChannel(HTTPChannel):
         self.waiting_since = self.site.reactor.seconds()
         self._head = self.callLater(HEAD_SECONDS, self._head_too_slow)
         if not self.site.admit(self):
-            self._refuse()
+            text = "too many connections from this address"
+            self._refuse(_answer(b"503 Service Unavailable", text, b"Retry-After: 5\r\n"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection and its timers."""
@@ -69,16 +72,20 @@ class SigningChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes; after a refusal discard them."""
+        """Take bytes, or discard them after a refusal. The first of a later request starts the time for its headers."""
         if self._discards is None:
             super().dataReceived(data)
+            if self._head is None and self._buffer and not self.requests:
+                self._head = self.callLater(HEAD_SECONDS, self._head_too_slow)
         else:
             self._discards += len(data)
             if self._discards > LINGER_BYTES:
                 self.transport.abortConnection()
 
     def lineReceived(self, line: bytes) -> None:
-        """Take a line of the headers. The first line of a later request starts the time for its headers."""
+        """Take a line of the headers."""
+        if self._discards is not None:
+            return
         if self._head is None:
             self._head = self.callLater(HEAD_SECONDS, self._head_too_slow)
         super().lineReceived(line)
@@ -127,9 +134,13 @@ class SigningChannel(HTTPChannel):
         self.dataReceived(b"")
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
-        """Refuse a length that no number has, before it is converted."""
+        """Refuse a length that no number has, before it is converted, and compressed bodies with the reason."""
         if header == b"Content-Length" and len(data) > _DIGITS:
             return bool(self._failChooseTransferDecoder())
+        if header == b"Transfer-Encoding" and _COMPRESSED.search(data):
+            text = "only uncompressed bodies are accepted: send the form without this Transfer-Encoding"
+            self._refuse(_answer(b"415 Unsupported Media Type", text, b"Accept-Encoding: identity\r\n"))
+            return False
         return bool(super()._maybeChooseTransferDecoder(header, data))
 
     def _stop_head(self) -> None:
@@ -143,13 +154,12 @@ class SigningChannel(HTTPChannel):
             self.transport.write(_answer(b"408 Request Timeout", f"the request took longer than {HEAD_SECONDS:g} s"))
         self.loseConnection()
 
-    def _refuse(self) -> None:
-        """Answer 503 before anything is read, and let the client send for a moment so that it reads the answer."""
+    def _refuse(self, answer: bytes) -> None:
+        """Answer before the request is read, and let the client send for a moment so that it reads the answer."""
         self._discards = 0
         self._stop_head()
         self.setTimeout(None)
-        text = "too many connections from this address"
-        self.transport.write(_answer(b"503 Service Unavailable", text, b"Retry-After: 5\r\n"))
+        self.transport.write(answer)
         self._head = self.callLater(LINGER_SECONDS, self.loseConnection)
 
 
@@ -172,7 +182,7 @@ class SigningSite(Site):
             resource, requestFactory=RequestFactory(uploads, keep_others=False), parsePOSTFormSubmission=False
         )
         self.max_connections = max_connections
-        self._anonymous = anonymous
+        self.anonymous = anonymous
         self.channels: set[SigningChannel] = set()
         self._of_address: Counter[str] = Counter()
         self._port: Any = None
@@ -196,7 +206,7 @@ class SigningSite(Site):
             self._port.numberAccepts = 0
         if len(self.channels) >= self.max_connections:
             self._make_room()
-        limited = self._anonymous and not is_on_this_host(channel.address)
+        limited = self.anonymous and not is_on_this_host(channel.address)
         return not limited or self._of_address[channel.address] <= max(1, int(self.max_connections * _SHARE))
 
     def lost(self, channel: SigningChannel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,7 +91,7 @@ def _ask_for_certificates(
     if settings.client_ca is None:
         context.set_verify(SSL.VERIFY_NONE)
         return ()
-    _certificates(settings.client_ca, "listen.tls.client_ca")
+    authorities = _certificates(settings.client_ca, "listen.tls.client_ca")
     try:
         context.load_verify_locations(str(settings.client_ca))
         context.load_client_ca(str(settings.client_ca).encode())
@@ -100,6 +101,7 @@ def _ask_for_certificates(
     if settings.crl is None:
         return ()
     crls = _crls(settings.crl, now)
+    _check_lists(authorities, crls, settings.crl)
     store = context.get_cert_store()
     if store is None:  # pragma: no cover - only after a context has lost its store
         raise SettingsError("listen.tls.crl: OpenSSL has no store for revocation lists")
@@ -124,12 +126,36 @@ def _crls(path: Path, now: datetime) -> tuple[x509.CertificateRevocationList, ..
     if not crls:
         raise SettingsError(f"listen.tls.crl: {path} has no revocation list in PEM that can be read")
     for crl in crls:
+        if crl.last_update_utc > now:
+            raise SettingsError(
+                f"listen.tls.crl: the list of {crl.issuer.rfc4514_string()} in {path} is not valid before"
+                f" {crl.last_update_utc:%Y-%m-%d %H:%M} UTC; check the clocks of this host and of the authority"
+            )
         if crl.next_update_utc is not None and crl.next_update_utc < now:
             raise SettingsError(
                 f"listen.tls.crl: the list of {crl.issuer.rfc4514_string()} in {path} has expired at"
                 f" {crl.next_update_utc:%Y-%m-%d %H:%M} UTC; get a new one from the authority"
             )
     return crls
+
+
+def _check_lists(
+    authorities: Iterable[x509.Certificate], crls: Iterable[x509.CertificateRevocationList], path: Path
+) -> None:
+    """Raise `SettingsError` if an authority has no revocation list: OpenSSL would refuse all its certificates."""
+    for authority in authorities:
+        if not any(crl.issuer == authority.subject and _has_signed(authority, crl) for crl in crls):
+            raise SettingsError(
+                f"listen.tls.crl: {path} has no list that {authority.subject.rfc4514_string()} of listen.tls.client_ca"
+                " has signed, so no certificate of it would be accepted"
+            )
+
+
+def _has_signed(authority: x509.Certificate, crl: x509.CertificateRevocationList) -> bool:
+    try:
+        return crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # TypeError
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _read(path: Path, key: str) -> bytes:

@@ -188,7 +188,8 @@ def test_tokens_are_not_looked_at(name: str, rest: str) -> None:
 def test_a_certificate_without_its_key_is_no_use() -> None:
     """That it lacks is found before cst runs."""
     error = refusal(members=MEMBERS - {KEYS[IMG]})
-    assert type(error) is csf.CsfNameError
+    assert isinstance(error, csf.CsfKeyError)
+    assert error.member.endswith(IMG)
     assert str(error) == f'line 15, column 8: the key tarball has no private key for "{IMG}"'
 
 

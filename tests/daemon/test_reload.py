@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import signal
 
+import httpx
 import pytest
 
 from digsigd.testing import TrialPki
@@ -123,6 +124,31 @@ def test_a_mistake_keeps_everything(daemon: Daemon, pki: TrialPki, change_to: st
     daemon.config.write_text(text)
     assert "not reloaded" not in reload(daemon)
     assert (status(daemon, pki), status(daemon, pki, SECOND)) == (401, 200)
+
+
+def test_no_reload_opens_a_port_to_everybody(start: Start, pki: TrialPki) -> None:
+    """Without callers, and on loopback from the next start on: the port that is open now would be open to all."""
+    daemon = start(f'[listen]\nendpoint = "tcp:0"\n{CALLER}')
+    change(daemon, CALLER, "")
+    change(daemon, '"tcp:0"', '"tcp:0:interface=127.0.0.1"')
+    assert status(daemon, pki) == 200
+    said = reload(daemon)
+    assert "not reloaded: " in said
+    assert "is not loopback, and authentication is off" in said
+    assert daemon.post(pki).status_code == 401
+
+
+def test_rates_follow_the_file(daemon: Daemon, pki: TrialPki) -> None:
+    """A caller has a rate from the reload on, and asking for keys counts, too."""
+    change(daemon, RIGHTS, f"rate = 2\n{RIGHTS}")
+    reload(daemon)
+    assert status(daemon, pki) == 200
+    asked = [
+        httpx.get(f"{daemon.url}/machines/{MACHINE}", headers={"Authorization": f"Bearer {FIRST}"}) for _ in range(2)
+    ]
+    assert [one.status_code for one in asked] == [200, 429]
+    assert 0 < int(asked[1].headers["Retry-After"]) <= 30
+    assert status(daemon, pki) == 429
 
 
 def test_what_needs_a_restart_is_named(daemon: Daemon, pki: TrialPki) -> None:

@@ -78,6 +78,12 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     fuses = tarfile.TarInfo("crts/SRK_1_2_fuse.bin")
     fuses.size = len(pki.fuse_value)
     daemon.put_keys("with-a-fuse-file", pki.tarball(extra=[(fuses, pki.fuse_value)]))
+    missing = {name: data for name, data in pki.files.items() if name != keys_of[pki.certificate("IMG")]}
+    daemon.put_keys("with-a-missing-key", TrialPki(missing, pki.kind, pki.fast_auth, pki.srk_table).tarball())
+    offline = {name: data for name, data in pki.files.items() if not name.startswith("keys/SRK")}
+    daemon.put_keys("with-srks-offline", TrialPki(offline, pki.kind, pki.fast_auth, pki.srk_table).tarball())
+    public = {name: data for name, data in pki.files.items() if not name.startswith("keys/")}
+    daemon.put_keys("with-keys-on-a-token", TrialPki(public, pki.kind, pki.fast_auth, pki.srk_table).tarball())
     broken = dict(pki.files)
     broken[pki.table()] = pki.srk_table[:-5]
     daemon.put_keys("with-a-broken-table", TrialPki(broken, pki.kind, pki.fast_auth, pki.srk_table).tarball())
@@ -256,7 +262,7 @@ TABLE = {
     "names another artifact": Row(with_csf('"spl.bin"', '"/etc/passwd"'), 422, ["passwd", "spl.bin"]),
     "past the end": Row(with_csf("0x0 0x2000", "0x0 0x20000"), 422, ["0x20000"]),
     "no ivt": Row(with_csf("0x0 0x2000", "0x400 0x1c00"), 422, ["IVT"]),
-    "cst refused it": Row(posted(cstversion="refusing"), 422, ["cst refused", "no good"]),
+    "cst refused it": Row(posted(cstversion="refusing"), 422, ["cst refused", "log of the signing host"]),
     "a Source index that does not fit": Row(
         with_csf("Source index = 0", "Source index = 1"),
         422,
@@ -296,6 +302,22 @@ TABLE = {
     "another certificate's key": Row(
         posted(machine="with-another-key"), 500, ["does not match crts/CSF1_1"], problem="bad-key-tarball"
     ),
+    "a key that is missing": Row(
+        posted(machine="with-a-missing-key"),
+        500,
+        ["no private key for crts/IMG1_1", "operator"],
+        problem="bad-key-tarball",
+    ),
+    "an authority's certificate without its key": Row(
+        lambda daemon, pki: daemon.post(
+            pki,
+            machine="with-srks-offline",
+            csf=edited(pki, "CSF1_1_sha256_secp256r1_v3_usr", "SRK1_sha256_secp256r1_v3_ca"),
+        ),
+        422,
+        ["no private key for", "SRK1"],
+    ),
+    "no keys at all": Row(posted(machine="with-keys-on-a-token"), 422, ["no private key for"]),
     "a certificate of another PKI": Row(
         posted(machine="with-a-strange-certificate"),
         500,

@@ -199,6 +199,7 @@ def test_a_revoked_certificate_signs_nothing(fresh: OwnTls) -> None:
         ("clients.pem", b"nonsense", "has no certificate in PEM"),
         ("clients.crl", b"nonsense", "has no revocation list in PEM"),
         ("clients.crl", "expired", "has expired at"),
+        ("clients.crl", "of another authority", "has no list that CN=test authority"),
     ],
     ids=str,
 )
@@ -221,6 +222,9 @@ def test_files_that_cannot_work_end_the_start_in_one_line(
                 check=True,
             )
             (tmp_path / "locked").replace(path)
+        case "of another authority":
+            # It has the same name, and another key.
+            path.write_bytes(daemon.strangers.crl())
         case _ if file == "clients.crl":
             path.write_bytes(daemon.clients.crl(hours=-1))
         case _:

@@ -56,7 +56,7 @@ class Daemon:
             config = config.replace("[cst]", '[cst]\ncage = "none"')
         if "[listen]" not in config:
             config += "\n[listen]\n"
-        listen = '[listen]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+        listen = "[listen]\n" if "endpoint = " in config else '[listen]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
         if "allowed_hosts" not in config:
             listen += 'allowed_hosts = ["a"]\n'  # the name in requests that tests write by hand
         config = config.replace("[listen]", listen)
@@ -95,12 +95,12 @@ class Daemon:
                 command,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
             )  # fmt: skip
-        self.wait_for(lambda: "listening on 127" in self.log()[began:] or self.process_ended())
+        self.wait_for(lambda: re.search(r"listening on \d", self.log()[began:]) or self.process_ended())
         if self.process_ended():
             raise AssertionError(f"the daemon did not start: {self.log()}")
         found = re.search(r"listening on ([0-9.]+:\d+)", self.log()[began:])
         assert found is not None
-        self.url = f"http://{found[1]}"
+        self.url = f"http://{found[1]}".replace("0.0.0.0", "127.0.0.1")  # noqa: S104
         return self
 
     def process_ended(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
@@ -9,24 +10,38 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.task import Clock
 
+from digsigd.settings import CstSettings, Pkcs11Settings, Settings
 from digsigd.signing.cage import LAUNCHER, Cage, Launcher, strongest
 from digsigd.signing.cst import CstRun, CstRunner
+from digsigd.signing.pkcs11 import write_access
 from digsigd.signing.start import Limits, Needs, Script, Start
+from digsigd.signing.workdir import Workdir
+from digsigd.tokens import tokens_of
+from tests.helpers.hsm import SoftHsm
+from tests.helpers.keys import trial_keys
 from tests.helpers.tools import ToolFolder
 
 SOURCE = Path(__file__).parent.parent / "helpers/attack.c"
+WHICH = shutil.which
 LIMITS = Limits(cpu_seconds=20, memory=1 << 30, file_size=1 << 20, open_files=64)
 # What succeeds without a cage for whoever runs the tests.
 ALWAYS = (
     "read /proc of the daemon: cmdline", "write to the artifact", "truncate the artifact", "rename the artifact",
     "leave a FIFO", "connect by TCP", "listen", "send by UDP", "connect by AF_UNIX", "leave a socket", "netlink",
-    "signal the daemon", "fork", "fork twice with setsid", "exec sh",
+    "signal the daemon", "fork", "fork twice with setsid", "exec sh", "fchmod", "empty the artifact by another mode",
+    "take the rights from its directory", "a setuid file", "connect to an abstract socket", "connect to another port",
+    "connect by sending", "F_SETOWN", "F_SETSIG", "F_SETPIPE_SZ", "FIOSETOWN", "TIOCSTI",
+    "sched_setaffinity of the daemon", "prlimit of the daemon", "setpriority of the daemon", "memfd_create",
+    "tgkill of the daemon", "take back its signal of death", "execveat", "inotify", "seccomp", "add_key",
+    "shared memory of System V", "messages of POSIX", "read a sysctl",
 )  # fmt: skip
 Attack = Callable[[Start, Needs], "object"]
 
@@ -54,23 +69,38 @@ class Scene:
         self.unix = socket.socket(socket.AF_UNIX)
         self.unix.bind(str(folder / "s"))
         self.unix.listen(5)
+        self.other_tcp = socket.create_server(("127.0.0.1", 0))
+        self.abstract = socket.socket(socket.AF_UNIX)
+        self.abstract.bind(f"\0{tool_folder.mark}")
+        self.abstract.listen(5)
+        # A descriptor that a C library has left open for children.
+        self.leaked = fcntl.fcntl(os.open(self.secrets[0], os.O_RDONLY), fcntl.F_DUPFD, 60)
         self.program = folder / "attack"
+        self.compile()
+
+    def compile(self, **more: str) -> None:
         macros = {
+            **more,
             "SECRETS": ",".join(json.dumps(str(one)) for one in self.secrets),
             "FOLDERS": ",".join(json.dumps(str(one)) for one in self.folders),
-            "UNIX": json.dumps(str(folder / "s")),
-            "MARK": json.dumps(tool_folder.mark),
+            "UNIX": json.dumps(str(self.tools.folder / "s")),
+            "MARK": json.dumps(self.tools.mark),
+            "ABSTRACT": json.dumps(self.tools.mark),
+            "OTHER_PORT": str(self.other_tcp.getsockname()[1]),
             "DAEMON": str(self.daemon.pid),
             "PORT": str(self.tcp.getsockname()[1]),
         }
         words = [f"-D{name}={value}" for name, value in macros.items()]
         subprocess.run(["gcc", "-w", *words, "-o", self.program, SOURCE], check=True)
 
-    async def attack(self, start: Start, needs: Needs | None = None) -> CstRun:
+    async def attack(
+        self, start: Start, needs: Needs | None = None, environment: Mapping[str, str] | None = None
+    ) -> CstRun:
         runner = CstRunner(reactor, start=start, timeout=60)
         return await runner.run(
             str(self.program), ["-i", "x"], cwd=str(self.run), limits=LIMITS,
-            environment={"RUN_MARK": self.tools.mark}, needs=needs or Needs(read=(str(self.workdir),)),
+            environment={"RUN_MARK": self.tools.mark, **(environment or {})},
+            needs=needs or Needs(read=(str(self.workdir),)),
         )  # fmt: skip
 
     def marks(self) -> list[str]:
@@ -82,6 +112,9 @@ class Scene:
         self.daemon.wait()
         self.tcp.close()
         self.unix.close()
+        self.other_tcp.close()
+        self.abstract.close()
+        os.close(self.leaked)
         for one in self.marks():
             shutil.rmtree(one, ignore_errors=True)
             Path(one).unlink(missing_ok=True)
@@ -162,6 +195,46 @@ async def test_a_module_may_use_what_is_configured_and_no_more(scene: Scene) -> 
     )
 
 
+@pytest.mark.parametrize("layers", ["nls", "ls"])
+async def test_with_a_real_module_loaded_no_attack_succeeds(scene: Scene, tmp_path: Path, layers: str) -> None:
+    """SoftHSM in the stand-in logs in to its token and finds its key; other stores and PINs stay out of reach."""
+    mine, other = SoftHsm(tmp_path / "hsm"), SoftHsm(tmp_path / "other-hsm")
+    mine.init_token("release", "73915")
+    other.init_token("another", "73916")
+    mine.put_pki("release", "73915", trial_keys("p256", srks=1, fast_auth=True))
+    scene.secrets += [other.conf, *(one for one in other.folder.rglob("*") if one.is_file())]
+    scene.folders += [other.folder, other.folder / "tokens"]
+    scene.compile(MODULE=json.dumps(SoftHsm.MODULE), TOKEN=json.dumps("release"))
+    settings = Pkcs11Settings(module=Path(SoftHsm.MODULE), paths=(mine.folder,), environment=mine.environ)
+    access = tokens_of(Settings(cst=CstSettings(base=tmp_path), pkcs11=settings), {}, clock=Clock()).access
+    environment = write_access(Workdir(scene.workdir), "engine", access, "73915")
+    # As for a request, which may read its own directory besides.
+    needs = replace(access.needs, read=(str(scene.workdir), *access.needs.read))
+    stores = {one: one.read_bytes() for one in tmp_path.rglob("*") if one.suffix in {".object", ".conf"}}
+    assert stores
+    run = await scene.attack(Launcher(LAUNCHER, possible(layers)), needs, environment)
+    assert b"1 private keys on the token\n" in run.output, run.output
+    assert succeeded(run) == []
+    assert {one: one.read_bytes() for one in stores} == stores
+    assert scene.tools.left() == []
+    assert scene.marks() == []
+    assert (scene.workdir / "artifact").read_bytes() == b"artifact"
+
+
+@pytest.mark.parametrize("layers", ["", "ls", "nls"])
+def test_a_descriptor_that_was_left_open_does_not_reach_cst(scene: Scene, layers: str) -> None:
+    """Whoever left it open in the daemon."""
+    program = scene.tools.folder / "descriptors"
+    text = "#include <fcntl.h>\nint main(void) { for (int i = 3; i < 64; i++) if (fcntl(i, F_GETFD) >= 0) return i; }\n"
+    program.with_suffix(".c").write_text(text)
+    subprocess.run(["gcc", "-o", program, program.with_suffix(".c")], check=True)
+    start = Launcher(LAUNCHER, possible(layers))
+    command = start.command(str(scene.run), LIMITS, Needs(read=(str(scene.workdir),)), str(program))
+    for words, expected in ((command, 0), ([], scene.leaked)):
+        done = subprocess.run([*words, program], input=b"\n", pass_fds=[scene.leaked], check=False)
+        assert done.returncode == expected
+
+
 def test_namespaces_are_used_where_they_work() -> None:
     """And where they do not, the reason is told."""
     found = strongest([])
@@ -182,7 +255,9 @@ def test_layers_that_do_not_work_are_told(tmp_path: Path) -> None:
 
 PARENT = """
 import subprocess, sys
+from digsigd.settings import CstSettings, Pkcs11Settings, Settings
 from digsigd.signing.cage import LAUNCHER, Launcher
+from digsigd.signing.pkcs11 import write_access
 from digsigd.signing.start import Limits, Needs
 
 layers, begun, workdir, program, mark = sys.argv[1:]
@@ -219,13 +294,40 @@ async def test_cst_dies_with_the_daemon(scene: Scene, layers: str, begun: str) -
 
 
 @pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
+async def test_without_bubblewrap_too_python_restricts_files(
+    cst_base: Path, tmp_path: Path, scene: Scene, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as less than a cage; a real cst runs in it, and an attack reaches no file of another."""
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None if name == "bwrap" else WHICH(name, path=path))
+    found = strongest([], tmp_path / "missing")
+    assert found.weak
+    assert found.told.startswith("Landlock (ABI "), found
+    assert found.told.endswith("set by Python")
+    assert [one.partition(":")[0] for one in found.missing] == ["the launcher is not built", "bwrap", "seccomp"]
+    runner = CstRunner(reactor, start=found.start)
+    cst = str(cst_base / f"cst-{version}/linux64/bin/cst")
+    run = await runner.run(cst, ["--version"], cwd=str(scene.run), limits=LIMITS)
+    assert run.exit_code == 0, run.output
+    done = succeeded(await scene.attack(found.start))
+    for process in scene.tools.left():
+        os.kill(int(process.partition(":")[0]), 9)
+    kept = [*(f"read {one}" for one in scene.secrets), *(f"list {one}" for one in scene.folders)]
+    kept += [f"write to {one}" for one in scene.folders]
+    kept += ["write to the artifact", "truncate the artifact", "rename the artifact", "leave a FIFO", "leave a link"]
+    kept += ["connect by TCP", "read /etc/passwd", "exec sh", "read /proc of the daemon: environ"]
+    assert not set(kept) & set(done)
+    assert scene.marks() == []
+    assert (scene.workdir / "artifact").read_bytes() == b"artifact"
+
+
+@pytest.mark.parametrize("version", ["3.4.1", "4.0.1"])
 async def test_without_the_launcher_bubblewrap_is_used(
     cst_base: Path, tmp_path: Path, scene: Scene, version: str
 ) -> None:
     """A real cst runs in it, and an attack reaches no neighbour, no network and no process of the host."""
     found = strongest([], tmp_path / "missing")
     if not namespaces_work():
-        assert (found.told, found.weak) == ("none: only limits and a session", True)
+        assert (found.told.endswith("set by Python"), found.weak) == (True, True)
         assert any(one.startswith("bwrap: ") for one in found.missing)
         return
     assert (found.told, found.weak) == ("bubblewrap (namespaces)", True)

@@ -352,3 +352,18 @@ async def test_a_party_has_its_share_of_the_places_to_wait() -> None:
     slot.leave()
     for turn in waiting:
         turn.addErrback(lambda _: None)
+
+
+async def test_only_parties_that_can_be_told_apart_have_shares() -> None:
+    """Others may take every place to wait."""
+    queue = Queue(1, 4, clock=Clock(), share=0.5, limited=lambda party: party == "a")
+    slot = await queue.enter("a")
+    waiting = [Deferred.fromCoroutine(queue.enter("b")) for _ in range(3)]
+    queue.check_room("b")
+    waiting.append(Deferred.fromCoroutine(queue.enter("b")))
+    with pytest.raises(Busy):
+        queue.check_room("b")
+    queue.stop()
+    slot.leave()
+    for turn in waiting:
+        turn.addErrback(lambda _: None)

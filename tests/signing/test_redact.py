@@ -1,4 +1,4 @@
-"""What clients read of cst's words: no secret, no path of this host, one line of bounded length."""
+"""What the log has of cst's words: no secret, no path of this host, one line of bounded length."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def test_only_what_blocks_name_is_before_cst(signer: SignerInTest, pki: Tr
     with pytest.raises(Refused) as caught:
         await signer.sign(signer.request(text, files, version=listing))
     # What stands for names of the client's is given back.
-    assert str(caught.value).startswith("cst refused the CSF description: .; ./spl.bin; ./description.csf; ./k1;")
+    assert caught.value.detail.startswith("ended with exit code 1: .; ./spl.bin; ./description.csf; ./k1;")
     there = sorted(str(one.relative_to(signer.workdirs[-1].path)) for one in signer.workdirs[-1].path.rglob("*"))
     assert there == [
         "artifact2", DESCRIPTION, "k1", "k1/a_crt.pem", "k1/a_key.pem",
@@ -253,15 +253,16 @@ async def test_the_words_of_a_cst_that_refuses_are_told_without_secrets(
     with pytest.raises(Refused) as caught:
         await signer.sign(signer.request(text, SPL, version=tool))
     name = pki.certificate("CSF")
-    assert caught.value.what == f"cst refused the CSF description: {name}: no key opens with ***"
-    assert caught.value.detail == "ended with exit code 3"
+    assert caught.value.detail == f"ended with exit code 3: {name}: no key opens with ***"
+    # A cst that was taken over could write a key in a form that is not recognised.
+    assert "no key opens" not in caught.value.for_client()
 
 
 @pytest.mark.parametrize(
     ("tool", "kind", "what"),
     [
-        ("exit 3", Refused, "cst refused the CSF description: ended with exit code 3"),
-        ("echo Undefined error; exit 3", Refused, "cst refused the CSF description: ended with exit code 3"),
+        ("exit 3", Refused, "cst refused the CSF description"),
+        ("echo Undefined error; exit 3", Refused, "cst refused the CSF description"),
         ("kill -SEGV $$", CstFailed, "cst was killed by SIGSEGV"),
         ("kill -XCPU $$", CstTimeout, "cst exceeded its CPU time limit and was stopped"),
         ("exit 0", CstFailed, "cst ended with exit code 0 but wrote no CSF blob"),

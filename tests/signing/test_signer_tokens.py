@@ -67,8 +67,8 @@ async def test_cst_finds_the_pin_in_a_private_file_alone(signer: SignerInTest, t
     tool = signer.put_tool('echo "$@"; env; echo; grep PIN "$OPENSSL_CONF"; stat -c %a "$OPENSSL_CONF"; exit 1')
     with pytest.raises(Refused) as caught:
         await signer.sign(signer.request(text, SPL, version=tool, backend="pkcs11"))
-    told = caught.value.what
-    assert told.startswith("cst refused the CSF description: -b pkcs11 -i description.csf -o csf.bin; ")
+    told = caught.value.detail
+    assert told.startswith("ended with exit code 1: -b pkcs11 -i description.csf -o csf.bin; ")
     assert f"OPENSSL_CONF={CONFIGURATION}" in told
     assert 'PIN = "***"; 600' in told
     configuration = (signer.workdirs[-1].path / CONFIGURATION).read_text()
@@ -105,7 +105,7 @@ async def test_a_wrong_pin_is_tried_once(signer: SignerInTest, text: str, versio
         (f"printf '{LOGIN_FAILED % 0xA4}'; exit 1", TokenFailed, "the PIN is locked"),
         (f"printf '{LOGIN_FAILED % 0x32}'; exit 1", TokenFailed, "login to token .* failed"),
         ("echo Unable to load PKCS#11 module; exit 1", TokenFailed, "module of this host cannot be loaded"),
-        ("echo Found 1 slot; echo no good; exit 1", Refused, "^cst refused the CSF description: no good"),
+        ("echo Found 1 slot; echo no good; exit 1", Refused, "ended with exit code 1: no good"),
         ("kill -SEGV $$", CstFailed, "SIGSEGV"),
         ("exit 0", CstFailed, "wrote no CSF blob"),
     ],

@@ -15,8 +15,9 @@ from digsigd.web.shares import Shares
 
 def shares(folder: Path, callers: int = 2, **more: Any) -> tuple[Clock, Shares]:
     clock = Clock()
+    rates = dict.fromkeys("ab"[:callers])
     made: dict[str, Any] = {
-        "share": 0.5, "max_at_once": 5, "callers": callers, "rates": {}, "rate": None, "folder": lambda: folder, **more,
+        "share": 0.5, "max_at_once": 5, "rates": rates, "rate": None, "folder": lambda: folder, **more,
     }  # fmt: skip
     return clock, Shares(clock=clock, **made)
 
@@ -80,6 +81,40 @@ def test_a_rate_is_requests_per_minute(tmp_path: Path) -> None:
     made.enter("a")
     with pytest.raises(RateLimited):
         made.enter("a")
+    # What is not used is not saved up.
+    clock.advance(3600)
+    for _ in range(3):
+        made.ask("a")
+    with pytest.raises(RateLimited):
+        made.ask("a")
+
+
+def test_a_reload_replaces_callers_and_rates(tmp_path: Path) -> None:
+    """A rate, a second caller, who makes the first share, and none any more; what is active still counts."""
+    _, made = shares(tmp_path, 1)
+    for _ in range(4):
+        made.enter("a")
+    made.reload({"a": None, "b": 1})
+    made.enter("b")
+    with pytest.raises(RateLimited):
+        made.enter("b")
+    with pytest.raises(Busy, match="caller 'a'"):
+        made.enter("a")
+    made.reload({})
+    assert made.party("anonymous", "192.0.2.1") == "192.0.2.1"
+
+
+def test_questions_count_for_the_rate_alone(tmp_path: Path) -> None:
+    """They are no uploads, and take no place of one."""
+    _, made = shares(tmp_path, rates={"a": 4, "b": None})
+    for _ in range(4):
+        made.ask("a")
+    with pytest.raises(RateLimited):
+        made.enter("a")
+    for _ in range(9):
+        made.ask("b")
+    for _ in range(3):
+        made.enter("b")
 
 
 def test_rates_of_many_addresses_are_forgotten(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from digsigd.settings import UploadSettings
 from digsigd.signing.decisions import Decisions
 from digsigd.signing.rules import CurrentRules, MachineRules, Rules
 from digsigd.signing.workdir import WorkRoot
+from digsigd.web.request import LINGER_SECONDS
 from digsigd.web.site import HEAD_SECONDS, LAST_SECONDS, SPARE_SECONDS, SigningSite
 from digsigd.web.upload import Uploads
+from digsigd.web.upload_state import LINGER_BYTES
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -134,6 +136,26 @@ def test_a_connection_with_a_request_under_way_is_never_closed_for_another(serve
     assert not server.site.channels
 
 
+def test_room_is_made_by_the_address_that_has_the_most(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if another has been silent for longer."""
+    monkeypatch.setattr("digsigd.web.site._CLOSED_AT_ONCE", 1)
+    few = server.connect("192.0.2.7")[1]
+    server.clock.advance(1)
+    many = [server.connect()[1] for _ in range(5)]
+    server.clock.advance(SPARE_SECONDS)
+    server.connect("192.0.2.8")
+    server.connect("192.0.2.9")
+    assert sum(one.aborted() for one in many) == 1
+    assert not few.aborted()
+
+
+def test_a_port_accepts_no_more_in_a_turn_that_has_brought_a_connection(server: Server) -> None:
+    """Twisted would accept as many again as this says before the site knows of the first."""
+    assert server.port.numberAccepts == 8
+    server.connect()
+    assert server.port.numberAccepts == 0
+
+
 def test_a_silent_connection_makes_room_once_it_is_old_enough(server: Server) -> None:
     """The port accepts again as soon as it is closed."""
     held = [server.connect() for _ in range(8)]
@@ -158,6 +180,8 @@ def test_one_address_has_three_quarters_of_the_connections(server: Server) -> No
     assert not transport.closing()
     server.clock.advance(2)
     assert transport.closing()
+    protocol.dataReceived(bytes(LINGER_BYTES))
+    assert transport.aborted()
     assert server.connect("192.0.2.7")[1].value() == b""
 
 
@@ -183,18 +207,34 @@ def test_the_time_for_headers_does_not_begin_anew_with_each_byte(server: Server)
     assert silent.value() == b""
 
 
-def test_the_time_for_later_headers_begins_with_their_first_line(server: Server) -> None:
+@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n", b"G"])
+def test_the_time_for_later_headers_begins_with_their_first_byte(server: Server, first: bytes) -> None:
     """A connection that is kept open may be silent for longer."""
     protocol, transport = server.connect()
     protocol.dataReceived(GET)
     server.clock.advance(HEAD_SECONDS * 2)
     assert not transport.closing()
-    protocol.dataReceived(b"GET / HTTP/1.1\r\n")
+    protocol.dataReceived(first)
     server.clock.advance(HEAD_SECONDS - 1)
-    protocol.dataReceived(b"A: b\r\n")
+    protocol.dataReceived(b"ET")
     assert not transport.closing()
     server.clock.advance(1)
     assert transport.closing()
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"GZIP, chunked", b"x-compress", b"deflate"])
+def test_a_compressed_transfer_is_refused_with_the_reason(server: Server, coding: bytes) -> None:
+    """What follows is neither parsed nor answered, and the client has a moment to read the answer."""
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"POST / HTTP/1.1\r\nTransfer-Encoding: %s\r\nHost: x\r\n\r\nbody\r\n" % coding + GET)
+    answer = transport.value()
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert b"only uncompressed bodies" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert not transport.closing()
+    server.clock.advance(LINGER_SECONDS)
+    assert transport.closing()
+    assert server.here.asked == 0
 
 
 def test_the_body_of_what_is_no_upload_has_the_time_of_its_headers(server: Server) -> None:

@@ -245,7 +245,10 @@ int main(int argc, char **argv)
 	int trying = value_of(options, argv + 1, "try") != NULL;
 	pid_t init = 0;
 
-	dup2(1, 2);
+	/* What a library of the daemon left open. An old kernel has no such call, and the daemon's own are closed. */
+	syscall(SYS_close_range, 3, ~0U, 0);
+	if (dup2(1, 2) < 0)
+		_exit(126);
 	umask(077);
 	if (setsid() < 0 && !trying)
 		fail("setsid: %s", strerror(errno));
