@@ -1,4 +1,8 @@
-"""A stream for log lines that never blocks its writers: a thread writes them, and what is too much is dropped."""
+"""A stream for log lines that never blocks its writers.
+
+A line goes straight into a pipe or socket that has room for it. If it has none, or for a file, which can block on its
+disk, a thread writes the lines, and what is too much is dropped.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _LAST_LINE = 0.2
 
 
 class QueuedStream:
-    """A text stream that queues whole lines for a thread, which writes them to `descriptor`.
+    """A text stream of whole lines, which are written to `descriptor` or queued for a thread that does.
 
     If the reader of the log stalls, at most `max_waiting` bytes wait, and further lines are dropped. `dropped` turns
     their number into a line, which is written once there is room. The stream owns the descriptor.
@@ -42,14 +46,20 @@ class QueuedStream:
         self._lost = 0
         self._ready = threading.Condition()
         self._process = -1
+        # pwritev2(2): whether RWF_NOWAIT works for the descriptor. Pipes need Linux 6.4.
+        self._direct = hasattr(os, "RWF_NOWAIT")
 
     def write(self, line: str) -> None:
-        """Queue one whole line. Raises `ValueError` if the stream is closed or its encoding lacks a character."""
+        """Write or queue one whole line. Raises `ValueError` if the stream is closed or cannot encode a character."""
         if self._closed:
             raise ValueError("the log is closed")
         data = line.encode(self._encoding)
         if self._process != os.getpid():
             self._begin()
+        if self._direct:
+            data = self._write_now(data)
+            if not data:
+                return
         with self._ready:
             if self._waiting + len(data) > self._max_waiting:
                 self._lost += 1
@@ -60,8 +70,22 @@ class QueuedStream:
         if self._settled:
             self.settle(_LAST_LINE)
 
+    def _write_now(self, data: bytes) -> bytes:
+        """Write what the descriptor takes without waiting, if nothing waits before it. Return the rest."""
+        with self._ready:
+            if self._waiting or self._lost:
+                return data
+            try:
+                return data[os.pwritev(self._descriptor, [data], -1, os.RWF_NOWAIT) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                # Not for descriptors of this kind, or not with this kernel. Other errors show up in the thread again.
+                self._direct = False
+        return data
+
     def flush(self) -> None:
-        """Do nothing: the thread writes lines as soon as it can."""
+        """Do nothing: lines are written as soon as they can be."""
 
     def settle(self, seconds: float = LAST_SECONDS) -> None:
         """Wait until all lines are written, at most this long. From now on each further line is waited for, briefly."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,39 @@ def test_a_reader_that_stalls_blocks_nobody_and_learns_what_it_missed(pipe: tupl
     stream.write("later\n")
     assert read(pipe[0], 1) == ["later"]
     stream.close()
+
+
+def test_a_line_goes_straight_into_a_pipe_that_has_room(pipe: tuple[int, int]) -> None:
+    """Without another thread, where the kernel can do that; what does not fit follows in order."""
+    stream = QueuedStream(pipe[1], "utf-8", str)
+    stream.write("now\n")
+    if writes_without_waiting():
+        assert select.select([pipe[0]], [], [], 0)[0]
+    for number in range(100):
+        stream.write(f"{number} {LINE}")
+    assert read(pipe[0], 101) == ["now", *(f"{number} {LINE.strip()}" for number in range(100))]
+    stream.close()
+
+
+def writes_without_waiting() -> bool:
+    ends = os.pipe()
+    try:
+        return os.pwritev(ends[1], [b"x"], -1, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def test_a_file_is_written_by_the_thread(tmp_path: Path) -> None:
+    """Writing could wait for its disk."""
+    path = tmp_path / "log"
+    stream = QueuedStream(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "utf-8", str)
+    for number in range(100):
+        stream.write(f"{number}\n")
+    stream.close()
+    assert path.read_text().splitlines() == [str(number) for number in range(100)]
 
 
 def test_closing_writes_what_waits(pipe: tuple[int, int]) -> None:
