@@ -52,13 +52,16 @@ def audit(log: LogReader, checkpoints: Sequence[Checkpoint] = ()) -> Audit:
     emptied: list[int] = []
     prunings: list[range] = []
     last: _Row | None = None
+    expected, whole = 0, True
     for row in _rows(log, found.problems, int(said[0])):
-        if row.position != frontier.size:
-            found.problems.append(f"{_names(frontier.size, row.position)} missing: removed, or moved elsewhere")
-            # What follows cannot be compared with the tree.
-            found.size = frontier.size
-            return found
+        if row.position != expected:
+            found.problems.append(f"{_names(expected, row.position)} missing: removed, or moved elsewhere")
+            whole = False
+        expected = row.position + 1
         found.problems += _content_of(row)
+        if not whole:
+            # It cannot be compared with the tree any more, only with its own leaf.
+            continue
         if row.data is None:
             emptied.append(row.position)
         elif b'"pruned"' in row.data:
@@ -75,6 +78,10 @@ def audit(log: LogReader, checkpoints: Sequence[Checkpoint] = ()) -> Audit:
         last = row
     found.size, found.root = frontier.size, frontier.root()
     found.pruned = len(emptied)
+    if not whole:
+        if expected < int(said[0]):
+            found.problems.append(f"{_names(expected, int(said[0]))} missing at the end")
+        return found
     for position in emptied:
         if not any(position in one for one in prunings):
             found.problems.append(f"record {position} has lost its content, and no pruning says so")
