@@ -163,8 +163,10 @@ def test_a_damaged_page_is_said_and_the_rest_is_still_verified(
     page = place // 4096 * 4096
     data[page : page + 4096] = b"\xa5" * 4096
     path.write_bytes(data)
-    code, _ = verified(tmp_path, capsys)
+    code, said = verified(tmp_path, capsys)
     assert code == 1
+    assert "cannot be read" in said
+    assert "records " in said.split("FAILED", 1)[1]
 
 
 def test_a_growing_record_keeps_its_proofs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
