@@ -47,7 +47,9 @@ def entries(url: str) -> list[dict[str, Any]]:
 def test_daemons_with_one_key_share_a_log(postgres: Postgres, tmp_path: Path) -> None:
     """Each appends behind what the others have appended, though each expects to find the end where it left it."""
     state = StateFolder(tmp_path / "state")
-    Database(postgres.url).upgrade()
+    first = Database(postgres.url)
+    first.upgrade()
+    first.close()
     logs = [Log(Database(postgres.url), state.key()) for _ in range(3)]
     positions = []
     for number in (0, 0, 0, 1, 2, 0, 1, 1, 1, 2, 2, 0):
