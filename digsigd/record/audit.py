@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from digsigd.record.checkpoint import Checkpoint
@@ -15,6 +16,7 @@ from digsigd.record.merkle import Frontier, leaf_hash
 # So many entries, or nodes of a tree, are read at a time.
 _PAGE = 1000
 _COLUMNS = ("id", "time", "outcome", "caller", "machine", "request", "client_request", "blob", "artifact")
+_columns = attrgetter(*_COLUMNS)
 
 
 @dataclass(slots=True)
@@ -110,13 +112,13 @@ def _content_of(row: _Row) -> list[str]:
     if leaf_hash(row.data) != row.leaf:
         return [f"record {row.position} was changed: its content is not what its leaf says"]
     try:
-        real = asdict(columns_of(read(row.data)))
+        real = columns_of(read(row.data))
     except RecordError as error:
         return [f"record {row.position}: {error}"]
     return [
-        f"record {row.position} was changed: its column {name} is {stored!r}, but its content says {real[name]!r}"
-        for name, stored in zip(_COLUMNS, row.columns, strict=True)
-        if stored != real[name]
+        f"record {row.position} was changed: its column {name} is {stored!r}, but its content says {said!r}"
+        for name, stored, said in zip(_COLUMNS, row.columns, _columns(real), strict=True)
+        if stored != said
     ]
 
 
