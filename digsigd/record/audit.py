@@ -53,7 +53,7 @@ def audit(log: LogReader, checkpoints: Sequence[Checkpoint] = ()) -> Audit:
     nodes = _Nodes(log)
     emptied: list[int] = []
     prunings: list[range] = []
-    last: _Row | None = None
+    unsigned: list[int] = []
     expected, whole = 0, True
     for row in _rows(log, found.problems, int(said[0])):
         if row.position != expected:
@@ -77,7 +77,8 @@ def audit(log: LogReader, checkpoints: Sequence[Checkpoint] = ()) -> Audit:
             found.checkpoints += 1
             if root != frontier.root():
                 found.problems.append(f"the first {frontier.size} records do not match a checkpoint kept elsewhere")
-        last = row
+        if not _is_signed(log, frontier, row.signature):
+            unsigned.append(row.position)
     found.size, found.root = frontier.size, frontier.root()
     found.pruned = len(emptied)
     if not whole:
@@ -87,11 +88,13 @@ def audit(log: LogReader, checkpoints: Sequence[Checkpoint] = ()) -> Audit:
     for position in emptied:
         if not any(position in one for one in prunings):
             found.problems.append(f"record {position} has lost its content, and no pruning says so")
-    if last is not None:
-        try:
-            log.vkey.check(str(Checkpoint(log.vkey.name, found.size, found.root)), last.signature)
-        except ProofError:
-            found.problems.append(_first_unsigned(log))
+    if unsigned and unsigned[-1] == found.size - 1:
+        found.problems.append(
+            f"record {unsigned[0]} is not what the host signed there: it was changed, inserted or moved, or one"
+            " before it was removed"
+        )
+    else:
+        found.problems += [f"the signature of record {one} was changed" for one in unsigned]
     if found.size < int(said[0]):
         found.problems.append(f"{_names(found.size, int(said[0]))} missing at the end")
     elif (found.size, found.root) != (int(said[0]), bytes(said[1])):
@@ -122,19 +125,13 @@ def _content_of(row: _Row) -> list[str]:
     ]
 
 
-def _first_unsigned(log: LogReader) -> str:
-    """Return which record is the first that its host has not signed at this place."""
-    frontier = Frontier()
-    for row in _rows(log, [], log.size()):
-        frontier.append(row.leaf)
-        try:
-            log.vkey.check(str(Checkpoint(log.vkey.name, frontier.size, frontier.root())), row.signature)
-        except ProofError:
-            return (
-                f"record {row.position} is not what the host signed there: it was changed, inserted or moved, or one"
-                " before it was removed"
-            )
-    return "the last record is not what the host signed"
+def _is_signed(log: LogReader, frontier: Frontier, signature: bytes) -> bool:
+    """Return whether the host has signed this tree."""
+    try:
+        log.vkey.check(str(Checkpoint(log.vkey.name, frontier.size, frontier.root())), signature)
+    except ProofError:
+        return False
+    return True
 
 
 def _prunings_in(data: bytes) -> list[range]:

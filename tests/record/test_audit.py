@@ -32,6 +32,7 @@ def verified(folder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tu
         (["UPDATE entry SET caller = 'mate' WHERE position = 7"], "record 7 "),
         (["UPDATE entry SET data = NULL WHERE position = 7"], "record 7 "),
         (["UPDATE entry SET signature = zeroblob(64) WHERE position = 19"], "record 19 "),
+        (["UPDATE entry SET signature = zeroblob(64) WHERE position = 7"], "signature of record 7 "),
         (["DELETE FROM entry WHERE position = 7"], "record 7 "),
         (["DELETE FROM entry WHERE position IN (3, 7)"], "record 7 "),
         (["DELETE FROM entry WHERE position = 3", "UPDATE entry SET caller = 'mate' WHERE position = 7"], "record 7 "),
