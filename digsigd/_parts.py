@@ -24,7 +24,7 @@ from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
 from digsigd.record.keyfile import StateFolder
 from digsigd.record.publish import Publisher
-from digsigd.record.recorder import DatabaseRecorder, record_url
+from digsigd.record.recorder import DatabaseRecorder, Recorder, record_url
 from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of, with_endpoint
 from digsigd.settings import Settings, SettingsError, own_workdir, state_folder_of, workdir_of
 from digsigd.settings.permissions import Finding, check_writable
@@ -64,7 +64,9 @@ class Parts:
 
     log = Logger()
 
-    def __init__(self, settings: Settings, *, reactor: SigningReactor, listens: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, *, reactor: SigningReactor, listens: bool = True, recorder: Recorder | None = None
+    ) -> None:
         self._listens = listens
         self._settings = self._started = settings
         first = self.prepare(settings)
@@ -121,8 +123,10 @@ class Parts:
             tokens=self.tokens,
         )
         self._publisher = self._pools.publisher_of(settings)
-        self.recorder = _recorder_of(settings, reactor, self._publisher)
-        decisions = Decisions(self.recorder)
+        # Ours, to start and stop; None if there is no record, or the recorder is that of an embedding program.
+        self.recorder = _recorder_of(settings, reactor, self._publisher) if recorder is None else None
+        recorder = recorder if recorder is not None else self.recorder
+        decisions = Decisions(recorder)
         recorded = RecordedSigner(signer, decisions, in_thread=self.in_thread)
         self.direct = DirectRequests(signer=recorded, root=self.root, in_thread=self.in_thread)
         self.machines = MachineKeyReader(
@@ -153,7 +157,7 @@ class Parts:
             keys=self.keys,
             in_thread=self.in_thread,
             clock=reactor,
-            recorder=self.recorder,
+            recorder=recorder,
         )
         endpoint = Endpoint(
             sign=recorded.sign,

@@ -20,6 +20,7 @@ from digsigd.descriptors import room
 from digsigd.errors import shutting_down
 from digsigd.listening import server_endpoint
 from digsigd.reactor import Reactor, reactor_of
+from digsigd.record.recorder import Recorder
 from digsigd.reloading import Prepared
 from digsigd.settings import Settings, SettingsError, with_backlog
 from digsigd.signing.request import Signed, SigningRequest
@@ -32,7 +33,8 @@ class SigningService(Service):
     """A signing daemon as a service. Start it alone or in a `MultiService`.
 
     `listen=False` opens no port: `mount` the service on a site, or call `sign`. `reactor=None` uses the installed
-    reactor. Raises `SettingsError` for settings that cannot work, and `TypeError` for a reactor that lacks an
+    reactor. `recorder` writes the record instead of the database that the settings name; the program starts and stops
+    it. Raises `SettingsError` for settings that cannot work, and `TypeError` for a reactor that lacks an
     interface.
 
     It can be stopped and started again, and a failed start can be repeated. Each start after the first reads the files
@@ -43,12 +45,20 @@ class SigningService(Service):
     log = Logger()
     name = "digsigd"
 
-    def __init__(self, settings: Settings, *, reactor: Reactor | None = None, listen: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reactor: Reactor | None = None,
+        listen: bool = True,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.settings = settings
         self.resource: IResource = CurrentResource(lambda: self._parts.resource)
         self._reactor = reactor_of(reactor)
         self._listen = listen
-        self._parts = Parts(settings, reactor=self._reactor, listens=listen)
+        self._recorder = recorder
+        self._parts = self._new_parts()
         self._listening: Deferred[None] | None = None
         self._port: IListeningPort | None = None
         # While it stops: the Deferreds that fire at the end. Otherwise None.
@@ -127,7 +137,7 @@ class SigningService(Service):
         if self._when_stopped is not None:
             raise RuntimeError("this SigningService is still stopping: wait for the Deferred of stopService")
         if self._parts.used:
-            self._parts = Parts(self.settings, reactor=self._reactor, listens=self._listen)
+            self._parts = self._new_parts()
         self._parts.start()
         if self._listen:
             try:
@@ -156,6 +166,9 @@ class SigningService(Service):
         else:
             over.callback(None)
         return over
+
+    def _new_parts(self) -> Parts:
+        return Parts(self.settings, reactor=self._reactor, listens=self._listen, recorder=self._recorder)
 
     def _begin_listening(self) -> None:
         endpoint = self.settings.listen.endpoint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import socket
@@ -336,3 +338,20 @@ def test_importing_installs_no_reactor() -> None:
 async def turned() -> None:
     """A turn of the reactor."""
     await deferLater(reactor, 0.02)
+
+
+async def test_a_recorder_of_somebodys_own(rig: ServiceSetup) -> None:
+    """Each signature is written to it, and none is given while it cannot be written."""
+    path = rig.folder / "lines"
+    service = example("make_recorded")(rig.settings(), path)
+    service.startService()
+    request = SigningRequest.of_file(rig.image, machine=MACHINE, cst_version="3.4.1", description=rig.csf)
+    signed = await service.sign(request)
+    (entry,) = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (entry["id"], entry["outcome"]) == (signed.record, "signed")
+    assert entry["blob"]["sha256"] == hashlib.sha256(signed.blob).hexdigest()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Busy, match="cannot write its record"):
+        await service.sign(request)
+    await service.stopService()

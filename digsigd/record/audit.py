@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from digsigd.record.checkpoint import Checkpoint
@@ -15,6 +16,7 @@ from digsigd.record.merkle import Frontier, leaf_hash
 # So many entries, or nodes of a tree, are read at a time.
 _PAGE = 1000
 _COLUMNS = ("id", "time", "outcome", "caller", "machine", "request", "client_request", "blob", "artifact")
+_columns = attrgetter(*_COLUMNS)
 
 
 @dataclass(slots=True)
@@ -51,14 +53,17 @@ def audit(log: LogReader, checkpoints: Sequence[Checkpoint] = ()) -> Audit:
     nodes = _Nodes(log)
     emptied: list[int] = []
     prunings: list[range] = []
-    last: _Row | None = None
+    unsigned: list[int] = []
+    expected, whole = 0, True
     for row in _rows(log, found.problems, int(said[0])):
-        if row.position != frontier.size:
-            found.problems.append(f"{_names(frontier.size, row.position)} missing: removed, or moved elsewhere")
-            # What follows cannot be compared with the tree.
-            found.size = frontier.size
-            return found
+        if row.position != expected:
+            found.problems.append(f"{_names(expected, row.position)} missing: removed, or moved elsewhere")
+            whole = False
+        expected = row.position + 1
         found.problems += _content_of(row)
+        if not whole:
+            # It cannot be compared with the tree any more, only with its own leaf.
+            continue
         if row.data is None:
             emptied.append(row.position)
         elif b'"pruned"' in row.data:
@@ -72,17 +77,24 @@ def audit(log: LogReader, checkpoints: Sequence[Checkpoint] = ()) -> Audit:
             found.checkpoints += 1
             if root != frontier.root():
                 found.problems.append(f"the first {frontier.size} records do not match a checkpoint kept elsewhere")
-        last = row
+        if not _is_signed(log, frontier, row.signature):
+            unsigned.append(row.position)
     found.size, found.root = frontier.size, frontier.root()
     found.pruned = len(emptied)
+    if not whole:
+        if expected < int(said[0]):
+            found.problems.append(f"{_names(expected, int(said[0]))} missing at the end")
+        return found
     for position in emptied:
         if not any(position in one for one in prunings):
             found.problems.append(f"record {position} has lost its content, and no pruning says so")
-    if last is not None:
-        try:
-            log.vkey.check(str(Checkpoint(log.vkey.name, found.size, found.root)), last.signature)
-        except ProofError:
-            found.problems.append(_first_unsigned(log))
+    if unsigned and unsigned[-1] == found.size - 1:
+        found.problems.append(
+            f"record {unsigned[0]} is not what the host signed there: it was changed, inserted or moved, or one"
+            " before it was removed"
+        )
+    else:
+        found.problems += [f"the signature of record {one} was changed" for one in unsigned]
     if found.size < int(said[0]):
         found.problems.append(f"{_names(found.size, int(said[0]))} missing at the end")
     elif (found.size, found.root) != (int(said[0]), bytes(said[1])):
@@ -103,29 +115,23 @@ def _content_of(row: _Row) -> list[str]:
     if leaf_hash(row.data) != row.leaf:
         return [f"record {row.position} was changed: its content is not what its leaf says"]
     try:
-        real = asdict(columns_of(read(row.data)))
+        real = columns_of(read(row.data))
     except RecordError as error:
         return [f"record {row.position}: {error}"]
     return [
-        f"record {row.position} was changed: its column {name} is {stored!r}, but its content says {real[name]!r}"
-        for name, stored in zip(_COLUMNS, row.columns, strict=True)
-        if stored != real[name]
+        f"record {row.position} was changed: its column {name} is {stored!r}, but its content says {said!r}"
+        for name, stored, said in zip(_COLUMNS, row.columns, _columns(real), strict=True)
+        if stored != said
     ]
 
 
-def _first_unsigned(log: LogReader) -> str:
-    """Return which record is the first that its host has not signed at this place."""
-    frontier = Frontier()
-    for row in _rows(log, [], log.size()):
-        frontier.append(row.leaf)
-        try:
-            log.vkey.check(str(Checkpoint(log.vkey.name, frontier.size, frontier.root())), row.signature)
-        except ProofError:
-            return (
-                f"record {row.position} is not what the host signed there: it was changed, inserted or moved, or one"
-                " before it was removed"
-            )
-    return "the last record is not what the host signed"
+def _is_signed(log: LogReader, frontier: Frontier, signature: bytes) -> bool:
+    """Return whether the host has signed this tree."""
+    try:
+        log.vkey.check(str(Checkpoint(log.vkey.name, frontier.size, frontier.root())), signature)
+    except ProofError:
+        return False
+    return True
 
 
 def _prunings_in(data: bytes) -> list[range]:

@@ -62,6 +62,13 @@ class Database:
         with self._translated():
             self._connection.cursor().executemany(self._form(statement), rows)
 
+    def append(self, head: Sequence[object], rows: Sequence[Sequence[object]], nodes: Sequence[Any]) -> bool:
+        """Append as `digsigd.record.postgres.append` does. After an error it is unknown whether it is done."""
+        from digsigd.record.postgres import append
+
+        with self._translated():
+            return append(self._connection, head, rows, nodes)
+
     def begin(self) -> None:
         """Begin a transaction that will write."""
         self.execute("BEGIN" if self.postgres else "BEGIN IMMEDIATE")
@@ -128,24 +135,15 @@ class Database:
     def _open_postgres(self) -> Any:
         try:
             import psycopg
+
+            from digsigd.record.postgres import connect
         except ImportError as error:
             raise RecordError(
                 f"the record is in PostgreSQL, but psycopg cannot be imported ({error})",
                 hint="pip install 'digsigd[postgresql]'",
             ) from None
         self._errors = (psycopg.Error,)
-        # A server that does not answer must not hold up a request for longer than `timeout`.
-        milliseconds = int(self._timeout * 1000)
-        connection = psycopg.connect(
-            self.url, autocommit=True, connect_timeout=max(2, int(self._timeout)), tcp_user_timeout=milliseconds,
-            keepalives_idle=5, keepalives_interval=2, keepalives_count=3,
-            application_name="digsigd",
-        )  # fmt: skip
-        connection.execute(f"SET statement_timeout = {milliseconds}")
-        connection.execute("SET synchronous_commit = on")
-        if self._read_only:
-            connection.execute("SET default_transaction_read_only = on")
-        return connection
+        return connect(self.url, timeout=self._timeout, read_only=self._read_only)
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:

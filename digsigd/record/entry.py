@@ -96,11 +96,13 @@ def _clean(value: Value) -> Value:
         if len(value) > _LONGEST:
             value = value[: _LONGEST - 1] + "…"
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        cleaned = ((name, _clean(one)) for name, one in value.items())
-        return {name: one for name, one in cleaned if one is not None and one not in ("", [], {})}
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, dict):
+        # Numbers and truth values are never empty.
+        return {name: one for name, given in value.items() if (one := _clean(given)) or isinstance(one, int)}
     if isinstance(value, list | tuple):
         return [_clean(one) for one in value]
     if isinstance(value, bytes):
         return value.hex()
-    return value
+    return _clean(dict(value)) if isinstance(value, Mapping) else value

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from digsigd.record.checkpoint import Checkpoint
+from digsigd.record.checkpoint import Checkpoint, open_checkpoint
 from digsigd.record.database import Database
 from digsigd.record.entry import Entry, columns_of
-from digsigd.record.errors import RecordError, RecordUnavailable
+from digsigd.record.errors import ProofError, RecordError, RecordUnavailable
 from digsigd.record.merkle import EMPTY, Frontier, complete_subtrees, leaf_hash, root_of
 from digsigd.record.note import SigningKey, VerifierKey, note_of
 
@@ -114,23 +114,42 @@ class Log(LogReader):
         are unsure are looked for first, so that none is there twice. Raises `RecordUnavailable`; its
         attribute `unsure` says whether the transaction may have been committed nevertheless.
         """
+        if self.database.postgres and self._frontier.size and not any(one.unsure for one in pending):
+            done = self._append_at_once(pending)
+            if done is not None:
+                return done
         committing = False
         try:
             self.database.begin()
             positions, frontier, note = self._append(pending)
             committing = True
             self.database.commit()
-        except RecordUnavailable as error:
+        except BaseException as error:
             self.database.rollback()
             self._frontier = Frontier()
-            error.unsure = committing
-            raise
-        except BaseException:
-            self.database.rollback()
-            self._frontier = Frontier()
+            if isinstance(error, RecordUnavailable):
+                error.unsure = committing
             raise
         self._frontier = frontier
         return positions, note
+
+    def _append_at_once(self, pending: Sequence[Pending]) -> tuple[list[int], str] | None:
+        """Append in one statement, which does nothing if another daemon with the same key has appended: then None.
+
+        Should the statement arrive after its connection was given up, what was appended since makes it do nothing.
+        """
+        new = _New(self, self._key, self._frontier.copy())
+        positions = [new.add(one.entry) for one in pending]
+        head = (new.frontier.size, new.checkpoint.root, self.number, self._frontier.size, self._frontier.root())
+        try:
+            if not self.database.append(head, new.rows, new.nodes):
+                return None
+        except RecordUnavailable as error:
+            self._frontier = Frontier()
+            error.unsure = True
+            raise
+        self._frontier = new.frontier
+        return positions, new.note()
 
     def _append(self, pending: Sequence[Pending]) -> tuple[list[int], Frontier, str]:
         # Another daemon with the same key may have appended. The lock lasts until the end of the transaction.
@@ -138,50 +157,80 @@ class Log(LogReader):
         row = self.database.first(f"SELECT size, root FROM log WHERE id = ?{for_update}", (self.number,))  # noqa: S608
         if row is None:
             raise RecordError("the record has lost this host's log")
-        size, root = int(row[0]), bytes(row[1])
-        frontier = self._frontier.copy() if self._frontier.size == size else self.frontier(size)
+        new = _New(self, self._key, self._frontier_at(int(row[0]), bytes(row[1])))
+        positions = []
+        for one in pending:
+            found = self._found(one) if one.unsure else None
+            if one.given_up:
+                positions.append(-1)
+                if found is not None:
+                    new.add(Entry.new({"outcome": "withdrawn", "withdraws": self.record_id(found)}))
+            else:
+                positions.append(found if found is not None else new.add(one.entry))
+        if not new.rows:
+            return positions, new.frontier, ""
+        self.database.many(_INSERT_ENTRY, new.rows)
+        if new.nodes:
+            self.database.many(_INSERT_NODE, new.nodes)
+        self.database.execute(
+            "UPDATE log SET size = ?, root = ? WHERE id = ?", (new.frontier.size, new.checkpoint.root, self.number)
+        )
+        return positions, new.frontier, new.note()
+
+    def _frontier_at(self, size: int, root: bytes) -> Frontier:
+        """Return the tree to append to. Raises `RecordError` unless this host's key has signed it.
+
+        Otherwise an entry that somebody else has put at the end would be covered by the next signature.
+        """
+        known = self._frontier.size == size
+        frontier = self._frontier.copy() if known else self.frontier(size)
         if frontier.root() != root:
             raise RecordError(
                 "the record does not match its own root", hint="find what was changed with: digsigd record verify"
             )
-        rows: list[tuple[object, ...]] = []
-        nodes: list[tuple[object, ...]] = []
-        positions = []
-        checkpoint = Checkpoint(self._key.name, size, root)
-        signature = b""
-        for one in pending:
-            entry, found = one.entry, self._found(one) if one.unsure else None
-            if one.given_up:
-                positions.append(-1)
-                if found is None:
-                    continue
-                entry = Entry.new({"outcome": "withdrawn", "withdraws": self.record_id(found)})
-            elif found is not None:
-                positions.append(found)
-                continue
-            else:
-                positions.append(frontier.size)
-            data = entry.data()
-            leaf = leaf_hash(data)
-            position = frontier.size
-            nodes += [(self.number, level, index, node) for level, index, node in frontier.append(leaf)]
-            checkpoint = Checkpoint(self._key.name, frontier.size, frontier.root())
-            signature = self._key.private.sign(str(checkpoint).encode())
-            columns = columns_of({**entry.values, "id": entry.id, "time": entry.time})
-            rows.append((self.number, position, leaf, signature, data, *_columns(columns)))
-        if rows:
-            self.database.many(_INSERT_ENTRY, rows)
-            if nodes:
-                self.database.many(_INSERT_NODE, nodes)
-            self.database.execute(
-                "UPDATE log SET size = ?, root = ? WHERE id = ?", (frontier.size, checkpoint.root, self.number)
-            )
-        note = note_of(str(checkpoint), self.vkey, signature) if rows else ""
-        return positions, frontier, note
+        if size and not known:
+            try:
+                open_checkpoint(self.checkpoint(size), self.vkey)
+            except ProofError:
+                raise RecordError(
+                    f"the record ends with an entry, {size - 1}, that this host's key has not signed",
+                    hint="find what was changed with: digsigd record verify",
+                ) from None
+        return frontier
 
     def _found(self, one: Pending) -> int | None:
         row = self.database.first("SELECT position FROM entry WHERE log = ? AND id = ?", (self.number, one.entry.id))
         return int(row[0]) if row else None
+
+
+class _New:
+    """Entries to append to a tree: the rows of both tables, and the checkpoint of the tree that ends with each."""
+
+    def __init__(self, log: LogReader, key: SigningKey, frontier: Frontier) -> None:
+        self.frontier = frontier
+        self.checkpoint = Checkpoint(key.name, frontier.size, frontier.root())
+        self.rows: list[tuple[object, ...]] = []
+        self.nodes: list[tuple[int, int, int, bytes]] = []
+        self._vkey = log.vkey
+        self._number = log.number
+        self._key = key.private
+        self._signature = b""
+
+    def add(self, entry: Entry) -> int:
+        """Add an entry, and return its position."""
+        data = entry.data()
+        leaf = leaf_hash(data)
+        position = self.frontier.size
+        self.nodes += [(self._number, level, index, node) for level, index, node in self.frontier.append(leaf)]
+        self.checkpoint = Checkpoint(self._vkey.name, self.frontier.size, self.frontier.root())
+        self._signature = self._key.sign(str(self.checkpoint).encode())
+        columns = columns_of({**entry.values, "id": entry.id, "time": entry.time})
+        self.rows.append((self._number, position, leaf, self._signature, data, *_columns(columns)))
+        return position
+
+    def note(self) -> str:
+        """Return the signed checkpoint of the tree that ends with the last entry added."""
+        return note_of(str(self.checkpoint), self._vkey, self._signature)
 
 
 def _number_of(database: Database, vkey: VerifierKey) -> int:

@@ -53,13 +53,18 @@ def find(
         if time:
             where.append(f"time {sign} ?")
             values.append(time)
+    # A CSF blob is looked up in its index, which has no empty ones. Without the signs SQLite would rather read all
+    # entries in their order.
+    log_column, position_column = ("+log", "+position") if "blob" in filters else ("log", "position")
+    if "blob" in filters:
+        where.append("blob <> ''")
     order, sign = ("DESC", "<") if newest_first else ("ASC", ">")
     for log in logs_of(database):
         last = (1 << 62) if newest_first else -1
         while True:
             rows = database.all(
-                f"SELECT position, leaf, data FROM entry WHERE log = ? AND position {sign} ? AND "  # noqa: S608
-                f"{' AND '.join(where)} ORDER BY position {order} LIMIT {_PAGE}",
+                f"SELECT position, leaf, data FROM entry WHERE {log_column} = ? AND {position_column} {sign} ? AND "  # noqa: S608
+                f"{' AND '.join(where)} ORDER BY {position_column} {order} LIMIT {_PAGE}",
                 (log.number, last, *values),
             )
             for position, leaf, data in rows:

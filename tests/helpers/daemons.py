@@ -131,6 +131,9 @@ class Daemon:
             if self.process_ended() or not is_busy(self.pid):
                 break
             time.sleep(0.005)
+        return self.log_so_far()
+
+    def log_so_far(self) -> str:
         return self.logfile.read_text() if self.logfile.exists() else ""
 
     def wait_for(self, condition: Any, *, what: str = "it") -> None:
@@ -142,7 +145,7 @@ class Daemon:
             time.sleep(0.02)
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
-        self.wait_for(lambda: self.log().count(text) >= times, what=f"{text!r} in the log")
+        self.wait_for(lambda: self.log_so_far().count(text) >= times, what=f"{text!r} in the log")
 
     def left_behind(self) -> list[str]:
         """What is in the daemon's own work directories, beside their marks."""

@@ -65,6 +65,22 @@ class Postgres:
             self._server.wait(60)
             self._server = None
 
+    def stall(self) -> None:
+        """Stop all its processes where they are: connections stay, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, how: signal.Signals) -> None:
+        assert self._server is not None
+        # The server first: it starts the others.
+        os.kill(self._server.pid, how)
+        children = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children").read_text().split()
+        for one in children:
+            os.kill(int(one), how)
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self._folder)

@@ -11,6 +11,7 @@ from digsigd.admin.main import main
 from digsigd.record.audit import audit
 from digsigd.record.checkpoint import Checkpoint, open_checkpoint
 from digsigd.record.entry import Entry
+from digsigd.record.errors import RecordError
 from digsigd.record.keyfile import StateFolder
 from digsigd.record.log import Log, Pending, logs_of
 from digsigd.record.merkle import Frontier, leaf_hash
@@ -31,7 +32,11 @@ def verified(folder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tu
         (["UPDATE entry SET caller = 'mate' WHERE position = 7"], "record 7 "),
         (["UPDATE entry SET data = NULL WHERE position = 7"], "record 7 "),
         (["UPDATE entry SET signature = zeroblob(64) WHERE position = 19"], "record 19 "),
+        (["UPDATE entry SET signature = zeroblob(64) WHERE position = 7"], "signature of record 7 "),
         (["DELETE FROM entry WHERE position = 7"], "record 7 "),
+        (["DELETE FROM entry WHERE position IN (3, 7)"], "record 7 "),
+        (["DELETE FROM entry WHERE position = 3", "UPDATE entry SET caller = 'mate' WHERE position = 7"], "record 7 "),
+        (["DELETE FROM entry WHERE position = 3 OR position > 17"], "records 18 to 19 "),
         (["DELETE FROM entry WHERE position >= 17"], "records 17 to 19 "),
         (["DELETE FROM entry"], "records 0 to 19 "),
         (["UPDATE node SET hash = zeroblob(32) WHERE level = 1 AND position = 3"], "records 6 to 7 "),
@@ -102,6 +107,24 @@ def test_a_record_that_was_rewritten_whole_is_found_by_its_signatures(
     assert "record 7 is not what the host signed" in said
 
 
+def test_an_entry_that_somebody_put_at_the_end_is_neither_continued_nor_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The host's next signature would cover it."""
+    log = new_log(tmp_path, SIZE)
+    contents = [bytes(row[0]) for row in log.database.all("SELECT data FROM entry ORDER BY position")]
+    forge(log, [*contents, Entry.new({"outcome": "signed", "caller": "team", "blob": {"sha256": "ab" * 32}}).data()])
+    state = StateFolder(tmp_path)
+    for one in (log, Log(log.database, state.key())):
+        one.check(state.last(state.key()))
+        with pytest.raises(RecordError, match="ends with an entry, 20, that this host's key has not signed"):
+            one.append([Pending(Entry.new({"outcome": "signed"}))])
+    assert log.size() == SIZE + 1
+    code, said = verified(tmp_path, capsys)
+    assert code == 1
+    assert "record 20 is not what the host signed" in said
+
+
 def test_a_removed_end_is_found_by_the_last_checkpoint_and_by_those_elsewhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,8 +164,10 @@ def test_a_damaged_page_is_said_and_the_rest_is_still_verified(
     page = place // 4096 * 4096
     data[page : page + 4096] = b"\xa5" * 4096
     path.write_bytes(data)
-    code, _ = verified(tmp_path, capsys)
+    code, said = verified(tmp_path, capsys)
     assert code == 1
+    assert "cannot be read" in said
+    assert "records " in said.split("FAILED", 1)[1]
 
 
 def test_a_growing_record_keeps_its_proofs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

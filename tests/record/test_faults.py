@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 
 from digsigd.record.audit import audit
 from digsigd.record.database import Database, sqlite_url
-from digsigd.record.entry import Entry
+from digsigd.record.entry import Entry, read
 from digsigd.record.errors import RecordError, RecordUnavailable
 from digsigd.record.keyfile import StateFolder
 from digsigd.record.log import Log, Pending, logs_of
@@ -142,3 +142,38 @@ def test_others_may_neither_read_the_key_nor_write_beside_it(tmp_path: Path) -> 
     (tmp_path / "state").chmod(0o770)
     with pytest.raises(RecordError, match="can be written by others"):
         state.key()
+
+
+async def test_an_entry_that_was_written_after_all_is_withdrawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request was answered 503, because the commit seemed to fail: the next entry comes with one that says so."""
+    append, lost = Log.append, iter([True])
+
+    def committed_but_lost(self: Log, pending: list[Pending]) -> tuple[list[int], str]:
+        done = append(self, pending)
+        if next(lost, False):
+            error = RecordUnavailable("the connection is lost")
+            error.unsure = True
+            raise error
+        return done
+
+    monkeypatch.setattr(Log, "append", committed_but_lost)
+    recorder = DatabaseRecorder(
+        record_url(None, StateFolder(tmp_path)), folder=StateFolder(tmp_path), reactor=the_reactor()
+    )
+    recorder.start()
+    with pytest.raises(RecordUnavailable):
+        await recorder.write(Entry.new({"outcome": "signed", "request": "first"}))
+    second = await recorder.write(Entry.new({"outcome": "signed", "request": "second"}))
+    await deferToThread(recorder.stop)
+    database = Database(sqlite_url(tmp_path / "record.sqlite"), read_only=True)
+    rows = [read(bytes(row[0])) for row in database.all("SELECT data FROM entry ORDER BY position")]
+    database.close()
+    assert [(one["outcome"], one.get("request")) for one in rows] == [
+        ("signed", "first"),
+        ("withdrawn", None),
+        ("signed", "second"),
+    ]
+    key = second.partition(".")[0]
+    assert (rows[1]["withdraws"], second) == (f"{key}.0", f"{key}.2")

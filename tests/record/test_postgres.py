@@ -15,11 +15,12 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from digsigd.record.audit import audit
+from digsigd.record.checkpoint import open_checkpoint
 from digsigd.record.database import Database
 from digsigd.record.entry import Entry
 from digsigd.record.errors import RecordError
 from digsigd.record.keyfile import StateFolder
-from digsigd.record.log import logs_of
+from digsigd.record.log import Log, Pending, logs_of
 from digsigd.record.recorder import DatabaseRecorder
 from digsigd.testing import TrialPki
 from tests.helpers.daemons import MACHINE, Daemon
@@ -41,6 +42,24 @@ def entries(url: str) -> list[dict[str, Any]]:
     found = database.all("SELECT data FROM entry ORDER BY log, position")
     database.close()
     return [json.loads(bytes(row[0])) for row in found]
+
+
+def test_daemons_with_one_key_share_a_log(postgres: Postgres, tmp_path: Path) -> None:
+    """Each appends behind what the others have appended, though each expects to find the end where it left it."""
+    state = StateFolder(tmp_path / "state")
+    first = Database(postgres.url)
+    first.upgrade()
+    first.close()
+    logs = [Log(Database(postgres.url), state.key()) for _ in range(3)]
+    positions = []
+    for number in (0, 0, 0, 1, 2, 0, 1, 1, 1, 2, 2, 0):
+        found, note = logs[number].append([Pending(Entry.new({"outcome": "signed"})) for _ in range(number + 1)])
+        positions += found
+        assert open_checkpoint(note, state.key().verifier).size == len(positions)
+    assert positions == list(range(22))
+    assert len(entries(postgres.url)) == 22
+    for one in logs:
+        one.database.close()
 
 
 async def test_under_load_none_is_lost_and_none_is_there_twice(postgres: Postgres, tmp_path: Path) -> None:

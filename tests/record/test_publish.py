@@ -30,15 +30,17 @@ class Witness(BaseHTTPRequestHandler):
         pass
 
 
+# With the long one, the last checkpoint leaves when the daemon stops.
+@pytest.mark.parametrize("interval", [0.05, 3600])
 def test_checkpoints_are_appended_to_a_file_and_posted(
-    tmp_path: Path, cst_base: Path, pki: TrialPki, capsys: pytest.CaptureFixture[str]
+    interval: float, tmp_path: Path, cst_base: Path, pki: TrialPki, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each is signed, and `digsigd record verify` compares the record with those of the file."""
     Witness.posted = []
     server = HTTPServer(("127.0.0.1", 0), Witness)
     Thread(target=server.serve_forever, daemon=True).start()
     config = (
-        f'[record]\ncheckpoint_interval = 0.05\ncheckpoints = ["file://{tmp_path}/elsewhere",'
+        f'[record]\ncheckpoint_interval = {interval}\ncheckpoints = ["file://{tmp_path}/elsewhere",'
         f' "http://127.0.0.1:{server.server_port}/add", "file:///nowhere/at/all"]\n'
     )
     state = tmp_path / "state"

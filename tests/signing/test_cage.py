@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -309,8 +310,10 @@ async def test_without_bubblewrap_too_python_restricts_files(
     run = await runner.run(cst, ["--version"], cwd=str(scene.run), limits=LIMITS)
     assert run.exit_code == 0, run.output
     done = succeeded(await scene.attack(found.start))
-    for process in scene.tools.left():
-        os.kill(int(process.partition(":")[0]), 9)
+    while left := scene.tools.left():
+        for process in left:
+            with suppress(ProcessLookupError):
+                os.kill(int(process.partition(":")[0]), 9)
     kept = [*(f"read {one}" for one in scene.secrets), *(f"list {one}" for one in scene.folders)]
     kept += [f"write to {one}" for one in scene.folders]
     kept += ["write to the artifact", "truncate the artifact", "rename the artifact", "leave a FIFO", "leave a link"]

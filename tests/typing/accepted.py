@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThread
 
 import digsigd
@@ -36,11 +36,26 @@ from digsigd.client import (
     sign_image,
     verify_image,
 )
+from digsigd.record.entry import Entry
+from digsigd.record.errors import RecordError
 
 version: str = digsigd.__version__
 daemon_settings: Settings = digsigd.load(Path("digsigd.toml"))
 settings: ClientSettings = digsigd.client.load(None, os.environ, machine="imx8mm-evk")
 made = ClientSettings(server="https://signer.example:9999", token="secret", timeout=600, retries=0)
+
+
+class Lines:
+    """A recorder, by its two methods."""
+
+    def write(self, entry: Entry) -> Deferred[str]:
+        return succeed(entry.id) if entry.data() else fail(RecordError("full"))
+
+    def missing(self) -> list[str]:
+        return []
+
+
+recorded = SigningService(daemon_settings, recorder=Lines(), listen=False)
 
 
 def show(sent: int, total: int) -> None:

@@ -35,6 +35,7 @@ async def sign(client: SigningClient, reactor: Any) -> None:
     await client.sign(machine="m", csf=b"", artifact=IMAGE, artifact_name="n", cst_version="1")  # error: [call-arg]
     await client.sign(description=b"", artifact=IMAGE, artifact_name="n", cst_version="1")  # error: [call-arg]
     client.settings = ClientSettings()  # error: [misc]
+    digsigd.SigningService(digsigd.Settings(), recorder=print)  # error: [arg-type]
     print(report)
 
 
