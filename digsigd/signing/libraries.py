@@ -54,17 +54,16 @@ def describe(libraries: str) -> str:
 
 
 def fingerprint(libraries: str) -> str:
-    """Return the SHA-256 of what `sha256sum *` says in the folder, names in the order of bytes; empty without a folder.
+    """Return the SHA-256 of what sha256sum says of all files below the folder; empty without a folder.
 
-    It blocks. Raises `OSError`.
+    That is `find * -type f,l | LC_ALL=C sort | xargs sha256sum`. It blocks. Raises `OSError`.
     """
     if not libraries:
         return ""
-    lines = hashlib.sha256()
-    for path in sorted(Path(libraries).iterdir()):
-        if path.is_file():
-            with path.open("rb") as file:
-                lines.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n".encode())
+    folder, lines = Path(libraries), hashlib.sha256()
+    for name in sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()):
+        with (folder / name).open("rb") as file:
+            lines.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n".encode())
     return lines.hexdigest()
 
 
