@@ -30,6 +30,11 @@ class CstTool:
     executable: str
     libraries: str = ""
 
+    def files(self) -> list[Path]:
+        """Return the program, and the files of its own libraries. Blocks."""
+        below = Path(self.libraries).rglob("*") if self.libraries else ()
+        return [Path(self.executable), *(path for path in below if path.is_file())]
+
 
 class CstTools:
     """The cst executables of this host.
