@@ -45,7 +45,9 @@ _PIN_ERRORS = {
 # Match whole lines, because texts from clients can appear within lines of both outputs.
 _ENGINE_ERROR = re.compile(rb"^[0-9A-F]+:error:[0-9A-F]{2}([0-9A-F]{6}):PKCS#11 module:", re.MULTILINE)
 _LOGIN_FAILED = re.compile(rb"^Login failed$", re.MULTILINE)
-_PROVIDER_ERROR = re.compile(rb"^\[[^\]\n]*\] p11prov_Login\(\): Error (\d+) returned by C_Login$", re.MULTILINE)
+_PROVIDER_ERROR = re.compile(
+    rb"^(?:\[[^\]\n]*\] ){1,2}p11prov_Login\(\): Error (\d+) returned by C_Login$", re.MULTILINE
+)
 _NO_MODULE = (b"Unable to load PKCS#11 module", b"Module initialization failed", b"Error loading pkcs11")
 _NOT_FOUND = b"Public key certificate is invalid in file pkcs11:"
 # The output of libp11 with VERBOSE, and in it the lists of a token's objects of one kind.

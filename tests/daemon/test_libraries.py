@@ -26,9 +26,9 @@ def base(cst_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base_with_libraries(cst_base, tmp_path_factory.mktemp("base"), *VERSIONS)
 
 
-def token_config(cst_base: Path, hsm: SoftHsm, pin: Path) -> str:
+def token_config(hsm: SoftHsm, pin: Path, more: str = "") -> str:
     return (
-        f'[pkcs11]\nmodule = "{hsm.MODULE}"\nprovider = "{provider(cst_base)}"\npaths = ["{hsm.folder}"]\n'
+        f'[pkcs11]\nmodule = "{hsm.MODULE}"\npaths = ["{hsm.folder}"]\n{more}'
         f'[pkcs11.tokens.release]\npin_file = "{pin}"\n'
     )
 
@@ -87,8 +87,8 @@ def test_it_signs_in_the_cage(
     (tmp_path / "pin").write_text(PIN)
     program, libraries = base / f"cst-{version}/linux64/bin/cst", base / f"cst-{version}/lib"
     daemon = start(
-        token_config(cst_base, hsm, tmp_path / "pin"), STATE_DIRECTORY=str(tmp_path / "state"),
-        DIGSIGSERVER_IMX_CST_BASE=str(base), **hsm.environ,
+        token_config(hsm, tmp_path / "pin", f'provider = "{provider(cst_base)}"\n'),
+        STATE_DIRECTORY=str(tmp_path / "state"), DIGSIGSERVER_IMX_CST_BASE=str(base), **hsm.environ,
     )  # fmt: skip
     daemon.put_keys(MACHINE, pki.tarball() if backend == "ssl" else hsm.srk_tarball(pki))
     if backend == "ssl":
@@ -106,3 +106,24 @@ def test_it_signs_in_the_cage(
         "sha256": sha256(program.read_bytes()).hexdigest(),
         "libraries_sha256": fingerprint(str(libraries)),
     }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_tokens_work_with_what_get_cst_has_put_beside_cst(
+    start: Start, tmp_path: Path, pki: TrialPki, version: str
+) -> None:
+    """The engine or provider of the libraries' release signs, and a wrong PIN is found in its report."""
+    hsm = SoftHsm(tmp_path / "hsm")
+    hsm.init_token("release", PIN)
+    hsm.put_pki("release", PIN, pki)
+    text = hsm.csf(pki, "release", IMAGE.blocks("spl.bin"))
+    for pin in (PIN, "43211234"):
+        (tmp_path / "pin").write_text(pin)
+        daemon = start(token_config(hsm, tmp_path / "pin"), **hsm.environ)
+        daemon.put_keys(MACHINE, hsm.srk_tarball(pki))
+        answer = daemon.post(pki, csf=text, cstversion=version, backend="pkcs11")
+        if pin == PIN:
+            assert answer.status_code == 200, answer.text + daemon.log()
+            proven(pki, IMAGE, answer.content)
+        else:
+            assert "cannot be used: the PIN is wrong" in answer.text
