@@ -27,7 +27,7 @@ from digsigd.record.publish import Publisher
 from digsigd.record.recorder import DatabaseRecorder, Recorder, record_url
 from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of, with_endpoint
 from digsigd.settings import Settings, SettingsError, own_workdir, state_folder_of, workdir_of
-from digsigd.settings.permissions import Finding, check_writable
+from digsigd.settings.permissions import Finding, check_writable, writable_findings
 from digsigd.signing.cage import Cage, strongest
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.decisions import Decisions, RecordedSigner
@@ -182,7 +182,12 @@ class Parts:
         found = findings(self._as_running(self._settings), self.access.value, certificate)
         if isinstance(self.source, FileSource):
             found += await self.source.findings()
+        found += await self.in_thread(self._writable_programs)
         return found
+
+    def _writable_programs(self) -> list[Finding]:
+        tools = self.tools.available()
+        return writable_findings((f"cst {tool.version}", path) for tool in tools for path in tool.files())
 
     async def warn(self) -> None:
         """Log what is not safe, and what is missing before requests can be signed. Raises nothing."""

@@ -13,6 +13,7 @@ from digsigd.errors import DigsigError
 from digsigd.listening import certificate_state, server_endpoint
 from digsigd.reactor import Reactor, SigningReactor, reactor_of
 from digsigd.settings import Settings, SettingsError
+from digsigd.signing.libraries import describe, for_modules
 from digsigd.signing.selftest import prove
 from digsigd.signing.tools import CstTool
 from digsigd.signing.trial import request_for, trials
@@ -91,7 +92,9 @@ async def _check_parts(parts: Parts, settings: Settings, machines: tuple[str, ..
         if problem := await _problem_of(parts, tool):
             report.fail(f"cst {tool.version}", problem)
         else:
-            report.say(f"cst {tool.version}", f"{tool.executable} signs")
+            report.say(f"cst {tool.version}", f"{tool.executable} signs, with {describe(tool.libraries)}")
+            if parts.tokens and for_modules(tool.libraries) != tool.libraries:
+                report.say(f"cst {tool.version}", "uses this system's libraries for tokens, because they are newer")
             working.append(tool.version)
     for name, text, usable in parts.tokens.describe():
         (report.say if usable else report.fail)(f"token {name}", text)

@@ -33,6 +33,7 @@ def tokens_of(settings: Settings, environ: Mapping[str, str], *, clock: IReactor
         engine=chosen.engine,
         provider=provider if chosen.provider or is_file(provider) else None,
         environment=variables,
+        found=chosen.provider is None,
         ways=chosen.ways,
         needs=Needs(
             # Variables often name the module's own configuration.

@@ -12,9 +12,14 @@ import subprocess
 import sys
 import tarfile
 import time
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from tests.helpers.libraries import put_libraries
 
 ROOT = Path(__file__).parent.parent
 DEADLINE = 120
@@ -222,6 +227,88 @@ def test_what_others_put_beside_is_kept(cst_base: Path, tmp_path: Path) -> None:
     assert (provider.parent / "mine").exists()
     assert provider.exists()
     assert (tmp_path / "cst-3.4.1/mine").exists()
+
+
+def get_cst() -> ModuleType:
+    """The script as a module."""
+    loader = SourceFileLoader("get_cst", str(ROOT / "etc/get-cst"))
+    spec = spec_from_loader("get_cst", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("release", "older_than"),
+    [
+        ({"ID": "debian", "VERSION_ID": "12"}, ["trixie", "sid"]),
+        ({"ID": "debian", "VERSION_ID": "13"}, ["sid"]),
+        ({"ID": "debian", "VERSION_ID": "14"}, ["sid"]),
+        ({"ID": "debian", "VERSION_CODENAME": "forky"}, []),
+        ({"ID": "ubuntu", "VERSION_ID": "24.04"}, ["trixie", "sid"]),
+        ({}, ["trixie", "sid"]),
+    ],
+)
+def test_libraries_are_for_older_systems(
+    monkeypatch: pytest.MonkeyPatch, release: dict[str, str], older_than: list[str]
+) -> None:
+    """The same release, and a newer one, have what cst was built for."""
+    script = get_cst()
+    monkeypatch.setattr(script, "release", lambda: release)
+    assert [suite for suite in ("trixie", "sid") if script.is_older_than(suite)] == older_than
+
+
+def copy_of(cst_base: Path, version: str, base: Path) -> Path:
+    """A base folder with Debian's cst, and without libraries."""
+    shutil.copytree(cst_base / f"cst-{version}", base / f"cst-{version}", ignore=shutil.ignore_patterns("lib"))
+    return base / f"cst-{version}"
+
+
+def test_a_cst_that_is_there_gets_its_libraries(cst_base: Path, tmp_path: Path) -> None:
+    """Whole, with their licences, closed to other users; and signs with them."""
+    script = get_cst()
+    folder = copy_of(cst_base, "4.0.1", tmp_path)
+    done = run(ROOT / "etc/get-cst", "--base", tmp_path, "4.0.1")
+    assert done.returncode == 0, done.stderr
+    if not script.is_older_than("sid") or os.uname().machine != "x86_64":
+        assert not (folder / "lib").exists()
+        return
+    assert f"signs, with the libraries of Debian sid in {folder}/lib" in done.stderr
+    release, *packages = (folder / "lib/packages").read_text().splitlines()
+    names = [line.partition(" ")[0] for line in packages]
+    assert release == "Debian sid"
+    assert names == [*script.LIBRARIES, "pkcs11-provider"]
+    assert all((folder / "lib/copyright" / name).stat().st_size > 100 for name in names)
+    assert (folder / "lib/ossl-modules/pkcs11.so").is_file()
+    for path in (folder / "lib", *(folder / "lib").rglob("*")):
+        assert path.is_symlink() or path.stat().st_mode & 0o022 == 0, path
+    shown = run(ROOT / "etc/get-cst", "--check", folder / "linux64/bin/cst")
+    assert f"signs, with the libraries in {folder}/lib" in shown.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_libraries_that_do_not_work_are_not_taken(cst_base: Path, tmp_path: Path) -> None:
+    """Without apt cst uses the system's; a cst that is not Debian's gets none, and a broken folder is told."""
+    folder = copy_of(cst_base, "4.0.1", tmp_path / "base")
+    tools = tools_without_apt(tmp_path / "bin")
+    done = run(ROOT / "etc/get-cst", "--base", tmp_path / "base", "4.0.1", PATH=str(tools))
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "lib").exists()
+    if get_cst().is_older_than("sid"):
+        assert "cst 4.0.1 uses this system's libraries" in done.stderr
+        assert "apt-get or dpkg-deb is missing" in done.stderr
+    (folder / "copyright").write_text("NXP\n")
+    done = run(ROOT / "etc/get-cst", "--base", tmp_path / "base", "4.0.1", PATH=str(tools))
+    assert done.returncode == 0, done.stderr
+    assert "uses this system's" not in done.stderr
+    assert done.stderr.endswith("signs\n")
+    put_libraries(folder / "linux64/bin/cst", folder / "lib")
+    next((folder / "lib").glob("libcrypto*")).write_bytes(b"not a library")
+    done = run(ROOT / "etc/get-cst", "--base", tmp_path / "base", "4.0.1", PATH=str(tools))
+    assert done.returncode == 1
+    assert f"{folder}/lib/libcrypto" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_package_is_asked_for_by_a_command_or_a_file_that_it_has(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,23 @@ def check_writable(settings: Settings) -> None:
                 f"{key}: every user of this host may write {path}, or replace it; change its mode and that of its"
                 " folders: chmod o-w"
             )
+
+
+def writable_findings(files: Iterable[tuple[str, Path]]) -> list[Finding]:
+    """Return a finding for each program or library that every user may change: what runs there has the keys."""
+    found = []
+    for key, path in files:
+        try:
+            writable = others_may_write(path)
+        except OSError:
+            continue
+        if writable:
+            found.append(
+                Finding(
+                    key, f"every user of this host may write {path}, or replace it: chmod o-w {path}, or its folders"
+                )
+            )
+    return found
 
 
 def readable_findings(files: Iterator[tuple[str, Path]]) -> list[Finding]:

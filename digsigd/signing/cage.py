@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from digsigd.signing.start import Limits, Needs, Script, Start, numbers_of
+from digsigd.signing.start import LOADER, Limits, Needs, Script, Start, numbers_of
 
 LAUNCHER = Path(__file__).with_name("launcher") / "digsigd-launcher"
 # The launcher in Python, which has only Landlock.
@@ -137,12 +137,12 @@ class Launcher:
 
     def __init__(self, launcher: Path | Sequence[str], layers: str, extra: tuple[str, ...] = ()) -> None:
         self._first = [*([str(launcher)] if isinstance(launcher, Path) else launcher), "layers", layers]
-        self._places = _system() + [word for path in extra for word in ("run", path)]
+        self._extra = [word for path in extra for word in ("run", path)]
 
     def command(self, cwd: str, limits: Limits, needs: Needs, executable: str) -> list[str]:
         """Implement `Start`."""
         soft, hard, memory, file_size, files = map(int, numbers_of(limits))
-        words = [*self._first, "parent", str(os.getpid()), *self._places]
+        words = [*self._first, "parent", str(os.getpid()), *_libraries_for(needs), *self._extra]
         for option, values in (
             ("read-if-there", needs.read),
             ("write-if-there", needs.write),
@@ -152,7 +152,7 @@ class Launcher:
         if needs.module:
             words += ["module", "sockets" if any(map(_is_socket, needs.write)) else "plain"]
         return [
-            *words, "directory", cwd, "run", executable, "cpu", str(soft), "hard-cpu", str(hard),
+            *words, "directory", cwd, *_program(executable, needs), "cpu", str(soft), "hard-cpu", str(hard),
             "memory", str(memory << 10), "file-size", str(file_size << 9), "open-files", str(files), "--",
         ]  # fmt: skip
 
@@ -163,19 +163,32 @@ class Bubblewrap:
     def __init__(self, bwrap: str, extra: tuple[str, ...] = ()) -> None:
         self._script = Script()
         self._first = [bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--dev", "/dev"]
-        for path in (*_LIBRARIES, *extra):
-            self._first += ["--ro-bind-try", path, path]
+        self._extra = extra
 
     def command(self, cwd: str, limits: Limits, needs: Needs, executable: str) -> list[str]:
         """Implement `Start`."""
         words = [*self._script.command(cwd, limits, needs, executable), *self._first]
         if needs.ports:
             words.append("--share-net")
-        for path in (*needs.read, executable):
+        libraries = _LIBRARIES if needs.module or not needs.libraries else ()
+        own = (needs.libraries,) if needs.libraries else ()
+        for path in (*libraries, *own, *self._extra, *needs.read, executable):
             words += ["--ro-bind-try", path, path]
         for path in (*needs.write, cwd):
             words += ["--dev-bind-try", path, path]
         return [*words, "--chdir", cwd, "--"]
+
+
+def _libraries_for(needs: Needs) -> list[str]:
+    """Return the options for what the dynamic loader reads: the program's own libraries, or the system's."""
+    if not needs.libraries:
+        return _system()
+    return ["read", needs.libraries, *(_system() if needs.module else ["read", "/dev/null"])]
+
+
+def _program(executable: str, needs: Needs) -> list[str]:
+    # The kernel executes the loader, which only reads the program.
+    return ["read", executable, "run", f"{needs.libraries}/{LOADER}"] if needs.libraries else ["run", executable]
 
 
 def _is_socket(path: str) -> bool:

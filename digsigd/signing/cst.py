@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorProcess, IReactorTime
 
 from digsigd.errors import CstFailed, CstTimeout, shutting_down
 from digsigd.signing.process import GroupProcess
-from digsigd.signing.start import NAME, NOTHING, Needs, Script, Start
+from digsigd.signing.start import NAME, NOTHING, Needs, Script, Start, words_of
 from digsigd.signing.start import Limits as Limits
 
 # How many bytes of a run's output are kept: its start and its end.
@@ -132,7 +132,7 @@ class CstRunner:
             raise ValueError(f"the path of a program to run must be absolute, not {executable!r}")
         if problem := why_not_executable(executable):
             raise _not_started(f"{executable}: {problem}")
-        command = [*self._start.command(cwd, limits, needs, executable), executable, *arguments]
+        command = [*self._start.command(cwd, limits, needs, executable), *words_of(executable, needs), *arguments]
         seconds = self._timeout if timeout is None else timeout
         process = GroupProcess(
             self._clock,

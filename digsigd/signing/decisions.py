@@ -152,7 +152,11 @@ def _values_of(evidence: Evidence, request: SigningRequest | None) -> dict[str, 
         "machine": request.machine,
         "soctype": request.soctype,
         "backend": request.backend,
-        "cst": {"version": request.cst_version, "sha256": evidence.cst_sha256},
+        "cst": {
+            "version": request.cst_version,
+            "sha256": evidence.cst_sha256,
+            "libraries_sha256": evidence.libraries_sha256,
+        },
         "description": {
             "size": len(request.description),
             "sha256": sha256(request.description).hexdigest(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from digsigd.signing.libraries import MAIN, fingerprint
 from digsigd.signing.workdir import open_regular
 
 
@@ -26,6 +27,7 @@ class Evidence:
     traceparent: str = ""
     machine: str = ""
     cst_sha256: str = ""
+    libraries_sha256: str = ""
     artifacts: dict[str, str] = field(default_factory=dict)
     description_sha256: str = ""
     tarball_sha256: str = ""
@@ -43,25 +45,25 @@ class Evidence:
 
 
 class ProgramSums:
-    """SHA-256 of programs, computed again only when the file has changed."""
+    """SHA-256 of programs and of their own libraries, computed again only when they have changed."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._known: dict[tuple[str, str], tuple[tuple[int, ...], tuple[str, str]]] = {}
 
-    def known(self, path: str) -> str | None:
-        """Return the digest if it is known and the file has not changed since; raises nothing."""
-        form, digest = self._known.get(path, ((), ""))
-        return digest if digest and form == _form_of(path) else None
+    def known(self, path: str, libraries: str = "") -> tuple[str, str] | None:
+        """Return the digests if they are known and nothing has changed since; raises nothing."""
+        form, digests = self._known.get((path, libraries), ((), ("", "")))
+        return digests if digests[0] and form == _form_of(path, libraries) else None
 
-    def read(self, path: str) -> str:
-        """Return the digest of a file; empty if it cannot be read. It blocks."""
-        form = _form_of(path)
+    def read(self, path: str, libraries: str = "") -> tuple[str, str]:
+        """Return the digest of a file and that of its libraries; empty if they cannot be read. It blocks."""
+        form = _form_of(path, libraries)
         try:
-            digest = sha256_of_file(Path(path))
+            digests = sha256_of_file(Path(path)), fingerprint(libraries)
         except OSError:
-            return ""
-        self._known[path] = (form, digest)
-        return digest
+            return "", ""
+        self._known[path, libraries] = (form, digests)
+        return digests
 
 
 def sha256_of_file(path: Path) -> str:
@@ -78,9 +80,14 @@ def note_artifacts(evidence: Evidence, artifacts: tuple[Any, ...]) -> None:
             evidence.artifacts[one.name] = sums.sha256 if sums is not None else sha256_of_file(one.path)
 
 
-def _form_of(path: str) -> tuple[int, ...]:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - once for each request, on the reactor's thread
-    except OSError:
-        return ()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _form_of(path: str, libraries: str) -> tuple[int, ...]:
+    # The folder changes when a file is replaced. A file that is written in place shows only in its own form.
+    paths = (path, libraries, *(f"{libraries}/{name}" for name in MAIN)) if libraries else (path,)
+    form: tuple[int, ...] = ()
+    for one in paths:
+        try:
+            status = os.stat(one)  # noqa: PTH116 - for each request, on the reactor's thread
+        except OSError:
+            return ()
+        form += (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return form

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -24,6 +24,7 @@ from digsigd.csf import KeyUri
 from digsigd.csf.cst_files import CONFIGURATION, TRACE
 from digsigd.errors import Busy, Refused, TokenFailed
 from digsigd.mapped import Mapped
+from digsigd.signing.libraries import module_in
 from digsigd.signing.queue import Queue
 from digsigd.signing.start import NOTHING, Needs
 from digsigd.signing.workdir import Workdir
@@ -44,7 +45,9 @@ _PIN_ERRORS = {
 # Match whole lines, because texts from clients can appear within lines of both outputs.
 _ENGINE_ERROR = re.compile(rb"^[0-9A-F]+:error:[0-9A-F]{2}([0-9A-F]{6}):PKCS#11 module:", re.MULTILINE)
 _LOGIN_FAILED = re.compile(rb"^Login failed$", re.MULTILINE)
-_PROVIDER_ERROR = re.compile(rb"^\[[^\]\n]*\] p11prov_Login\(\): Error (\d+) returned by C_Login$", re.MULTILINE)
+_PROVIDER_ERROR = re.compile(
+    rb"^(?:\[[^\]\n]*\] ){1,2}p11prov_Login\(\): Error (\d+) returned by C_Login$", re.MULTILINE
+)
 _NO_MODULE = (b"Unable to load PKCS#11 module", b"Module initialization failed", b"Error loading pkcs11")
 _NOT_FOUND = b"Public key certificate is invalid in file pkcs11:"
 # The output of libp11 with VERBOSE, and in it the lists of a token's objects of one kind.
@@ -76,7 +79,7 @@ class Access:
     """How cst on this host reaches tokens. Paths are absolute; with None, OpenSSL finds the file.
 
     `environment` is added to that of cst. `ways` overrides the way by cst version. `needs` is what they may use in
-    the cage.
+    the cage. `found` means that the provider is not from the configuration.
     """
 
     module: Path | None
@@ -85,6 +88,20 @@ class Access:
     environment: Mapping[str, str] = field(default_factory=dict)
     ways: Mapping[str, Way] = field(default_factory=dict)
     needs: Needs = NOTHING
+    found: bool = False
+
+    def beside(self, libraries: str) -> Access:
+        """Return it for a cst with its own libraries: with their engine and provider, unless those are configured.
+
+        An engine or provider has to fit the libcrypto that loads it. Blocks.
+        """
+        provider = module_in(libraries, "provider") if self.found or self.provider is None else None
+        return replace(
+            self,
+            engine=self.engine or module_in(libraries, "engine"),
+            provider=provider or self.provider,
+            needs=replace(self.needs, libraries=libraries),
+        )
 
 
 class Token:

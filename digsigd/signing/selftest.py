@@ -35,7 +35,7 @@ async def prove(
             cwd=str(workdir.path / RUN),
             limits=bounds.limits(_IMAGE),
             timeout=_TIMEOUT,
-            needs=Needs(read=(str(workdir.path),)),
+            needs=Needs(read=(str(workdir.path),), libraries=tool.libraries),
         )
         if run.signal is not None or run.exit_code != 0:
             return f"{tool.executable} {describe(run)} while signing a trial image"

@@ -15,7 +15,8 @@ from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
 from digsigd.signing.job import MAX_BLOB, Job, csf_errors
-from digsigd.signing.pkcs11 import MAX_TRACE, Token, Tokens
+from digsigd.signing.libraries import for_modules
+from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Tokens, Way
 from digsigd.signing.queue import Queue
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
@@ -89,11 +90,15 @@ class Signer:
                 f"this signing host has no {request.backend} backend", hint="omit the field backend, or send ssl"
             )
         tool = self._tools.find(request.cst_version)
-        way = await self._in_thread(self._tokens.way, tool.version, tool.executable) if from_token else None
+        way, access = None, None
+        if from_token:
+            way, tool, access = await self._in_thread(self._reached, tool)
         self._queue.check_room(request.party or request.caller)
         evidence = request.evidence
-        known = self._sums.known(tool.executable)
-        evidence.cst_sha256 = await self._in_thread(self._sums.read, tool.executable) if known is None else known
+        sums = self._sums.known(tool.executable, tool.libraries)
+        if sums is None:
+            sums = await self._in_thread(self._sums.read, tool.executable, tool.libraries)
+        evidence.cst_sha256, evidence.libraries_sha256 = sums
         rules = request.rules or self._rules(request.machine)
         if request.csf_allow is not None:
             rules = replace(rules, policy=csf.Policy(rules.policy.allow & request.csf_allow))
@@ -113,12 +118,12 @@ class Signer:
         job, token = await self._in_thread(self._prepared, request, rules, keys, description, workdir)
         early = self._in_digest_thread(job.digests) if request.size >= LARGE else None
         try:
-            if token is None or way is None:
+            if token is None or way is None or access is None:
                 run = await self._run(job, tool)
             else:
                 # Wait for the token first, without holding a slot meanwhile.
                 async with token.session(self._tokens.login_timeout) as pin:
-                    await self._in_thread(job.unlock, way, self._tokens.access, pin)
+                    await self._in_thread(job.unlock, way, access, pin)
                     run = await self._run(job, tool, "-b", "pkcs11", more_file=MAX_TRACE)
                     run = await self._in_thread(job.judge_token, token, way, pin, run)
         except BaseException:
@@ -154,6 +159,12 @@ class Signer:
         job.prepare()
         return job, token
 
+    def _reached(self, tool: CstTool) -> tuple[Way, CstTool, Access]:
+        """Return how a cst reaches tokens, and the tool with libraries that a token's module can use. Blocks."""
+        libraries = for_modules(tool.libraries)
+        way = self._tokens.way(tool.version, tool.executable)
+        return way, replace(tool, libraries=libraries), self._tokens.access.beside(libraries)
+
     async def _run(self, job: Job, tool: CstTool, *arguments: str, more_file: int = 0) -> CstRun:
         limits = self._bounds.limits(job.size)
         return await self._runner.run(
@@ -163,7 +174,7 @@ class Signer:
             limits=replace(limits, file_size=limits.file_size + more_file),
             environment=job.environment,
             slot=self._queue.slot(job.request.party or job.request.caller),
-            needs=job.needs,
+            needs=replace(job.needs, libraries=tool.libraries),
         )
 
 

@@ -18,6 +18,8 @@ from digsigd.errors import CstFailed
 # its turn comes. If the daemon dies meanwhile, `read` fails and the script ends.
 # What the script and the launcher begin their own lines with.
 NAME = "digsigd-start"
+# The dynamic loader in the folder of a cst's own libraries.
+LOADER = "ld-linux-x86-64.so.2"
 _SCRIPT = (
     'exec 2>&1; umask 077; cd -- "$1" && unset PWD OLDPWD && ulimit -S -t "$2" && ulimit -H -t "$3" '
     '&& ulimit -v "$4" && ulimit -f "$5" && ulimit -n "$6" && ulimit -c 0 && read -r _ || exit 126; '
@@ -60,23 +62,36 @@ class Needs:
     """What a run may use besides its own directory, its program and the system's libraries.
 
     Paths to read, paths to write (a folder's files, a socket, a device) and TCP ports to connect to. `module` means
-    that a PKCS #11 module runs in it, which may have threads.
+    that a PKCS #11 module runs in it, which may have threads. `libraries` is a folder with a dynamic loader and the
+    program's own libraries. The system's are used besides if there is a module.
     """
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     module: bool = False
+    libraries: str = ""
 
 
 NOTHING = Needs()
 
 
+def words_of(executable: str, needs: Needs) -> list[str]:
+    """Return the words that start a program, with its own libraries if it has some."""
+    if not needs.libraries:
+        return [executable]
+    folder = needs.libraries
+    return [f"{folder}/{LOADER}", "--library-path", folder, "--argv0", executable, executable]
+
+
 class Start(Protocol):
-    """A way to start a program: the command in front of it."""
+    """A way to start a program: the command in front of it.
+
+    With `Needs.libraries`, the words of the program are those of `words_of`.
+    """
 
     def command(self, cwd: str, limits: Limits, needs: Needs, executable: str) -> list[str]:
-        """Return the words of a command to which `executable` and its arguments are appended."""
+        """Return the words of a command to which the program's words and its arguments are appended."""
 
 
 class Script:

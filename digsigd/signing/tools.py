@@ -11,6 +11,7 @@ from pathlib import Path
 from digsigd.errors import BadRequest, Refused
 from digsigd.names import VERSION, VERSION_FORM
 from digsigd.signing.cst import Limits, why_not_executable
+from digsigd.signing.libraries import libraries_of
 
 # The paths of cst in NXP's tarball, the best first. `bin` is for cst built by the operator.
 _PLACES = ("linux64/bin/cst", "linux32/bin/cst", "bin/cst")
@@ -20,10 +21,19 @@ _PROBE_TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class CstTool:
-    """A cst executable and the version that clients request, which need not be the version that it reports."""
+    """A cst executable and the version that clients request, which need not be the version that it reports.
+
+    `libraries` is the folder of its own libraries; empty if it uses the system's.
+    """
 
     version: str
     executable: str
+    libraries: str = ""
+
+    def files(self) -> list[Path]:
+        """Return the program, and the files of its own libraries. Blocks."""
+        below = Path(self.libraries).rglob("*") if self.libraries else ()
+        return [Path(self.executable), *(path for path in below if path.is_file())]
 
 
 class CstTools:
@@ -74,7 +84,7 @@ class CstTools:
         paths = [mapped] if mapped else [f"{self._base}/cst-{version}/{place}" for place in _PLACES]
         for path in paths:
             if not why_not_executable(path):
-                return CstTool(version, path)
+                return CstTool(version, path, libraries_of(path))
         return None
 
 

@@ -28,6 +28,7 @@ from digsigd.signing.workdir import Workdir
 from digsigd.tokens import tokens_of
 from tests.helpers.hsm import SoftHsm
 from tests.helpers.keys import trial_keys
+from tests.helpers.libraries import put_libraries
 from tests.helpers.tools import ToolFolder
 
 SOURCE = Path(__file__).parent.parent / "helpers/attack.c"
@@ -169,10 +170,15 @@ async def test_without_a_cage_the_attacks_succeed(scene: Scene) -> None:
 
 @pytest.mark.parametrize("layers", ["nls", "ls"])
 @pytest.mark.parametrize("module", [False, True])
-async def test_in_the_cage_no_attack_succeeds(scene: Scene, cage: Cage, layers: str, module: bool) -> None:
-    """With a module of a token and without; nothing is changed, nothing made, and no process left."""
+@pytest.mark.parametrize("own", [False, True])
+async def test_in_the_cage_no_attack_succeeds(scene: Scene, cage: Cage, layers: str, module: bool, own: bool) -> None:
+    """With a module of a token, with its own libraries, and without; nothing is changed or made, no process is left."""
     assert not cage.weak, cage.missing
-    needs = Needs(read=(str(scene.workdir), "/usr/share/p11-kit"), module=module)
+    libraries = scene.tools.folder / "lib"
+    put_libraries(scene.program, libraries)
+    needs = Needs(
+        read=(str(scene.workdir), "/usr/share/p11-kit"), module=module, libraries=str(libraries) if own else ""
+    )
     run = await scene.attack(Launcher(LAUNCHER, possible(layers)), needs)
     assert succeeded(run) == []
     assert (run.exit_code, run.signal) == (1, None)

@@ -30,7 +30,8 @@ def test_the_real_ones_are_found_by_their_versions(cst_base: Path) -> None:
     """In the layout of NXP's tarball."""
     tools = CstTools(cst_base, {})
     for version in ("3.4.1", "4.0.1"):
-        assert tools.find(version) == CstTool(version, f"{cst_base}/cst-{version}/linux64/bin/cst")
+        found = tools.find(version)
+        assert (found.version, found.executable) == (version, f"{cst_base}/cst-{version}/linux64/bin/cst")
     assert {"3.4.1", "4.0.1"} <= {tool.version for tool in tools.available()}
 
 
