@@ -199,6 +199,19 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, cst_base: Path) -> 
     assert (process.returncode, errors) == (0, "")
 
 
+def test_results_that_cannot_be_printed_end_it(tmp_path: Path, cst_base: Path) -> None:
+    """A full disk: one line, and not green."""
+    daemon = Daemon(tmp_path, cst_base)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            daemon.command("--check"),
+            env=daemon.environ, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            timeout=DEADLINE,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["digsigd: cannot print the results: No space left on device"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
