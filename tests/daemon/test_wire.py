@@ -200,6 +200,18 @@ def test_few_descriptors_are_told_at_start_and_keep_nobody_out(start: Start, pki
     assert "Too many open files" not in daemon.log()
 
 
+def test_a_client_that_closes_its_sending_side_has_left(daemon: Daemon, pki: TrialPki) -> None:
+    """It gets no answer, even if its request was whole, and the next client does."""
+    headers, body = form_of(pki)
+    before = daemon.log().count("the client disconnected")
+    with socket.create_connection(address(daemon), timeout=DEADLINE) as connection:
+        connection.sendall(b"POST /sign/imx HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n" + body)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    daemon.wait_for_log("the client disconnected", before + 1)
+    assert daemon.post(pki).status_code == 200
+
+
 @pytest.mark.parametrize("most", [64, 128, 256, 1024])
 def test_an_upload_on_every_connection_leaves_descriptors(start: Start, pki: TrialPki, most: int) -> None:
     """Half uploads, whole ones among them and hardly any descriptors: each is signed or told when to come again."""
