@@ -20,6 +20,7 @@ from digsigd.callers.from_settings import access_of
 from digsigd.errors import DigsigError
 from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.keys.file import FileSource
+from digsigd.listening import server_endpoint
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
 from digsigd.record.keyfile import StateFolder
@@ -68,6 +69,7 @@ class Parts:
         self, settings: Settings, *, reactor: SigningReactor, listens: bool = True, recorder: Recorder | None = None
     ) -> None:
         self._listens = listens
+        self._reactor = reactor
         self._settings = self._started = settings
         first = self.prepare(settings)
         self.rules = CurrentRules(first.rules)
@@ -75,7 +77,6 @@ class Parts:
         self.access = CurrentAccess(first.access)
         self.used = False
         self._open = False
-        self._reactor = reactor
         self._pools = _Pools(reactor, settings.cst.max_running)
         self.in_thread = self._pools.in_thread
         self.source: KeySource = key_source(settings.keys, reactor=reactor, in_thread=self._pools.in_key_thread)
@@ -261,6 +262,9 @@ class Parts:
         Raises `SettingsError` if one cannot be used.
         """
         check_writable(settings)
+        if self._listens and settings.listen.endpoint != self._started.listen.endpoint:
+            # The next start would fail, and nobody would see why.
+            server_endpoint(self._reactor, settings.listen.endpoint)
         tls = server_tls(settings.listen.tls) if self._listens else None
         running = self._as_running(settings)
         access = access_of(running, tls.crls if tls is not None else (), listens=self._listens)

@@ -1,4 +1,4 @@
-"""`twistd digsigd --check`: report what a configuration means, and try everything it names, without listening."""
+"""`twistd digsigd --check`: report what a configuration means, and try everything it names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO
 from digsigd._parts import Parts
 from digsigd.csf.members import is_key
 from digsigd.errors import DigsigError
-from digsigd.listening import certificate_state, server_endpoint
+from digsigd.listening import certificate_state, try_to_listen
 from digsigd.reactor import Reactor, SigningReactor, reactor_of
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.libraries import describe, for_modules
@@ -36,7 +36,7 @@ async def check(
         raise SystemExit(1) from None
     who = f"callers: {', '.join(settings.callers)}" if settings.callers else "authentication is off"
     report.say("listens on", f"{settings.listen.endpoint} ({who})")
-    _check_endpoint(settings, reactor_of(reactor), report)
+    await _check_endpoint(settings, reactor_of(reactor), report)
     try:
         parts.start()
     except DigsigError as error:
@@ -53,14 +53,16 @@ async def check(
         raise SystemExit(1)
 
 
-def _check_endpoint(settings: Settings, reactor: SigningReactor, report: _Report) -> None:
+async def _check_endpoint(settings: Settings, reactor: SigningReactor, report: _Report) -> None:
     endpoint = settings.listen.endpoint
     try:
-        server_endpoint(reactor, endpoint)
+        in_use = await try_to_listen(reactor, endpoint)
         state = certificate_state(endpoint)
     except SettingsError as error:
         report.fail("listens on", str(error))
         return
+    if in_use:
+        report.warn("listens on", in_use)
     if state is not None and state[1]:
         (report.warn if state[0] else report.fail)("listens on", state[1])
 

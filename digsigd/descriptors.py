@@ -8,13 +8,15 @@ from digsigd.settings import Settings
 
 # Below this limit a start warns: a few uploads and runs of cst would take all descriptors.
 FEW = 256
-# Descriptors of the reactor, threads, logs and libraries, connections to the key store, and the few connections that
-# are accepted beyond the limit.
+# An idle daemon has 16: the reactor, its port, logs, the record, the lock of its work directory. The rest is for
+# threads that read keys or remove directories, connections to the key store, and connections beyond the limit.
 _RESERVE = 96
-# Descriptors of one run of cst: two pipes, its directory, files that are checked and verified meanwhile.
+# Descriptors of an upload besides its connection: its directory, and its file or, once cst is prepared, two pipes.
+_UPLOAD = 3
+# Descriptors that a run of cst needs besides: to start it, and for the files that are checked and verified.
 _RUN = 8
 # A daemon with fewer connections could not work at all.
-_LEAST = 8
+_LEAST = 4
 
 
 def wanted(settings: Settings) -> int:
@@ -35,9 +37,12 @@ def room(settings: Settings) -> tuple[int, str]:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY or soft >= wanted(settings):
         return settings.listen.max_connections, ""
-    # What is too little is shared: each connection can have an upload, which has a file.
-    rest = soft - _RUN * settings.cst.max_running - min(_RESERVE, soft // 2)
-    possible = max(soft - _others(settings), rest // 2, _LEAST)
+    # Of what is too little, each connection can have an upload, and each of those that run at a time can run cst.
+    rest = soft - min(_RESERVE, soft // 2)
+    one = 1 + _UPLOAD
+    possible = max(
+        soft - _others(settings), (rest - _RUN * settings.cst.max_running) // one, rest // (one + _RUN), _LEAST
+    )
     connections = min(possible, settings.listen.max_connections)
     few = f", fewer than {FEW}," if soft < FEW else ""
     return connections, (
@@ -47,5 +52,5 @@ def room(settings: Settings) -> tuple[int, str]:
 
 
 def _others(settings: Settings) -> int:
-    """Return how many descriptors everything but connections needs. Each upload has a file."""
-    return settings.upload.max_at_once + _RUN * settings.cst.max_running + _RESERVE
+    """Return how many descriptors everything but connections needs."""
+    return _UPLOAD * settings.upload.max_at_once + _RUN * settings.cst.max_running + _RESERVE

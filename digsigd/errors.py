@@ -6,9 +6,13 @@ They do not depend on HTTP: `digsigd.web.answers` gives each class its status. T
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 from digsigd import Error
+
+# How many causes of an error are looked at.
+_DEEPEST = 20
 
 
 class DigsigError(Error):
@@ -164,6 +168,20 @@ class TokenFailed(DigsigError):
     """A token cannot be used: its PIN is refused, or its module cannot be loaded."""
 
     problem = "token-failed"
+
+
+def out_of_descriptors(error: BaseException | None) -> Busy | None:
+    """Return the error to answer with if the cause of `error` is that no file descriptor was left, else None.
+
+    That passes when other requests have ended.
+    """
+    for _ in range(_DEEPEST):
+        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+            return Busy("this signing host has too many files open", hint="try again later", detail=str(error))
+        if error is None:
+            break
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def shutting_down() -> Busy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import Error as OpenSslError
 from OpenSSL.SSL import Error as TlsError
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import VerifyError
+from twisted.internet.error import CannotListenError, VerifyError
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
 
 from digsigd.reactor import SigningReactor
 from digsigd.settings import SettingsError
@@ -34,6 +37,27 @@ def server_endpoint(reactor: SigningReactor, endpoint: str) -> IStreamServerEndp
     return made
 
 
+async def try_to_listen(reactor: SigningReactor, endpoint: str) -> str:
+    """Listen for a moment. Return a text if the address is in use, as while the daemon runs, else an empty one.
+
+    What systemd has opened is not tried. Raises `SettingsError` with `listen.endpoint` if a start could not listen.
+    """
+    if options(endpoint)[0] == (None, "systemd"):
+        return ""
+    try:
+        port = await server_endpoint(reactor, endpoint).listen(Factory.forProtocol(_Closed))
+    except (OSError, OverflowError, CannotListenError) as error:
+        if isinstance(error, OverflowError):
+            raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
+        cause = error.socketError if isinstance(error, CannotListenError) else error
+        # With a lock file, as for Unix sockets, Twisted has only a text.
+        if not isinstance(cause, OSError) or cause.errno == errno.EADDRINUSE:
+            return f"{endpoint} is in use: a start would fail, unless this daemon is what uses it"
+        raise SettingsError(f"listen.endpoint: {endpoint!r}: {cause.strerror or cause}") from None
+    await maybeDeferred(port.stopListening)
+    return ""
+
+
 def certificate_state(endpoint: str) -> tuple[bool, str] | None:
     """Return whether the certificate of an `ssl:` endpoint is valid now, with a text; None for other endpoints.
 
@@ -54,6 +78,14 @@ def certificate_state(endpoint: str) -> tuple[bool, str] | None:
         return False, f"the certificate {path} expired on {ends:%Y-%m-%d}"
     days = (ends - now).days
     return True, f"the certificate {path} expires on {ends:%Y-%m-%d}, in {days} days" if days < _SOON else ""
+
+
+class _Closed(Protocol):
+    """A connection that came while it was tried to listen."""
+
+    def connectionMade(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
 
 
 def _mistake_in_files(endpoint: str) -> str:

@@ -91,8 +91,11 @@ class Readiness:
 
     async def _ask(self) -> list[str]:
         missing = []
-        if not await self._in_thread(self._tools.available):
-            missing.append("no cst: neither in the folder cst.base nor in [cst.versions]")
+        try:
+            if not await self._in_thread(self._tools.available):
+                missing.append("no cst: neither in the folder cst.base nor in [cst.versions]")
+        except DigsigError as error:
+            missing.append(error.for_client())
         if not self._running:
             return [shutting_down().what]
         try:

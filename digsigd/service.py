@@ -182,6 +182,8 @@ class SigningService(Service):
             raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
         if isinstance(result := getattr(listening, "result", None), Failure):
             listening.addErrback(lambda _: None)
+            if result.check(OverflowError, OSError):
+                raise SettingsError(f"listen.endpoint: {endpoint!r}: {result.getErrorMessage()}")
             result.raiseException()
         self._listening = listening.addCallbacks(self._is_listening, self._cannot_listen)
 

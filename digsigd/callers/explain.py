@@ -94,7 +94,7 @@ def _unlocks(
         why = " and ".join(hosts) or "neither policy.allow nor the machine's allow has it"
         if chosen is not None:
             where = lines.of("callers", caller, "csf", "allow")
-            why += f"; {where}" if callers else f"; not in {where}"
+            why += f"; {where}" if callers or not chosen.csf.allow else f"; not in {where}"
         reasons.append(Reason(f"csf {name}", bool(hosts) and callers, why))
     return reasons
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from digsigd.errors import Busy, DigsigError
+from digsigd.errors import Busy, DigsigError, out_of_descriptors
 from digsigd.record.entry import Entry
 from digsigd.record.errors import RecordError
 from digsigd.record.recorder import Recorder
@@ -105,7 +105,11 @@ class RecordedSigner:
             signed = await self._signer.sign(request, workdir)
         except Busy:
             raise
-        except DigsigError as error:
+        except (DigsigError, OSError) as error:
+            if busy := out_of_descriptors(error):
+                raise busy from error
+            if isinstance(error, OSError):
+                raise
             request.evidence.took("all", self._clock() - began)
             await self._in_thread(_note_quietly, request)
             raise await self._decisions.refused(request.evidence, request, error, **names) from error.__cause__

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from digsigd.errors import BadRequest, Refused
+from digsigd.errors import BadRequest, Refused, out_of_descriptors
 from digsigd.names import VERSION, VERSION_FORM
 from digsigd.signing.cst import Limits, why_not_executable
 from digsigd.signing.libraries import libraries_of
@@ -65,14 +65,19 @@ class CstTools:
         )
 
     def available(self) -> tuple[CstTool, ...]:
-        """Return all tools of this host, in the order of versions. Reads the base folder on each call."""
+        """Return all tools of this host, in the order of versions. Reads the base folder on each call.
+
+        Raises `Busy` if the host has too many files open for that.
+        """
         versions = sorted({*self._versions, *self._installed()}, key=_order)
         return tuple(tool for version in versions if (tool := self._locate(version)))
 
     def _installed(self) -> Iterator[str]:
         try:
             names = os.listdir(self._base)  # noqa: PTH208
-        except OSError:
+        except OSError as error:
+            if busy := out_of_descriptors(error):
+                raise busy from error
             return
         for name in names:
             version = name.removeprefix("cst-")

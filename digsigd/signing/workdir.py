@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from twisted.logger import Logger
 
-from digsigd.errors import DigsigError, NoSpace, shutting_down
+from digsigd.errors import DigsigError, NoSpace, out_of_descriptors, shutting_down
 from digsigd.signing.leftovers import StrandedError, locked, remove_leftovers
 from digsigd.signing.marks import PREFIX, mark_of, write_mark
 from digsigd.signing.removal import DIRECTORY, empty, remove_open, remove_tree
@@ -230,10 +230,12 @@ class Workdir:
             os.close(folder)
 
     def has(self, name: str) -> bool:
-        """Return whether there is a regular file with this name, a relative path."""
+        """Return whether there is a regular file with this name, a relative path. Raises `Busy` if nobody can tell."""
         try:
             os.close(self.open(name))
-        except OSError:
+        except OSError as error:
+            if busy := out_of_descriptors(error):
+                raise busy from error
             return False
         return True
 
@@ -389,7 +391,9 @@ def _write_new(folder: int, name: str, data: bytes, mode: int) -> None:
 
 
 def failed(error: OSError) -> DigsigError:
-    """Return the error of a request whose files cannot be written: `NoSpace`, or a fault of this host."""
+    """Return the error of a request whose files cannot be written: `NoSpace`, `Busy`, or a fault of this host."""
     if error.errno in _FULL:
         return NoSpace(detail=str(error))
+    if busy := out_of_descriptors(error):
+        return busy
     return DigsigError("this signing host cannot write the files of the request", detail=str(error))

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
-from digsigd.errors import DigsigError, shutting_down
+from digsigd.errors import Busy, DigsigError, out_of_descriptors, shutting_down
 from digsigd.signing.request import SigningRequest
 from digsigd.web.answers import (
     OWN_ID,
@@ -135,6 +135,8 @@ class Endpoint:
             error = not_routed("/" + _text(b"/".join(request.postpath)))
         elif isinstance(error, CancelledError):
             error = shutting_down()
+        elif not isinstance(error, Busy) and (busy := out_of_descriptors(error)):
+            error = busy
         elif not isinstance(error, DigsigError):
             self.log.failure("unexpected", failure, LogLevel.critical, **who, event="unexpected")
             error = DigsigError(

@@ -192,7 +192,8 @@ class SigningSite(Site):
         """Note the port (None: no more), which stops accepting connections while there is no room for them."""
         self._port = port
         if port is not None:
-            port.numberAccepts = _ACCEPTED_AT_ONCE
+            # Those beyond the limit need descriptors, too.
+            port.numberAccepts = max(1, min(_ACCEPTED_AT_ONCE, self.max_connections // _ACCEPTED_AT_ONCE))
         if self._looking is not None and self._looking.active():
             self._looking.cancel()
         self._looking = None

@@ -121,6 +121,7 @@ def test_what_a_caller_may_not_is_explained_as_well(run: Run, config: Path) -> N
     code, out, _ = run("explain", "lab", "imx8mm-evk", "--config", config)
     assert code == 1
     assert "refused    backend ssl                       callers.lab.backends is not set" in out
+    assert "; callers.lab.csf.allow is not set" in out
     assert "lab may not sign for imx8mm-evk" in out
 
 

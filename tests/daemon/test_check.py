@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import pwd
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from digsigd.testing import TrialPki
 from tests.daemon.test_logs_and_options import check
-from tests.helpers.daemons import DEADLINE, MACHINE, TOKEN, Daemon
+from tests.helpers.daemons import DEADLINE, MACHINE, RIGHTS, TOKEN, Daemon, Start
 
 
 def lines(daemon: Daemon, result: str, *options: str) -> str:
@@ -198,6 +199,19 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, cst_base: Path) -> 
     assert (process.returncode, errors) == (0, "")
 
 
+def test_results_that_cannot_be_printed_end_it(tmp_path: Path, cst_base: Path) -> None:
+    """A full disk: one line, and not green."""
+    daemon = Daemon(tmp_path, cst_base)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            daemon.command("--check"),
+            env=daemon.environ, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            timeout=DEADLINE,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["digsigd: cannot print the results: No space left on device"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -211,6 +225,51 @@ def test_mistakes_of_its_options_end_it(tmp_path: Path, cst_base: Path, options:
     assert (done.returncode, done.stdout) == (1, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("tcp:0:interface=192.0.2.1", "Cannot assign requested address"),
+        ("tcp6:0:interface=2001\\:db8\\:\\:1", "Cannot assign requested address"),
+        ("tcp:0:interface=no-such-host.invalid", "no-such-host.invalid"),
+        ("tcp:70000:interface=127.0.0.1", "0-65535"),
+        ("unix:{folder}/missing/socket", "No such file or directory"),
+        ("unix:{folder}/missing/socket:lockfile=0", "No such file or directory"),
+    ],
+)
+def test_an_address_that_cannot_be_opened_is_not_green(tmp_path: Path, cst_base: Path, where: str, words: str) -> None:
+    """An address of another host, a port that is none, a folder that is missing."""
+    daemon = Daemon(tmp_path, cst_base, f'[callers.ci]\ntoken_file = "token"\n{RIGHTS}')
+    (tmp_path / "token").write_text(TOKEN)
+    options = "--listen", where.format(folder=tmp_path)
+    failed = lines(daemon, "FAILED", *options)
+    assert "listen.endpoint" in failed
+    assert words in failed
+    started = subprocess.run(
+        daemon.command(*options),
+        env=daemon.environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=DEADLINE,
+    )  # fmt: skip
+    assert started.returncode == 1
+    assert "Traceback" not in started.stdout + started.stderr
+
+
+def test_an_address_in_use_may_be_the_daemons(start: Start, tmp_path: Path) -> None:
+    """The check of a daemon that runs is green, with a warning; it leaves the daemon's socket alone."""
+    daemon = start()
+    taken = daemon.url.rpartition(":")[2]
+    assert "is in use" in lines(daemon, "warn", "--listen", f"tcp:{taken}:interface=127.0.0.1")
+    assert "is in use" not in lines(daemon, "warn")
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert "is in use" in lines(daemon, "warn", "--listen", f"unix:{path}:lockfile=0")
+        assert path.is_socket()
+    path.unlink()
+    for _ in range(2):
+        assert "is in use" not in lines(daemon, "warn", "--listen", f"unix:{path}")
+        assert not path.exists()
 
 
 def test_machines_and_users_are_for_checks(tmp_path: Path, cst_base: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -102,3 +103,20 @@ def test_a_store_for_a_group_needs_no_world_readable_keys(
             assert str(daemon.keys) not in ready.text
     finally:
         daemon.stop()
+
+
+def test_what_the_user_may_not_open_is_not_green(public: Path, cst_base: Path) -> None:
+    """A socket in a folder of root, and a port that needs a capability; both would work as root."""
+    if os.geteuid() != 0:
+        return
+    daemon = OwnUser(public, cst_base, ())
+    places = [f"unix:{public}/socket"]
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) > 1:
+        places.append("tcp:1:interface=127.0.0.1")
+    for place in places:
+        done = subprocess.run(
+            daemon.command("--check", "--listen", place),
+            env=daemon.environ, cwd=public, capture_output=True, text=True, check=False, timeout=DEADLINE,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert f"FAILED listens on      listen.endpoint: {place!r}: Permission denied" in done.stdout, done.stdout

@@ -108,13 +108,17 @@ def test_policy_follows_the_file(daemon: Daemon, pki: TrialPki) -> None:
         ('[policy]\nallow = ["everything"]\n', "policy.allow"),
         ('[callers.lab]\ntoken_file = "none"\n', "callers.lab.token_file"),
         ('[pkcs11.tokens.new]\npin_file = "token"\n', "cannot add or remove tokens"),
+        ("another endpoint", "listen.endpoint: 'tcp:http:interface=127.0.0.1'"),
     ],
 )
 def test_a_mistake_keeps_everything(daemon: Daemon, pki: TrialPki, change_to: str, words: str) -> None:
     """Also what is right in the same file: the old token holds, and the log says why."""
     (daemon.folder / "token").write_text(SECOND)
     text = daemon.config.read_text()
-    daemon.config.write_text(f"{text}\n{change_to}")
+    if change_to == "another endpoint":
+        change(daemon, "tcp:0", "tcp:http")
+    else:
+        daemon.config.write_text(f"{text}\n{change_to}")
     said = reload(daemon)
     assert "not reloaded: " in said
     assert words in said

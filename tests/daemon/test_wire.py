@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import select
 import socket
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from digsigd.testing import TrialPki
@@ -189,10 +191,72 @@ def test_few_descriptors_are_told_at_start_and_keep_nobody_out(start: Start, pki
     daemon = start("", DAEMON_PREFIX="prlimit --nofile=100")
     assert "100 file descriptors, fewer than 256," in daemon.log()
     with contextlib.ExitStack() as held:
-        for _ in range(200):
+        for _ in range(60):
             one = held.enter_context(socket.socket())
             one.setblocking(False)
             one.connect_ex(address(daemon))
         for _ in range(3):
             assert daemon.post(pki).status_code == 200
     assert "Too many open files" not in daemon.log()
+
+
+def test_a_client_that_closes_its_sending_side_has_left(daemon: Daemon, pki: TrialPki) -> None:
+    """It gets no answer, even if its request was whole, and the next client does."""
+    headers, body = form_of(pki)
+    before = daemon.log().count("the client disconnected")
+    with socket.create_connection(address(daemon), timeout=DEADLINE) as connection:
+        connection.sendall(b"POST /sign/imx HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n" + body)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    daemon.wait_for_log("the client disconnected", before + 1)
+    assert daemon.post(pki).status_code == 200
+
+
+@pytest.mark.parametrize("most", [64, 128, 256, 1024])
+def test_an_upload_on_every_connection_leaves_descriptors(start: Start, pki: TrialPki, most: int) -> None:
+    """Half uploads, whole ones among them and hardly any descriptors: each is signed or told when to come again."""
+    daemon = start("", DAEMON_PREFIX=f"prlimit --nofile={most}")
+    headers, body = form_of(pki)
+    request = b"POST /sign/imx HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + headers + b"\r\n" + body
+    count = 100 if most < 1024 else 200
+    with contextlib.ExitStack() as held:
+        clients = [
+            held.enter_context(socket.create_connection(address(daemon), timeout=DEADLINE)) for _ in range(count)
+        ]
+        for index, client in enumerate(clients):
+            client.sendall(request[: -200 if index % 4 else None])
+        daemon.wait_for(daemon.left_behind, what="uploads that have begun")
+        for index, client in enumerate(clients):
+            # One that was refused early may be closed.
+            with contextlib.suppress(OSError):
+                client.sendall(request[-200 if index % 4 else len(request) :])
+        answers = [b"".join(iter(lambda one=one: one.recv(1 << 16), b"")) for one in clients]  # type: ignore[misc]
+    told = Counter(answer[9:12] for answer in answers)
+    assert set(told) <= {b"200", b"503"}, told
+    assert told[b"200"] >= 64
+    assert all(b"\r\nRetry-After: " in answer for answer in answers if answer[9:12] == b"503")
+    assert "Too many open files" not in daemon.log()
+    assert daemon.post(pki).status_code == 200
+
+
+def test_a_request_without_descriptors_is_told_to_come_again(start: Start, pki: TrialPki) -> None:
+    """Whichever file cannot be opened: with one descriptor more each time, until it is signed."""
+    daemon = start("[keys]\nkeep = 0\n")
+    told = []
+    with httpx.Client() as client:
+        assert daemon.post(pki, client=client).status_code == 200
+        for spare in range(40):
+            daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
+            used = max(int(one.name) for one in Path(f"/proc/{daemon.pid}/fd").iterdir()) + 1
+            limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used + spare, limits[1]))
+            answer = daemon.post(pki, client=client)
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+            told.append(answer.status_code)
+            assert answer.status_code in {200, 503}, (spare, answer.text)
+            assert answer.status_code == 200 or int(answer.headers["Retry-After"])
+            assert daemon.post(pki, client=client).status_code == 200
+            if told[-3:] == [200] * 3:
+                break
+    assert told[0] == 503
+    assert told[-1] == 200

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,6 +67,17 @@ def test_a_caller_has_half_of_the_space(tmp_path: Path) -> None:
     made.store("b", 0, 2 << 20)
     made.leave("a", free // 4 + free)
     made.store("a", 0, 2 << 20)
+
+
+def test_what_uploads_have_counts_as_space_that_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of what was free before they came, not of what is left."""
+    _, made = shares(tmp_path)
+    for stored in range(5):
+        # Of 8 MiB that were free.
+        room = SimpleNamespace(f_bavail=7 - stored, f_frsize=1 << 20)
+        monkeypatch.setattr("os.statvfs", lambda _, room=room: room)
+        with pytest.raises(NoSpace) if stored == 4 else nullcontext():
+            made.store("a", stored << 20, 1 << 20)
 
 
 def test_a_rate_is_requests_per_minute(tmp_path: Path) -> None:

@@ -121,10 +121,10 @@ def test_at_the_limit_the_longest_silent_connection_of_the_greediest_address_is_
 
 def test_a_connection_with_a_request_under_way_is_never_closed_for_another(server: Server) -> None:
     """Nobody is accepted until one ends, or becomes silent for long enough."""
-    busy = [server.connect() for _ in range(7)]
+    busy = [server.connect(f"192.0.2.{number}") for number in range(10, 17)]
     for protocol, _ in busy:
-        protocol.dataReceived(b"POST /sign/imx HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n")
-        protocol.waiting_since = None
+        protocol.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+    server.clock.advance(SPARE_SECONDS)
     last = server.connect("192.0.2.7")
     assert not server.port.accepts()
     server.clock.advance(SPARE_SECONDS / 2)
@@ -151,9 +151,13 @@ def test_room_is_made_by_the_address_that_has_the_most(server: Server, monkeypat
 
 def test_a_port_accepts_no_more_in_a_turn_that_has_brought_a_connection(server: Server) -> None:
     """Twisted would accept as many again as this says before the site knows of the first."""
-    assert server.port.numberAccepts == 8
+    assert server.port.numberAccepts == 1
     server.connect()
     assert server.port.numberAccepts == 0
+    # What is accepted beyond the limit is a small part of it.
+    server.site.max_connections = 1024
+    server.site.listens_on(server.port)
+    assert server.port.numberAccepts == 8
 
 
 def test_a_silent_connection_makes_room_once_it_is_old_enough(server: Server) -> None:
