@@ -22,6 +22,7 @@ class PlainKey:
 
     pem: bytes | None = field(repr=False)
     public: bytes | None
+    lacks_phrase: bool = False
 
 
 @dataclass(frozen=True, slots=True)

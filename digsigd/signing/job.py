@@ -237,9 +237,9 @@ class Job:
     def _decrypts(self, certificate: str, key: str, key_pass: str | None) -> bool:
         """Return whether cst gets this key decrypted."""
         plain = plain_key(self._tarball, certificate, key, key_pass)
+        self._pairs.append((certificate, key))
         if plain is not None:
             self._plain[key] = plain
-            self._pairs.append((certificate, key))
         return plain is not None
 
     def _identity(self, member: str) -> object:

@@ -52,8 +52,7 @@ def pair_of(tarball: KeyTarball, certificate: str, key: str, key_pass: str | Non
 def plain_key(tarball: KeyTarball, certificate: str, key: str, key_pass: str | None) -> bytes | None:
     """Return a private key as PEM without a pass phrase; None if only cst may be able to read it.
 
-    The key is kept with the tarball. Blocks: about a millisecond the first time. Raises `BadTarball` if the key is
-    encrypted and there is no pass phrase.
+    The key is kept with the tarball. Blocks: about a millisecond the first time.
     """
     known = (certificate, key)
     if known not in tarball.plain_keys:
@@ -62,11 +61,18 @@ def plain_key(tarball: KeyTarball, certificate: str, key: str, key_pass: str | N
 
 
 def check_match(tarball: KeyTarball, certificate: str, key: str) -> None:
-    """Check that a key which `plain_key` returned is that of its certificate. A certificate of an unknown kind passes.
+    """Check a key that was asked of `plain_key`: that it is its certificate's, and that it has its pass phrase.
 
-    Raises `BadTarball`.
+    A certificate of an unknown kind passes, and a key that only cst may be able to read. Raises `BadTarball`.
     """
-    _check_same(tarball.plain_keys[certificate, key].public, _public(tarball.members, certificate), certificate, key)
+    known = tarball.plain_keys[certificate, key]
+    if known.lacks_phrase:
+        raise BadTarball(
+            f"the private key {key} in the key tarball is encrypted, but its pass phrase is missing",
+            hint=f"write the pass phrase into the first line of {KEY_PASS} in the same folder",
+        )
+    if known.pem is not None:
+        _check_same(known.public, _public(tarball.members, certificate), certificate, key)
 
 
 def check_readable(pair: KeyPair) -> None:
@@ -104,6 +110,8 @@ def _opened(pair: KeyPair) -> PlainKey:
     except ValueError:
         # cst reads a few files that this library does not. If it cannot read this one either, `check_readable` says so.
         return PlainKey(None, None)
+    except TypeError:
+        return PlainKey(None, None, lacks_phrase=True)
     return PlainKey(pem, _spki(key))
 
 
@@ -112,17 +120,17 @@ def _spki(key: PrivateKeyTypes | None) -> bytes | None:
 
 
 def _load(pair: KeyPair) -> PrivateKeyTypes | None:
-    """Return a private key; None for kinds that are not supported here but may be by cst. Raises `ValueError`."""
+    """Return a private key; None for kinds that are not supported here but may be by cst.
+
+    Raises `TypeError` if its pass phrase is missing, and `ValueError`.
+    """
     load = load_pem_private_key if pair.key_member.endswith(".pem") else load_der_private_key
+    try:
+        return load(pair.key, pair.phrase, unsafe_skip_rsa_key_validation=True)
+    except UnsupportedAlgorithm:
+        return None
+    except TypeError:
+        if pair.phrase is None:
+            raise
     # A pass phrase for a key that is not encrypted is not an error.
-    for phrase in (pair.phrase, None) if pair.phrase else (None,):
-        try:
-            return load(pair.key, phrase, unsafe_skip_rsa_key_validation=True)
-        except UnsupportedAlgorithm:
-            return None
-        except TypeError:
-            continue
-    raise BadTarball(
-        f"the private key {pair.key_member} in the key tarball is encrypted, but its pass phrase is missing",
-        hint=f"write the pass phrase into the first line of {KEY_PASS} in the same folder",
-    )
+    return load(pair.key, None, unsafe_skip_rsa_key_validation=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 from collections import Counter
 from typing import Any
 
@@ -62,6 +63,23 @@ class SigningChannel(HTTPChannel):
         if not self.site.admit(self):
             text = "too many connections from this address"
             self._refuse(_answer(b"503 Service Unavailable", text, b"Retry-After: 5\r\n"))
+
+    def has_sent(self) -> bool:
+        """Return whether something of the client waits to be read."""
+        look = select.poll()
+        look.register(self.transport.fileno(), select.POLLIN)
+        return bool(look.poll(0))
+
+    def turn_away(self) -> None:
+        """Close a silent connection to make room, with an answer for a client that is only slow."""
+        self.waiting_since = None
+        if self.isSecure():
+            # Perhaps in the middle of its handshake.
+            self.transport.abortConnection()
+        else:
+            text = "too many connections on this signing host"
+            self.transport.write(_answer(b"503 Service Unavailable", text, b"Retry-After: 5\r\n"))
+            self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection and its timers."""
@@ -240,10 +258,11 @@ class SigningSite(Site):
             (-self._of_address[channel.address], channel.waiting_since, id(channel), channel)
             for channel in self.channels
             if channel.waiting_since is not None and now - channel.waiting_since >= SPARE_SECONDS
+            # Perhaps it was this daemon that was too busy to read.
+            if not channel.has_sent()
         )
         for *_, channel in silent[:_CLOSED_AT_ONCE]:
-            channel.waiting_since = None
-            channel.transport.abortConnection()
+            channel.turn_away()
         if silent or self._port is None:
             self._accept_again()
         else:

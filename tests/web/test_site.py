@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,18 @@ class Here(Resource):
 class Transport(StringTransport):
     """The client's end of a connection."""
 
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.ends = socket.socketpair()
+
+    def fileno(self) -> int:
+        return self.ends[0].fileno()
+
+    def turned_away(self) -> bool:
+        """Told to come again, and closed."""
+        answer = self.value()
+        return self.closing() and answer.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 5\r\n" in answer
+
     def closing(self) -> bool:
         return bool(self.disconnecting)
 
@@ -77,6 +91,7 @@ class Server:
     def __init__(self, folder: Path, connections: int = 8) -> None:
         self.clock = Clock()
         self.here = Here()
+        self.transports: list[Transport] = []
         unused: Any = None
         uploads = Uploads(
             bounds=UploadSettings(),
@@ -95,6 +110,7 @@ class Server:
     def connect(self, host: str = "192.0.2.1") -> tuple[Any, Transport]:
         where: IAddress = UNIXAddress(None) if host == "" else IPv4Address("TCP", host, 1)
         transport = Transport(peerAddress=where)
+        self.transports.append(transport)
         protocol: Any = self.site.buildProtocol(where)
         protocol.makeConnection(transport)
         return protocol, transport
@@ -105,8 +121,12 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path)
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    for transport in made.transports:
+        for end in transport.ends:
+            end.close()
 
 
 def test_at_the_limit_the_longest_silent_connection_of_the_greediest_address_is_closed(server: Server) -> None:
@@ -116,7 +136,7 @@ def test_at_the_limit_the_longest_silent_connection_of_the_greediest_address_is_
     server.clock.advance(SPARE_SECONDS)
     young = [server.connect() for _ in range(3)]
     assert server.port.accepts()
-    assert [transport.aborted() for _, transport in (*many, few, *young)] == [True] * 4 + [True] + [False] * 3
+    assert [transport.turned_away() for _, transport in (*many, few, *young)] == [True] * 4 + [True] + [False] * 3
 
 
 def test_a_connection_with_a_request_under_way_is_never_closed_for_another(server: Server) -> None:
@@ -131,7 +151,7 @@ def test_a_connection_with_a_request_under_way_is_never_closed_for_another(serve
     assert not server.port.accepts()
     server.lose(last[0])
     assert server.port.accepts()
-    assert not any(transport.aborted() for _, transport in (*busy, last))
+    assert not any(transport.aborted() or transport.turned_away() for _, transport in (*busy, last))
     server.lose(*(protocol for protocol, _ in busy))
     assert not server.site.channels
 
@@ -145,8 +165,8 @@ def test_room_is_made_by_the_address_that_has_the_most(server: Server, monkeypat
     server.clock.advance(SPARE_SECONDS)
     server.connect("192.0.2.8")
     server.connect("192.0.2.9")
-    assert sum(one.aborted() for one in many) == 1
-    assert not few.aborted()
+    assert sum(one.turned_away() for one in many) == 1
+    assert not few.turned_away()
 
 
 def test_a_port_accepts_no_more_in_a_turn_that_has_brought_a_connection(server: Server) -> None:
@@ -165,11 +185,19 @@ def test_a_silent_connection_makes_room_once_it_is_old_enough(server: Server) ->
     held = [server.connect() for _ in range(8)]
     assert not server.port.accepts()
     server.clock.advance(SPARE_SECONDS)
-    assert all(transport.aborted() for _, transport in held)
+    assert all(transport.turned_away() for _, transport in held)
     assert server.port.accepts()
     for protocol, _ in held:
         protocol.connectionLost(Failure(ConnectionAborted()))
     assert not server.site.channels
+
+
+def test_a_connection_whose_request_is_there_is_not_silent(server: Server) -> None:
+    """The daemon was too busy to read it."""
+    held = [server.connect()[1] for _ in range(8)]
+    held[0].ends[1].send(b"GET / HTTP/1.1\r\n")
+    server.clock.advance(SPARE_SECONDS)
+    assert [one.turned_away() for one in held] == [False] + [True] * 7
 
 
 def test_one_address_has_three_quarters_of_the_connections(server: Server) -> None:
