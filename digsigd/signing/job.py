@@ -85,7 +85,6 @@ class Job:
         self._layout: hab.Layout | None = None
         self._sums: list[Sums] = []
         self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
-        self._secrets += self._plain.values()
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
         self.needs = Needs(read=(str(workdir.path),))
@@ -309,7 +308,10 @@ class Job:
 
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""
-        reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets)
+        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu and self.workdir.has(_BLOB):
+            return
+        keys = self._plain.values()
+        reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets, keys)
         if run.ran_out_of_cpu:
             raise CstTimeout("cst exceeded its CPU time limit and was stopped", detail=reason)
         if run.signal is not None:
@@ -321,8 +323,7 @@ class Job:
                 hint="the operator finds what cst said in the log of the signing host, by the id of this request",
                 detail=f"{describe(run)}: {reason}" if reason else describe(run),
             )
-        if not self.workdir.has(_BLOB):
-            raise CstFailed("cst ended with exit code 0 but wrote no CSF blob", detail=reason)
+        raise CstFailed("cst ended with exit code 0 but wrote no CSF blob", detail=reason)
 
     def verified(self, digests: Sequence[bytes] | None) -> tuple[Signed, str]:
         """Verify cst's CSF blob as the boot ROM would, and return it with a text that says what was verified.

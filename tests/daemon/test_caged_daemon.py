@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digsigd.testing import TrialPki
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from digsigd.testing import TrialImage, TrialPki
 from tests.helpers.daemons import IMAGE, MACHINE, Daemon
 from tests.helpers.proof import proven
 
@@ -162,3 +165,68 @@ def test_keys_are_not_in_memory_once_they_are_forgotten(tmp_path: Path) -> None:
     line = key.splitlines()[5]
     assert copies_left(tarball, line, "protected") == "True False"
     assert copies_left(tarball, line, "") == "True True"
+
+
+SIGNING = """
+import sys
+from pathlib import Path
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater, react
+from digsigd import SigningRequest, SigningService
+from digsigd.settings import load
+from digsigd.signing.cage import protect_memory
+
+def copies():
+    needle, found = bytes.fromhex(sys.argv[3])[::-1], -1
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps:
+            start, end = (int(word, 16) for word in line.split()[0].split("-"))
+            if " rw" in line and "[v" not in line:
+                memory.seek(start)
+                found += memory.read(end - start).count(needle)
+    return found
+
+async def main(reactor):
+    if sys.argv[1] == "protected":
+        protect_memory()
+    folder = Path(sys.argv[2])
+    service = SigningService(load(folder / "digsigd.toml"), listen=False)
+    service.startService()
+    for _ in range(5):
+        text = (folder / "csf").read_bytes()
+        request = SigningRequest.of_file(folder / "spl.bin", machine="m", cst_version="3.4.1", description=text)
+        await service.sign(request)
+    print(copies() > 0, end=" ")
+    while service._parts.keys._kept:
+        await deferLater(reactor, 0.1)
+    print(copies() > 0)
+    await service.stopService()
+
+react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+"""
+
+
+def test_decrypted_keys_are_not_in_memory_once_they_are_forgotten(tmp_path: Path, cst_base: Path) -> None:
+    """A service that has signed with encrypted keys, started as in its unit."""
+    pki = TrialPki.make("rsa2048", srks=1)
+    image = TrialImage.of_size(0x4000)
+    tarball = tmp_path / "keys/m/imxsign/imx-cst-keys.tar.gz"
+    tarball.parent.mkdir(parents=True)
+    tarball.write_bytes(pki.tarball())
+    (tmp_path / "work").mkdir()
+    (tmp_path / "spl.bin").write_bytes(image.data)
+    (tmp_path / "csf").write_text(pki.csf(image.blocks("spl.bin")))
+    (tmp_path / "digsigd.toml").write_text(
+        f'[keys]\nuri = "{(tmp_path / "keys").as_uri()}"\nkeep = 0.5\n[cst]\nbase = "{cst_base}"\n'
+        f'[daemon]\nworkdir = "{tmp_path}/work"\n[record]\nurl = "none"\n'
+    )
+    encrypted = next(data for name, data in pki.files.items() if name.startswith("keys/CSF"))
+    key = load_pem_private_key(encrypted, pki.pass_phrase.encode())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    environ = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+    for protected, expected in (("protected", "True False"), ("", "True True")):
+        words = [protected, str(tmp_path), pem.splitlines()[6][::-1].hex()]
+        done = subprocess.run(
+            [sys.executable, "-c", SIGNING, *words], env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.strip() == expected, done.stderr
