@@ -102,9 +102,20 @@ class CheckedFile:
             raise ChangedError
 
     def begun(self, length: int) -> tuple[Any, int]:
-        """Return a SHA-256 of the first bytes of the file, at most `length`, and the number of those bytes."""
-        number = min(length, self.size) // CHUNK
-        return self._sums.states[number].copy(), number * CHUNK
+        """Return a SHA-256 of the first bytes of the file, at most `length`, and the number of those bytes.
+
+        Only the last of them are read, and compared as `read` does. Raises `ChangedError` and `OSError`.
+        """
+        number, rest = divmod(min(length, self.size), CHUNK)
+        digest = self._sums.states[number].copy()
+        if rest:
+            chunk = os.pread(self._descriptor, min(CHUNK, self.size - number * CHUNK), number * CHUNK)
+            digest.update(chunk[:rest])
+            whole = digest.copy()
+            whole.update(chunk[rest:])
+            if whole.digest() != self._sums.states[number + 1].digest():
+                raise ChangedError
+        return digest, number * CHUNK + rest
 
 
 def copied(source: IO[bytes], target: BinaryIO, size: int) -> Sums:

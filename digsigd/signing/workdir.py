@@ -241,8 +241,9 @@ class Workdir:
 
     def read(self, name: str, most: int) -> bytes:
         """Return the start of a file, at most `most` bytes. Raises `OSError` as `open` does."""
-        with os.fdopen(self.open(name), "rb") as file:
-            return file.read(most)
+        with os.fdopen(self.open(name), "rb", buffering=0) as file:
+            # `most` bytes would be allocated, and overwritten when they are freed.
+            return file.read(min(most, os.fstat(file.fileno()).st_size)) or b""
 
     def check_space(self, size: int) -> None:
         """Raise `NoSpace` unless the file system has room for files of `size` bytes in all."""
