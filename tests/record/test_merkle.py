@@ -7,6 +7,7 @@ from base64 import b64decode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymerkle import InmemoryTree
 
 from digsigd.record import merkle, note
 from digsigd.record.checkpoint import Checkpoint, open_checkpoint
@@ -63,6 +64,19 @@ class Tree:
 def test_roots_are_those_of_certificate_transparency() -> None:
     """For each of its eight trees."""
     assert [one.hex() for one in Tree(LEAVES).roots[1:]] == ROOTS
+
+
+def test_trees_and_inclusion_proofs_are_those_of_another_implementation() -> None:
+    """pymerkle's, of each size up to 70; its proofs begin with the leaf, which those of RFC 6962 leave out."""
+    leaves = [b"leaf %d" % number for number in range(70)]
+    ours, theirs = Tree(leaves), InmemoryTree(algorithm="sha256")
+    for size, data in enumerate(leaves, 1):
+        theirs.append_entry(data)
+        assert ours.roots[size] == theirs.get_root(size)
+        for index in range(size):
+            leaf, *path = theirs.prove_inclusion(index + 1, size).path
+            assert leaf == merkle.leaf_hash(leaves[index])
+            assert merkle.inclusion_proof(ours.subtree, index, size) == path
 
 
 @given(st.integers(1, 70), st.data())
