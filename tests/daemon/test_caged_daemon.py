@@ -124,8 +124,10 @@ import sys
 from digsigd.keys.tarball import read_tarball
 from digsigd.signing.cage import protect_memory
 
+needle = bytes.fromhex(sys.argv[3])[::-1]
+
 def copies():
-    needle, found = bytes.fromhex(sys.argv[3])[::-1], -1
+    found = -1  # the needle
     with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
         for line in maps:
             start, end = (int(word, 16) for word in line.split()[0].split("-"))
@@ -148,10 +150,16 @@ print(copies() > 0)
 """
 
 
+# glibc overwrites small blocks of memory only without its cache of each thread.
+AS_IN_THE_UNIT = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+
+
 def copies_left(tarball: Path, line: bytes, protected: str) -> str:
     """Whether a process that has read a tarball has a line of a key in memory, before and after it forgets it."""
     words = [protected, str(tarball), line[::-1].hex()]
-    done = subprocess.run([sys.executable, "-c", SCAN, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCAN, *words], env=AS_IN_THE_UNIT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -176,8 +184,10 @@ from digsigd import SigningRequest, SigningService
 from digsigd.settings import load
 from digsigd.signing.cage import protect_memory
 
+needle = bytes.fromhex(sys.argv[3])[::-1]
+
 def copies():
-    needle, found = bytes.fromhex(sys.argv[3])[::-1], -1
+    found = -1  # the needle
     with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
         for line in maps:
             start, end = (int(word, 16) for word in line.split()[0].split("-"))
@@ -223,10 +233,9 @@ def test_decrypted_keys_are_not_in_memory_once_they_are_forgotten(tmp_path: Path
     encrypted = next(data for name, data in pki.files.items() if name.startswith("keys/CSF"))
     key = load_pem_private_key(encrypted, pki.pass_phrase.encode())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    environ = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
     for protected, expected in (("protected", "True False"), ("", "True True")):
         words = [protected, str(tmp_path), pem.splitlines()[6][::-1].hex()]
         done = subprocess.run(
-            [sys.executable, "-c", SIGNING, *words], env=environ, capture_output=True, text=True, check=False
+            [sys.executable, "-c", SIGNING, *words], env=AS_IN_THE_UNIT, capture_output=True, text=True, check=False
         )
         assert done.stdout.strip() == expected, done.stderr

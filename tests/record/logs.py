@@ -10,11 +10,15 @@ from digsigd.record.entry import Entry
 from digsigd.record.keyfile import StateFolder
 from digsigd.record.log import Log, Pending
 
+# Databases of logs; those of a test are closed after it.
+OPEN: list[Database] = []
+
 
 def new_log(folder: Path, entries: int = 0) -> Log:
     """A log with so many entries, in several transactions."""
     folder.mkdir(exist_ok=True)
     database = Database(sqlite_url(folder / "record.sqlite"))
+    OPEN.append(database)
     database.upgrade()
     state = StateFolder(folder)
     log = Log(database, state.key())

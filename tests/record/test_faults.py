@@ -38,6 +38,7 @@ def test_a_writer_that_is_killed_loses_nothing_that_was_answered(tmp_path: Path)
     last = state.last(state.key())
     assert audit(log, [last] if last else []).problems == [], f"seed {seed}"
     recorded = [row[0] for row in database.all("SELECT request FROM entry")]
+    database.close()
     answered = done.stdout.split()
     assert len(answered) > ROUNDS
     assert set(answered) <= set(recorded), f"seed {seed}"
