@@ -48,15 +48,21 @@ def test_a_reader_that_stalls_blocks_nobody_and_learns_what_it_missed(pipe: tupl
     stream.close()
 
 
-def test_a_line_goes_straight_into_a_pipe_that_has_room(pipe: tuple[int, int]) -> None:
-    """Without another thread, where the kernel can do that; what does not fit follows in order."""
+def test_a_line_goes_straight_into_a_pipe_that_has_room(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without another thread, where the kernel can do that."""
+    monkeypatch.setattr(QueuedStream, "_run", lambda _: None)
     stream = QueuedStream(pipe[1], "utf-8", str)
     stream.write("now\n")
-    if writes_without_waiting():
-        assert select.select([pipe[0]], [], [], 0)[0]
+    assert bool(select.select([pipe[0]], [], [], 0)[0]) == writes_without_waiting()
+    os.close(pipe[1])
+
+
+def test_what_does_not_fit_follows_in_order(pipe: tuple[int, int]) -> None:
+    """The rest of a line that was cut, then the others."""
+    stream = QueuedStream(pipe[1], "utf-8", str)
     for number in range(100):
         stream.write(f"{number} {LINE}")
-    assert read(pipe[0], 101) == ["now", *(f"{number} {LINE.strip()}" for number in range(100))]
+    assert read(pipe[0], 100) == [f"{number} {LINE.strip()}" for number in range(100)]
     stream.close()
 
 

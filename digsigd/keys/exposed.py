@@ -56,5 +56,5 @@ def _found(paths: Iterable[Path], text: str) -> list[Finding]:
     paths = list(paths)
     if not paths:
         return []
-    more = f" and {len(paths) - 1} others" if len(paths) > 1 else ""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return [Finding("keys.uri", text.format(f"{paths[0]}{more}"))]

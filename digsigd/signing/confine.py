@@ -86,7 +86,7 @@ def main(words: list[str]) -> None:
     trying = "try" in of
     if of["layers"] != ["l"]:
         raise _FailedError("only Landlock works without the launcher")
-    os.closerange(3, 1024)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.dup2(1, 2)
     os.umask(0o077)
     if not trying:

@@ -119,11 +119,9 @@ def test_a_protected_process_cannot_be_read_by_its_user(tmp_path: Path) -> None:
     assert done.stdout == "True 0 0 True\n", done.stderr
 
 
-SCAN = """
+# Counts in this process the copies of a text, which is given backwards so that its own is the only one.
+COPIES = """
 import sys
-from digsigd.keys.tarball import read_tarball
-from digsigd.signing.cage import protect_memory
-
 needle = bytes.fromhex(sys.argv[3])[::-1]
 
 def copies():
@@ -135,6 +133,13 @@ def copies():
                 memory.seek(start)
                 found += memory.read(end - start).count(needle)
     return found
+"""
+
+SCAN = (
+    COPIES
+    + """
+from digsigd.keys.tarball import read_tarball
+from digsigd.signing.cage import protect_memory
 
 if sys.argv[1] == "protected":
     protect_memory()
@@ -148,6 +153,7 @@ print(copies() > 0, end=" ")
 del kept
 print(copies() > 0)
 """
+)
 
 
 # glibc overwrites small blocks of memory only without its cache of each thread.
@@ -175,26 +181,15 @@ def test_keys_are_not_in_memory_once_they_are_forgotten(tmp_path: Path) -> None:
     assert copies_left(tarball, line, "") == "True True"
 
 
-SIGNING = """
-import sys
+SIGNING = (
+    COPIES
+    + """
 from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 from digsigd import SigningRequest, SigningService
 from digsigd.settings import load
 from digsigd.signing.cage import protect_memory
-
-needle = bytes.fromhex(sys.argv[3])[::-1]
-
-def copies():
-    found = -1  # the needle
-    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
-        for line in maps:
-            start, end = (int(word, 16) for word in line.split()[0].split("-"))
-            if " rw" in line and "[v" not in line:
-                memory.seek(start)
-                found += memory.read(end - start).count(needle)
-    return found
 
 async def main(reactor):
     if sys.argv[1] == "protected":
@@ -214,6 +209,7 @@ async def main(reactor):
 
 react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
 """
+)
 
 
 def test_decrypted_keys_are_not_in_memory_once_they_are_forgotten(tmp_path: Path, cst_base: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_store_that_everybody_may_read_is_found(public: Path) -> None:
     (found,) = store_findings(public)
     assert found.key == "keys.uri"
     assert "may read" in found.text
-    assert "and 1 others" in found.text
+    assert "and 1 more" in found.text
 
 
 @pytest.mark.parametrize("what", ["", MACHINE, f"{MACHINE}/imxsign", f"{MACHINE}/{TARBALL}"])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import pytest_twisted
 from twisted.internet import reactor
+from twisted.python.threadpool import ThreadPool
 
 from digsigd.signing.cst import CstRunner
+from digsigd.signing.threads import InThread, in_threads_of
 from tests.helpers.tools import ToolFolder
 
 
@@ -26,6 +29,15 @@ def tool_folder(tmp_path: Path) -> Iterator[ToolFolder]:
         with suppress(ProcessLookupError):
             os.kill(int(process.partition(":")[0]), signal.SIGKILL)
     assert left == []
+
+
+@pytest_twisted.async_yield_fixture
+async def in_thread() -> AsyncIterator[InThread]:
+    """Calls in a thread of a pool that ends with the test."""
+    pool = ThreadPool(1, 2)
+    pool.start()
+    yield in_threads_of(reactor, pool)  # type: ignore[arg-type]
+    pool.stop()
 
 
 @pytest.fixture

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_twisted
 from twisted.internet import reactor
-from twisted.python.threadpool import ThreadPool
 
 from digsigd.signing.cage import LAUNCHER, Launcher, strongest
 from digsigd.signing.cst import CstRunner
@@ -21,7 +18,7 @@ from digsigd.signing.pkcs11 import Access
 from digsigd.signing.selftest import prove
 from digsigd.signing.signer import RunBounds
 from digsigd.signing.start import Needs, Script, Start
-from digsigd.signing.threads import InThread, in_threads_of
+from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import Workdir
 from tests.helpers.libraries import LOADER, base_with_libraries, loaded, put_libraries
@@ -29,14 +26,6 @@ from tests.helpers.tools import ToolFolder
 from tests.signing.test_cage import LIMITS, possible
 
 VERSIONS = ("3.4.1", "4.0.1")
-
-
-@pytest_twisted.async_yield_fixture
-async def in_thread() -> AsyncIterator[InThread]:
-    pool = ThreadPool(1, 2)
-    pool.start()
-    yield in_threads_of(reactor, pool)  # type: ignore[arg-type]
-    pool.stop()
 
 
 @pytest.fixture(scope="module")

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytest_twisted
-from twisted.internet import reactor
-from twisted.python.threadpool import ThreadPool
 
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.selftest import prove
 from digsigd.signing.signer import RunBounds
-from digsigd.signing.threads import InThread, in_threads_of
+from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTool, CstTools
 from digsigd.signing.workdir import Workdir
 from tests.helpers.tools import ToolFolder
-
-
-@pytest_twisted.async_yield_fixture
-async def in_thread() -> AsyncIterator[InThread]:
-    pool = ThreadPool(1, 2)
-    pool.start()
-    yield in_threads_of(reactor, pool)  # type: ignore[arg-type]
-    pool.stop()
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -14,14 +12,6 @@ from twisted.python.threadpool import ThreadPool
 
 from digsigd.errors import Busy
 from digsigd.signing.threads import InThread, in_threads_of
-
-
-@pytest_twisted.async_yield_fixture
-async def in_thread() -> AsyncIterator[InThread]:
-    pool = ThreadPool(1, 2)
-    pool.start()
-    yield in_threads_of(reactor, pool)  # type: ignore[arg-type]
-    pool.stop()
 
 
 async def test_a_call_gives_its_result(in_thread: InThread) -> None:
