@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from digsigd.testing import TrialPki
 from tests.helpers import keys
 from tests.helpers.blobs import Signing
+from tests.helpers.daemons import RUNNING
 
 CST_VERSIONS = ("3.4.1", "4.0.1")
 # Folders whose tests wait for daemons and commands: they are begun first, so that what is quick fills the end.
@@ -81,6 +82,15 @@ def _turn(parts: tuple[str, ...]) -> int:
     if len(parts) == 1:
         return -1
     return _SLOW.index(parts[0]) if parts[0] in _SLOW else len(_SLOW)
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    """End the daemons that a test started and left running, as it does when it fails; those of its file go on."""
+    before = set(RUNNING)
+    yield
+    for one in RUNNING - before:
+        one.kill()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,10 @@ USE = 'backends = ["ssl", "pkcs11"]\ncst_versions = ["*"]\n'
 RIGHTS = 'machines = ["*"]\n' + USE
 
 
+# Those that were started and not stopped: a test that fails leaves its own behind.
+RUNNING: set[Daemon] = set()
+
+
 class Daemon:
     """The process, what it said, and a client for it."""
 
@@ -95,6 +99,7 @@ class Daemon:
                 command,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
             )  # fmt: skip
+        RUNNING.add(self)
         self.wait_for(lambda: re.search(r"listening on \d", self.log()[began:]) or self.process_ended())
         if self.process_ended():
             raise AssertionError(f"the daemon did not start: {self.log()}")
@@ -109,6 +114,7 @@ class Daemon:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it, and give its exit code."""
         assert self.process is not None
+        RUNNING.discard(self)
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
@@ -124,6 +130,13 @@ class Daemon:
         assert "nhandled" not in self.log()
         assert "critical" not in self.log()
         return code
+
+    def kill(self) -> None:
+        """End it at once, without a look at what it logged."""
+        RUNNING.discard(self)
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def log(self) -> str:
         """What it has logged, with what its thread was still writing when an answer came: it waits for no more."""

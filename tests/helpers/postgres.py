@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ class Postgres:
         os.kill(self._server.pid, how)
         children = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children").read_text().split()
         for one in children:
-            os.kill(int(one), how)
+            # A process may have come to its end since.
+            with suppress(ProcessLookupError):
+                os.kill(int(one), how)
 
     def remove(self) -> None:
         self.stop()
