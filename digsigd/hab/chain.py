@@ -7,7 +7,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from digsigd.hab.certificate import Certificate, load
-from digsigd.hab.cms import HASHES, verifies
+from digsigd.hab.cms import issued
 from digsigd.hab.errors import FormatError
 from digsigd.hab.srk import PublicKey, SrkTable, why_not_hab
 
@@ -41,9 +41,7 @@ def signing_srk(certificate: Certificate | x509.Certificate, table: SrkTable) ->
 
 def is_signed_by(certificate: Certificate, key: PublicKey) -> bool:
     """Return whether a key signed a certificate, with an algorithm that HAB4 has."""
-    if certificate.algorithm not in ACCEPTED:
-        return False
-    return verifies(key, certificate.signature, certificate.tbs, HASHES[certificate.algorithm], certificate.kind)
+    return certificate.algorithm in ACCEPTED and issued(certificate, key)
 
 
 def _ours(certificate: Certificate | x509.Certificate) -> Certificate | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from digsigd.hab.certificate import SIGNATURES, Certificate
+from digsigd.hab.certificate import SIGNATURES, Certificate, load
 from digsigd.hab.der import CONTEXT_0, INTEGER, NULL, OCTET_STRING, OID, SEQUENCE, SET, Element, elements, integer, take
 from digsigd.hab.errors import FormatError
 from digsigd.hab.srk import PublicKey
@@ -125,6 +127,22 @@ def verifies(key: PublicKey, signature: bytes, data: bytes, algorithm: hashes.Ha
     except InvalidSignature:
         return False
     return True
+
+
+def issued(certificate: Certificate, key: PublicKey) -> bool:
+    """Return whether a key signed a certificate. SHA-1 counts: who must not accept it looks at the algorithm."""
+    return _issued(certificate.der, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+# All images of a machine are signed with the same few certificates: by bytes, so that no other certificate and no other
+# key can have the result of these.
+@lru_cache(maxsize=256)
+def _issued(der: bytes, key: bytes) -> bool:
+    certificate, public = load(der), load_der_public_key(key)
+    algorithm = HASHES.get(certificate.algorithm)
+    if algorithm is None or not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        return False
+    return verifies(public, certificate.signature, certificate.tbs, algorithm, certificate.kind)
 
 
 def _algorithm(identifier: bytes) -> bytes:

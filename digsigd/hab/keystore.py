@@ -10,7 +10,7 @@ from datetime import datetime
 
 from digsigd.hab import certificate, csf_blob, engines
 from digsigd.hab.certificate import Certificate
-from digsigd.hab.cms import HASHES, verifies
+from digsigd.hab.cms import issued
 from digsigd.hab.csf_blob import InstallKey
 from digsigd.hab.errors import FormatError, VerificationError
 from digsigd.hab.srk import SHA256, PublicKey, SrkRecord, SrkTable, why_not_hab
@@ -155,6 +155,6 @@ def _check_issued(installed: Certificate, issuer: PublicKey, name: str, index: i
         raise VerificationError(
             "certificate", f"{name} ({installed.name}) is signed with {how}; the engines of HAB4 support sha256 only"
         )
-    if not verifies(issuer, installed.signature, installed.tbs, HASHES[installed.algorithm], installed.kind):
+    if not issued(installed, issuer):
         who = "the chosen SRK" if index == SRK_INDEX else f"key {index}"
         raise VerificationError("certificate", f"{name} ({installed.name}) is not signed by {who}")

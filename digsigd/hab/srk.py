@@ -10,6 +10,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 
 from cryptography import x509
@@ -62,25 +63,7 @@ class SrkTable:
     @classmethod
     def parse(cls, data: bytes) -> SrkTable:
         """Read a table, which must fill `data` to the end. Raises `FormatError`."""
-        if len(data) < 4:
-            raise FormatError(f"an SRK table has at least 4 bytes, not {len(data)}", 0)
-        tag, length, version = struct.unpack_from(">BHB", data)
-        if tag != TAG_TABLE:
-            raise FormatError(f"an SRK table begins with the byte {TAG_TABLE:#x}, not {tag:#x}", 0)
-        if version & 0xF0 != VERSION:
-            raise FormatError(f"the SRK table has version {version:#x}; HAB4's is {VERSION:#x}", 3)
-        if length != len(data):
-            raise FormatError(f"the SRK table has {length} bytes according to its header, but {len(data)} are given", 1)
-        records: list[SrkRecord] = []
-        position = 4
-        while position < length:
-            if len(records) == MAX_RECORDS:
-                raise FormatError(f"an SRK table has at most {MAX_RECORDS} keys", position)
-            record, position = _record(data, position)
-            records.append(record)
-        if not records:
-            raise FormatError("the SRK table has no key", 4)
-        return cls(data, tuple(records))
+        return _table(bytes(data))
 
     @property
     def fuse_value(self) -> bytes:
@@ -102,6 +85,30 @@ def why_not_hab(key: PublicKey) -> str | None:
     if any(isinstance(key.curve, curve) for curve, _ in CURVES.values()):
         return None
     return f"an ECDSA key on {key.curve.name}; HAB4 has {', '.join(curve().name for curve, _ in CURVES.values())}"
+
+
+# A machine's table is read several times for every image.
+@lru_cache(maxsize=32)
+def _table(data: bytes) -> SrkTable:
+    if len(data) < 4:
+        raise FormatError(f"an SRK table has at least 4 bytes, not {len(data)}", 0)
+    tag, length, version = struct.unpack_from(">BHB", data)
+    if tag != TAG_TABLE:
+        raise FormatError(f"an SRK table begins with the byte {TAG_TABLE:#x}, not {tag:#x}", 0)
+    if version & 0xF0 != VERSION:
+        raise FormatError(f"the SRK table has version {version:#x}; HAB4's is {VERSION:#x}", 3)
+    if length != len(data):
+        raise FormatError(f"the SRK table has {length} bytes according to its header, but {len(data)} are given", 1)
+    records: list[SrkRecord] = []
+    position = 4
+    while position < length:
+        if len(records) == MAX_RECORDS:
+            raise FormatError(f"an SRK table has at most {MAX_RECORDS} keys", position)
+        record, position = _record(data, position)
+        records.append(record)
+    if not records:
+        raise FormatError("the SRK table has no key", 4)
+    return SrkTable(data, tuple(records))
 
 
 def _record(data: bytes, start: int) -> tuple[SrkRecord, int]:

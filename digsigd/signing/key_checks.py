@@ -16,7 +16,7 @@ from digsigd.csf.model import AuthenticateData, Command, InstallCsfk, InstallKey
 from digsigd.errors import BadTarball, Refused
 from digsigd.hab.certificate import Certificate, load_file
 from digsigd.hab.chain import ACCEPTED, is_srk, signing_srk
-from digsigd.hab.cms import HASHES, verifies
+from digsigd.hab.cms import issued
 from digsigd.hab.srk import why_not_hab
 
 
@@ -140,13 +140,7 @@ def _check_issued(command: InstallKey, certificate: Certificate, issuer: Certifi
             f"{name} is verified with key {index}, whose certificate has no CA flag: the key can sign only data",
             hint="use Verification index = 0, which is the SRK",
         )
-    hashed = HASHES.get(certificate.algorithm)
-    signed = (
-        hashed is not None
-        and issuer.public_key is not None
-        and verifies(issuer.public_key, certificate.signature, certificate.tbs, hashed, certificate.kind)
-    )
-    if not signed:
+    if issuer.public_key is None or not issued(certificate, issuer.public_key):
         raise _refused(
             command,
             f"{name} is verified with key {index}, which did not sign it",

@@ -40,11 +40,10 @@ class Seen:
         """Return the number of the SRK that it certifies and of the SRK that signed it, from 1, or None."""
         from digsigd.hab.chain import is_srk, signing_srk
 
-        if table is None:
+        certificate = self.own if self.strict is None else self.strict
+        if table is None or certificate is None:
             return None, None
-        if self.strict is not None:
-            return is_srk(self.strict, table), signing_srk(self.strict, table)
-        return _is_srk(self.own, table), _signing_srk(self.own, table)
+        return is_srk(certificate, table), signing_srk(certificate, table)
 
     def outdated(self, who: str) -> list[str]:
         """Return notes on a validity that has ended or not begun; `who` names the certificate."""
@@ -128,26 +127,6 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, *UNREADABLE):
         return False
-
-
-def _is_srk(certificate: Certificate | None, table: SrkTable) -> int | None:
-    key = certificate.public_key if certificate is not None else None
-    return next((number for number, one in enumerate(table.records, 1) if key is not None and one.key == key), None)
-
-
-def _signing_srk(certificate: Certificate | None, table: SrkTable) -> int | None:
-    from digsigd.hab.chain import ACCEPTED
-    from digsigd.hab.cms import HASHES, verifies
-    from digsigd.hab.srk import why_not_hab
-
-    if certificate is None or certificate.algorithm not in ACCEPTED:
-        return None
-    for number, record in enumerate(table.records, 1):
-        if record.key is not None and record.ca and not why_not_hab(record.key):
-            algorithm = HASHES[certificate.algorithm]
-            if verifies(record.key, certificate.signature, certificate.tbs, algorithm, certificate.kind):
-                return number
-    return None
 
 
 def describe_certificate(data: bytes, title: str = "certificate") -> Part:
