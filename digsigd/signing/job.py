@@ -24,7 +24,7 @@ from digsigd.signing.cst import CstRun, describe
 from digsigd.signing.evidence import note_artifacts
 from digsigd.signing.key_checks import Tables, check_fit, check_key_is_elsewhere
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
-from digsigd.signing.private_keys import check_match, check_readable, pair_of, plain_key
+from digsigd.signing.private_keys import check_match, check_readable, is_known, pair_of, plain_key
 from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Artifact, Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
@@ -35,6 +35,10 @@ from digsigd.signing.workdir import Workdir, open_regular
 # A CSF blob holds a table, two certificates and some signatures: tens of kB. Anything larger is not a CSF blob.
 MAX_BLOB = 1 << 20
 _BLOB = f"{RUN}/{BLOB}"
+# In bytes: artifacts of which all is done in about a millisecond, before cst runs and after it.
+QUICK = 128 << 10
+# Four certificates and two signatures have less than half of it.
+_SMALL_BLOB = 16 << 10
 _INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
 
 
@@ -49,11 +53,16 @@ def csf_errors() -> Iterator[None]:
         raise Refused(f"csf: {error}", line=error.line) from None
 
 
+class SlowError(Exception):
+    """A step cannot be done at once: it would hold up other requests."""
+
+
 class Job:
     """The blocking steps of one request. Run each in a thread, one after the other.
 
-    Raises `Refused` or `BadRequest` if the description names files that are missing or not allowed, and `BadTarball` if
-    a private key cannot be used.
+    Those of small requests may also run in the reactor's thread: this with `at_once`, `prepare`, and `verified` if it
+    `is_quick`. Raises `Refused` or `BadRequest` if the description names files that are missing or not allowed,
+    `BadTarball` if a private key cannot be used, and with `at_once` `SlowError` if one must be decrypted first.
     """
 
     def __init__(
@@ -63,12 +72,16 @@ class Job:
         keys: Keys,
         description: csf.Description,
         workdir: Workdir,
+        *,
+        at_once: bool = False,
     ) -> None:
         self.request = request
         self._rules = rules
         self._description = description
         self._tarball = keys.tarball
         self._members = keys.tarball.members
+        self._at_once = at_once
+        self._blob_size: int | None = None
         self._plain: dict[str, bytes] = {}
         self._pairs: list[tuple[str, str]] = []
         self.workdir = workdir
@@ -107,6 +120,12 @@ class Job:
             raise
 
     @property
+    def is_quick(self) -> bool:
+        """Whether `verified` takes about a millisecond, going by the blob that `judge` saw and the blocks' length."""
+        length = sum(block.length for blocks in self._blocks for block in blocks)
+        return length <= QUICK and self._blob_size is not None and self._blob_size <= _SMALL_BLOB
+
+    @property
     def size(self) -> int:
         """The most bytes that one command signs. Can exceed the artifacts' size, if it signs parts of them twice."""
         return max(sum(block.length for block in blocks) for blocks in self._blocks)
@@ -121,13 +140,12 @@ class Job:
         self._check_layout()
         # cst writes a copy of what it signs.
         self.workdir.check_space(self.size + MAX_BLOB)
-        for needed in self._plan.files:
-            self.workdir.write(needed.name, self._content(needed))
         written = csf.write(self._plan.description)
-        self.workdir.write(DESCRIPTION, written)
+        files = {needed.name: self._content(needed) for needed in self._plan.files}
+        self.workdir.write_all({**files, DESCRIPTION: written})
         self._note_what_is_signed(written)
         links = dict.fromkeys(needed.name.partition("/")[0] for needed in self._plan.files)
-        self.workdir.enter(RUN, [*self._artifacts, *links, DESCRIPTION])
+        self.workdir.enter(RUN, [*self._artifacts, *links, DESCRIPTION], made=[BLOB])
 
     def _copied(self, name: str, artifact: Artifact) -> Sums:
         """Copy a file of the embedding program into the work directory, and return the digests of the copy."""
@@ -235,6 +253,8 @@ class Job:
 
     def _decrypts(self, certificate: str, key: str, key_pass: str | None) -> bool:
         """Return whether cst gets this key decrypted."""
+        if self._at_once and not is_known(self._tarball, certificate, key):
+            raise SlowError
         plain = plain_key(self._tarball, certificate, key, key_pass)
         self._pairs.append((certificate, key))
         if plain is not None:
@@ -308,8 +328,10 @@ class Job:
 
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""
-        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu and self.workdir.has(_BLOB):
-            return
+        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu:
+            self._blob_size = self.workdir.size_of(_BLOB)
+            if self._blob_size is not None:
+                return
         keys = self._plain.values()
         reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets, keys)
         if run.ran_out_of_cpu:
@@ -325,10 +347,11 @@ class Job:
             )
         raise CstFailed("cst ended with exit code 0 but wrote no CSF blob", detail=reason)
 
-    def verified(self, digests: Sequence[bytes] | None) -> tuple[Signed, str]:
+    def verified(self, digests: Sequence[bytes] | None, *, at_once: bool = False) -> tuple[Signed, str]:
         """Verify cst's CSF blob as the boot ROM would, and return it with a text that says what was verified.
 
-        Raises `VerificationFailed`, `Refused` or `BadTarball`. Removes the work directory on success.
+        Raises `VerificationFailed`, `Refused` or `BadTarball`. Removes the work directory on success; with `at_once`
+        only if cst left nothing in it that would have to be looked for.
         """
         try:
             blob = self.workdir.read(_BLOB, MAX_BLOB + 1)
@@ -362,7 +385,7 @@ class Job:
         evidence.certificates = tuple(sha256(one).hexdigest() for one in hab.CsfBlob.parse(blob).certificates())
         # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
-            self.workdir.remove()
+            self.workdir.remove_known() if at_once else self.workdir.remove()
         return Signed(blob, tuple(result.notes)), str(result)
 
     def _check_room(self, length: int) -> None:

@@ -60,6 +60,11 @@ def plain_key(tarball: KeyTarball, certificate: str, key: str, key_pass: str | N
     return tarball.plain_keys[known].pem
 
 
+def is_known(tarball: KeyTarball, certificate: str, key: str) -> bool:
+    """Return whether `plain_key` was asked for this key before, and so does not take long."""
+    return (certificate, key) in tarball.plain_keys
+
+
 def check_match(tarball: KeyTarball, certificate: str, key: str) -> None:
     """Check a key that was asked of `plain_key`: that it is its certificate's, and that it has its pass phrase.
 

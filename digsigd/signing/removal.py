@@ -41,6 +41,17 @@ class Mount(NamedTuple):
                 os.close(info)
         return cls(os.fstat(descriptor).st_dev, None if found is None else int(found[1]))
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the file system is known to be one in memory, where no call waits for a disk or a server."""
+        with suppress(OSError):
+            for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+                # proc(5): the mount's id is first, and the type follows a hyphen after optional fields.
+                before, _, after = line.partition(b" - ")
+                if self.id is not None and before.startswith(b"%d " % self.id):
+                    return after.startswith((b"tmpfs ", b"ramfs "))
+        return False
+
 
 def remove_tree(path: Path) -> None:
     """Remove a directory with all its content, also if its directories have modes that deny access. It need not exist.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -14,7 +15,7 @@ from digsigd.errors import Refused
 from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
-from digsigd.signing.job import MAX_BLOB, Job, csf_errors
+from digsigd.signing.job import MAX_BLOB, QUICK, Job, SlowError, csf_errors
 from digsigd.signing.libraries import for_modules
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Tokens, Way
 from digsigd.signing.queue import Queue
@@ -28,6 +29,8 @@ from digsigd.signing.workdir import Workdir
 LARGE = 1 << 20
 # The description length in bytes from which it is parsed in a thread, so that other requests need not wait.
 LONG_TEXT = 16 << 10
+# The most bytes of a description of which all is done at once.
+_SHORT_TEXT = 4 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class Signer:
         evidence.took("keys", keys.seconds)
         evidence.tarball_sha256 = keys.tarball.sha256
         # Check before taking a slot: slots are only for running cst, and a wrong request need not wait for one.
-        job, token = await self._in_thread(self._prepared, request, rules, keys, description, workdir)
+        job, token = await self._prepared(request, rules, keys, description, workdir)
         early = self._in_digest_thread(job.digests) if request.size >= LARGE else None
         try:
             if token is None or way is None or access is None:
@@ -142,18 +145,40 @@ class Signer:
         except BaseException:
             await _settled(early)
             raise
-        digests = await early if early is not None else None
-        signed, proven = await self._in_thread(job.verified, digests)
+        if early is None and workdir.in_memory and job.is_quick:
+            signed, proven = job.verified(None, at_once=True)
+        else:
+            signed, proven = await self._in_thread(job.verified, await early if early is not None else None)
         self.log.info(
             "verified: {proven}",
             **request.log_fields, event="verified", proven=proven, notes=list(signed.notes),
         )  # fmt: skip
         return signed
 
-    def _prepared(
+    async def _prepared(
         self, request: SigningRequest, rules: MachineRules, keys: Keys, description: csf.Description, workdir: Workdir
     ) -> tuple[Job, Token | None]:
-        """Find and write the files of a request, in one call to spare turns. Blocks."""
+        """Find and write the files of a request: in one call in a thread, or at once where that is the faster way.
+
+        Handing a call to a thread and back takes as long as all that is done for a small image.
+        """
+        if (
+            workdir.in_memory
+            and request.backend == "ssl"
+            and request.size <= QUICK
+            and len(request.description) <= _SHORT_TEXT
+            # Files of an embedding program can be anywhere, such as on a file server.
+            and all(one.sums is not None for one in request.artifacts)
+        ):
+            with suppress(SlowError):
+                job = Job(request, rules, keys, description, workdir, at_once=True)
+                job.prepare()
+                return job, None
+        return await self._in_thread(self._prepared_in_thread, request, rules, keys, description, workdir)
+
+    def _prepared_in_thread(
+        self, request: SigningRequest, rules: MachineRules, keys: Keys, description: csf.Description, workdir: Workdir
+    ) -> tuple[Job, Token | None]:
         job = Job(request, rules, keys, description, workdir)
         token = self._tokens.find(job.token, request.machine) if request.backend == "pkcs11" else None
         job.prepare()
