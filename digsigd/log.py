@@ -27,7 +27,7 @@ Format: TypeAlias = Literal["text", "json"]
 FORMATS: tuple[Format, ...] = ("text", "json")
 Level: TypeAlias = Literal["debug", "info", "warn", "error"]
 # From the least to the most severe.
-_LEVELS = list(LogLevel.iterconstants())
+_RANKS = {level: rank for rank, level in enumerate(LogLevel.iterconstants())}
 
 # Fields that the logging system adds, and fields that have a fixed place in every line.
 _OWN = frozenset(
@@ -44,8 +44,17 @@ class LineObserver:
     def __init__(self, stream: IO[str] | QueuedStream, form: Format) -> None:
         self._stream = stream
         self._render = _as_text if form == "text" else _as_json
-        # The least level of lines that are written; a reload can change it.
-        self.level: Level = "info"
+        self.level = "info"
+
+    @property
+    def level(self) -> Level:
+        """The least level of lines that are written; a reload can change it."""
+        return self._level
+
+    @level.setter
+    def level(self, level: Level) -> None:
+        self._level = level
+        self._least = _RANKS[LogLevel.levelWithName(level)]
 
     def settle(self) -> None:
         """Wait a moment for lines that are not written yet, at the end of the process."""
@@ -59,7 +68,7 @@ class LineObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write one event. Events below `level`, and information from Twisted's connections, are dropped."""
         level = event.get("log_level", LogLevel.info)
-        if _LEVELS.index(level) < _LEVELS.index(LogLevel.levelWithName(self.level)):
+        if _RANKS[level] < self._least:
             return
         if level in {LogLevel.debug, LogLevel.info} and str(event.get("log_namespace", "")).startswith(_QUIET):
             return
@@ -113,6 +122,14 @@ def _level(event: LogEvent) -> str:
     return str(level.name) if level is not None else "info"
 
 
+def _message(event: LogEvent) -> str:
+    """Return the text of an event. Python's own format takes a tenth of the time of Twisted's, which has more forms."""
+    try:
+        return event["log_format"].format_map(event)  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 - whatever it is, Twisted's formatter does not raise it
+        return formatEvent(event)
+
+
 def _trace(event: LogEvent) -> str:
     """Return the type of an unexpected error and where it was raised. Its text is left out: it may hold secrets."""
     failure = event.get("log_failure")
@@ -127,7 +144,7 @@ def _as_text(event: LogEvent) -> str:
     parts = [_when(event), f"{_level(event):5}"]
     if request_id := event.get("request_id"):
         parts.append(f"[{request_id}]")
-    parts.append(formatEvent(event))
+    parts.append(_message(event))
     if request_id and (caller := event.get("caller")):
         address = f" at {event['address']}" if event.get("address") else ""
         parts.append(f"({caller}{address}, {event.get('own_id', '-')})")
@@ -144,7 +161,7 @@ def _as_json(event: LogEvent) -> str:
     }
     if request_id := event.get("request_id"):
         line["request_id"] = request_id
-    line["message"] = formatEvent(event)
+    line["message"] = _message(event)
     if trace := _trace(event):
         line["trace"] = trace
     for key, value in event.items():
