@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
 
 from digsigd import csf
+from digsigd.csf.cst_files import artifact
 from digsigd.keys import KeyStore
 from digsigd.keys.file import FileSource
 from digsigd.keys.source import TARBALL
@@ -21,6 +23,7 @@ from digsigd.signing.queue import Queue
 from digsigd.signing.request import Artifact, Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.signer import RunBounds, Signer
+from digsigd.signing.sums import copied
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import Workdir
@@ -109,7 +112,7 @@ class SignerInTest:
             backend=backend,
         )
 
-    def signer(self) -> Signer:
+    def signer(self, keep: float = 0) -> Signer:
         source = FileSource(
             self.folder / "keys", max_tarball=1 << 20, timeout=60, clock=reactor, in_thread=self.threads
         )  # fmt: skip
@@ -117,7 +120,7 @@ class SignerInTest:
             tools=CstTools(self._cst_base, self._tools),
             runner=self.runner,
             queue=self.queue,
-            keys=KeyStore(source, keep=0, clock=reactor, in_thread=self.threads, max_unpacked=1 << 22),
+            keys=KeyStore(source, keep=keep, clock=reactor, in_thread=self.threads, max_unpacked=1 << 22),
             rules=lambda _: self.rules,
             bounds=self.bounds,
             in_thread=self.threads,
@@ -130,6 +133,17 @@ class SignerInTest:
         path.mkdir(mode=0o700)
         self.workdirs.append(Workdir(path))
         return self.workdirs[-1]
+
+    def upload(self, request: SigningRequest, *, in_memory: bool = True) -> tuple[SigningRequest, Workdir]:
+        """A request with its files in a new work directory, as after an upload."""
+        path = self.workdir().path
+        workdir = self.workdirs[-1] = Workdir(path, in_memory=in_memory)
+        artifacts = []
+        for number, one in enumerate(request.artifacts):
+            with one.path.open("rb") as source:
+                sums = copied(source, workdir.create(artifact(number)), one.size)
+            artifacts.append(replace(one, path=path / artifact(number), sums=sums))
+        return replace(request, artifacts=tuple(artifacts)), workdir
 
     async def sign(self, request: SigningRequest) -> Signed:
         """Sign in a new work directory, the last of `workdirs`."""

@@ -29,7 +29,7 @@ from digsigd.errors import (
     Refused,
     VerificationFailed,
 )
-from digsigd.signing.job import MAX_BLOB, Job
+from digsigd.signing.job import MAX_BLOB, QUICK, Job
 from digsigd.signing.request import Signed
 from digsigd.signing.signer import LARGE, LONG_TEXT, read_description
 from digsigd.testing import TrialImage, TrialPki
@@ -144,6 +144,70 @@ async def test_a_long_description_is_parsed_in_a_thread(signer: SignerInTest, pk
     for wrong in (text.replace("[Unlock]", "[Unlok]"), long.replace("[Unlock]", "[Unlok]")):
         with pytest.raises(BadRequest, match=r"csf: line 18.*Unlok"):
             await signer.sign(signer.request(wrong, SPL))
+
+
+# What is done at once
+
+
+async def test_a_small_upload_needs_no_thread_once_its_keys_are_known(
+    signer: SignerInTest, pki: TrialPki, text: str
+) -> None:
+    """But for the look at the key store. Nothing is left, and nobody else has to remove it."""
+    one = signer.signer(keep=300)
+    for threads in (["_prepared_in_thread"], []):
+        signer.threads.called.clear()
+        request, workdir = signer.upload(signer.request(text, SPL))
+        proven(pki, IMAGE, (await one.sign(request, workdir)).blob)
+        assert workdir.removed
+        assert not workdir.path.exists()
+        assert [one for one in signer.threads.called if one in {"_prepared_in_thread", "verified"}] == threads
+
+
+@pytest.mark.parametrize("case", ["large", "long", "on disk", "many blocks"])
+async def test_what_takes_longer_is_done_in_threads(signer: SignerInTest, pki: TrialPki, text: str, case: str) -> None:
+    """A large image, a long description, a directory on a disk; and a digest of much, from a small image."""
+    one = signer.signer(keep=300)
+    await one.sign(*signer.upload(signer.request(text, SPL)))
+    signer.threads.called.clear()
+    image = TrialImage.of_size({"large": 2 * QUICK, "many blocks": QUICK}.get(case, 64 << 10))
+    text = pki.csf(image.blocks("spl.bin"))
+    if case == "long":
+        text += "#\n" * 4096
+    if case == "many blocks":
+        again = '[Authenticate Data]\nVerification index = 2\nBlocks = 0x7e1fc0 0x1000 0x10000 "spl.bin"\n'
+        text += again
+    request = signer.request(text, {"spl.bin": image.data})
+    signed = await one.sign(*signer.upload(request, in_memory=case != "on disk"))
+    assert ("_prepared_in_thread" in signer.threads.called) == (case != "many blocks")
+    assert "verified" in signer.threads.called or case == "long"
+    assert signed.blob
+
+
+@pytest.mark.parametrize("size", [16 << 10, (16 << 10) + 1])
+async def test_a_blob_of_an_unusual_size_is_read_in_a_thread(signer: SignerInTest, text: str, size: int) -> None:
+    """What a hostile cst wrote may take long."""
+    tool = signer.put_tool(f"head -c {size} /dev/zero > csf.bin")
+    one = signer.signer(keep=300)
+    await one.sign(*signer.upload(signer.request(text, SPL)))
+    signer.threads.called.clear()
+    with pytest.raises(VerificationFailed):
+        await one.sign(*signer.upload(signer.request(text, SPL, version=tool)))
+    assert ("verified" in signer.threads.called) == (size > 16 << 10)
+
+
+async def test_what_cst_left_is_removed_by_whoever_has_the_directory(
+    signer: SignerInTest, pki: TrialPki, text: str, cst_base: Path
+) -> None:
+    """In a thread: it may be a million files."""
+    cst = cst_base / "cst-3.4.1/linux64/bin/cst"
+    tool = signer.put_tool(f'"{cst}" "$@" && mkdir left && touch left/behind')
+    one = signer.signer(keep=300)
+    await one.sign(*signer.upload(signer.request(text, SPL)))
+    request, workdir = signer.upload(signer.request(text, SPL, version=tool))
+    proven(pki, IMAGE, (await one.sign(request, workdir)).blob)
+    assert not workdir.removed
+    workdir.remove()
+    assert not workdir.path.exists()
 
 
 # What is refused before cst runs
@@ -341,6 +405,7 @@ async def test_a_directory_that_cannot_be_removed_is_left_to_its_owner(
     signer: SignerInTest, pki: TrialPki, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is there all the same."""
+    monkeypatch.setattr("digsigd.signing.workdir.Workdir.remove_known", lambda _: False)
     monkeypatch.setattr("digsigd.signing.workdir.remove_tree", _raise)
     signed = await signer.sign(signer.request(text, SPL))
     proven(pki, IMAGE, signed.blob)

@@ -165,6 +165,41 @@ def test_a_removed_directory_is_gone_with_all_that_was_in_it(root: WorkRoot, tmp
     assert (tmp_path / "kept/file").exists()
 
 
+def test_what_was_made_is_removed_by_its_names_alone(
+    root: WorkRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a look at what is there: files of all kinds that a request has."""
+    made = root.new("r")
+    made.create("artifact").close()
+    made.write_all({"k1/a_crt.pem": b"x", "k1/a_key.pem": b"x", "srk_table.bin": b"x"})
+    made.write("k1/more", b"x")
+    made.enter("run", ["artifact", "k1"], made=["csf.bin"])
+    (made.path / "run/csf.bin").touch()
+    monkeypatch.setattr("digsigd.signing.workdir.remove_tree", None)
+    made.remove()
+    assert made.removed
+    assert not made.path.exists()
+
+
+@pytest.mark.parametrize("what", ["link", "folder", "nothing"])
+def test_a_folder_that_was_exchanged_is_not_the_one_that_was_made(root: WorkRoot, tmp_path: Path, what: str) -> None:
+    """Nothing is removed by its name from what is there now."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/a_key.pem").touch()
+    made = root.new("r")
+    made.write("k1/a_key.pem", b"x")
+    (made.path / "k1").rename(tmp_path / "moved")
+    if what == "link":
+        (made.path / "k1").symlink_to(tmp_path / "theirs")
+    elif what == "folder":
+        (tmp_path / "theirs").rename(made.path / "k1")
+    assert not made.remove_known()
+    left = made.path / "k1" if what == "folder" else tmp_path / "theirs"
+    assert (left / "a_key.pem").exists()
+    made.remove()
+    assert not made.path.exists()
+
+
 @pytest.mark.parametrize("folder_mode", [0o500, 0o000])
 def test_read_only_folders_are_removed_without_the_rights_of_root(folder_mode: int) -> None:
     """Root passes over modes, so this takes another user where the tests run as root."""
@@ -635,3 +670,15 @@ def test_what_a_daemon_started_does_not_keep_the_lock(parent: Path, start: Start
         os.kill(child, 0)
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("folder", ["/dev/shm", "/tmp"])
+def test_a_directory_in_memory_is_known_as_such(folder: str) -> None:
+    """As coreutils say; a request's directory knows it too."""
+    said = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True).stdout
+    parent = Path(tempfile.mkdtemp(dir=folder))
+    root = WorkRoot(parent)
+    root.open()
+    assert root.new("r").in_memory == (said.strip() in {"tmpfs", "ramfs"})
+    root.close()
+    parent.rmdir()
