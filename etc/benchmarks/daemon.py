@@ -39,7 +39,7 @@ class Checkout:
     path: Path
 
     def command(self) -> tuple[list[str], dict[str, str]]:
-        """Return the command that starts its twistd, and what the environment needs. Its own .venv is used if it has one."""
+        """Return the command that starts its twistd, of its own .venv if it has one, and what the environment needs."""
         own = self.path / ".venv/bin/twistd"
         twistd = own if own.exists() else Path(sys.executable).with_name("twistd")
         return [str(twistd)], {"PYTHONPATH": f"{_PROBE}:{self.path}"}
@@ -179,12 +179,23 @@ def key_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def daemon(
-    ground: Ground, case: Case, checkout: Checkout = THIS, *, record: str = "", options: str = ""
+    ground: Ground,
+    case: Case,
+    checkout: Checkout = THIS,
+    *,
+    record: str = "",
+    options: str = "",
+    state: Path | None = None,
 ) -> Iterator[Running]:
-    """Run a daemon for a case. `record` is its record's URL, by default as the case says; `options` are more settings."""
+    """Run a daemon for a case.
+
+    `record` is its record's URL, by default as the case says; `options` are more settings; `state` is its state folder,
+    by default a new one. Raises `DaemonError`.
+    """
     with ExitStack() as stack:
         # On the disk, as a record is: in memory, a commit would cost less.
-        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="digsigd-bench-state-")))
+        if state is None:
+            state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="digsigd-bench-state-")))
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="daemon-", dir=ground.folder)))
         (place / "stalls").mkdir()
         uri = stack.enter_context(key_server(ground.keys)) if case.store == "http" else ground.keys.as_uri()

@@ -1,6 +1,7 @@
 """A key store on HTTP for benchmarks: files below a folder, with strong ETags.
 
-`python -m etc.benchmarks.key_server FOLDER` prints its port. It runs as a process of its own, so that its CPU time is not the daemon's.
+`python -m etc.benchmarks.key_server FOLDER` prints its port. It runs as a process of its own, so that its CPU
+time is not the daemon's.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ class _Turns:
         done = self._load(max(4, 2 * self._case.clients))
         if not done.good:
             raise MeasureError(f"{self._case.name}: answered {dict(done.statuses)}:\n{self._running.log()[-2000:]}")
+        processes.forget_peak(self._running.pid)
 
     def round(self, count: int) -> None:
         """Run one round."""

@@ -69,6 +69,12 @@ def threads(pid: int) -> dict[int, tuple[str, float]]:
     return found
 
 
+def forget_peak(pid: int) -> None:
+    """Begin anew with the peaks of a daemon's processes (proc(5), clear_refs), so that its start does not count."""
+    for one in daemons(pid):
+        Path(f"/proc/{one}/clear_refs").write_text("5")
+
+
 def peak(pid: int) -> int:
     """Return the most resident memory that the largest process of a daemon has had, in bytes."""
     return max(_high_water(one) for one in daemons(pid))
@@ -98,7 +104,11 @@ def resident(pid: int) -> int:
 
 
 class Sampler:
-    """Samples the resident memory of a process and its descendants every 20 ms. `most` is the peak, in bytes."""
+    """Samples the resident memory of a process and its descendants every 20 ms. `most` is the peak, in bytes.
+
+    A child that has not started its program yet shares its parent's memory, and is not counted: what looks like the
+    daemon counts from the second sample on, as a worker.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -115,5 +125,10 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
+        known = {self._pid}
+        program = _program(self._pid)
         while not self._stopped.wait(_EVERY):
-            self.most = max(self.most, sum(resident(pid) for pid in tree(self._pid)))
+            found = {pid: _program(pid) == program for pid in tree(self._pid)}
+            counted = [pid for pid, alike in found.items() if not alike or pid in known]
+            self.most = max(self.most, sum(resident(pid) for pid in counted))
+            known = {self._pid, *(pid for pid, alike in found.items() if alike)}

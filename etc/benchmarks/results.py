@@ -7,7 +7,7 @@ import os
 import platform
 import ssl
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -83,8 +83,8 @@ class Figures:
 
     host: Host
     cases: list[Result]
-    growth: dict[str, dict[str, list[list[float]]]] = msgspec.field(default_factory=dict)
-    profile: dict[str, list[list[str | float]]] = msgspec.field(default_factory=dict)
+    growth: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
+    profile: dict[str, list[list[str | float]]] = field(default_factory=dict)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
