@@ -64,7 +64,7 @@ def prepare(folder: Path, clients: int, files: dict[str, bytes], description: st
 
 def run(program: Path, floor: Floor, clients: int, count: int) -> FloorRun:
     """Run bare cst `count` times, `clients` at a time. Raises `FloorError` if a run writes no blob."""
-    command = [program, str(clients), str(count), floor.folder, OUT]
+    command: list[str | Path] = [program, str(clients), str(count), floor.folder, OUT]
     done = subprocess.run(
         [*command, *floor.command, "-i", DESCRIPTION, "-o", OUT],
         env={"PATH": os.defpath, "LC_ALL": "C", **floor.environment},

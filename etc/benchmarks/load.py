@@ -64,7 +64,7 @@ def write_body(path: Path, fields: dict[str, str], description: str, image: Path
 def run(url: str, body: Path, *, clients: int, count: int, log: Path) -> LoadRun:
     """Post `body` `count` times over `clients` connections. `log` is a file to write and remove. Raises `LoadError`."""
     clients = min(clients, count)
-    command = [
+    command: list[str | Path] = [
         "h2load", "--h1", "-t", "1", "-c", str(clients), "-n", str(count), "-d", body, f"--log-file={log}",
         "-H", f"content-type: multipart/form-data; boundary={BOUNDARY}", url,
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from statistics import median
 from etc.benchmarks import floor, load, processes
 from etc.benchmarks.cases import Case
 from etc.benchmarks.daemon import THIS, Checkout, Running, daemon
-from etc.benchmarks.floor import FloorRun
+from etc.benchmarks.floor import Floor, FloorRun
 from etc.benchmarks.ground import Ground
 from etc.benchmarks.load import LoadRun
 from etc.benchmarks.processes import Sampler, Used
@@ -122,7 +122,9 @@ def measure(
             turn.warm_up()
         for number in range(rounds):
             # Floors and daemons alternate, and every second round goes the other way.
-            order = [*floors, *turns] if number % 2 == 0 else [*reversed(turns), *reversed(floors)]
+            order: list[Floor | _Turns] = (
+                [*floors, *turns] if number % 2 == 0 else [*reversed(turns), *reversed(floors)]
+            )
             for part in order:
                 if isinstance(part, _Turns):
                     part.round(count)

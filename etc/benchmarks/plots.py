@@ -31,7 +31,7 @@ _TITLES = {
     "clients": "clients at a time",
     "size": "bytes of the artifact (one client)",
 }
-_RC: dict[str, Any] = {
+_RC: Any = {
     "svg.hashsalt": "digsigd",
     "svg.fonttype": "none",
     "font.family": "sans-serif",

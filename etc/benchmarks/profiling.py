@@ -91,7 +91,7 @@ def profile(ground: Ground, case: Case, *, seconds: int) -> list[list[str | floa
     with daemon(ground, case) as running, tempfile.NamedTemporaryFile(suffix=".txt") as out:
         body = ground.body(case)
         warm = load.run(running.url, body, clients=case.clients, count=100, log=log)
-        command = [
+        command: list[str | Path] = [
             Path(sys.executable).with_name("py-spy"), "record", "--pid", str(running.pid), "--duration", str(seconds),
             "--rate", str(RATE), "--threads", "--format", "raw", "--output", out.name,
         ]  # fmt: skip

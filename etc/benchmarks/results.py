@@ -132,6 +132,7 @@ def read(path: Path) -> Figures:
 
 def write(path: Path, figures: Figures) -> None:
     """Write a file of figures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(figures), indent=1) + "\n")
 
 
