@@ -57,7 +57,8 @@ class Running:
         self._log = b""
         self._new = threading.Condition()
         self.url = ""
-        threading.Thread(target=self._drain, daemon=True).start()
+        self._drain_thread = threading.Thread(target=self._drain, daemon=True)
+        self._drain_thread.start()
 
     @property
     def pid(self) -> int:
@@ -105,6 +106,10 @@ class Running:
             self._process.kill()
             self._process.wait()
             raise DaemonError(f"the daemon did not stop:\n{self.log()}") from None
+        finally:
+            self._drain_thread.join()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
 
     def _signal(self) -> list[int]:
         listening = [pid for pid in processes.daemons(self.pid) if _catches(pid, signal.SIGUSR2)]

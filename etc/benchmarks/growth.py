@@ -72,7 +72,7 @@ def machines(ground: Ground, counts: tuple[int, ...] = MACHINES) -> Curves:
     return curve.curves
 
 
-def records(ground: Ground, counts: tuple[int, ...] = RECORDS) -> Curves:
+def records(ground: Ground, counts: tuple[int, ...] = RECORDS, *, requests: int = 400) -> Curves:
     """Entries in the record, in SQLite on the disk; and how long a start takes."""
     curve = _Curve()
     case = replace(_BASE, record="sqlite")
@@ -87,7 +87,7 @@ def records(ground: Ground, counts: tuple[int, ...] = RECORDS) -> Curves:
             with daemon(ground, case, record=url, state=state) as running:
                 curve.add(count, "start ms", (time.monotonic() - began) * 1000)
                 _post(ground, case, running, case.machine, 20)
-                curve.request(count, *_post(ground, case, running, case.machine, 400))
+                curve.request(count, *_post(ground, case, running, case.machine, requests))
                 curve.add(count, MEMORY, processes.peak(running.pid) / 2**20)
     return curve.curves
 
