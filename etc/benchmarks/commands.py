@@ -45,6 +45,7 @@ def _options() -> argparse.ArgumentParser:
     run.add_argument(
         "--record", default="", metavar="URL", help="also each key with a record in this PostgreSQL database"
     )
+    run.add_argument("--server", default="", metavar="COMMAND", help="another server, on 127.0.0.1:{port}: servers.py")
     grow = commands.add_parser("growth", help="measure what happens when something grows")
     grow.add_argument("--axes", nargs="+", choices=_ALL, default=list(_ALL))
     grow.add_argument("--most", type=int, default=0, help="leave out points above this number")
@@ -67,10 +68,12 @@ def _run(place: Ground, chosen: argparse.Namespace) -> list[Result]:
         if case.record == "postgresql" and not chosen.record:
             raise CaseError("a record in PostgreSQL needs --record URL")
         began = time.monotonic()
-        found += measure(
-            place, case, rounds=chosen.rounds, count=chosen.requests, checkouts=checkouts, record=chosen.record
-        )
-        one = found[-len(checkouts)]
+        new = measure(
+            place, case, rounds=chosen.rounds, count=chosen.requests, checkouts=checkouts, record=chosen.record,
+            server=chosen.server,
+        )  # fmt: skip
+        found += new
+        one = new[0]
         ratios = ", ".join(f"{name} {floor.ratio:.2f}" for name, floor in one.floors.items())
         took = time.monotonic() - began
         print(f"{number}/{len(todo)} {case.name}: {one.per_second:.1f}/s; {ratios} ({took:.0f} s)", file=sys.stderr)
@@ -110,8 +113,8 @@ def _show(figures: Figures) -> None:
     if ours:
         print(tables.cases(ours))
         print(tables.targets(ours))
-    if len(ours) < len(figures.cases):
-        print(tables.versus(figures.cases, "other"))
+    for name in dict.fromkeys(one.checkout for one in figures.cases if one.checkout != THIS.name):
+        print(tables.versus(figures.cases, name))
     for rows in figures.profile.values():
         print(tables.profile(rows))
 

@@ -101,7 +101,7 @@ class Ground:
         machine = machine or case.machine
         path = self.folder / f"body-{machine}-{case.size}"
         if not path.exists():
-            fields = {"machine": machine, "cstversion": self.version, "backend": case.backend}
+            fields = {"machine": machine, "soctype": "mx8m", "cstversion": self.version, "backend": case.backend}
             load.write_body(path, fields, self.description(case), self.image(case.size))
         return path
 

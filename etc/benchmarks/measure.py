@@ -14,6 +14,8 @@ from etc.benchmarks.ground import Ground
 from etc.benchmarks.load import LoadRun
 from etc.benchmarks.processes import Sampler, Used
 from etc.benchmarks.results import Result, floor_figures, percentile
+from etc.benchmarks.servers import NAME
+from etc.benchmarks.servers import server as other_server
 
 
 class MeasureError(Exception):
@@ -23,8 +25,8 @@ class MeasureError(Exception):
 class _Turns:
     """A daemon and what its rounds gave."""
 
-    def __init__(self, ground: Ground, case: Case, checkout: Checkout, running: Running) -> None:
-        self.checkout = checkout
+    def __init__(self, ground: Ground, case: Case, name: str, running: Running) -> None:
+        self.name = name
         self._ground = ground
         self._case = case
         self._running = running
@@ -67,7 +69,7 @@ class _Turns:
 
         return Result(
             case=self._case.name,
-            checkout=self.checkout.name,
+            checkout=self.name,
             rounds=len(self.loads),
             requests=sum(sum(run.statuses.values()) for run in self.loads),
             others=sum(run.others for run in self.loads),
@@ -99,11 +101,12 @@ def measure(
     count: int = 0,
     checkouts: Sequence[Checkout] = (THIS,),
     record: str = "",
+    server: str = "",
 ) -> list[Result]:
     """Measure a case: a result for each checkout. `count` is requests in a round, 0 for a number that fits the size.
 
-    `record` is the URL for a case with a record in PostgreSQL. Raises `FloorError`, `LoadError`, `DaemonError`, and
-    `MeasureError`.
+    `record` is the URL for a case with a record in PostgreSQL, `server` the command of another server. Raises
+    `FloorError`, `LoadError`, `DaemonError`, and `MeasureError`.
     """
     count = count or case.requests
     floors = ground.floors(case)
@@ -117,7 +120,9 @@ def measure(
         for checkout in checkouts:
             url = record if case.record == "postgresql" else ""
             running = stack.enter_context(daemon(ground, case, checkout, record=url))
-            turns.append(_Turns(ground, case, checkout, running))
+            turns.append(_Turns(ground, case, checkout.name, running))
+        if server:
+            turns.append(_Turns(ground, case, NAME, stack.enter_context(other_server(ground, server))))
         for turn in turns:
             turn.warm_up()
         for number in range(rounds):

@@ -11,6 +11,8 @@ from typing import Self
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _EVERY = 0.02
+# How many samples ago a worker was started, at least.
+_GROWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Sampler:
     """Samples the resident memory of a process and its descendants every 20 ms. `most` is the peak, in bytes.
 
     A child that has not started its program yet shares its parent's memory, and is not counted: what looks like the
-    daemon counts from the second sample on, as a worker.
+    daemon counts after a second, as a worker.
     """
 
     def __init__(self, pid: int) -> None:
@@ -125,10 +127,10 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
-        known = {self._pid}
+        ages = {self._pid: _GROWN}
         program = _program(self._pid)
         while not self._stopped.wait(_EVERY):
             found = {pid: _program(pid) == program for pid in tree(self._pid)}
-            counted = [pid for pid, alike in found.items() if not alike or pid in known]
+            counted = [pid for pid, alike in found.items() if not alike or ages.get(pid, 0) >= _GROWN]
             self.most = max(self.most, sum(resident(pid) for pid in counted))
-            known = {self._pid, *(pid for pid, alike in found.items() if alike)}
+            ages = {pid: ages.get(pid, 0) + 1 for pid, alike in found.items() if alike}

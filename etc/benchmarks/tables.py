@@ -69,7 +69,7 @@ def versus(results: Sequence[Result], other: str) -> str:
     rows = []
     theirs = {one.case: one for one in results if one.checkout == other}
     for one in results:
-        if one.checkout == other or one.case not in theirs:
+        if one.checkout != "this" or one.case not in theirs:
             continue
         it = theirs[one.case]
         rows.append(
@@ -80,11 +80,14 @@ def versus(results: Sequence[Result], other: str) -> str:
                 f"{one.per_second / it.per_second:.2f}" if it.per_second else "",
                 f"{one.own_ms:.1f} + {one.children_ms:.1f}",
                 f"{it.own_ms:.1f} + {it.children_ms:.1f}",
+                f"{one.floors['own'].ratio:.2f}, {it.floors['own'].ratio:.2f}",
                 f"{one.p50_ms:.0f}",
                 f"{it.p50_ms:.0f}",
             ]
         )
-    head = ["case", "this/s", "other/s", "ratio", "CPU ms, this", "CPU ms, other", "p50 ms, this", "p50 ms, other"]
+    names = ("digsigd" if other == "server" else "this", other)
+    head = ["case", *(f"{name}/s" for name in names), "ratio", *(f"CPU ms, {name}" for name in names)]
+    head += ["of cst, same libraries", *(f"p50 ms, {name}" for name in names)]
     return markdown(head, rows)
 
 
@@ -107,6 +110,8 @@ def blocks(figures: Figures) -> dict[str, str]:
     """Return the text of each place in the document that the figures fill, by the name in its markers."""
     ours = [one for one in figures.cases if one.checkout == "this"]
     found = {"host": host(figures.host), "targets": targets(ours), "cases": cases(ours)}
+    if any(one.checkout == "server" for one in figures.cases):
+        found["server"] = versus(figures.cases, "server")
     for name, rows in figures.profile.items():
         found[f"profile-{name}"] = profile(rows)
     return found
