@@ -6,24 +6,24 @@ import argparse
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from digsigd import Error
 from digsigd.signing.libraries import describe
-from etc.benchmarks import cases, results, tables
+from etc.benchmarks import cases, growth, results, tables
 from etc.benchmarks.cases import Case, CaseError
 from etc.benchmarks.daemon import ROOT, THIS, Checkout, DaemonError
 from etc.benchmarks.floor import FloorError
 from etc.benchmarks.ground import Ground, ground
 from etc.benchmarks.load import LoadError
 from etc.benchmarks.measure import MeasureError, measure
-from etc.benchmarks.results import Figures, Result
+from etc.benchmarks.profiling import ProfileError, profile
+from etc.benchmarks.results import Figures
 
 JSON, DOCUMENT, PLOTS = ROOT / "docs/benchmarks.json", ROOT / "docs/benchmarks.md", ROOT / "docs/benchmarks"
-_FAILURES = (CaseError, DaemonError, FloorError, LoadError, MeasureError, tables.MarkersMissing, Error)
+_FAILURES = (CaseError, DaemonError, FloorError, LoadError, MeasureError, ProfileError, tables.MarkersMissing, Error)
 _ALL = ("machines", "records", "clients", "size")
 
 
@@ -49,48 +49,43 @@ def _options() -> argparse.ArgumentParser:
     grow = commands.add_parser("growth", help="measure what happens when something grows")
     grow.add_argument("--axes", nargs="+", choices=_ALL, default=list(_ALL))
     grow.add_argument("--most", type=int, default=0, help="leave out points above this number")
-    profile = commands.add_parser("profile", help="measure where the CPU time of a request goes")
-    profile.add_argument("--case", default="rsa4096,64K,4")
-    profile.add_argument("--seconds", type=int, default=20)
+    where = commands.add_parser("profile", help="measure where the CPU time of a request goes")
+    where.add_argument("--case", default="rsa4096,64K,4")
+    where.add_argument("--seconds", type=int, default=20)
     commands.add_parser("render", help="update the document and its plots from docs/benchmarks.json")
     return parser
 
 
-def _run(place: Ground, chosen: argparse.Namespace) -> list[Result]:
+def _run(place: Ground, chosen: argparse.Namespace, found: Figures) -> None:
     todo = cases.parse(chosen.cases)
     if chosen.record:
         todo += [Case(keys, record="postgresql") for keys in ("rsa4096", "rsa2048")]
+    if not chosen.record and any(case.record == "postgresql" for case in todo):
+        raise CaseError("a record in PostgreSQL needs --record URL")
     checkouts = [THIS]
     if chosen.versus:
         checkouts.append(Checkout("other", chosen.versus.absolute()))
-    found: list[Result] = []
-    for number, case in enumerate(todo, 1):
-        if case.record == "postgresql" and not chosen.record:
-            raise CaseError("a record in PostgreSQL needs --record URL")
+    for number, case in enumerate(dict.fromkeys(todo), 1):
         began = time.monotonic()
         new = measure(
             place, case, rounds=chosen.rounds, count=chosen.requests, checkouts=checkouts, record=chosen.record,
             server=chosen.server,
         )  # fmt: skip
-        found += new
-        one = new[0]
-        ratios = ", ".join(f"{name} {floor.ratio:.2f}" for name, floor in one.floors.items())
+        found.cases.extend(new)
+        results.add(chosen.json, found)
+        ratios = ", ".join(f"{name} {floor.ratio:.2f}" for name, floor in new[0].floors.items())
         took = time.monotonic() - began
-        print(f"{number}/{len(todo)} {case.name}: {one.per_second:.1f}/s; {ratios} ({took:.0f} s)", file=sys.stderr)
+        print(f"{number}/{len(todo)} {case.name}: {new[0].per_second:.1f}/s; {ratios} ({took:.0f} s)", file=sys.stderr)
         place.forget_bodies()
-    return found
 
 
-def _grow(place: Ground, chosen: argparse.Namespace) -> dict[str, dict[str, list[list[float]]]]:
-    from etc.benchmarks import growth
-
-    found = {}
+def _grow(place: Ground, chosen: argparse.Namespace, found: Figures) -> None:
     points = {"machines": growth.MACHINES, "records": growth.RECORDS, "clients": growth.CLIENTS, "size": growth.SIZES}
     for axis in chosen.axes:
         counts = tuple(one for one in points[axis] if not chosen.most or one <= chosen.most)
-        found[axis] = growth.AXES[axis](place, counts)
-        print(f"{axis}: {found[axis]}", file=sys.stderr)
-    return found
+        found.growth[axis] = growth.AXES[axis](place, counts)
+        results.add(chosen.json, found)
+        print(f"{axis}: {found.growth[axis]}", file=sys.stderr)
 
 
 def _measure(chosen: argparse.Namespace) -> Figures:
@@ -98,13 +93,14 @@ def _measure(chosen: argparse.Namespace) -> Figures:
     with ground(Path(chosen.base), chosen.cst, room=room) as place:
         figures = Figures(results.this_host(chosen.cst, describe(place.libraries).partition(" in ")[0]), [])
         if chosen.command == "run":
-            return replace(figures, cases=_run(place, chosen))
-        if chosen.command == "growth":
-            return replace(figures, growth=_grow(place, chosen))
-        from etc.benchmarks import profiling
-
-        case = cases.parse(chosen.case)[0]
-        return replace(figures, profile={case.name: profiling.profile(place, case, seconds=chosen.seconds)})
+            _run(place, chosen, figures)
+        elif chosen.command == "growth":
+            _grow(place, chosen, figures)
+        else:
+            case = cases.parse(chosen.case)[0]
+            figures.profile[case.name] = profile(place, case, seconds=chosen.seconds)
+            results.add(chosen.json, figures)
+    return figures
 
 
 def _show(figures: Figures) -> None:
@@ -137,9 +133,6 @@ def main(arguments: list[str]) -> int:
             return 0
         figures = _measure(chosen)
         _show(figures)
-        if chosen.json:
-            old = results.read(chosen.json) if chosen.json.exists() else None
-            results.write(chosen.json, results.merged(old, figures))
     except (*_FAILURES, msgspec.ValidationError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1

@@ -137,14 +137,20 @@ def write(path: Path, figures: Figures) -> None:
 
 
 def merged(old: Figures | None, new: Figures) -> Figures:
-    """Return the new figures, with what only the old ones have."""
-    if old is None:
+    """Return the new figures, with those old ones that they do not replace, if they are of the same host."""
+    if old is None or old.host != new.host:
         return new
-    known = {(one.case, one.checkout) for one in new.cases}
-    kept = [one for one in old.cases if (one.case, one.checkout) not in known] if not new.cases else []
+    measured = {(one.case, one.checkout): one for one in new.cases}
+    cases = [measured.pop((one.case, one.checkout), one) for one in old.cases]
     return Figures(
-        host=new.host if new.cases else old.host,
-        cases=new.cases or kept,
+        host=new.host,
+        cases=[*cases, *measured.values()],
         growth={**old.growth, **new.growth},
         profile={**old.profile, **new.profile},
     )
+
+
+def add(path: Path | None, new: Figures) -> None:
+    """Add figures to a file, if there is one to write. Raises as `read`."""
+    if path is not None:
+        write(path, merged(read(path) if path.exists() else None, new))

@@ -86,14 +86,19 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
 
 
 def test_figures_survive_their_file_and_a_second_run_adds_to_them(tmp_path: Path) -> None:
-    """A run of growth keeps the cases of an earlier run."""
-    first = Figures(HOST, [RESULT])
-    results.write(tmp_path / "f.json", first)
-    assert results.read(tmp_path / "f.json") == first
-    both = results.merged(first, Figures(HOST, [], {"machines": CURVES}, {"p": [["reactor", "step", 1.0]]}))
-    assert (both.cases, both.growth) == ([RESULT], {"machines": CURVES})
-    again = results.merged(both, Figures(HOST, [replace(RESULT, per_second=1.0)]))
-    assert (again.cases[0].per_second, again.growth) == (1.0, both.growth)
+    """What is measured again is replaced, the rest stays; figures of another host replace all."""
+    path = tmp_path / "new/figures.json"
+    results.add(None, Figures(HOST, [RESULT]))
+    results.add(path, Figures(HOST, [RESULT]))
+    assert results.read(path) == Figures(HOST, [RESULT])
+    results.add(path, Figures(HOST, [], {"machines": CURVES}, {"p": [["reactor", "step", 1.0]]}))
+    again = [replace(RESULT, case="p256,64K,4"), replace(RESULT, per_second=1.0)]
+    results.add(path, Figures(HOST, again))
+    both = results.read(path)
+    assert both.cases == [again[1], again[0]]
+    assert both.growth == {"machines": CURVES}
+    results.add(path, Figures(replace(HOST, processors=16), []))
+    assert results.read(path).cases == []
 
 
 def test_each_target_is_shown_with_its_figure() -> None:
