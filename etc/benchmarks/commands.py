@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -127,6 +128,8 @@ def render() -> None:
 def main(arguments: list[str]) -> int:
     """Run a command; return its exit code."""
     chosen = _options().parse_args(arguments)
+    # So that daemons are stopped and folders removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         if chosen.command == "render":
             render()
