@@ -23,7 +23,7 @@ MACHINES = (1, 10, 100, 1000, 10_000)
 RECORDS = (1, 1000, 10_000, 100_000, 1_000_000)
 CLIENTS = (1, 4, 16, 64, 250, 1000)
 SIZES = tuple(1 << power for power in range(16, 29, 2))
-P50, P99, CPU, MEMORY = "p50 ms", "p99 ms", "daemon CPU ms", "daemon MiB"
+P50, P99, CPU, MEMORY, OTHERS = "p50 ms", "p99 ms", "daemon CPU ms", "daemon MiB", "not 200"
 _BASE = Case("p256")
 
 
@@ -41,11 +41,12 @@ class _Curve:
         self.add(x, P99, percentile(run.times_ms, 0.99))
         self.add(x, CPU, own_seconds * 1000 / max(1, run.good))
         if run.others:
-            self.add(x, "not 200", run.others)
+            self.add(x, OTHERS, run.others)
 
 
 def _post(ground: Ground, case: Case, running: Running, machine: str, count: int) -> tuple[LoadRun, float]:
-    """Post; return what h2load saw, and the CPU seconds of the daemon's own processes."""
+    """Post; return what h2load saw, and the CPU seconds of the daemon's own processes. Peaks of memory begin anew."""
+    processes.forget_peak(running.pid)
     before = processes.used(running.pid)
     run = load.run(
         running.url, ground.body(case, machine), clients=case.clients, count=count, log=ground.folder / "h2load-log"
@@ -103,7 +104,7 @@ def clients(ground: Ground, counts: tuple[int, ...] = CLIENTS) -> Curves:
             run, own = _post(ground, case, running, case.machine, max(400, 2 * count))
             curve.request(count, run, own)
             # A client waits for its turn, which comes later with more clients; flat is as good as it gets.
-            curve.add(count, "p50 ms for each client", percentile(run.times_ms, 0.5) / count)
+            curve.add(count, "p50 / clients ms", percentile(run.times_ms, 0.5) / count)
             curve.add(count, MEMORY, processes.peak(running.pid) / 2**20)
     return curve.curves
 

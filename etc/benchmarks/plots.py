@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from etc.benchmarks.growth import MEMORY, Curves
+from etc.benchmarks.growth import MEMORY, OTHERS, Curves
 
 # What matplotlib draws with, the variable that replaces it, and its values on light and on dark pages.
 _COLOURS = {
@@ -51,14 +51,13 @@ _RC: Any = {
 
 def draw(axis: str, curves: Curves) -> str:
     """Return a plot of one axis of growth as SVG: times on the left, memory on the right."""
-    times = {name: points for name, points in curves.items() if name != MEMORY and name.endswith("ms")}
-    per_client = {name: points for name, points in curves.items() if name.endswith("for each client")}
+    times = {name: points for name, points in curves.items() if name not in {MEMORY, OTHERS}}
     memory = {name: points for name, points in curves.items() if name == MEMORY}
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(8.4, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         steep = any(_spread(points) > 12 for points in times.values())
-        _panel(left, axis, {**times, **per_client}, "ms", logarithmic=steep)
+        _panel(left, axis, times, "ms", logarithmic=steep)
         _panel(right, axis, memory, "MiB", logarithmic=False)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -76,7 +75,7 @@ def _panel(axes: Any, axis: str, curves: Mapping[str, list[list[float]]], unit: 
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0, top=1.15 * max((y for points in curves.values() for _, y in points), default=1))
     ticks = sorted({x for points in curves.values() for x, _ in points})
     if ticks:
         axes.set_xticks(ticks, [tick_text(axis, x) for x in ticks])
