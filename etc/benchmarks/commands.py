@@ -109,7 +109,7 @@ def _show(figures: Figures) -> None:
     ours = [one for one in figures.cases if one.checkout == THIS.name]
     if ours:
         print(tables.cases(ours))
-        print(tables.targets(ours))
+        print(tables.targets(ours, unmeasured=False))
     for name in dict.fromkeys(one.checkout for one in figures.cases if one.checkout != THIS.name):
         print(tables.versus(figures.cases, name))
     for rows in figures.profile.values():

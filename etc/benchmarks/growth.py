@@ -73,7 +73,7 @@ def machines(ground: Ground, counts: tuple[int, ...] = MACHINES) -> Curves:
     return curve.curves
 
 
-def records(ground: Ground, counts: tuple[int, ...] = RECORDS, *, requests: int = 400) -> Curves:
+def records(ground: Ground, counts: tuple[int, ...] = RECORDS) -> Curves:
     """Entries in the record, in SQLite on the disk; and how long a start takes."""
     curve = _Curve()
     case = replace(_BASE, record="sqlite")
@@ -88,12 +88,12 @@ def records(ground: Ground, counts: tuple[int, ...] = RECORDS, *, requests: int 
             with daemon(ground, case, record=url, state=state) as running:
                 curve.add(count, "start ms", (time.monotonic() - began) * 1000)
                 _post(ground, case, running, case.machine, 20)
-                curve.request(count, *_post(ground, case, running, case.machine, requests))
+                curve.request(count, *_post(ground, case, running, case.machine, 400))
                 curve.add(count, MEMORY, processes.peak(running.pid) / 2**20)
     return curve.curves
 
 
-def clients(ground: Ground, counts: tuple[int, ...] = CLIENTS) -> Curves:
+def clients(ground: Ground, counts: tuple[int, ...] = CLIENTS, *, requests: int = 400) -> Curves:
     """Clients at a time, each with a connection of its own."""
     curve = _Curve()
     for count in counts:
@@ -101,7 +101,7 @@ def clients(ground: Ground, counts: tuple[int, ...] = CLIENTS) -> Curves:
         ground.put_machine(case)
         with daemon(ground, case) as running:
             _post(ground, case, running, case.machine, 20)
-            run, own = _post(ground, case, running, case.machine, max(400, 2 * count))
+            run, own = _post(ground, case, running, case.machine, max(requests, 2 * count))
             curve.request(count, run, own)
             # A client waits for its turn, which comes later with more clients; flat is as good as it gets.
             curve.add(count, "p50 / clients ms", percentile(run.times_ms, 0.5) / count)

@@ -51,14 +51,15 @@ def cases(results: Sequence[Result]) -> str:
     return markdown(list(_COLUMNS), [[show(one) for show in _COLUMNS.values()] for one in results])
 
 
-def targets(results: Sequence[Result]) -> str:
-    """Return the table of targets, each with what was measured."""
+def targets(results: Sequence[Result], *, unmeasured: bool = True) -> str:
+    """Return the table of targets, each with what was measured, and those for which nothing was, unless told not to."""
     rows = []
     for one in TARGETS:
         value = one.measured(results)
         bound = f"{'≥' if one.least else '≤'} {one.bound:g}{one.unit}"
         if value is None:
-            rows.append([one.what, bound, "not measured", ""])
+            if unmeasured:
+                rows.append([one.what, bound, "not measured", ""])
             continue
         rows.append([one.what, bound, f"{value:g}{one.unit}", "met" if one.met(value) else "**missed**"])
     return markdown(["what", "target", "measured", ""], rows)

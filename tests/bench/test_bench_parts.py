@@ -112,6 +112,15 @@ def test_each_target_is_shown_with_its_figure() -> None:
     assert any(line.endswith("| ≤ 1.12 | 1.12 | met |") for line in lines)
     assert any(line.endswith("| ≤ 30 ms | 12 ms | met |") for line in lines)
     assert any(line.endswith("| not measured |  |") for line in lines)
+    assert "not measured" not in tables.targets([RESULT], unmeasured=False)
+
+
+def test_checkouts_are_compared_case_by_case() -> None:
+    """A case that only one of them has is left out."""
+    other = replace(RESULT, checkout="other", per_second=40.0, own_ms=5.0)
+    lone = replace(other, case="p256,64K,4")
+    rows = tables.versus([RESULT, other, lone], "other").splitlines()[2:]
+    assert rows == ["| `rsa4096,64K,4` | 80.0 | 40.0 | 2.00 | 3.0 + 6.0 | 5.0 + 6.0 | 0.80, 0.80 | 14 | 14 |"]
 
 
 def test_blocks_replace_what_is_between_their_markers() -> None:

@@ -51,11 +51,27 @@ def test_a_bare_run_that_writes_nothing_is_no_floor(ground: Ground) -> None:
         floor.run(ground.forker, Floor("none", ground.folder / "place", ("/bin/true",), {}), 1, 1)
 
 
-def test_a_record_grows_and_the_daemon_goes_on_with_it(ground: Ground) -> None:
-    """With entries like its first, which prove as any other: the daemon accepts them as its own."""
-    curves = growth.records(ground, (1, 300), requests=5)
-    assert [x for x, _ in curves["p50 ms"]] == [1.0, 300.0]
-    assert "not 200" not in curves
+def test_a_record_is_filled_and_the_daemon_goes_on_with_it(ground: Ground, tmp_path: Path) -> None:
+    """With copies of its first entry: the daemon that continues the log accepts them as its own."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    url = f"sqlite:///{state}/record.sqlite"
+    ground.put_machine(CASE)
+    for size in (0, 300):
+        if size:
+            assert filling.fill_record(state, url, size) == size
+        with daemon(ground, CASE, record=url, state=state) as running:
+            run = load.run(running.url, ground.body(CASE), clients=1, count=2, log=ground.folder / "log")
+            assert run.statuses == {200: 2}
+    assert filling.fill_record(state, url, 0) == 302
+
+
+def test_growth_has_a_point_for_each_number(ground: Ground) -> None:
+    """With every curve, and no request that was not signed."""
+    curves = growth.clients(ground, (1, 3), requests=6)
+    assert growth.OTHERS not in curves
+    assert {growth.P50, growth.P99, growth.CPU, growth.MEMORY} <= set(curves)
+    assert all([x for x, _ in points] == [1.0, 3.0] for points in curves.values())
 
 
 def test_machines_share_their_keys(ground: Ground) -> None:
