@@ -25,6 +25,8 @@ from etc.benchmarks.results import Figures
 
 JSON, DOCUMENT, PLOTS = ROOT / "docs/benchmarks.json", ROOT / "docs/benchmarks.md", ROOT / "docs/benchmarks"
 _FAILURES = (CaseError, DaemonError, FloorError, LoadError, MeasureError, ProfileError, tables.MarkersMissing, Error)
+# Larger artifacts have two rounds at most, which take minutes.
+_HUGE = 64 << 20
 _ALL = ("machines", "records", "clients", "size")
 
 
@@ -68,8 +70,9 @@ def _run(place: Ground, chosen: argparse.Namespace, found: Figures) -> None:
         checkouts.append(Checkout("other", chosen.versus.absolute()))
     for number, case in enumerate(dict.fromkeys(todo), 1):
         began = time.monotonic()
+        rounds = min(2, chosen.rounds) if case.size > _HUGE else chosen.rounds
         new = measure(
-            place, case, rounds=chosen.rounds, count=chosen.requests, checkouts=checkouts, record=chosen.record,
+            place, case, rounds=rounds, count=chosen.requests, checkouts=checkouts, record=chosen.record,
             server=chosen.server,
         )  # fmt: skip
         found.cases.extend(new)
