@@ -13,6 +13,8 @@ TEST_TOKEN := $(DEMO_TOKEN) faketime
 TEST_CAGE := bubblewrap=bwrap
 # Packages that make the images for tests.
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
+# The load generator of the benchmarks, which one test runs, too.
+BENCH_TOOLS := nghttp2-client=h2load
 # For the record in PostgreSQL.
 TEST_RECORD := 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
@@ -26,7 +28,8 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants bench clean
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants clean \
+  bench bench-growth bench-docs profile
 
 help:
 	@echo "make demo           sign a trial image through the daemon with a real cst, and verify it (about a minute)"
@@ -41,7 +44,10 @@ help:
 	@echo "make fuzz           fuzz the image parsers for a minute"
 	@echo "make corpus         compare random CSFs and FITs with a second model of the ROM; CASES=n SEED=s"
 	@echo "make mutants        change the code in small ways, list changes that no test notices; ONLY=FILE SECONDS=n"
-	@echo "make bench          compare the daemon with bare cst runs; ARGS=--quick"
+	@echo "make bench          compare the daemon with bare cst, in ten minutes; CASES=rsa4096,64K,4 ROUNDS=n VERSUS=CHECKOUT"
+	@echo "make bench-growth   measure what happens with more machines, records, clients and larger artifacts"
+	@echo "make profile        show where the CPU time of a request goes; ARGS='--case p256,64K,4'"
+	@echo "make bench-docs     put docs/benchmarks.json into docs/benchmarks.md and its plots"
 	@echo "make clean          remove .venv and .digsigd"
 	@echo "make docs           build the documentation site in .digsigd/site; warnings are errors"
 	@echo "make changelog      show the next release's changelog from changelog.d"
@@ -77,7 +83,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(BENCH_TOOLS)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools
@@ -117,8 +123,25 @@ mutants: $(DEV_STAMP) check-tools
 	@DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m tests.mutants \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS),--seconds $(SECONDS))
 
-bench: $(DEV_STAMP) check-tools
-	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python etc/bench $(ARGS)
+# The daemon beside bare cst, in one run. The JSON has the figures of the last runs; with JSON=docs/benchmarks.json,
+# `make bench-docs` then puts them into docs/benchmarks.md and its plots.
+BENCH = DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m etc.benchmarks --json $(JSON)
+JSON ?= .digsigd/benchmarks.json
+
+bench bench-growth profile: $(DEV_STAMP) check-tools
+
+bench:
+	@$(BENCH) run $(if $(CASES),--cases '$(CASES)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(VERSUS),--versus $(VERSUS)) \
+	  $(if $(RECORD),--record '$(RECORD)') $(ARGS)
+
+bench-growth:
+	@$(BENCH) growth $(ARGS)
+
+profile:
+	@$(BENCH) profile $(ARGS)
+
+bench-docs: $(DEV_STAMP)
+	@$(VENV)/bin/python -m etc.benchmarks render
 
 clean:
 	rm -rf --one-file-system $(VENV) .digsigd
