@@ -40,7 +40,7 @@ from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.start import Script
 from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
-from digsigd.signing.workdir import WorkRoot
+from digsigd.signing.workroot import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.resource import Endpoint

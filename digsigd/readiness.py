@@ -15,7 +15,7 @@ from digsigd.record.recorder import Recorder
 from digsigd.signing.pkcs11 import Tokens
 from digsigd.signing.threads import InThread
 from digsigd.signing.tools import CstTools
-from digsigd.signing.workdir import WorkRoot
+from digsigd.signing.workroot import WorkRoot
 
 T = TypeVar("T")
 # Load balancers ask often. The parts are checked at most once in this many seconds.

@@ -10,7 +10,7 @@ from digsigd.errors import shutting_down
 from digsigd.signing.decisions import RecordedSigner
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
-from digsigd.signing.workdir import WorkRoot
+from digsigd.signing.workroot import WorkRoot
 
 
 class DirectRequests:

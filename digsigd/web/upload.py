@@ -21,7 +21,8 @@ from digsigd.signing.evidence import Evidence
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.threads import InThread
-from digsigd.signing.workdir import Workdir, WorkRoot, failed
+from digsigd.signing.workdir import Workdir, failed
+from digsigd.signing.workroot import WorkRoot
 from digsigd.web.answers import text_of
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
 from digsigd.web.shares import Shares

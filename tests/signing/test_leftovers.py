@@ -21,7 +21,7 @@ from twisted.logger import capturedLogs
 from digsigd.errors import DigsigError
 from digsigd.signing import leftovers, removal
 from digsigd.signing.marks import is_mark, write_mark
-from digsigd.signing.workdir import WorkRoot
+from digsigd.signing.workroot import WorkRoot
 from tests.helpers.tools import own_mounts
 
 ROOT = os.geteuid() == 0
@@ -458,7 +458,8 @@ def test_a_process_that_still_writes_into_it_does_not_keep_it(parent: Path, monk
 MOUNTS = """
 import os, subprocess, sys
 from pathlib import Path
-from digsigd.signing.workdir import Workdir, WorkRoot
+from digsigd.signing.workdir import Workdir
+from digsigd.signing.workroot import WorkRoot
 from tests.signing.test_leftovers import crashed, started
 parent, outside, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 left = crashed(parent)

@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 
 from digsigd.errors import Busy, DigsigError
 from digsigd.signing.marks import is_mark
-from digsigd.signing.workdir import Workdir, WorkRoot
+from digsigd.signing.workdir import Workdir
+from digsigd.signing.workroot import WorkRoot
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def test_read_only_folders_are_removed_without_the_rights_of_root(folder_mode: i
 
 def as_nobody(folder: Path, program: str) -> None:
     """Run a program as another user, to whom the folder is given; as ourselves if we are not root."""
-    setup = "import sys\nfrom pathlib import Path\nfrom digsigd.signing.workdir import *\n"
+    setup = "import sys\nfrom pathlib import Path\nfrom digsigd.signing.workdir import *\nfrom digsigd.signing.workroot import *\n"
     extra: dict[str, Any] = {}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
@@ -533,7 +534,7 @@ DAEMON = """
 import subprocess
 import sys
 from pathlib import Path
-from digsigd.signing.workdir import WorkRoot
+from digsigd.signing.workroot import WorkRoot
 root = WorkRoot(Path(sys.argv[1]))
 root.open()
 root.new("request").write("keys/secret_key.pem", b"secret")
@@ -609,7 +610,7 @@ def test_the_next_start_removes_what_a_killed_daemon_left_and_no_more(parent: Pa
 STARTS = """
 import sys
 from pathlib import Path
-from digsigd.signing.workdir import WorkRoot
+from digsigd.signing.workroot import WorkRoot
 sys.stdin.readline()
 roots = []
 for number in range(40):

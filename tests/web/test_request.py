@@ -35,7 +35,8 @@ from digsigd.settings import UploadSettings
 from digsigd.signing.decisions import Decisions
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules, MachineRules, Rules
-from digsigd.signing.workdir import Workdir, WorkRoot
+from digsigd.signing.workdir import Workdir
+from digsigd.signing.workroot import WorkRoot
 from digsigd.web.request import LINGER_SECONDS, RequestFactory, UploadRequest
 from digsigd.web.resource import Endpoint
 from digsigd.web.site import SigningSite

@@ -21,7 +21,7 @@ from digsigd.callers.access import Access, CurrentAccess
 from digsigd.settings import UploadSettings
 from digsigd.signing.decisions import Decisions
 from digsigd.signing.rules import CurrentRules, MachineRules, Rules
-from digsigd.signing.workdir import WorkRoot
+from digsigd.signing.workroot import WorkRoot
 from digsigd.web.request import LINGER_SECONDS
 from digsigd.web.site import HEAD_SECONDS, LAST_SECONDS, SPARE_SECONDS, SigningSite
 from digsigd.web.upload import Uploads
