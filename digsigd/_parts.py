@@ -44,6 +44,7 @@ from digsigd.signing.workdir import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.resource import Endpoint
+from digsigd.web.room import Room
 from digsigd.web.shares import Shares
 from digsigd.web.site import SigningSite
 from digsigd.web.tls import CurrentTls, server_tls
@@ -95,8 +96,14 @@ class Parts:
             max_at_once=settings.upload.max_at_once,
             rates=_rates_of(settings),
             rate=settings.upload.rate or None,
-            folder=lambda: self.root.path,
             clock=reactor,
+        )
+        self._room = Room(
+            folder=lambda: self.root.path,
+            keep_free=settings.upload.keep_free,
+            max_running=settings.cst.max_running,
+            share=settings.upload.share,
+            shares=self._shares,
         )
         self._queue = Queue(
             settings.cst.max_running,
@@ -150,6 +157,7 @@ class Parts:
             in_thread=self.in_thread,
             decisions=decisions,
             shares=self._shares,
+            room=self._room,
         )
         self.readiness = Readiness(
             tools=self.tools,
