@@ -33,6 +33,7 @@ from digsigd.signing.cage import Cage, strongest
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.decisions import Decisions, RecordedSigner
 from digsigd.signing.direct import DirectRequests
+from digsigd.signing.hashing import Hashing
 from digsigd.signing.machine_keys import MachineKeyReader
 from digsigd.signing.queue import Queue
 from digsigd.signing.rules import CurrentRules
@@ -158,6 +159,7 @@ class Parts:
             decisions=decisions,
             shares=self._shares,
             room=self._room,
+            hashing=self._pools.hashing,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -338,6 +340,9 @@ class _Pools:
         self._work = ThreadPool(1, max_running + 2, name="digsigd")
         # Digests of large artifacts take seconds. They have a separate pool, so that no other request waits for it.
         self._digests = ThreadPool(0, max_running, name="digsigd-digests")
+        # What arrives is hashed in a third: threads of the others wait for it.
+        self._hashes = ThreadPool(0, max(2, os.cpu_count() or 1), name="digsigd-hashes")
+        self.hashing = Hashing(reactor, self._hashes)
         self._keys = ThreadPool(0, _KEY_THREADS, name="digsigd-keys")
         # A thread that waits for a dead file server must not keep the process from ending.
         self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
@@ -357,13 +362,14 @@ class _Pools:
 
     def start(self) -> None:
         """Start all pools."""
-        for pool in (self._work, self._digests, self._keys):
+        for pool in (self._work, self._digests, self._hashes, self._keys):
             pool.start()
 
     def stop(self) -> None:
         """Stop all pools. Wait for the threads that work for requests, but not for those that wait for a key store."""
         self._work.stop()
         self._digests.stop()
+        self._hashes.stop()
         if self._keys.working:
             self._keys.adjustPoolsize(0, 0)
         else:

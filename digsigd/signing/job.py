@@ -149,10 +149,11 @@ class Job:
         evidence.blocks = tuple(
             tuple((one.address, one.offset, one.length, names[one.file]) for one in blocks) for blocks in self._blocks
         )
-        # Of what was copied, not of what the embedding program's file is by now.
-        evidence.artifacts.update({name: sums.sha256 for name, sums in zip(names, self._sums, strict=True)})
+        # Of what was copied, not of what the embedding program's file is by now. Others may not be known yet.
+        copies = zip(self._artifacts.values(), self._sums, strict=True)
+        evidence.artifacts.update({one.name: sums.sha256 for one, sums in copies if one.sums is None})
         try:
-            note_artifacts(evidence, self.request.artifacts)
+            note_artifacts(evidence, tuple(one for one in self.request.artifacts if one.sums is None))
         except OSError as error:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
@@ -358,6 +359,7 @@ class Job:
         # A cst that replaced it is not believed, even though the signature is good.
         self._check_still_there()
         evidence = self.request.evidence
+        note_artifacts(evidence, self.request.artifacts)
         evidence.blob_sha256, evidence.blob_size = sha256(blob).hexdigest(), len(blob)
         evidence.certificates = tuple(sha256(one).hexdigest() for one in hab.CsfBlob.parse(blob).certificates())
         # Remove it here to save another call in a thread. If this fails, the owner tries again.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from typing import IO, Any, BinaryIO
 
@@ -24,10 +25,11 @@ class ChangedError(Exception):
 
 
 class StreamSum:
-    """The running digest of a stream."""
+    """The running digest of a stream. `changed` is notified when there is another digest."""
 
     def __init__(self) -> None:
         self.size = 0
+        self.changed = threading.Condition()
         self._running = hashlib.sha256()
         self._states = [self._running.copy()]
 
@@ -46,21 +48,32 @@ class StreamSum:
         """Return the digests, once the stream has ended."""
         if self.size % CHUNK:
             self._states.append(self._running)
-        return Sums(self.size, self._states)
+        return Sums(self.size, self._states, self.changed)
 
 
 class Sums:
-    """What is known of a file from its stream: `size` in bytes, and the SHA-256 up to the end of each chunk."""
+    """What is known of a file from its stream: `size` in bytes, and the SHA-256 up to the end of each chunk.
 
-    def __init__(self, size: int, states: Sequence[Any]) -> None:
+    `states` may still grow, with `changed` notified, until the whole stream is hashed.
+    """
+
+    def __init__(self, size: int, states: Sequence[Any], changed: threading.Condition) -> None:
         self.size = size
-        self.states = states
+        self._states = states
+        self._changed = changed
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the file, as hexadecimal digits."""
-        digest: str = self.states[-1].hexdigest()
+        """The SHA-256 of the file, as hexadecimal digits. Blocks until it is known."""
+        digest: str = self.state(-(-self.size // CHUNK)).hexdigest()
         return digest
+
+    def state(self, number: int) -> Any:
+        """Return the SHA-256 up to the end of so many chunks, not to be updated. Blocks until it is known."""
+        if len(self._states) <= number:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._states) > number)
+        return self._states[number]
 
 
 class CheckedFile:
@@ -90,9 +103,9 @@ class CheckedFile:
 
     def _checked(self, number: int) -> bytes:
         chunk = os.pread(self._descriptor, min(CHUNK, self.size - number * CHUNK), number * CHUNK)
-        digest = self._sums.states[number].copy()
+        digest = self._sums.state(number).copy()
         digest.update(chunk)
-        if digest.digest() != self._sums.states[number + 1].digest():
+        if digest.digest() != self._sums.state(number + 1).digest():
             raise ChangedError
         return chunk
 
@@ -107,13 +120,13 @@ class CheckedFile:
         Only the last of them are read, and compared as `read` does. Raises `ChangedError` and `OSError`.
         """
         number, rest = divmod(min(length, self.size), CHUNK)
-        digest = self._sums.states[number].copy()
+        digest = self._sums.state(number).copy()
         if rest:
             chunk = os.pread(self._descriptor, min(CHUNK, self.size - number * CHUNK), number * CHUNK)
             digest.update(chunk[:rest])
             whole = digest.copy()
             whole.update(chunk[rest:])
-            if whole.digest() != self._sums.states[number + 1].digest():
+            if whole.digest() != self._sums.state(number + 1).digest():
                 raise ChangedError
         return digest, number * CHUNK + rest
 

@@ -59,7 +59,8 @@ class Form:
 
     `workdir` returns the directory for artifacts; it is called when the first byte of an artifact arrives.
     `max_artifact` limits all artifacts together, in bytes. `checks` are functions by the name of a field: each is
-    called with the field's value as soon as that is known, and raises to refuse it.
+    called with the field's value as soon as that is known, and raises to refuse it. `new_sum` returns what computes the
+    digests of an artifact.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Form:
         max_artifact: int,
         workdir: Callable[[], Workdir],
         checks: dict[str, Callable[[str], None]],
+        new_sum: Callable[[], StreamSum] = StreamSum,
     ) -> None:
         self._parser = PushMultipartParser(
             boundary_of(content_type),
@@ -87,6 +89,7 @@ class Form:
         self._empty: set[str] = set()
         self._repeated: set[str] = set()
         self._file: BinaryIO | None = None
+        self._new_sum = new_sum
         self._sum = StreamSum()
         self._file_path = Path()
         self._file_name = ""
@@ -200,7 +203,7 @@ class Form:
                 name = cst_files.artifact(len(self._artifacts))
                 self._file_path = self._workdir().path / name
                 self._file = self._workdir().create(name)
-                self._sum = StreamSum()
+                self._sum = self._new_sum()
             self._file.write(data)
             self._sum.update(data)
         elif self._part:

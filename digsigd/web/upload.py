@@ -18,8 +18,10 @@ from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, 
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.decisions import Decisions
 from digsigd.signing.evidence import Evidence
+from digsigd.signing.hashing import Hashing
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules
+from digsigd.signing.sums import StreamSum
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot, failed
 from digsigd.web.answers import text_of
@@ -60,6 +62,7 @@ class Uploads:
         decisions: Decisions,
         shares: Shares | None = None,
         room: Room | None = None,
+        hashing: Hashing | None = None,
     ) -> None:
         self.decisions = decisions
         self.bounds = bounds
@@ -67,6 +70,7 @@ class Uploads:
         self.rules = rules
         self.shares = shares
         self.room = room
+        self.hashing = hashing
         self.root = root
         self.clock = clock
         self.in_thread = in_thread
@@ -216,6 +220,7 @@ class Upload:
                 "backend": self.caller.check_backend,
                 "cstversion": self.caller.check_cst_version,
             },
+            new_sum=self._uploads.hashing.stream if self._uploads.hashing is not None else StreamSum,
         )
         if self._uploads.room is not None:
             self._room = self._uploads.room.reserve(self._party or "", length)
