@@ -1,8 +1,8 @@
 """Digests of large streams, computed in threads while the stream goes on, with bounded memory.
 
-A processor without instructions for SHA-256 hashes 400 MB/s, and the reactor receives three times as much. So pieces of a
-large stream wait for a thread, in order; what is hashed are the bytes that arrived, never those of the file. The stream
-may end before its digests are known: who needs them waits for them (`Sums.state`).
+A processor without instructions for SHA-256 hashes 400 MB/s, and the reactor receives three times as much. So pieces of
+a large stream wait for a thread, in order; what is hashed are the bytes that arrived, never those of the file. The
+stream may end before its digests are known: who needs them waits for them (`Sums.state`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted.python.threadpool import ThreadPool
 from digsigd.signing.sums import CHUNK, StreamSum, Sums
 
 # What waits for threads in all, in bytes: from here on, no more is received. It goes on at half of it.
-MOST_WAITING = 16 << 20
+MOST_WAITING = 8 << 20
 # The size in bytes up to which a stream is hashed where it is received: it is over before a thread has begun.
 SMALL = CHUNK
 # After how many bytes a thread takes up another stream.
@@ -86,7 +86,7 @@ class HashedStream(StreamSum):
 
     @property
     def is_behind(self) -> bool:
-        """Whether pieces wait to be hashed."""
+        """Whether bytes wait to be hashed."""
         return self._busy
 
     def update(self, data: bytes | bytearray | memoryview) -> None:

@@ -33,6 +33,11 @@ class StreamSum:
         self._running = hashlib.sha256()
         self._states = [self._running.copy()]
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes wait to be hashed."""
+        return False
+
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes."""
         view = memoryview(data)

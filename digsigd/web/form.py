@@ -157,6 +157,11 @@ class Form:
             csf_allow=csf_allow,
         )
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes of the last artifact wait for their digest."""
+        return self._sum.is_behind
+
     def close(self) -> None:
         """Close the artifact's file, if one is open. It may be called again."""
         if self._file is not None:

@@ -62,6 +62,8 @@ class UploadRequest(Request):
         # Whether the connection is gone, and whether an early answer waits for its entry in the record.
         self._left = False
         self._recording = False
+        # Whether nothing is read from the connection, because too much waits for its digest.
+        self._waiting = False
         self._pieces: list[bytes] = []
         self._pieces_size = 0
         self._clocks: list[IDelayedCall] = []
@@ -206,6 +208,18 @@ class UploadRequest(Request):
             then()
         except DigsigError as error:
             self._wrong(error)
+            return
+        hashing = self._uploads.hashing
+        if hashing is not None and hashing.is_full and self.upload.is_behind and not self._waiting:
+            self._waiting = True
+            self.channel._networkProducer.pauseProducing()  # noqa: SLF001
+            hashing.when_room(self._go_on)
+
+    def _go_on(self) -> None:
+        self._waiting = False
+        # It reads no more either while the channel's client does not read.
+        if not self._left and not self.channel._waitingForTransport:  # noqa: SLF001
+            self.channel._networkProducer.resumeProducing()  # noqa: SLF001
 
     def _wrong(self, error: DigsigError) -> None:
         if self._life is not None:

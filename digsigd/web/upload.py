@@ -240,6 +240,11 @@ class Upload:
         if self._form is not None:
             self._stored(self._form.feed, chunk)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes that have arrived wait for their digest."""
+        return self._form is not None and self._form.is_behind
+
     def finish(self) -> None:
         """Take the end of the body, and set `request`.
 
