@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.threadpool import ThreadPool
 
+from digsigd.signing.block_sums import BlockSum, Extents
 from digsigd.signing.sums import CHUNK, StreamSum, Sums
 
 # What waits for threads in all, in bytes: from here on, no more is received. It goes on at half of it.
@@ -45,9 +46,9 @@ class Hashing:
             self._paused.append(resume)
         self.hashed(0)
 
-    def stream(self) -> HashedStream:
-        """Return the digest of a new stream."""
-        return HashedStream(self)
+    def stream(self, expects: Callable[[], Sequence[Extents]] | None = None) -> HashedStream:
+        """Return the digest of a new stream. `expects` returns the blocks of which it takes digests, in a thread."""
+        return HashedStream(self, expects)
 
     def enter(self, size: int) -> None:
         """Count bytes that wait."""
@@ -75,7 +76,7 @@ class Hashing:
 class HashedStream(StreamSum):
     """The running digest of a stream, of which all but the beginning is hashed in threads."""
 
-    def __init__(self, hashing: Hashing) -> None:
+    def __init__(self, hashing: Hashing, expects: Callable[[], Sequence[Extents]] | None) -> None:
         super().__init__()
         self._hashing = hashing
         self._waits: deque[bytes] = deque()
@@ -83,6 +84,10 @@ class HashedStream(StreamSum):
         self._busy = False
         self._received = 0
         self._ended = False
+        self._expects = expects
+        # The beginning, until the blocks are known.
+        self._head: list[bytes] = []
+        self._block_sums: list[BlockSum] = []
 
     @property
     def is_behind(self) -> bool:
@@ -94,6 +99,8 @@ class HashedStream(StreamSum):
         self._received += len(data)
         if self._received <= SMALL:
             super().update(data)
+            if self._expects is not None:
+                self._head.append(bytes(data))
             return
         self._hashing.enter(len(data))
         with self.changed:
@@ -106,30 +113,58 @@ class HashedStream(StreamSum):
     def end(self) -> Sums:
         """Return the digests, once the stream has ended. Some of them may still have to be waited for."""
         with self.changed:
-            if self._busy:
-                self._ended = True
-                return Sums(self._received, self._states, self.changed)
-        return super().end()
+            self._ended = True
+            if not self._busy:
+                self._finish()
+            return Sums(self._received, self)
 
     def _turn(self) -> None:
         """Hash what waits, or as much as one turn may."""
+        if self._expects is not None:
+            self._expect(self._expects)
         done = 0
         while True:
             with self.changed:
                 if not self._waits:
                     self._busy = False
                     if self._ended:
-                        super().end()
+                        self._finish()
                     self.changed.notify_all()
                     return
                 if done >= _TURN:
                     break
                 piece = self._waits.popleft()
             try:
-                super().update(piece)
+                self._hash(memoryview(piece))
             finally:
                 self._hashing.hashed(len(piece))
             done += len(piece)
             with self.changed:
                 self.changed.notify_all()
         self._hashing.work(self._turn)
+
+    def _finish(self) -> None:
+        digests = ((one.extents, one.digest(self.size)) for one in self._block_sums)
+        self.blocks = {extents: digest for extents, digest in digests if digest is not None}
+        super()._finish()
+
+    def _expect(self, expects: Callable[[], Sequence[Extents]]) -> None:
+        """Take the digests of blocks from the beginning of the stream on."""
+        self._expects = None
+        self._block_sums = [BlockSum(extents, SMALL) for extents in expects()]
+        head, self._head = b"".join(self._head), []
+        for one in self._block_sums:
+            one.update(0, memoryview(head))
+
+    def _hash(self, view: memoryview) -> None:
+        """Hash the next bytes, for the whole stream and for blocks."""
+        while view:
+            joins = min((one.joins for one in self._block_sums if one.joins > self.size), default=None)
+            part = view if joins is None else view[: joins - self.size]
+            offset = self.size
+            super().update(part)
+            for one in self._block_sums:
+                one.update(offset, part)
+                if one.joins == self.size:
+                    one.join(self._running)
+            view = view[len(part) :]

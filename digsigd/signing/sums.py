@@ -2,7 +2,8 @@
 
 The file is in a directory that cst can reach. So what is read from it again is not believed: the SHA-256 of the stream
 is kept at the end of each chunk, and bytes that are read again must continue the one before to the one behind. A block
-that begins at the start of the file continues a kept SHA-256, so that most of the file need not be read again.
+that begins at the start of the file continues a kept SHA-256, so that most of the file need not be read again. Where
+the blocks are known before the file arrives, their digests come from the stream as well.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, BinaryIO
 
 from digsigd.hab import Block
@@ -25,13 +26,19 @@ class ChangedError(Exception):
 
 
 class StreamSum:
-    """The running digest of a stream. `changed` is notified when there is another digest."""
+    """The running digest of a stream.
+
+    `states` are its SHA-256 up to the end of each chunk, `blocks` those of blocks of it, by their offsets and lengths.
+    Both are complete when it is `finished`; `changed` is notified when there are more.
+    """
 
     def __init__(self) -> None:
         self.size = 0
         self.changed = threading.Condition()
+        self.blocks: Mapping[tuple[tuple[int, int], ...], bytes] = {}
+        self.finished = False
         self._running = hashlib.sha256()
-        self._states = [self._running.copy()]
+        self.states = [self._running.copy()]
 
     @property
     def is_behind(self) -> bool:
@@ -47,25 +54,25 @@ class StreamSum:
             self.size += len(piece)
             view = view[len(piece) :]
             if self.size % CHUNK == 0:
-                self._states.append(self._running.copy())
+                self.states.append(self._running.copy())
 
     def end(self) -> Sums:
         """Return the digests, once the stream has ended."""
+        self._finish()
+        return Sums(self.size, self)
+
+    def _finish(self) -> None:
         if self.size % CHUNK:
-            self._states.append(self._running)
-        return Sums(self.size, self._states, self.changed)
+            self.states.append(self._running)
+        self.finished = True
 
 
 class Sums:
-    """What is known of a file from its stream: `size` in bytes, and the SHA-256 up to the end of each chunk.
+    """What is known of a file from its stream, which has ended: `size` in bytes, and digests."""
 
-    `states` may still grow, with `changed` notified, until the whole stream is hashed.
-    """
-
-    def __init__(self, size: int, states: Sequence[Any], changed: threading.Condition) -> None:
+    def __init__(self, size: int, stream: StreamSum) -> None:
         self.size = size
-        self._states = states
-        self._changed = changed
+        self._stream = stream
 
     @property
     def sha256(self) -> str:
@@ -75,10 +82,17 @@ class Sums:
 
     def state(self, number: int) -> Any:
         """Return the SHA-256 up to the end of so many chunks, not to be updated. Blocks until it is known."""
-        if len(self._states) <= number:
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._states) > number)
-        return self._states[number]
+        states = self._stream.states
+        if len(states) <= number:
+            with self._stream.changed:
+                self._stream.changed.wait_for(lambda: len(states) > number)
+        return states[number]
+
+    def of_blocks(self, blocks: Sequence[Block]) -> bytes | None:
+        """Return the SHA-256 of blocks of the file; None if it was not taken. Blocks until that is known."""
+        with self._stream.changed:
+            self._stream.changed.wait_for(lambda: self._stream.finished)
+        return self._stream.blocks.get(tuple((one.offset, one.length) for one in blocks))
 
 
 class CheckedFile:
@@ -119,6 +133,10 @@ class CheckedFile:
         if os.fstat(self._descriptor).st_size != self.size:
             raise ChangedError
 
+    def of_blocks(self, blocks: Sequence[Block]) -> bytes | None:
+        """Return the SHA-256 of blocks of the file from its stream; None if it was not taken."""
+        return self._sums.of_blocks(blocks)
+
     def begun(self, length: int) -> tuple[Any, int]:
         """Return a SHA-256 of the first bytes of the file, at most `length`, and the number of those bytes.
 
@@ -157,9 +175,13 @@ def digest_blocks(algorithm: str, blocks: Sequence[Block], files: Sequence[Check
 
     Raises `ChangedError`, `FormatError` if a file ends inside a block, and `OSError`.
     """
-    if not blocks or blocks[0].offset or algorithm != "sha256":
+    if not blocks or algorithm != "sha256":
         return digest_whole(algorithm, blocks, files)
     first = blocks[0]
+    if all(one.file == first.file for one in blocks) and (known := files[first.file].of_blocks(blocks)) is not None:
+        return known
+    if first.offset:
+        return digest_whole(algorithm, blocks, files)
     digest, done = files[first.file].begun(first.length)
     rest = Block(first.address + done, done, first.length - done, first.file)
     return digest_whole(algorithm, [rest, *blocks[1:]], files, begun=digest)

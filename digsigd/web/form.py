@@ -60,7 +60,7 @@ class Form:
     `workdir` returns the directory for artifacts; it is called when the first byte of an artifact arrives.
     `max_artifact` limits all artifacts together, in bytes. `checks` are functions by the name of a field: each is
     called with the field's value as soon as that is known, and raises to refuse it. `new_sum` returns what computes the
-    digests of an artifact.
+    digests of an artifact, from the CSF description (None: it has not arrived yet) and the artifact's name.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Form:
         max_artifact: int,
         workdir: Callable[[], Workdir],
         checks: dict[str, Callable[[str], None]],
-        new_sum: Callable[[], StreamSum] = StreamSum,
+        new_sum: Callable[[bytes | None, str], StreamSum] = lambda *_: StreamSum(),
     ) -> None:
         self._parser = PushMultipartParser(
             boundary_of(content_type),
@@ -208,7 +208,7 @@ class Form:
                 name = cst_files.artifact(len(self._artifacts))
                 self._file_path = self._workdir().path / name
                 self._file = self._workdir().create(name)
-                self._sum = self._new_sum()
+                self._sum = self._new_sum(self._description, self._file_name)
             self._file.write(data)
             self._sum.update(data)
         elif self._part:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
@@ -16,6 +17,7 @@ from digsigd.callers.access import Asking, CurrentAccess
 from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, UnsupportedCoding, shutting_down
 from digsigd.settings import UploadSettings as Bounds
+from digsigd.signing.block_sums import expected
 from digsigd.signing.decisions import Decisions
 from digsigd.signing.evidence import Evidence
 from digsigd.signing.hashing import Hashing
@@ -220,7 +222,7 @@ class Upload:
                 "backend": self.caller.check_backend,
                 "cstversion": self.caller.check_cst_version,
             },
-            new_sum=self._uploads.hashing.stream if self._uploads.hashing is not None else StreamSum,
+            new_sum=self._new_sum,
         )
         if self._uploads.room is not None:
             self._room = self._uploads.room.reserve(self._party or "", length)
@@ -307,6 +309,11 @@ class Upload:
     def _check_machine(self, machine: str) -> None:
         self.evidence.machine = machine
         self.caller.check_machine(machine)
+
+    def _new_sum(self, description: bytes | None, name: str) -> StreamSum:
+        if self._uploads.hashing is None:
+            return StreamSum()
+        return self._uploads.hashing.stream(None if description is None else partial(expected, description, name))
 
     def cancel(self) -> None:
         """Cancel signing, if it has begun. `sign` ends when nothing works in the directory any more."""

@@ -9,10 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.python.threadpool import ThreadPool
 
+from digsigd.hab import Block
+from digsigd.signing.block_sums import expected
 from digsigd.signing.hashing import MOST_WAITING, SMALL, Hashing
-from digsigd.signing.sums import CHUNK
+from digsigd.signing.sums import CHUNK, CheckedFile, digest_blocks
+from digsigd.testing import TrialPki
 
 DATA = os.urandom(5 * CHUNK + 1234)
 
@@ -124,3 +129,60 @@ def test_what_waits_is_bounded(hashing: Hashing, turns: Turns) -> None:
     assert MOST_WAITING // 2 - len(DATA) < called[0] <= MOST_WAITING // 2
     hashing.when_room(lambda: called.append(-1))
     assert called[1:] == [-1]
+
+
+PLACES = st.lists(
+    st.one_of(st.integers(0, len(DATA)), st.sampled_from([0, SMALL, SMALL + 1, 2 * CHUNK, len(DATA)])),
+    min_size=2, max_size=8,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(PLACES, min_size=1, max_size=4), st.integers(1000, 3 * CHUNK))
+def test_digests_of_blocks_come_from_the_stream(commands: list[list[int]], piece: int) -> None:
+    """Those of several commands, in whatever pieces; the file is not read for them."""
+    made: Any = Turns()
+    blocks = [tuple(zip(one[::2], one[1::2], strict=False)) for one in map(sorted, commands)]
+    extents = [tuple((start, end - start) for start, end in one) for one in blocks]
+    stream = Hashing(made, made).stream(lambda: extents)
+    for start in range(0, len(DATA), piece):
+        stream.update(DATA[start : start + piece])
+        if start % 2:
+            made.run()
+    made.run()
+    file = CheckedFile(-1, stream.end())
+    for one, pieces in zip(extents, blocks, strict=True):
+        digest = hashlib.sha256(b"".join(DATA[start:end] for start, end in pieces)).digest()
+        assert digest_blocks("sha256", [Block(0, *extent) for extent in one], [file]) == digest
+
+
+def test_blocks_behind_the_end_have_no_digest(hashing: Hashing, turns: Turns) -> None:
+    """Nor have blocks that nobody expected."""
+    extents = [((0, len(DATA) + 1), (len(DATA) + 1, 1)), ((5, len(DATA)),), ((5, 10),)]
+    stream = hashing.stream(lambda: extents)
+    stream.update(DATA[:CHUNK])
+    stream.update(DATA[CHUNK:])
+    turns.run()
+    sums = stream.end()
+    found = [sums.of_blocks([Block(0, *extent) for extent in one]) for one in extents]
+    assert found == [None, None, hashlib.sha256(DATA[5:15]).digest()]
+    assert sums.of_blocks([Block(0, 6, 10)]) is None
+
+
+@pytest.mark.parametrize(
+    ("blocks", "found"),
+    [
+        ('0x1000 0x0 0x2000 "spl.bin"', []),
+        ('0x1000 0x4 0x2000 "spl.bin"', [((4, 0x2000),)]),
+        ('0x1000 0x0 0x2000 "spl.bin", 0x9000 0x2000 8 "/x/spl.bin"', [((0, 0x2000), (0x2000, 8))]),
+        ('0x1000 0x40 0x20 "spl.bin", 0x9000 0x0 8 "spl.bin"', []),
+        ('0x1000 0x0 0x20 "spl.bin", 0x9000 0x10 0x20 "spl.bin"', []),
+        ('0x1000 0x0 0x20 "spl.bin", 0x9000 0x40 0x20 "other"', []),
+        ('0x1000 nonsense "spl.bin"', []),
+    ],
+)
+def test_what_a_description_will_sign(pki: TrialPki, blocks: str, found: list[Any]) -> None:
+    """Of one file, in its order; the digest of its beginning is known anyway."""
+    text = pki.csf(blocks)
+    assert expected(text.encode(), "spl.bin") == found
+    assert expected((text + "#" * (16 << 10)).encode(), "spl.bin") == []
