@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,27 +18,9 @@ from digsigd.signing.block_sums import expected
 from digsigd.signing.hashing import MOST_WAITING, SMALL, Hashing
 from digsigd.signing.sums import CHUNK, CheckedFile, digest_blocks
 from digsigd.testing import TrialPki
+from tests.helpers.turns import Turns
 
 DATA = os.urandom(5 * CHUNK + 1234)
-
-
-class Turns:
-    """A pool whose threads work when a test says so, and a reactor that calls at once."""
-
-    joined = False
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
-
-    def callInThread(self, turn: Callable[[], None]) -> None:
-        self.waiting.append(turn)
-
-    def callFromThread(self, function: Callable[[], None]) -> None:
-        function()
-
-    def run(self) -> None:
-        while self.waiting:
-            self.waiting.pop(0)()
 
 
 @pytest.fixture
