@@ -29,7 +29,7 @@ from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Artifact, Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.start import Needs
-from digsigd.signing.sums import ChangedError, CheckedFile, Sums, copied, digest_blocks
+from digsigd.signing.sums import ChangedError, CheckedFile, Sums, Unchecked, copied, digest_blocks
 from digsigd.signing.workdir import Workdir, open_regular
 
 # A CSF blob holds a table, two certificates and some signatures: tens of kB. Anything larger is not a CSF blob.
@@ -84,6 +84,8 @@ class Job:
         self._table = self._members[self._plan.srk_table]
         self._layout: hab.Layout | None = None
         self._sums: list[Sums] = []
+        # What the check of the layout has read of an artifact whose digests were not known yet.
+        self._unchecked = Unchecked()
         self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
@@ -252,7 +254,7 @@ class Job:
 
     def _check_layout(self) -> None:
         try:
-            with self._files() as files:
+            with self._files(self._unchecked) as files:
                 readable = [hab.File(one.size, one.read) for one in files]
                 self._layout = hab.check_layout(self._blocks, readable, require_ivt=self._rules.require_ivt)
         except hab.HabError as error:
@@ -266,17 +268,18 @@ class Job:
         """
         algorithm = self._plan.hash_algorithm
         with self._files() as files:
+            self._unchecked.check()
             return [digest_blocks(algorithm, blocks, files) for blocks in self._blocks]
 
     @contextmanager
-    def _files(self) -> Iterator[list[CheckedFile]]:
+    def _files(self, unchecked: Unchecked | None = None) -> Iterator[list[CheckedFile]]:
         try:
             with ExitStack() as stack:
                 files = []
                 for name, sums in zip(self._artifacts, self._sums, strict=True):
                     descriptor = self.workdir.open(name)
                     stack.callback(os.close, descriptor)
-                    files.append(CheckedFile(descriptor, sums))
+                    files.append(CheckedFile(descriptor, sums, unchecked))
                 yield files
         except ChangedError:
             raise VerificationFailed(

@@ -19,6 +19,8 @@ from digsigd.hab import digest_blocks as digest_whole
 
 # The distance of kept digests in bytes. Each takes half a KiB of memory: 2 MiB for an artifact of 1 GiB.
 CHUNK = 256 << 10
+# How many chunks may be used before they are compared.
+_MOST_UNCHECKED = 8
 
 
 class ChangedError(Exception):
@@ -88,6 +90,17 @@ class Sums:
                 self._stream.changed.wait_for(lambda: len(states) > number)
         return states[number]
 
+    def knows(self, number: int) -> bool:
+        """Return whether the SHA-256 up to the end of so many chunks is known already."""
+        return len(self._stream.states) > number
+
+    def check(self, number: int, chunk: bytes) -> None:
+        """Raise `ChangedError` unless these bytes are that chunk of the stream. Blocks until that is known."""
+        digest = self.state(number).copy()
+        digest.update(chunk)
+        if digest.digest() != self.state(number + 1).digest():
+            raise ChangedError
+
     def of_blocks(self, blocks: Sequence[Block]) -> bytes | None:
         """Return the SHA-256 of blocks of the file; None if it was not taken. Blocks until that is known."""
         with self._stream.changed:
@@ -95,10 +108,34 @@ class Sums:
         return self._stream.blocks.get(tuple((one.offset, one.length) for one in blocks))
 
 
-class CheckedFile:
-    """An open file whose contents are compared with its `Sums` at each read. For one thread at a time."""
+class Unchecked:
+    """A few chunks that were read before their digests were known, to be compared with them later."""
 
-    def __init__(self, descriptor: int, sums: Sums) -> None:
+    def __init__(self) -> None:
+        self._chunks: list[tuple[Sums, int, bytes]] = []
+
+    def takes(self, sums: Sums, number: int, chunk: bytes) -> bool:
+        """Return whether a chunk is kept for later: its digest is not known yet, and there is room for it."""
+        if sums.knows(number + 1) or len(self._chunks) == _MOST_UNCHECKED:
+            return False
+        self._chunks.append((sums, number, chunk))
+        return True
+
+    def check(self) -> None:
+        """Raise `ChangedError` if a chunk is not that of the stream. Blocks until that is known."""
+        while self._chunks:
+            sums, number, chunk = self._chunks.pop()
+            sums.check(number, chunk)
+
+
+class CheckedFile:
+    """An open file whose contents are compared with its `Sums` at each read. For one thread at a time.
+
+    With `unchecked`, what cannot be compared yet is left to it.
+    """
+
+    def __init__(self, descriptor: int, sums: Sums, unchecked: Unchecked | None = None) -> None:
+        self._unchecked = unchecked
         self.size = sums.size
         self._descriptor = descriptor
         self._sums = sums
@@ -122,10 +159,8 @@ class CheckedFile:
 
     def _checked(self, number: int) -> bytes:
         chunk = os.pread(self._descriptor, min(CHUNK, self.size - number * CHUNK), number * CHUNK)
-        digest = self._sums.state(number).copy()
-        digest.update(chunk)
-        if digest.digest() != self._sums.state(number + 1).digest():
-            raise ChangedError
+        if self._unchecked is None or not self._unchecked.takes(self._sums, number, chunk):
+            self._sums.check(number, chunk)
         return chunk
 
     def check_size(self) -> None:

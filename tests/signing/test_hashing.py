@@ -6,6 +6,8 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from twisted.python.threadpool import ThreadPool
 from digsigd.hab import Block
 from digsigd.signing.block_sums import expected
 from digsigd.signing.hashing import MOST_WAITING, SMALL, Hashing
-from digsigd.signing.sums import CHUNK, CheckedFile, digest_blocks
+from digsigd.signing.sums import CHUNK, ChangedError, CheckedFile, Unchecked, digest_blocks
 from digsigd.testing import TrialPki
 from tests.helpers.turns import Turns
 
@@ -168,3 +170,26 @@ def test_what_a_description_will_sign(pki: TrialPki, blocks: str, found: list[An
     text = pki.csf(blocks)
     assert expected(text.encode(), "spl.bin") == found
     assert expected((text + "#" * (16 << 10)).encode(), "spl.bin") == []
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_is_read_too_early_is_compared_later(
+    hashing: Hashing, turns: Turns, tmp_path: Path, changed: bool
+) -> None:
+    """It does not wait for its digest, and a change is found once that is known; what is known is compared at once."""
+    stream = hashing.stream()
+    for start in range(0, len(DATA), CHUNK):
+        stream.update(DATA[start : start + CHUNK])
+    data = bytearray(DATA)
+    data[-1] ^= changed
+    (tmp_path / "file").write_bytes(data)
+    unchecked = Unchecked()
+    file = CheckedFile(os.open(tmp_path / "file", os.O_RDONLY), stream.end(), unchecked)
+    assert file.read(5, 10) == DATA[5:15]
+    assert file.read(len(DATA) - 9, 9) == data[-9:]
+    turns.run()
+    with pytest.raises(ChangedError) if changed else nullcontext():
+        unchecked.check()
+    with pytest.raises(ChangedError) if changed else nullcontext():
+        file.read(0, 1)
+        file.read(len(DATA) - 9, 9)
