@@ -33,6 +33,7 @@ from digsigd.signing.cage import Cage, strongest
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.decisions import Decisions, RecordedSigner
 from digsigd.signing.direct import DirectRequests
+from digsigd.signing.hashing import Hashing
 from digsigd.signing.machine_keys import MachineKeyReader
 from digsigd.signing.queue import Queue
 from digsigd.signing.rules import CurrentRules
@@ -44,6 +45,7 @@ from digsigd.signing.workroot import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.resource import Endpoint
+from digsigd.web.room import Room
 from digsigd.web.shares import Shares
 from digsigd.web.site import SigningSite
 from digsigd.web.tls import CurrentTls, server_tls
@@ -95,8 +97,14 @@ class Parts:
             max_at_once=settings.upload.max_at_once,
             rates=_rates_of(settings),
             rate=settings.upload.rate or None,
-            folder=lambda: self.root.path,
             clock=reactor,
+        )
+        self._room = Room(
+            folder=lambda: self.root.path,
+            keep_free=settings.upload.keep_free,
+            max_running=settings.cst.max_running,
+            share=settings.upload.share,
+            shares=self._shares,
         )
         self._queue = Queue(
             settings.cst.max_running,
@@ -150,6 +158,8 @@ class Parts:
             in_thread=self.in_thread,
             decisions=decisions,
             shares=self._shares,
+            room=self._room,
+            hashing=self._pools.hashing,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -330,6 +340,9 @@ class _Pools:
         self._work = ThreadPool(1, max_running + 2, name="digsigd")
         # Digests of large artifacts take seconds. They have a separate pool, so that no other request waits for it.
         self._digests = ThreadPool(0, max_running, name="digsigd-digests")
+        # What arrives is hashed in a third: threads of the others wait for it.
+        self._hashes = ThreadPool(0, max(2, os.cpu_count() or 1), name="digsigd-hashes")
+        self.hashing = Hashing(reactor, self._hashes)
         self._keys = ThreadPool(0, _KEY_THREADS, name="digsigd-keys")
         # A thread that waits for a dead file server must not keep the process from ending.
         self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
@@ -349,13 +362,14 @@ class _Pools:
 
     def start(self) -> None:
         """Start all pools."""
-        for pool in (self._work, self._digests, self._keys):
+        for pool in (self._work, self._digests, self._hashes, self._keys):
             pool.start()
 
     def stop(self) -> None:
         """Stop all pools. Wait for the threads that work for requests, but not for those that wait for a key store."""
         self._work.stop()
         self._digests.stop()
+        self._hashes.stop()
         if self._keys.working:
             self._keys.adjustPoolsize(0, 0)
         else:

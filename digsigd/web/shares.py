@@ -1,23 +1,19 @@
-"""What one caller may take of the host: uploads at once, space of the work directory, requests per minute."""
+"""What one caller may take of the host: uploads at once, and requests per minute."""
 
 from __future__ import annotations
 
 import ipaddress
 import math
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
-from digsigd.errors import Busy, NoSpace, RateLimited
+from digsigd.errors import Busy, RateLimited
 
 # Rates are forgotten from this number of callers on, if they have not been used for a minute.
 _REMEMBERED = 1024
 _MINUTE = 60.0
-# After how many bytes of an upload the space is compared again.
-_STEP = 1 << 20
 
 
 def is_on_this_host(address: str) -> bool:
@@ -31,10 +27,10 @@ def is_on_this_host(address: str) -> bool:
 class Shares:
     """Counts what each party uses: a caller, or an address where callers are anonymous.
 
-    A party may have `share`, from 0 to 1, of `max_at_once` uploads and of the space of the work directory. Nothing is
+    A party may have `share`, from 0 to 1, of `max_at_once` uploads; `room.py` shares the work directory. Nothing is
     limited for a host's only caller, nor for anonymous clients of this host, whom nothing tells apart. `rates` are
     requests per minute of each caller (None: `rate`), and empty if callers are anonymous. `rate` is that of all others
-    (None: no limit), also at most that many at once. `folder` returns the work directory.
+    (None: no limit), also at most that many at once.
     """
 
     def __init__(
@@ -44,17 +40,13 @@ class Shares:
         max_at_once: int,
         rates: Mapping[str, float | None],
         rate: float | None,
-        folder: Callable[[], Path],
         clock: IReactorTime,
     ) -> None:
-        self._share = share
         self._uploads = max(1, math.ceil(share * max_at_once))
         self._rates = rates
         self._rate = rate
-        self._folder = folder
         self._clock = clock
         self._active: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
         # What is left of each party's rate, and when that was computed.
         self._left: dict[str, tuple[float, float]] = {}
 
@@ -78,26 +70,18 @@ class Shares:
         """Count an upload. Raises `RateLimited` or `Busy` without counting it."""
         self._check_rate(party)
         if self.is_limited(party) and self._active[party] >= self._uploads:
-            raise Busy(f"too many requests of {self._words(party)} on this signing host")
+            raise Busy(f"too many requests of {self.words(party)} on this signing host")
         self._active[party] += 1
 
-    def leave(self, party: str, size: int) -> None:
-        """Stop counting an upload, of which `size` bytes were stored."""
-        for counter, count in ((self._active, 1), (self._bytes, size)):
-            counter[party] -= count
-            if counter[party] <= 0:
-                del counter[party]
+    def leave(self, party: str) -> None:
+        """Stop counting an upload."""
+        self._active[party] -= 1
+        if self._active[party] <= 0:
+            del self._active[party]
 
-    def store(self, party: str, before: int, size: int) -> None:
-        """Count `size` bytes of an upload that had `before` bytes. Raises `NoSpace` beyond the share of its party."""
-        self._bytes[party] += size
-        if before // _STEP == (before + size) // _STEP or not self.is_limited(party):
-            return
-        room = os.statvfs(self._folder())
-        if self._bytes[party] > self._share * (room.f_bavail * room.f_frsize + self._bytes.total()):
-            raise NoSpace(
-                detail=f"uploads of {self._words(party)} have {self._bytes[party]} bytes, more than their share"
-            )
+    def words(self, party: str) -> str:
+        """Return how to call a party in a text."""
+        return f"caller {party!r}" if self._rates else f"address {party or 'a local socket'}"
 
     def _check_rate(self, party: str) -> None:
         own = self._rates.get(party)
@@ -110,10 +94,7 @@ class Shares:
         left = min(most, left + (now - since) * rate / _MINUTE)
         if left < 1:
             wait = math.ceil((1 - left) * _MINUTE / rate)
-            raise RateLimited(f"{self._words(party)} may send {rate:g} requests per minute", retry_after=wait)
+            raise RateLimited(f"{self.words(party)} may send {rate:g} requests per minute", retry_after=wait)
         self._left[party] = (left - 1, now)
         if len(self._left) > _REMEMBERED:
             self._left = {one: (left, at) for one, (left, at) in self._left.items() if now - at < _MINUTE}
-
-    def _words(self, party: str) -> str:
-        return f"caller {party!r}" if self._rates else f"address {party or 'a local socket'}"
