@@ -14,15 +14,21 @@ from digsigd import csf, hab
 from digsigd.csf import cst_files
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN, TRACE
 from digsigd.csf.members import CERTIFICATE
-from digsigd.csf.model import InstallCsfk, InstallKey, InstallNocak
 from digsigd.csf.resolve import FileNeeded
 from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
-from digsigd.hab.certificate import Certificate, load, load_file
-from digsigd.hab.srk import TAG_TABLE
+from digsigd.hab.certificate import Certificate, load_file
 from digsigd.keys import Keys
 from digsigd.signing.cst import CstRun, describe
 from digsigd.signing.evidence import note_artifacts
-from digsigd.signing.key_checks import Tables, check_fit, check_key_is_elsewhere
+from digsigd.signing.key_checks import (
+    INSTALLS,
+    Tables,
+    certificate_of,
+    certificates_in,
+    check_fit,
+    check_key_is_elsewhere,
+    tables_of,
+)
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
 from digsigd.signing.private_keys import check_match, check_readable, is_known, pair_of, plain_key
 from digsigd.signing.redact import reason_of
@@ -39,7 +45,6 @@ _BLOB = f"{RUN}/{BLOB}"
 QUICK = 128 << 10
 # Four certificates and two signatures have less than half of it.
 _SMALL_BLOB = 16 << 10
-_INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
 
 
 @contextmanager
@@ -200,7 +205,7 @@ class Job:
             table = hab.SrkTable.parse(self._table)
         except hab.HabError as error:
             name = self._plan.srk_table
-            others = ", ".join(sorted(self._tables(name)))
+            others = ", ".join(sorted(tables_of(self._members, name)))
             if others:
                 line = self._plan.srk_table_line
                 raise Refused(
@@ -219,30 +224,17 @@ class Job:
         certificates: dict[str, Certificate] = {}
         member_of = {one.name: one.member for one in self._plan.files if one.kind == "certificate"}
         for theirs, ours in zip(self._description.commands, self._plan.description.commands, strict=True):
-            if isinstance(theirs, _INSTALLS) and isinstance(ours, _INSTALLS) and ours.file in member_of:
-                certificates[theirs.file] = self._certificate(member_of[ours.file])
+            if isinstance(theirs, INSTALLS) and isinstance(ours, INSTALLS) and ours.file in member_of:
+                certificates[theirs.file] = certificate_of(self._members, member_of[ours.file])
         self._check_fit(certificates)
         for certificate, key in self._pairs:
             check_match(self._tarball, certificate, key)
 
     def _check_fit(self, certificates: dict[str, Certificate]) -> None:
         table = hab.SrkTable.parse(self._table)
-        check_fit(self._description, Tables(table, lambda: self._tables(self._plan.srk_table)), certificates)
-
-    def _tables(self, but: str) -> dict[str, hab.SrkTable]:
-        """Return the SRK tables of the tarball except `but`, by name."""
-        found = {}
-        for name, data in self._members.items():
-            if name != but and data[:1] == bytes([TAG_TABLE]):
-                with suppress(hab.HabError):
-                    found[name] = hab.SrkTable.parse(data)
-        return found
-
-    def _certificate(self, member: str) -> Certificate:
-        try:
-            return load_file(self._members[member])
-        except hab.HabError as error:
-            raise BadTarball(f"{member} in the key tarball is {error}") from None
+        check_fit(
+            self._description, Tables(table, lambda: tables_of(self._members, self._plan.srk_table)), certificates
+        )
 
     def _content(self, needed: FileNeeded) -> bytes:
         if needed.member in self._plain:
@@ -251,7 +243,7 @@ class Job:
         # cst decides by the file name's ending, not by the content.
         if needed.kind != "certificate" or data.startswith(b"\x30") == needed.name.endswith(".der"):
             return data
-        der = self._certificate(needed.member).der
+        der = certificate_of(self._members, needed.member).der
         return der if needed.name.endswith(".der") else ssl.DER_cert_to_PEM_cert(der).encode()
 
     def _decrypts(self, certificate: str, key: str, key_pass: str | None) -> bool:
@@ -376,7 +368,7 @@ class Job:
         except hab.HabError as error:
             if self.token:
                 # The certificates on the token are known only now.
-                self._check_fit(self._certificates_of(blob))
+                self._check_fit(certificates_in(blob, self._description))
             raise VerificationFailed(
                 f"the CSF blob from cst failed verification and is not sent: {error}",
                 hint="the boot ROM would refuse it; check the keys in the tarball against the CSF description",
@@ -403,16 +395,3 @@ class Job:
                 line=self._plan.blocks_line,
                 hint="leave more space in the image (CONFIG_CSF_SIZE, length in the boot data), or use smaller keys",
             ) from None
-
-    def _certificates_of(self, blob: bytes) -> dict[str, Certificate]:
-        """Return the certificates in a CSF blob by their names in the description. Skip unreadable ones."""
-        try:
-            parsed = hab.CsfBlob.parse(blob)
-        except hab.HabError:
-            return {}
-        named = [one.file for one in self._description.commands if isinstance(one, _INSTALLS)]
-        certificates: dict[str, Certificate] = {}
-        for name, der in zip(named, parsed.certificates(), strict=False):
-            with suppress(hab.HabError):
-                certificates[name] = load(der)
-        return certificates

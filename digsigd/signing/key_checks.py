@@ -7,6 +7,7 @@ named is the client's mistake (`Refused`). A certificate that no SRK has signed 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from digsigd import csf, hab
@@ -14,10 +15,13 @@ from digsigd.csf.errors import quoted
 from digsigd.csf.members import KEY_PASS, base_of, is_key
 from digsigd.csf.model import AuthenticateData, Command, InstallCsfk, InstallKey, InstallNocak, InstallSrk
 from digsigd.errors import BadTarball, Refused
-from digsigd.hab.certificate import Certificate, load_file
+from digsigd.hab.certificate import Certificate, load, load_file
 from digsigd.hab.chain import ACCEPTED, is_srk, signing_srk
 from digsigd.hab.cms import issued
-from digsigd.hab.srk import why_not_hab
+from digsigd.hab.srk import TAG_TABLE, why_not_hab
+
+# The commands that install a certificate's key.
+INSTALLS = (InstallCsfk, InstallNocak, InstallKey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,38 @@ class Tables:
 
     named: hab.SrkTable
     others: Callable[[], Mapping[str, hab.SrkTable]]
+
+
+def tables_of(members: Mapping[str, bytes], but: str) -> dict[str, hab.SrkTable]:
+    """Return the SRK tables of a tarball except `but`, by name."""
+    found = {}
+    for name, data in members.items():
+        if name != but and data[:1] == bytes([TAG_TABLE]):
+            with suppress(hab.HabError):
+                found[name] = hab.SrkTable.parse(data)
+    return found
+
+
+def certificate_of(members: Mapping[str, bytes], member: str) -> Certificate:
+    """Return a certificate of a tarball. Raises `BadTarball` if it is damaged."""
+    try:
+        return load_file(members[member])
+    except hab.HabError as error:
+        raise BadTarball(f"{member} in the key tarball is {error}") from None
+
+
+def certificates_in(blob: bytes, description: csf.Description) -> dict[str, Certificate]:
+    """Return the certificates in a CSF blob by their names in the description. Skip unreadable ones."""
+    try:
+        parsed = hab.CsfBlob.parse(blob)
+    except hab.HabError:
+        return {}
+    named = [one.file for one in description.commands if isinstance(one, INSTALLS)]
+    certificates: dict[str, Certificate] = {}
+    for name, der in zip(named, parsed.certificates(), strict=False):
+        with suppress(hab.HabError):
+            certificates[name] = load(der)
+    return certificates
 
 
 def check_fit(description: csf.Description, tables: Tables, certificates: Mapping[str, Certificate]) -> None:
@@ -39,7 +75,7 @@ def check_fit(description: csf.Description, tables: Tables, certificates: Mappin
     signing = {one.verification_index for one in description.commands if isinstance(one, AuthenticateData)}
     installed: dict[int, Certificate] = {}
     for command in description.commands:
-        if not isinstance(command, InstallCsfk | InstallNocak | InstallKey) or command.file not in certificates:
+        if not isinstance(command, INSTALLS) or command.file not in certificates:
             continue
         certificate = certificates[command.file]
         if isinstance(command, InstallKey):

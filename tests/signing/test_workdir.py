@@ -216,7 +216,8 @@ def test_read_only_folders_are_removed_without_the_rights_of_root(folder_mode: i
 
 def as_nobody(folder: Path, program: str) -> None:
     """Run a program as another user, to whom the folder is given; as ourselves if we are not root."""
-    setup = "import sys\nfrom pathlib import Path\nfrom digsigd.signing.workdir import *\nfrom digsigd.signing.workroot import *\n"
+    setup = "import sys\nfrom pathlib import Path\n"
+    setup += "from digsigd.signing.workdir import *\nfrom digsigd.signing.workroot import *\n"
     extra: dict[str, Any] = {}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
