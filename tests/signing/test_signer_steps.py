@@ -149,6 +149,14 @@ async def test_a_long_description_is_parsed_in_a_thread(signer: SignerInTest, pk
 # What is done at once
 
 
+@pytest.fixture
+def _old_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tarball that was just written is read again: take it for one that was written long ago."""
+    monkeypatch.setattr("digsigd.keys.file._YOUNG_NS", 0)
+    monkeypatch.setattr("digsigd.keys.file._PAUSE_OF_WRITERS_NS", 0)
+
+
+@pytest.mark.usefixtures("_old_keys")
 async def test_a_small_upload_needs_no_thread_once_its_keys_are_known(
     signer: SignerInTest, pki: TrialPki, text: str
 ) -> None:
@@ -163,6 +171,7 @@ async def test_a_small_upload_needs_no_thread_once_its_keys_are_known(
         assert [one for one in signer.threads.called if one in {"_prepared_in_thread", "verified"}] == threads
 
 
+@pytest.mark.usefixtures("_old_keys")
 @pytest.mark.parametrize("case", ["large", "long", "on disk", "many blocks"])
 async def test_what_takes_longer_is_done_in_threads(signer: SignerInTest, pki: TrialPki, text: str, case: str) -> None:
     """A large image, a long description, a directory on a disk; and a digest of much, from a small image."""
@@ -183,6 +192,7 @@ async def test_what_takes_longer_is_done_in_threads(signer: SignerInTest, pki: T
     assert signed.blob
 
 
+@pytest.mark.usefixtures("_old_keys")
 @pytest.mark.parametrize("size", [16 << 10, (16 << 10) + 1])
 async def test_a_blob_of_an_unusual_size_is_read_in_a_thread(signer: SignerInTest, text: str, size: int) -> None:
     """What a hostile cst wrote may take long."""
@@ -195,6 +205,7 @@ async def test_a_blob_of_an_unusual_size_is_read_in_a_thread(signer: SignerInTes
     assert ("verified" in signer.threads.called) == (size > 16 << 10)
 
 
+@pytest.mark.usefixtures("_old_keys")
 async def test_what_cst_left_is_removed_by_whoever_has_the_directory(
     signer: SignerInTest, pki: TrialPki, text: str, cst_base: Path
 ) -> None:
