@@ -33,8 +33,8 @@ from digsigd.signing.cage import Cage, strongest
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.decisions import Decisions, RecordedSigner
 from digsigd.signing.direct import DirectRequests
+from digsigd.signing.host import CST, Host, OneProcess
 from digsigd.signing.machine_keys import MachineKeyReader
-from digsigd.signing.queue import Queue
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.start import Script
@@ -66,9 +66,16 @@ class Parts:
     log = Logger()
 
     def __init__(
-        self, settings: Settings, *, reactor: SigningReactor, listens: bool = True, recorder: Recorder | None = None
+        self,
+        settings: Settings,
+        *,
+        reactor: SigningReactor,
+        listens: bool = True,
+        recorder: Recorder | None = None,
+        host: Host | None = None,
     ) -> None:
         self._listens = listens
+        host = OneProcess() if host is None else host
         self._reactor = reactor
         self._settings = self._started = settings
         first = self.prepare(settings)
@@ -93,12 +100,14 @@ class Parts:
         self._shares = Shares(
             share=settings.upload.share,
             max_at_once=settings.upload.max_at_once,
-            rates=_rates_of(settings),
+            rates=rates_of(settings),
             rate=settings.upload.rate or None,
             folder=lambda: self.root.path,
             clock=reactor,
+            counts=host.counts,
         )
-        self._queue = Queue(
+        self._queue = host.queue(
+            CST,
             settings.cst.max_running,
             settings.cst.max_waiting,
             clock=reactor,
@@ -111,7 +120,7 @@ class Parts:
         self.bounds = RunBounds(
             cpu_seconds=settings.cst.cpu_seconds, memory=settings.cst.memory, open_files=settings.cst.open_files
         )
-        self.tokens = tokens_of(settings, os.environ, clock=reactor)
+        self.tokens = tokens_of(settings, os.environ, clock=reactor, host=host)
         signer = Signer(
             tools=self.tools,
             runner=self.runner,
@@ -162,7 +171,7 @@ class Parts:
         )
         endpoint = Endpoint(
             sign=recorded.sign,
-            missing=self.readiness.missing,
+            missing=partial(host.missing, self.readiness.missing),
             machine_key_requests=self._key_requests,
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
         )
@@ -259,8 +268,9 @@ class Parts:
     def prepare(self, settings: Settings) -> Prepared:
         """Read the tokens, rights, certificates and PINs that settings name. It changes nothing, and blocks.
 
-        Raises `SettingsError` if one cannot be used.
+        Raises `SettingsError` if one cannot be used, or the settings do not fit those of the start.
         """
+        check_same_kind(self._started, settings)
         check_writable(settings)
         if self._listens and settings.listen.endpoint != self._started.listen.endpoint:
             # The next start would fail, and nobody would see why.
@@ -273,14 +283,12 @@ class Parts:
     def reload(self, prepared: Prepared) -> list[str]:
         """Put what was prepared in place, for requests that begin from now on. Those under way keep what they had.
 
-        Returns the keys of the configuration whose new values need a restart. Raises `SettingsError` if the settings
-        do not fit those of the start; nothing has changed then.
+        Returns the keys of the configuration whose new values need a restart.
         """
-        check_same_kind(self._started, prepared.settings)
         self.tokens.reload(prepared.pins, {name: one.machines for name, one in prepared.settings.pkcs11.tokens.items()})
         self.tls.value, self.access.value, self.rules.value = prepared.tls, prepared.access, prepared.rules
         self._settings = prepared.settings
-        self._shares.reload(_rates_of(prepared.settings))
+        self._shares.reload(rates_of(prepared.settings))
         self.site.anonymous = not prepared.settings.callers
         return needs_restart(self._started, prepared.settings)
 
@@ -293,6 +301,15 @@ class Parts:
         self._key_requests.stop()
         self.direct.stop()
         self.readiness.stop()
+
+    async def hurry(self) -> None:
+        """End what is under way at once; `stop` then has nothing to wait for."""
+        self._refuse_new()
+        self._queue.stop()
+        self.uploads.end()
+        self._key_requests.end()
+        self.direct.end()
+        await self.runner.stop(0)
 
     async def _stop_in_order(self, grace: float) -> None:
         self._refuse_new()
@@ -362,7 +379,8 @@ class _Pools:
             self._keys.stop()
 
 
-def _rates_of(settings: Settings) -> dict[str, float | None]:
+def rates_of(settings: Settings) -> dict[str, float | None]:
+    """Return the rate of each caller, in requests per minute; None means the general one."""
     return {name: caller.rate for name, caller in settings.callers.items()}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -101,11 +102,11 @@ class Queue:
             return
         much = len(self._lines.get(party, ())) >= self._share and self._limited(party)
         if self._waiting >= self._max_waiting or much:
-            raise Busy("too many requests on this signing host", retry_after=self._retry_after())
+            raise Busy("too many requests on this signing host", retry_after=self.retry_after)
 
-    def slot(self, party: str = "") -> _Visit:
+    def slot(self, party: str = "") -> Visit:
         """Return a context manager that holds a slot: `async with queue.slot(): ...`. Entering raises `Busy`."""
-        return _Visit(self, party)
+        return Visit(self.enter, party)
 
     def stop(self) -> None:
         """Fail all waiting and future requests for a slot with `Busy`. Slots in use stay valid."""
@@ -126,8 +127,9 @@ class Queue:
     def _is_free(self) -> bool:
         return self._running < self._max_running and not self._waiting
 
-    def _retry_after(self) -> int:
-        """Return an estimate of the wait for a slot in seconds, from the latest durations."""
+    @property
+    def retry_after(self) -> int:
+        """An estimate of the wait for a slot in seconds, from the latest durations."""
         if not self._stays:
             return _UNKNOWN
         stay = sum(self._stays) / len(self._stays)
@@ -185,16 +187,16 @@ class Queue:
                 deferred.callback(None)
 
 
-class _Visit:
+class Visit:
     """A context manager that holds a slot within its block."""
 
-    def __init__(self, queue: Queue, party: str) -> None:
-        self._queue = queue
+    def __init__(self, enter: Callable[[str], Coroutine[Any, Any, Slot]], party: str) -> None:
+        self._enter = enter
         self._party = party
         self._slot: Slot | None = None
 
     async def __aenter__(self) -> Slot:
-        self._slot = await self._queue.enter(self._party)
+        self._slot = await self._enter(self._party)
         return self._slot
 
     async def __aexit__(

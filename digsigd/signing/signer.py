@@ -14,10 +14,10 @@ from digsigd.errors import Refused
 from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
+from digsigd.signing.host import Turns
 from digsigd.signing.job import MAX_BLOB, Job, csf_errors
 from digsigd.signing.libraries import for_modules
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Tokens, Way
-from digsigd.signing.queue import Queue
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.threads import InThread
@@ -59,7 +59,7 @@ class Signer:
         *,
         tools: CstTools,
         runner: CstRunner,
-        queue: Queue,
+        queue: Turns,
         keys: KeyStore,
         rules: Callable[[str], MachineRules],
         bounds: RunBounds,

@@ -5,16 +5,14 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 
 from digsigd.errors import Busy, NoSpace, RateLimited
+from digsigd.signing.host import Counts, OwnCounts
 
-# Rates are forgotten from this number of callers on, if they have not been used for a minute.
-_REMEMBERED = 1024
 _MINUTE = 60.0
 # After how many bytes of an upload the space is compared again.
 _STEP = 1 << 20
@@ -26,6 +24,11 @@ def is_on_this_host(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return True  # a Unix socket
+
+
+def is_limited(party: str, callers: int) -> bool:
+    """Return whether a party may have only its share, on a host with so many callers."""
+    return callers > 1 if callers else not is_on_this_host(party)
 
 
 class Shares:
@@ -46,6 +49,7 @@ class Shares:
         rate: float | None,
         folder: Callable[[], Path],
         clock: IReactorTime,
+        counts: Counts | None = None,
     ) -> None:
         self._share = share
         self._uploads = max(1, math.ceil(share * max_at_once))
@@ -53,10 +57,7 @@ class Shares:
         self._rate = rate
         self._folder = folder
         self._clock = clock
-        self._active: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
-        # What is left of each party's rate, and when that was computed.
-        self._left: dict[str, tuple[float, float]] = {}
+        self._counts = OwnCounts() if counts is None else counts
 
     def reload(self, rates: Mapping[str, float | None]) -> None:
         """Replace the callers and their rates, for requests that begin from now on."""
@@ -68,7 +69,7 @@ class Shares:
 
     def is_limited(self, party: str) -> bool:
         """Return whether a party may have only its share."""
-        return len(self._rates) > 1 if self._rates else not is_on_this_host(party)
+        return is_limited(party, len(self._rates))
 
     def ask(self, party: str) -> None:
         """Count a request that is not an upload. Raises `RateLimited` without counting it."""
@@ -77,43 +78,45 @@ class Shares:
     def enter(self, party: str) -> None:
         """Count an upload. Raises `RateLimited` or `Busy` without counting it."""
         self._check_rate(party)
-        if self.is_limited(party) and self._active[party] >= self._uploads:
+        # Counted first: other processes may do the same at this moment.
+        self._counts.add(party, 1, 0)
+        if self.is_limited(party) and self._counts.uploads(party) > self._uploads:
+            self._counts.add(party, -1, 0)
             raise Busy(f"too many requests of {self._words(party)} on this signing host")
-        self._active[party] += 1
 
     def leave(self, party: str, size: int) -> None:
         """Stop counting an upload, of which `size` bytes were stored."""
-        for counter, count in ((self._active, 1), (self._bytes, size)):
-            counter[party] -= count
-            if counter[party] <= 0:
-                del counter[party]
+        self._counts.add(party, -1, -size)
 
     def store(self, party: str, before: int, size: int) -> None:
         """Count `size` bytes of an upload that had `before` bytes. Raises `NoSpace` beyond the share of its party."""
-        self._bytes[party] += size
+        self._counts.add(party, 0, size)
         if before // _STEP == (before + size) // _STEP or not self.is_limited(party):
             return
         room = os.statvfs(self._folder())
-        if self._bytes[party] > self._share * (room.f_bavail * room.f_frsize + self._bytes.total()):
-            raise NoSpace(
-                detail=f"uploads of {self._words(party)} have {self._bytes[party]} bytes, more than their share"
-            )
+        stored = self._counts.size(party)
+        if stored > self._share * (room.f_bavail * room.f_frsize + self._counts.total_size()):
+            raise NoSpace(detail=f"uploads of {self._words(party)} have {stored} bytes, more than their share")
+
+    def active(self, here: int) -> int:
+        """Note how many requests are active in this process, and return how many are on the host."""
+        return self._counts.active(here)
 
     def _check_rate(self, party: str) -> None:
         own = self._rates.get(party)
         rate = self._rate if own is None else own
         if rate is None:
             return
-        now = self._clock.seconds()
         most = max(1.0, rate)
-        left, since = self._left.get(party, (most, now))
-        left = min(most, left + (now - since) * rate / _MINUTE)
-        if left < 1:
-            wait = math.ceil((1 - left) * _MINUTE / rate)
-            raise RateLimited(f"{self._words(party)} may send {rate:g} requests per minute", retry_after=wait)
-        self._left[party] = (left - 1, now)
-        if len(self._left) > _REMEMBERED:
-            self._left = {one: (left, at) for one, (left, at) in self._left.items() if now - at < _MINUTE}
+        with self._counts.changing_rate():
+            now = self._clock.seconds()
+            left, since = self._counts.rate(party) or (most, now)
+            left = min(most, left + (now - since) * rate / _MINUTE)
+            if left >= 1:
+                self._counts.keep_rate(party, left - 1, now)
+                return
+        wait = math.ceil((1 - left) * _MINUTE / rate)
+        raise RateLimited(f"{self._words(party)} may send {rate:g} requests per minute", retry_after=wait)
 
     def _words(self, party: str) -> str:
         return f"caller {party!r}" if self._rates else f"address {party or 'a local socket'}"

@@ -92,13 +92,14 @@ class Uploads:
         self._made += 1
         upload = Upload(self, headers, f"r{self._made}", happened, who)
         self._active.add(upload)
+        self._on_host()
         return upload
 
     def check_room(self) -> None:
         """Raise `Busy` if there are too many uploads, or the daemon is stopping."""
         if self._stopped:
             raise shutting_down()
-        if len(self._active) > self.bounds.max_at_once:
+        if self._on_host() > self.bounds.max_at_once:
             raise Busy("too many requests on this signing host")
 
     def start(self) -> None:
@@ -134,10 +135,15 @@ class Uploads:
     def removed(self, upload: Upload) -> None:
         """Stop counting an upload as active: its directory is removed."""
         self._active.discard(upload)
+        self._on_host()
         if not self._active:
             drained, self._when_drained = self._when_drained, []
             for deferred in drained:
                 deferred.callback(None)
+
+    def _on_host(self) -> int:
+        """Return how many uploads are active on this host, after counting those here."""
+        return self.shares.active(len(self._active)) if self.shares is not None else len(self._active)
 
 
 class Upload:
