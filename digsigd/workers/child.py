@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -20,6 +21,8 @@ from digsigd.settings import Settings
 from digsigd.workers.inherited import BOARD, CHANNEL, PORT, SETTINGS, VARIABLE
 from digsigd.workers.wire import Channel, settings_as_text
 
+# How long a worker may take to end after it has closed its channel, in seconds.
+_LAST_SECONDS = 15.0
 # What systemd passes to the supervisor alone.
 _NOT_PASSED_ON = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
 
@@ -51,6 +54,9 @@ class Child(ProcessProtocol):
         self._asked: dict[int, Deferred[Any]] = {}
         self._last = 0
         self._gone = False
+        # While it has a process.
+        self._reactor: SigningReactor | None = None
+        self._killing: IDelayedCall | None = None
 
     @property
     def pid(self) -> int | None:
@@ -61,6 +67,7 @@ class Child(ProcessProtocol):
         self, reactor: SigningReactor, options: Sequence[str], settings: Settings, count: int, board: int, port: int
     ) -> None:
         """Start the process, in a fresh interpreter. Raises `OSError`."""
+        self._reactor = reactor
         self.since = reactor.seconds()
         ours, theirs = socket.socketpair()
         text = os.memfd_create("digsigd-settings", os.MFD_CLOEXEC)
@@ -104,6 +111,9 @@ class Child(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         """Implement `ProcessProtocol.processExited`."""
+        if self._killing is not None and self._killing.active():
+            self._killing.cancel()
+        self._reactor = None
         self.channel.close()
         self._fail_questions()
         self._ended(self, _words(reason))
@@ -118,8 +128,9 @@ class Child(ProcessProtocol):
 
     def _lost(self) -> None:
         self._fail_questions()
-        # A worker that says nothing more is of no use. It may have ended already.
-        self.signal(signal.SIGKILL)
+        if self._reactor is not None and self.pid is not None:
+            # It is ending. One that says nothing more, and stays, is of no use.
+            self._killing = self._reactor.callLater(_LAST_SECONDS, self.signal, signal.SIGKILL)
 
     def _forget(self, number: int) -> None:
         self._asked.pop(number, None)
