@@ -165,7 +165,7 @@ def test_a_wrong_pin_is_tried_once_on_the_host(make: MakeDaemon, hsm: SoftHsm, p
     assert all("the PIN is wrong" in answer.text for answer in answers)
     assert daemon.log().count("is not used until the daemon reloads") == 1
     assert set(re.findall(r"(w\d) \[\w+\] answered 500", daemon.log())) == {"w1", "w2"}
-    assert "token release: the PIN is wrong" in httpx.get(f"{daemon.url}/readyz").text
+    daemon.wait_for(lambda: "token release: the PIN is wrong" in httpx.get(f"{daemon.url}/readyz").text)
     for turn, pid in enumerate(workers(daemon).values()):
         os.kill(pid, signal.SIGKILL)
         daemon.wait_for_log("is ready (process", 3 + turn)
