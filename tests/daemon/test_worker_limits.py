@@ -109,21 +109,24 @@ def test_uploads_are_counted_for_the_host(start: Start, pki: TrialPki) -> None:
         assert set(pool.map(lambda _: daemon.post(pki).status_code, range(16))) == {200}
 
 
-def test_the_uploads_of_a_killed_worker_are_not_counted_any_more(start: Start, pki: TrialPki) -> None:
-    """Though they were as many as the host may have."""
-    daemon = start(TWO + "[upload]\nmax_at_once = 6\n")
+def test_the_uploads_of_a_killed_worker_are_not_counted_any_more(start: Start, pki: TrialPki, tmp_path: Path) -> None:
+    """Though they were all that their caller may have."""
+    (tmp_path / "other").write_text(OTHER)
+    config = CALLERS.format(folder=tmp_path, more="", rights=RIGHTS)
+    daemon = start(f"{config}{TWO}[upload]\nmax_at_once = 6\n")
     head = (
         "POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        "Content-Length: 100000\r\n\r\n-"
+        f"Content-Length: 100000\r\nAuthorization: Bearer {OTHER}\r\n\r\n-"
     )
     with contextlib.ExitStack() as held:
-        for _ in range(8):
+        for _ in range(5):
             held.enter_context(socket.create_connection(address(daemon))).sendall(head.encode())
         daemon.wait_for_log("answered 503", 2)
+        assert daemon.post(pki, headers=bearer(OTHER)).status_code == 503
         for turn, pid in enumerate(workers(daemon).values()):
             os.kill(pid, signal.SIGKILL)
             daemon.wait_for_log("is ready (process", 3 + turn)
-        assert [daemon.post(pki).status_code for _ in range(6)] == [200] * 6
+        assert [daemon.post(pki, headers=bearer(OTHER)).status_code for _ in range(6)] == [200] * 6
 
 
 def test_a_caller_has_its_share_of_the_host(start: Start, pki: TrialPki, tmp_path: Path) -> None:
