@@ -73,9 +73,8 @@ class _Inherited:
             port.startListening()
         else:
             port = self._reactor.adoptStreamPort(self._descriptor, family, factory)
-        # One at a time: those that come at once are for all workers.
-        port.numberAccepts = 1
-        return port  # type: ignore[no-any-return]
+        adopted: IListeningPort = port
+        return adopted
 
 
 class _UnixPort(unix.Port):

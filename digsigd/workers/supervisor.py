@@ -22,6 +22,7 @@ from digsigd.log import LineObserver
 from digsigd.process_life import ProcessLife
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.settings import Settings, SettingsError
+from digsigd.signing.cage import protect_memory
 from digsigd.workers.board import Board
 from digsigd.workers.child import Child, WorkerGone
 from digsigd.workers.ports import keep_for_workers
@@ -68,7 +69,7 @@ class Supervisor(Service):
         self._pending: dict[int, IDelayedCall] = {}
         self._pause = 0.0
         self._in_vain = 0
-        self._listens = False
+        self._listens = self._gave_up = False
         self._stopping: Deferred[None] | None = None
         self._reloading = DeferredLock()
         # Counts the reloads. A worker that was started before the last one is replaced.
@@ -83,13 +84,11 @@ class Supervisor(Service):
 
     def startService(self) -> None:
         """Open the port and start the workers. Raises `SystemExit` with one line if that is not possible."""
-        endpoint = self.settings.listen.endpoint
+        protect_memory()
         try:
-            opening = begin_listening(
-                endpoint, self.settings.listen.backlog, partial(server_endpoint, self._reactor), Factory()
-            )
-            opening.addCallback(self._opened)
-            opening.addErrback(self._cannot_start)
+            self._open()
+            for number in range(1, self._count + 1):
+                self._start(number)
         except (SettingsError, CannotListenError, OSError) as error:
             raise SystemExit(f"digsigd: {error}") from None
         super().startService()
@@ -116,18 +115,21 @@ class Supervisor(Service):
         self._check_over()
         return over
 
-    def _opened(self, port: IListeningPort) -> None:
-        self._port: Any = port
-        self._descriptor = keep_for_workers(port, self.settings.listen.endpoint)
+    def _open(self) -> None:
+        """Open the port, and what is shared. Raises `SettingsError`, `CannotListenError` and `OSError`."""
+        endpoint = self.settings.listen.endpoint
+        factory = Factory()
+        factory.noisy = False
+        opened: list[IListeningPort] = []
+        make = partial(server_endpoint, self._reactor)
+        begin_listening(endpoint, self.settings.listen.backlog, make, factory).addCallback(opened.append)
+        if not opened:
+            raise SettingsError(f"daemon.workers: several workers cannot listen on {endpoint!r}; set it to 1")
+        self._port: Any = opened[0]
+        self._descriptor = keep_for_workers(self._port, endpoint)
         self._shared = Board.make(self._count + 1)
         self._board = Board(os.dup(self._shared), 0, self._count + 1, clock=self._reactor)
         self._queues = HostQueues(self.settings, self._board, clock=self._reactor)
-        for number in range(1, self._count + 1):
-            self._start(number)
-
-    def _cannot_start(self, failure: Any) -> None:
-        failure.trap(SettingsError)
-        raise SystemExit(f"digsigd: {failure.value}") from None
 
     # Life and death of workers.
 
@@ -154,7 +156,7 @@ class Supervisor(Service):
         del self._children[child.number]
         self._queues.gone(child.number)
         self._board.clear(child.number)
-        if self._stopping is not None:
+        if self._stopping is not None or self._gave_up:
             self._check_over()
             return
         if not child.is_ready:
@@ -175,6 +177,7 @@ class Supervisor(Service):
 
     def _give_up(self, why: str) -> None:
         """End the daemon with exit code 1."""
+        self._gave_up = True
         self.log.error("{why}", why=why, event="start-failed")
         # twistd has no other way to end with an exit code once the reactor ran. By then its pidfile is removed.
         atexit.register(self._exit)

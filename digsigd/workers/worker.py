@@ -124,6 +124,11 @@ class Worker(Daemon):
     def _endpoint(self, endpoint: str) -> IStreamServerEndpoint:
         return inherited_endpoint(self._reactor, endpoint, PORT)
 
+    def _is_listening(self, port: Any) -> None:
+        super()._is_listening(port)
+        # One at a time: connections that come at once are for all workers.
+        port.numberAccepts = 1
+
     def _say_listening(self, address: str) -> None:  # noqa: ARG002
         self._channel.say("ready")
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +19,7 @@ import pytest
 from digsigd.testing import TrialPki
 from tests.daemon.test_life import CONFIG, in_background, running, slow
 from tests.daemon.test_reload import CALLER, change, reload, status
+from tests.helpers.certificates import Authority
 from tests.helpers.daemons import IMAGE, RUNNING, Daemon, Start
 from tests.helpers.proof import proven
 from tests.helpers.tls_daemons import OwnTls
@@ -123,6 +125,38 @@ def test_a_unix_socket_is_shared(start: Start, pki: TrialPki, tmp_path: Path) ->
             daemon.wait_for_log("is ready (process", ready + 1)
     daemon.stop()
     assert not path.exists()
+
+
+def test_a_socket_of_systemd_is_shared(start: Start, pki: TrialPki, tmp_path: Path) -> None:
+    """Workers accept from the socket that the supervisor was given."""
+    prefix = tmp_path / "activate"
+    prefix.write_text(
+        f"#!{sys.executable}\nimport os, socket, sys\nlistens = socket.create_server(('127.0.0.1', 0), backlog=64)\n"
+        "os.dup2(listens.fileno(), 3)\nos.set_inheritable(3, True)\n"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='digsigd', LISTEN_PID=str(os.getpid()))\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    prefix.chmod(0o755)
+    config = f'[listen]\nendpoint = "systemd:domain=INET:index=0"\nallow_anonymous = true\n{TWO}'
+    daemon = start(config, DAEMON_PREFIX=str(prefix))
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: daemon.post(pki).status_code, range(16))) == {200}
+    os.kill(workers(daemon)[2], signal.SIGKILL)
+    daemon.wait_for_log("is ready (process", 3)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: daemon.post(pki).status_code, range(16))) == {200}
+
+
+def test_an_endpoint_with_tls_of_twisted_is_shared(start: Start, pki: TrialPki, tmp_path: Path) -> None:
+    """`ssl:` as Twisted knows it, with the key and the certificate that it names."""
+    authority = Authority()
+    certificate, key = authority.issue("host")
+    (tmp_path / "host.pem").write_bytes(certificate + key)
+    config = f'[listen]\nendpoint = "ssl:0:interface=127.0.0.1:privateKey={tmp_path}/host.pem"\n{TWO}'
+    daemon = start(config)
+    with httpx.Client(verify=False) as client:  # noqa: S501
+        daemon.url = daemon.url.replace("http:", "https:")
+        assert [daemon.post(pki, client=client).status_code for _ in range(4)] == [200] * 4
 
 
 def test_a_killed_supervisor_leaves_nothing(with_slow: Callable[..., Daemon], slow: Path, pki: TrialPki) -> None:
