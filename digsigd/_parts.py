@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
-from threading import Thread
-from typing import ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import IResource
 
+from digsigd._pools import Pools
 from digsigd.callers.access import CurrentAccess
 from digsigd.callers.findings import findings
 from digsigd.callers.from_settings import access_of
@@ -38,21 +34,17 @@ from digsigd.signing.machine_keys import MachineKeyReader
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.start import Script
-from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.resource import Endpoint
+from digsigd.web.room import Room
 from digsigd.web.shares import Shares
 from digsigd.web.site import SigningSite
 from digsigd.web.tls import CurrentTls, server_tls
 from digsigd.web.upload import Uploads
 
-P = ParamSpec("P")
-T = TypeVar("T")
-# How many threads may wait for a key store that does not answer. They are separate from the threads that verify.
-_KEY_THREADS = 16
 # How long finished answers may take to be sent, in seconds.
 _LAST_SECONDS = 5.0
 
@@ -84,7 +76,7 @@ class Parts:
         self.access = CurrentAccess(first.access)
         self.used = False
         self._open = False
-        self._pools = _Pools(reactor, settings.cst.max_running)
+        self._pools = Pools(reactor, settings.cst.max_running)
         self.in_thread = self._pools.in_thread
         self.source: KeySource = key_source(settings.keys, reactor=reactor, in_thread=self._pools.in_key_thread)
         self.keys = KeyStore(
@@ -102,8 +94,15 @@ class Parts:
             max_at_once=settings.upload.max_at_once,
             rates=rates_of(settings),
             rate=settings.upload.rate or None,
-            folder=lambda: self.root.path,
             clock=reactor,
+            counts=host.counts,
+        )
+        self._room = Room(
+            folder=lambda: self.root.path,
+            keep_free=settings.upload.keep_free,
+            max_running=settings.cst.max_running,
+            share=settings.upload.share,
+            shares=self._shares,
             counts=host.counts,
         )
         self._queue = host.queue(
@@ -159,6 +158,8 @@ class Parts:
             in_thread=self.in_thread,
             decisions=decisions,
             shares=self._shares,
+            room=self._room,
+            hashing=self._pools.hashing,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -337,46 +338,6 @@ class Parts:
         every = DeferredList([part.drained() for part in waiting], consumeErrors=True)
         every.addTimeout(seconds, self._reactor)
         await every.addErrback(lambda _: None)
-
-
-class _Pools:
-    """The thread pools of one run of the service: a stopped pool cannot start again."""
-
-    def __init__(self, reactor: SigningReactor, max_running: int) -> None:
-        self._reactor = reactor
-        self._work = ThreadPool(1, max_running + 2, name="digsigd")
-        # Digests of large artifacts take seconds. They have a separate pool, so that no other request waits for it.
-        self._digests = ThreadPool(0, max_running, name="digsigd-digests")
-        self._keys = ThreadPool(0, _KEY_THREADS, name="digsigd-keys")
-        # A thread that waits for a dead file server must not keep the process from ending.
-        self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
-        self.in_thread = in_threads_of(reactor, self._work)
-        self.in_digest_thread = in_threads_of(reactor, self._digests)
-
-    def in_key_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Call a blocking function in a thread that does not keep the process from ending."""
-        return deferToThreadPool(self._reactor, self._keys, function, *args, **kwargs)
-
-    def publisher_of(self, settings: Settings) -> Publisher:
-        """Return what publishes checkpoints. A file on a file server may hang, as a key store may."""
-        record = settings.record
-        return Publisher(
-            record.checkpoints, interval=record.checkpoint_interval, reactor=self._reactor, pool=self._keys
-        )
-
-    def start(self) -> None:
-        """Start all pools."""
-        for pool in (self._work, self._digests, self._keys):
-            pool.start()
-
-    def stop(self) -> None:
-        """Stop all pools. Wait for the threads that work for requests, but not for those that wait for a key store."""
-        self._work.stop()
-        self._digests.stop()
-        if self._keys.working:
-            self._keys.adjustPoolsize(0, 0)
-        else:
-            self._keys.stop()
 
 
 def rates_of(settings: Settings) -> dict[str, float | None]:

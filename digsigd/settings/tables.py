@@ -111,6 +111,7 @@ class UploadSettings(_Section, frozen=True):
     timeout: Seconds = 1800.0
     share: Annotated[float, Meta(gt=0, le=1)] = 0.5
     rate: Annotated[float, Meta(ge=0)] = 0.0
+    keep_free: Annotated[int, Meta(ge=0)] = 2 << 20
 
 
 class DaemonSettings(_Section, frozen=True):

@@ -62,8 +62,8 @@ class Counts(Protocol):
     def size(self, party: str) -> int:
         """Return how many bytes a party's uploads have."""
 
-    def total_size(self) -> int:
-        """Return how many bytes all uploads have."""
+    def room(self, reserved: int, stored: int, copies: int) -> tuple[int, int, int]:
+        """Note what uploads of this process have reserved and stored, and what copies need. Return that of the host."""
 
     def active(self, here: int) -> int:
         """Note how many requests are active in this process, and return how many are on the host."""
@@ -128,9 +128,9 @@ class OwnCounts:
         """Implement `Counts.size`."""
         return self._bytes[party]
 
-    def total_size(self) -> int:
-        """Implement `Counts.total_size`."""
-        return self._bytes.total()
+    def room(self, reserved: int, stored: int, copies: int) -> tuple[int, int, int]:
+        """Implement `Counts.room`."""
+        return reserved, stored, copies
 
     def active(self, here: int) -> int:
         """Implement `Counts.active`."""

@@ -29,7 +29,7 @@ from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Artifact, Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.start import Needs
-from digsigd.signing.sums import ChangedError, CheckedFile, Sums, copied, digest_blocks
+from digsigd.signing.sums import ChangedError, CheckedFile, Sums, Unchecked, copied, digest_blocks
 from digsigd.signing.workdir import Workdir, open_regular
 
 # A CSF blob holds a table, two certificates and some signatures: tens of kB. Anything larger is not a CSF blob.
@@ -84,6 +84,8 @@ class Job:
         self._table = self._members[self._plan.srk_table]
         self._layout: hab.Layout | None = None
         self._sums: list[Sums] = []
+        # What the check of the layout has read of an artifact whose digests were not known yet.
+        self._unchecked = Unchecked()
         self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
         self.token = self._plan.token or ""
         self.environment: dict[str, str] = {}
@@ -149,10 +151,11 @@ class Job:
         evidence.blocks = tuple(
             tuple((one.address, one.offset, one.length, names[one.file]) for one in blocks) for blocks in self._blocks
         )
-        # Of what was copied, not of what the embedding program's file is by now.
-        evidence.artifacts.update({name: sums.sha256 for name, sums in zip(names, self._sums, strict=True)})
+        # Of what was copied, not of what the embedding program's file is by now. Others may not be known yet.
+        copies = zip(self._artifacts.values(), self._sums, strict=True)
+        evidence.artifacts.update({one.name: sums.sha256 for one, sums in copies if one.sums is None})
         try:
-            note_artifacts(evidence, self.request.artifacts)
+            note_artifacts(evidence, tuple(one for one in self.request.artifacts if one.sums is None))
         except OSError as error:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
 
@@ -251,7 +254,7 @@ class Job:
 
     def _check_layout(self) -> None:
         try:
-            with self._files() as files:
+            with self._files(self._unchecked) as files:
                 readable = [hab.File(one.size, one.read) for one in files]
                 self._layout = hab.check_layout(self._blocks, readable, require_ivt=self._rules.require_ivt)
         except hab.HabError as error:
@@ -265,17 +268,18 @@ class Job:
         """
         algorithm = self._plan.hash_algorithm
         with self._files() as files:
+            self._unchecked.check()
             return [digest_blocks(algorithm, blocks, files) for blocks in self._blocks]
 
     @contextmanager
-    def _files(self) -> Iterator[list[CheckedFile]]:
+    def _files(self, unchecked: Unchecked | None = None) -> Iterator[list[CheckedFile]]:
         try:
             with ExitStack() as stack:
                 files = []
                 for name, sums in zip(self._artifacts, self._sums, strict=True):
                     descriptor = self.workdir.open(name)
                     stack.callback(os.close, descriptor)
-                    files.append(CheckedFile(descriptor, sums))
+                    files.append(CheckedFile(descriptor, sums, unchecked))
                 yield files
         except ChangedError:
             raise VerificationFailed(
@@ -358,6 +362,7 @@ class Job:
         # A cst that replaced it is not believed, even though the signature is good.
         self._check_still_there()
         evidence = self.request.evidence
+        note_artifacts(evidence, self.request.artifacts)
         evidence.blob_sha256, evidence.blob_size = sha256(blob).hexdigest(), len(blob)
         evidence.certificates = tuple(sha256(one).hexdigest() for one in hab.CsfBlob.parse(blob).certificates())
         # Remove it here to save another call in a thread. If this fails, the owner tries again.

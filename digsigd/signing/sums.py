@@ -2,14 +2,16 @@
 
 The file is in a directory that cst can reach. So what is read from it again is not believed: the SHA-256 of the stream
 is kept at the end of each chunk, and bytes that are read again must continue the one before to the one behind. A block
-that begins at the start of the file continues a kept SHA-256, so that most of the file need not be read again.
+that begins at the start of the file continues a kept SHA-256, so that most of the file need not be read again. Where
+the blocks are known before the file arrives, their digests come from the stream as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, BinaryIO
 
 from digsigd.hab import Block
@@ -17,6 +19,8 @@ from digsigd.hab import digest_blocks as digest_whole
 
 # The distance of kept digests in bytes. Each takes half a KiB of memory: 2 MiB for an artifact of 1 GiB.
 CHUNK = 256 << 10
+# How many chunks may be used before they are compared.
+_MOST_UNCHECKED = 8
 
 
 class ChangedError(Exception):
@@ -24,12 +28,24 @@ class ChangedError(Exception):
 
 
 class StreamSum:
-    """The running digest of a stream."""
+    """The running digest of a stream.
+
+    `states` are its SHA-256 up to the end of each chunk, `blocks` those of blocks of it, by their offsets and lengths.
+    Both are complete when it is `finished`; `changed` is notified when there are more.
+    """
 
     def __init__(self) -> None:
         self.size = 0
+        self.changed = threading.Condition()
+        self.blocks: Mapping[tuple[tuple[int, int], ...], bytes] = {}
+        self.finished = False
         self._running = hashlib.sha256()
-        self._states = [self._running.copy()]
+        self.states = [self._running.copy()]
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes wait to be hashed."""
+        return False
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes."""
@@ -40,33 +56,86 @@ class StreamSum:
             self.size += len(piece)
             view = view[len(piece) :]
             if self.size % CHUNK == 0:
-                self._states.append(self._running.copy())
+                self.states.append(self._running.copy())
 
     def end(self) -> Sums:
         """Return the digests, once the stream has ended."""
+        self._finish()
+        return Sums(self.size, self)
+
+    def _finish(self) -> None:
         if self.size % CHUNK:
-            self._states.append(self._running)
-        return Sums(self.size, self._states)
+            self.states.append(self._running)
+        self.finished = True
 
 
 class Sums:
-    """What is known of a file from its stream: `size` in bytes, and the SHA-256 up to the end of each chunk."""
+    """What is known of a file from its stream, which has ended: `size` in bytes, and digests."""
 
-    def __init__(self, size: int, states: Sequence[Any]) -> None:
+    def __init__(self, size: int, stream: StreamSum) -> None:
         self.size = size
-        self.states = states
+        self._stream = stream
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the file, as hexadecimal digits."""
-        digest: str = self.states[-1].hexdigest()
+        """The SHA-256 of the file, as hexadecimal digits. Blocks until it is known."""
+        digest: str = self.state(-(-self.size // CHUNK)).hexdigest()
         return digest
+
+    def state(self, number: int) -> Any:
+        """Return the SHA-256 up to the end of so many chunks, not to be updated. Blocks until it is known."""
+        states = self._stream.states
+        if len(states) <= number:
+            with self._stream.changed:
+                self._stream.changed.wait_for(lambda: len(states) > number)
+        return states[number]
+
+    def knows(self, number: int) -> bool:
+        """Return whether the SHA-256 up to the end of so many chunks is known already."""
+        return len(self._stream.states) > number
+
+    def check(self, number: int, chunk: bytes) -> None:
+        """Raise `ChangedError` unless these bytes are that chunk of the stream. Blocks until that is known."""
+        digest = self.state(number).copy()
+        digest.update(chunk)
+        if digest.digest() != self.state(number + 1).digest():
+            raise ChangedError
+
+    def of_blocks(self, blocks: Sequence[Block]) -> bytes | None:
+        """Return the SHA-256 of blocks of the file; None if it was not taken. Blocks until that is known."""
+        with self._stream.changed:
+            self._stream.changed.wait_for(lambda: self._stream.finished)
+        return self._stream.blocks.get(tuple((one.offset, one.length) for one in blocks))
+
+
+class Unchecked:
+    """A few chunks that were read before their digests were known, to be compared with them later."""
+
+    def __init__(self) -> None:
+        self._chunks: list[tuple[Sums, int, bytes]] = []
+
+    def takes(self, sums: Sums, number: int, chunk: bytes) -> bool:
+        """Return whether a chunk is kept for later: its digest is not known yet, and there is room for it."""
+        if sums.knows(number + 1) or len(self._chunks) == _MOST_UNCHECKED:
+            return False
+        self._chunks.append((sums, number, chunk))
+        return True
+
+    def check(self) -> None:
+        """Raise `ChangedError` if a chunk is not that of the stream. Blocks until that is known."""
+        while self._chunks:
+            sums, number, chunk = self._chunks.pop()
+            sums.check(number, chunk)
 
 
 class CheckedFile:
-    """An open file whose contents are compared with its `Sums` at each read. For one thread at a time."""
+    """An open file whose contents are compared with its `Sums` at each read. For one thread at a time.
 
-    def __init__(self, descriptor: int, sums: Sums) -> None:
+    With `unchecked`, what cannot be compared yet is left to it.
+    """
+
+    def __init__(self, descriptor: int, sums: Sums, unchecked: Unchecked | None = None) -> None:
+        self._unchecked = unchecked
         self.size = sums.size
         self._descriptor = descriptor
         self._sums = sums
@@ -90,10 +159,8 @@ class CheckedFile:
 
     def _checked(self, number: int) -> bytes:
         chunk = os.pread(self._descriptor, min(CHUNK, self.size - number * CHUNK), number * CHUNK)
-        digest = self._sums.states[number].copy()
-        digest.update(chunk)
-        if digest.digest() != self._sums.states[number + 1].digest():
-            raise ChangedError
+        if self._unchecked is None or not self._unchecked.takes(self._sums, number, chunk):
+            self._sums.check(number, chunk)
         return chunk
 
     def check_size(self) -> None:
@@ -101,19 +168,23 @@ class CheckedFile:
         if os.fstat(self._descriptor).st_size != self.size:
             raise ChangedError
 
+    def of_blocks(self, blocks: Sequence[Block]) -> bytes | None:
+        """Return the SHA-256 of blocks of the file from its stream; None if it was not taken."""
+        return self._sums.of_blocks(blocks)
+
     def begun(self, length: int) -> tuple[Any, int]:
         """Return a SHA-256 of the first bytes of the file, at most `length`, and the number of those bytes.
 
         Only the last of them are read, and compared as `read` does. Raises `ChangedError` and `OSError`.
         """
         number, rest = divmod(min(length, self.size), CHUNK)
-        digest = self._sums.states[number].copy()
+        digest = self._sums.state(number).copy()
         if rest:
             chunk = os.pread(self._descriptor, min(CHUNK, self.size - number * CHUNK), number * CHUNK)
             digest.update(chunk[:rest])
             whole = digest.copy()
             whole.update(chunk[rest:])
-            if whole.digest() != self._sums.states[number + 1].digest():
+            if whole.digest() != self._sums.state(number + 1).digest():
                 raise ChangedError
         return digest, number * CHUNK + rest
 
@@ -139,9 +210,13 @@ def digest_blocks(algorithm: str, blocks: Sequence[Block], files: Sequence[Check
 
     Raises `ChangedError`, `FormatError` if a file ends inside a block, and `OSError`.
     """
-    if not blocks or blocks[0].offset or algorithm != "sha256":
+    if not blocks or algorithm != "sha256":
         return digest_whole(algorithm, blocks, files)
     first = blocks[0]
+    if all(one.file == first.file for one in blocks) and (known := files[first.file].of_blocks(blocks)) is not None:
+        return known
+    if first.offset:
+        return digest_whole(algorithm, blocks, files)
     digest, done = files[first.file].begun(first.length)
     rest = Block(first.address + done, done, first.length - done, first.file)
     return digest_whole(algorithm, [rest, *blocks[1:]], files, begun=digest)

@@ -59,7 +59,8 @@ class Form:
 
     `workdir` returns the directory for artifacts; it is called when the first byte of an artifact arrives.
     `max_artifact` limits all artifacts together, in bytes. `checks` are functions by the name of a field: each is
-    called with the field's value as soon as that is known, and raises to refuse it.
+    called with the field's value as soon as that is known, and raises to refuse it. `new_sum` returns what computes the
+    digests of an artifact, from the CSF description (None: it has not arrived yet) and the artifact's name.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Form:
         max_artifact: int,
         workdir: Callable[[], Workdir],
         checks: dict[str, Callable[[str], None]],
+        new_sum: Callable[[bytes | None, str], StreamSum] = lambda *_: StreamSum(),
     ) -> None:
         self._parser = PushMultipartParser(
             boundary_of(content_type),
@@ -87,6 +89,7 @@ class Form:
         self._empty: set[str] = set()
         self._repeated: set[str] = set()
         self._file: BinaryIO | None = None
+        self._new_sum = new_sum
         self._sum = StreamSum()
         self._file_path = Path()
         self._file_name = ""
@@ -154,6 +157,11 @@ class Form:
             csf_allow=csf_allow,
         )
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes of the last artifact wait for their digest."""
+        return self._sum.is_behind
+
     def close(self) -> None:
         """Close the artifact's file, if one is open. It may be called again."""
         if self._file is not None:
@@ -200,7 +208,7 @@ class Form:
                 name = cst_files.artifact(len(self._artifacts))
                 self._file_path = self._workdir().path / name
                 self._file = self._workdir().create(name)
-                self._sum = StreamSum()
+                self._sum = self._new_sum(self._description, self._file_name)
             self._file.write(data)
             self._sum.update(data)
         elif self._part:

@@ -27,6 +27,9 @@ from digsigd.web.upload_state import Action, Event, State, UploadState
 PATH = b"/sign/imx"
 # Smaller pieces of a body, in bytes, are collected before the form parses them, if more follow in the same turn.
 SMALL_PIECE = 16 << 10
+# From this length in bytes on, a body is received in larger pieces, of so many bytes.
+LARGE_BODY = 1 << 20
+LARGE_PIECE = 256 << 10
 # How long a client that still sends has to read an early answer before the connection is closed; see LINGER_BYTES.
 LINGER_SECONDS = 2.0
 # The beginning of a target in absolute form.
@@ -59,6 +62,8 @@ class UploadRequest(Request):
         # Whether the connection is gone, and whether an early answer waits for its entry in the record.
         self._left = False
         self._recording = False
+        # Whether nothing is read from the connection, because too much waits for its digest.
+        self._waiting = False
         self._pieces: list[bytes] = []
         self._pieces_size = 0
         self._clocks: list[IDelayedCall] = []
@@ -174,6 +179,8 @@ class UploadRequest(Request):
             self.channel.setTimeout(bounds.idle_timeout + 30)
             self._idle = self._call_later(bounds.idle_timeout, self._too_slow, "stalled for", bounds.idle_timeout)
             self._call_later(bounds.timeout, self._too_slow, "took longer than", bounds.timeout)
+        if length is None or length > LARGE_BODY:
+            _read_more(self.channel.transport)
         try:
             upload.begin(self.requestHeaders, length, asking_of(self.channel, self.requestHeaders))
         except DigsigError as error:
@@ -201,6 +208,18 @@ class UploadRequest(Request):
             then()
         except DigsigError as error:
             self._wrong(error)
+            return
+        hashing = self._uploads.hashing
+        if hashing is not None and hashing.is_full and self.upload.is_behind and not self._waiting:
+            self._waiting = True
+            self.channel._networkProducer.pauseProducing()  # noqa: SLF001
+            hashing.when_room(self._go_on)
+
+    def _go_on(self) -> None:
+        self._waiting = False
+        # It reads no more either while the channel's client does not read.
+        if not self._left and not self.channel._waitingForTransport:  # noqa: SLF001
+            self.channel._networkProducer.resumeProducing()  # noqa: SLF001
 
     def _wrong(self, error: DigsigError) -> None:
         if self._life is not None:
@@ -254,6 +273,14 @@ class UploadRequest(Request):
         for clock in (self._later, *clocks):
             if clock is not None and clock.active():
                 clock.cancel()
+
+
+def _read_more(transport: Any) -> None:
+    """Let a connection receive large pieces from now on. With TLS, it is its transport that receives."""
+    while transport is not None:
+        if hasattr(transport, "bufferSize"):
+            transport.bufferSize = LARGE_PIECE
+        transport = getattr(transport, "transport", None)
 
 
 def _unwanted(method: str, path: str) -> DigsigError:

@@ -1,21 +1,17 @@
-"""What one caller may take of the host: uploads at once, space of the work directory, requests per minute."""
+"""What one caller may take of the host: uploads at once, and requests per minute."""
 
 from __future__ import annotations
 
 import ipaddress
 import math
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
-from digsigd.errors import Busy, NoSpace, RateLimited
+from digsigd.errors import Busy, RateLimited
 from digsigd.signing.host import Counts, OwnCounts
 
 _MINUTE = 60.0
-# After how many bytes of an upload the space is compared again.
-_STEP = 1 << 20
 
 
 def is_on_this_host(address: str) -> bool:
@@ -34,10 +30,10 @@ def is_limited(party: str, callers: int) -> bool:
 class Shares:
     """Counts what each party uses: a caller, or an address where callers are anonymous.
 
-    A party may have `share`, from 0 to 1, of `max_at_once` uploads and of the space of the work directory. Nothing is
+    A party may have `share`, from 0 to 1, of `max_at_once` uploads; `room.py` shares the work directory. Nothing is
     limited for a host's only caller, nor for anonymous clients of this host, whom nothing tells apart. `rates` are
     requests per minute of each caller (None: `rate`), and empty if callers are anonymous. `rate` is that of all others
-    (None: no limit), also at most that many at once. `folder` returns the work directory.
+    (None: no limit), also at most that many at once.
     """
 
     def __init__(
@@ -47,15 +43,12 @@ class Shares:
         max_at_once: int,
         rates: Mapping[str, float | None],
         rate: float | None,
-        folder: Callable[[], Path],
         clock: IReactorTime,
         counts: Counts | None = None,
     ) -> None:
-        self._share = share
         self._uploads = max(1, math.ceil(share * max_at_once))
         self._rates = rates
         self._rate = rate
-        self._folder = folder
         self._clock = clock
         self._counts = OwnCounts() if counts is None else counts
 
@@ -82,21 +75,15 @@ class Shares:
         self._counts.add(party, 1, 0)
         if self.is_limited(party) and self._counts.uploads(party) > self._uploads:
             self._counts.add(party, -1, 0)
-            raise Busy(f"too many requests of {self._words(party)} on this signing host")
+            raise Busy(f"too many requests of {self.words(party)} on this signing host")
 
-    def leave(self, party: str, size: int) -> None:
-        """Stop counting an upload, of which `size` bytes were stored."""
-        self._counts.add(party, -1, -size)
+    def leave(self, party: str) -> None:
+        """Stop counting an upload."""
+        self._counts.add(party, -1, 0)
 
-    def store(self, party: str, before: int, size: int) -> None:
-        """Count `size` bytes of an upload that had `before` bytes. Raises `NoSpace` beyond the share of its party."""
-        self._counts.add(party, 0, size)
-        if before // _STEP == (before + size) // _STEP or not self.is_limited(party):
-            return
-        room = os.statvfs(self._folder())
-        stored = self._counts.size(party)
-        if stored > self._share * (room.f_bavail * room.f_frsize + self._counts.total_size()):
-            raise NoSpace(detail=f"uploads of {self._words(party)} have {stored} bytes, more than their share")
+    def words(self, party: str) -> str:
+        """Return how to call a party in a text."""
+        return f"caller {party!r}" if self._rates else f"address {party or 'a local socket'}"
 
     def active(self, here: int) -> int:
         """Note how many requests are active in this process, and return how many are on the host."""
@@ -116,7 +103,4 @@ class Shares:
                 self._counts.keep_rate(party, left - 1, now)
                 return
         wait = math.ceil((1 - left) * _MINUTE / rate)
-        raise RateLimited(f"{self._words(party)} may send {rate:g} requests per minute", retry_after=wait)
-
-    def _words(self, party: str) -> str:
-        return f"caller {party!r}" if self._rates else f"address {party or 'a local socket'}"
+        raise RateLimited(f"{self.words(party)} may send {rate:g} requests per minute", retry_after=wait)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
@@ -16,14 +17,18 @@ from digsigd.callers.access import Asking, CurrentAccess
 from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, UnsupportedCoding, shutting_down
 from digsigd.settings import UploadSettings as Bounds
+from digsigd.signing.block_sums import expected
 from digsigd.signing.decisions import Decisions
 from digsigd.signing.evidence import Evidence
+from digsigd.signing.hashing import Hashing
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules
+from digsigd.signing.sums import StreamSum
 from digsigd.signing.threads import InThread
 from digsigd.signing.workdir import Workdir, WorkRoot, failed
 from digsigd.web.answers import text_of
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
+from digsigd.web.room import Reservation, Room
 from digsigd.web.shares import Shares
 from digsigd.web.upload_state import Action, Event
 
@@ -58,12 +63,16 @@ class Uploads:
         in_thread: InThread,
         decisions: Decisions,
         shares: Shares | None = None,
+        room: Room | None = None,
+        hashing: Hashing | None = None,
     ) -> None:
         self.decisions = decisions
         self.bounds = bounds
         self.access = access
         self.rules = rules
         self.shares = shares
+        self.room = room
+        self.hashing = hashing
         self.root = root
         self.clock = clock
         self.in_thread = in_thread
@@ -170,7 +179,7 @@ class Upload:
         self._name = name
         self._form: Form | None = None
         self._received = 0
-        self._stored_bytes = 0
+        self._room: Reservation | None = None
         # Who it counts for; None until it is counted.
         self._party: str | None = None
         self._workdir: Workdir | None = None
@@ -186,9 +195,10 @@ class Upload:
         return self._workdir
 
     def begin(self, headers: Headers, length: int | None, asking: Asking) -> None:
-        """Check what is known from the headers: room, caller, size and type. `length` is the body's, in bytes.
+        """Check what is known from the headers, and reserve room. `length` is the body's, in bytes.
 
-        Raises `Busy`, `RateLimited`, `NotAuthenticated`, `NotAllowed`, `TooLarge`, `BadRequest` or `UnsupportedCoding`.
+        Raises `Busy`, `RateLimited`, `NoSpace`, `NotAuthenticated`, `NotAllowed`, `TooLarge`, `BadRequest` or
+        `UnsupportedCoding`.
         """
         self._uploads.check_room()
         self.caller = self._uploads.access.identify(asking)
@@ -218,23 +228,30 @@ class Upload:
                 "backend": self.caller.check_backend,
                 "cstversion": self.caller.check_cst_version,
             },
+            new_sum=self._new_sum,
         )
+        if self._uploads.room is not None:
+            self._room = self._uploads.room.reserve(self._party or "", length)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body.
 
-        Raises `BadRequest`, `TooLarge`, `NotAllowed`, and `DigsigError` if they cannot be stored.
+        Raises `BadRequest`, `TooLarge`, `NotAllowed`, `NoSpace`, and `DigsigError` if they cannot be stored.
         """
         self._received += len(chunk)
         if self._received > self._uploads.bounds.max_artifact + _BESIDES:
             raise TooLarge(
                 f"the body is too large; artifacts may have at most {self._uploads.bounds.max_artifact} bytes"
             )
-        if self._uploads.shares is not None and self._party is not None:
-            before, self._stored_bytes = self._stored_bytes, self._stored_bytes + len(chunk)
-            self._uploads.shares.store(self._party, before, len(chunk))
+        if self._room is not None:
+            self._room.store(len(chunk))
         if self._form is not None:
             self._stored(self._form.feed, chunk)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes that have arrived wait for their digest."""
+        return self._form is not None and self._form.is_behind
 
     def finish(self) -> None:
         """Take the end of the body, and set `request`.
@@ -243,6 +260,8 @@ class Upload:
         """
         if self._form is None:
             return
+        if self._room is not None:
+            self._room.settle()
         request = self._stored(
             self._form.finish,
             request_id=self.request_id,
@@ -297,6 +316,11 @@ class Upload:
         self.evidence.machine = machine
         self.caller.check_machine(machine)
 
+    def _new_sum(self, description: bytes | None, name: str) -> StreamSum:
+        if self._uploads.hashing is None:
+            return StreamSum()
+        return self._uploads.hashing.stream(None if description is None else partial(expected, description, name))
+
     def cancel(self) -> None:
         """Cancel signing, if it has begun. `sign` ends when nothing works in the directory any more."""
         if self._signing is not None:
@@ -333,8 +357,10 @@ class Upload:
             if self._workdir is not None:
                 self._uploads.left.append(self._workdir)
         finally:
+            if self._room is not None:
+                self._room.release()
             if self._uploads.shares is not None and self._party is not None:
-                self._uploads.shares.leave(self._party, self._stored_bytes)
+                self._uploads.shares.leave(self._party)
                 self._party = None
             self._uploads.removed(self)
 

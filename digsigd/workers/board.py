@@ -19,7 +19,9 @@ from twisted.internet.interfaces import IReactorTime
 # Parties that are counted at the same time. `upload.max_at_once` bounds those that have uploads; the rest are rates.
 ROWS = 4096
 _MINUTE = 60.0
-# Columns: the supervisor's, and that of each worker. Its cells in the head: active requests, bytes of uploads.
+# Columns: the supervisor's, and that of each worker. Its cells in the head: active requests, then the bytes that its
+# uploads have reserved and stored, and that copies need.
+_OWN = 4
 # In a row: the supervisor has how many wait for cst, a worker has uploads, then bytes.
 _CELLS = 2
 # Cells of the head besides columns: slots of cst in use, how many wait, the retry time in seconds.
@@ -46,7 +48,7 @@ class Board:
         whole = memoryview(self._map)
         self._cells = whole.cast("Q")
         self._numbers = whole.cast("d")
-        self._keys = (_HEAD + columns * _CELLS) * _CELL
+        self._keys = (_HEAD + columns * _OWN) * _CELL
         self._first = self._keys // _CELL + ROWS
         self._row_cells = _RATE + columns * _CELLS
         # Where this process has last found a party.
@@ -73,7 +75,6 @@ class Board:
 
     def add(self, party: str, uploads: int, size: int) -> None:
         """Implement `Counts.add`."""
-        self._cells[self._head_of(self._column) + 1] += size
         row = self._row(party)
         if row is not None:
             cell = self._cell(row, self._column)
@@ -88,14 +89,17 @@ class Board:
         """Implement `Counts.size`."""
         return self._sum(party, 1)
 
-    def total_size(self) -> int:
-        """Implement `Counts.total_size`."""
-        return sum(self._cells[self._head_of(1) + 1 : self._head_of(self._columns) : _CELLS])
+    def room(self, reserved: int, stored: int, copies: int) -> tuple[int, int, int]:
+        """Implement `Counts.room`."""
+        cell = self._head_of(self._column)
+        self._cells[cell + 1], self._cells[cell + 2], self._cells[cell + 3] = reserved, stored, copies
+        first, end = self._head_of(1), self._head_of(self._columns)
+        return tuple(sum(self._cells[first + one : end : _OWN]) for one in (1, 2, 3))  # type: ignore[return-value]
 
     def active(self, here: int) -> int:
         """Implement `Counts.active`."""
         self._cells[self._head_of(self._column)] = here
-        return sum(self._cells[self._head_of(1) : self._head_of(self._columns) : _CELLS])
+        return sum(self._cells[self._head_of(1) : self._head_of(self._columns) : _OWN])
 
     @contextmanager
     def changing_rate(self) -> Iterator[None]:
@@ -156,14 +160,15 @@ class Board:
 
     def clear(self, column: int) -> None:
         """Take back all that a process has counted, which has ended. For the supervisor."""
-        cells = [self._head_of(column), *(self._cell(row, column) for row in range(ROWS))]
+        head = self._head_of(column)
+        cells = [head, head + _CELLS, *(self._cell(row, column) for row in range(ROWS))]
         for cell in cells:
             self._cells[cell] = self._cells[cell + 1] = 0
 
     # Rows: a party has the one with its key.
 
     def _head_of(self, column: int) -> int:
-        return _HEAD + column * _CELLS
+        return _HEAD + column * _OWN
 
     def _cell(self, row: int, column: int) -> int:
         return self._first + row * self._row_cells + _RATE + column * _CELLS
@@ -230,7 +235,7 @@ class Board:
 
 
 def _size(columns: int) -> int:
-    return (_HEAD + columns * _CELLS + ROWS * (1 + _RATE + columns * _CELLS)) * _CELL
+    return (_HEAD + columns * _OWN + ROWS * (1 + _RATE + columns * _CELLS)) * _CELL
 
 
 def _key(party: str) -> bytes:

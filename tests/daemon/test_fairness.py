@@ -6,7 +6,8 @@ import contextlib
 import socket
 from pathlib import Path
 
-from digsigd.testing import TrialPki
+from digsigd.testing import TrialImage, TrialPki
+from tests.daemon.test_full_and_late import SMALL
 from tests.daemon.test_wire import address
 from tests.helpers.daemons import RIGHTS, TOKEN, Daemon, Start
 
@@ -16,9 +17,9 @@ CALLERS = (
 )
 
 
-def started(start: Start, tmp_path: Path, more: str = "") -> Daemon:
+def started(start: Start, tmp_path: Path, more: str = "", **environ: str) -> Daemon:
     (tmp_path / "other").write_text(OTHER)
-    return start(CALLERS.format(folder=tmp_path, more=more, rights=RIGHTS))
+    return start(CALLERS.format(folder=tmp_path, more=more, rights=RIGHTS), **environ)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -41,6 +42,26 @@ def test_the_slow_uploads_of_one_caller_keep_no_other_out(start: Start, pki: Tri
         assert refused.status_code == 503
         assert "too many requests of caller 'greedy'" in refused.text
     daemon.wait_for(lambda: daemon.post(pki, headers=bearer(OTHER)).status_code == 200)
+
+
+def test_one_caller_cannot_reserve_all_room(start: Start, pki: TrialPki, tmp_path: Path) -> None:
+    """With half of the work directory announced in slow uploads, it gets no more, and those of another are signed."""
+    daemon = started(start, tmp_path, DAEMON_PREFIX=SMALL.replace("8m", "64m"))
+    head = (
+        "POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        f"Content-Length: 4000000\r\nAuthorization: Bearer {OTHER}\r\n\r\n-"
+    )
+    with contextlib.ExitStack() as held:
+        for _ in range(12):
+            held.enter_context(socket.create_connection(address(daemon))).sendall(head.encode())
+        daemon.wait_for_log("answered 503", 4)
+        assert "uploads of caller 'greedy' would have 36000000 bytes, more than their share" in daemon.log()
+        image = TrialImage.of_size(4 << 20)
+        assert daemon.post(pki, image, headers=bearer(TOKEN)).status_code == 200
+        refused = daemon.post(pki, image, headers=bearer(OTHER))
+        assert refused.status_code == 503
+        assert "no disk space left" in refused.text
+    daemon.wait_for(lambda: daemon.post(pki, image, headers=bearer(OTHER)).status_code == 200)
 
 
 def test_a_rate_is_told_with_the_time_to_wait(start: Start, pki: TrialPki, tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from digsigd.testing import TrialPki
+from digsigd.testing import TrialImage, TrialPki
+from tests.daemon.test_wire import address
 from tests.helpers.daemons import Daemon, Start
 from tests.helpers.tools import own_mounts
 
@@ -46,6 +48,61 @@ def test_a_full_work_directory_is_told_to_come_again(start: Start, pki: TrialPki
     filling.unlink()
     assert daemon.post(pki).status_code == 200
     daemon.wait_for(lambda: httpx.get(f"{daemon.url}/readyz").status_code == 200, what="ready")
+
+
+def head(length: int, *more: str) -> bytes:
+    """The headers of an upload, to be followed by `length` bytes."""
+    lines = ("Host: a", "Content-Type: multipart/form-data; boundary=b", f"Content-Length: {length}", *more)
+    return "\r\n".join(("POST /sign/imx HTTP/1.1", *lines, "", "")).encode()
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """All that comes until the connection is closed."""
+    connection.settimeout(60)
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_a_body_without_room_is_refused_before_it_is_read(start: Start, pki: TrialPki) -> None:
+    """A client that waits for 100 Continue gets 503 with Retry-After instead, and never sends its body."""
+    daemon = start(DAEMON_PREFIX=SMALL)
+    with socket.create_connection(address(daemon)) as one:
+        one.sendall(head(3 << 20, "Expect: 100-continue"))
+        answer = answer_of(one)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 30\r\n" in answer
+    assert b"no disk space left" in answer
+    assert daemon.post(pki).status_code == 200
+
+
+def test_room_is_reserved_as_long_as_its_request_lasts(start: Start, pki: TrialPki) -> None:
+    """What a slow upload has announced is not given to another; a small one has room, and so has anyone afterwards."""
+    daemon = start(DAEMON_PREFIX=SMALL)
+    with socket.create_connection(address(daemon)) as slow:
+        slow.sendall(head(2 << 20) + b"--")
+        daemon.wait_for(lambda: daemon.post(pki, data=bytes(3 << 19)).status_code == 503, what="the reservation")
+        assert daemon.post(pki).status_code == 200
+    image = TrialImage.of_size(3 << 19)
+    daemon.wait_for(lambda: daemon.post(pki, image).status_code == 200, what="room")
+    assert daemon.left_behind() == []
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 2000000", "Transfer-Encoding: chunked"])
+def test_room_that_others_take_meanwhile_is_missed_cleanly(start: Start, length: str) -> None:
+    """An upload that runs out of space although it had room is 503 with Retry-After, and leaves nothing behind."""
+    daemon = start("[upload]\nkeep_free = 0\n", DAEMON_PREFIX=SMALL)
+    part = b'--b\r\nContent-Disposition: form-data; name="artifact"; filename="spl.bin"\r\n\r\n' + bytes(500_000)
+    more = bytes(500_000)
+    if chunked := length.startswith("Transfer"):
+        part, more = (b"%x\r\n%s\r\n" % (len(data), data) for data in (part, more))
+    with socket.create_connection(address(daemon)) as one:
+        one.sendall(head(2_000_000).replace(b"Content-Length: 2000000", length.encode()) + part)
+        daemon.wait_for(lambda: any(inside(daemon).glob("*/*/artifact*")), what="the artifact")
+        fill(inside(daemon), 4096)
+        one.sendall(more)
+        answer = answer_of(one)
+    assert answer.startswith(b"HTTP/1.1 503 "), (answer, chunked)
+    assert b"\r\nRetry-After: 30\r\n" in answer
+    daemon.wait_for(lambda: not any(inside(daemon).glob("*/*/artifact*")), what="an empty directory")
 
 
 def test_cst_that_runs_out_of_space_has_refused_nothing(start: Start, pki: TrialPki, tmp_path: Path) -> None:

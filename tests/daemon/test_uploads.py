@@ -18,6 +18,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent, HTTPConnectionPool
 
+from digsigd import hab
 from digsigd.testing import TrialImage, TrialPki
 from tests.daemon.test_life import body_of, connected
 from tests.daemon.test_statuses import answer_from
@@ -381,3 +382,43 @@ async def test_a_slow_reader_holds_nobody_up(daemon: Daemon, pki: TrialPki) -> N
         await deferToThread(daemon.wait_for, lambda: daemon.left_behind() == [])
         answer = await deferToThread(daemon.post, pki)
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("first", ["csf", "artifact"])
+@pytest.mark.parametrize("changed", [False, True])
+def test_blocks_with_gaps_are_those_that_were_sent(
+    start: Start, pki: TrialPki, cst_base: Path, tmp_path: Path, first: str, changed: bool
+) -> None:
+    """Whether the description comes before a large artifact or after it; a cst that signs others is not believed."""
+    tool = tmp_path / "changing"
+    change = "printf XXXX | dd of=../artifact bs=1 seek=1100000 conv=notrunc 2>/dev/null\n" if changed else ""
+    tool.write_text(f'#!/bin/sh\n{change}exec "{cst_base}/cst-3.4.1/linux64/bin/cst" "$@"\n')
+    tool.chmod(0o755)
+    daemon = start(f'[cst.versions]\nchanging = "{tool}"\n')
+    image = TrialImage.of_size(2 << 20)
+    blocks = [(0, 0x80000), (0x90000, image.signed_size - 0x90000)]
+    text = ", ".join(f'{image.address + offset:#x} {offset:#x} {length:#x} "spl.bin"' for offset, length in blocks)
+    files: dict[str, tuple[str, bytes, str]] = {
+        "csf": ("spl.csf", pki.csf(text).encode(), "text/plain"),
+        "artifact": ("spl.bin", bytes(image.data), "application/octet-stream"),
+    }
+    answer = httpx.post(
+        f"{daemon.url}/sign/imx",
+        data={"machine": MACHINE, "cstversion": "changing"},
+        files=[(first, files.pop(first)), *files.items()],
+        timeout=60,
+    )
+    if changed:
+        assert answer.status_code == 500, answer.text
+        return
+    assert answer.status_code == 200, answer.text
+    signed = [hab.Block(image.address + offset, offset, length) for offset, length in blocks]
+    hab.verify(
+        answer.content,
+        srk_table=pki.srk_table,
+        expected_blocks=[signed],
+        source_index=0,
+        digests=[hab.digest_blocks("sha256", signed, [hab.File.of(image.data)])],
+        fuse_value=pki.fuse_value,
+        now=None,
+    )

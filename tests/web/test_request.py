@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from digsigd.callers.hosts import LOCAL_NAMES
 from digsigd.errors import DigsigError, Refused
 from digsigd.settings import UploadSettings
 from digsigd.signing.decisions import Decisions
+from digsigd.signing.hashing import MOST_WAITING, SMALL, Hashing
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules, MachineRules, Rules
 from digsigd.signing.workdir import Workdir, WorkRoot
@@ -41,6 +43,7 @@ from digsigd.web.resource import Endpoint
 from digsigd.web.site import SigningSite
 from digsigd.web.upload import Sign, Uploads
 from digsigd.web.upload_state import LINGER_BYTES
+from tests.helpers.turns import Turns
 
 TYPE = "multipart/form-data; boundary=b"
 
@@ -184,6 +187,35 @@ def test_what_was_sent_is_what_the_signer_gets(host: Host) -> None:
     assert client.statuses == [200]
     assert client.transport.value().endswith(b"\r\n\r\nthe blob")
     assert host.directories() == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_no_more_is_read_while_too_much_waits_for_its_digest(host: Host, lost: bool) -> None:
+    """Reading goes on when half of it is hashed, unless the connection is lost meanwhile; nothing of it is missing."""
+    turns: Any = Turns()
+    host.uploads.hashing = Hashing(turns, turns)
+    host.uploads.bounds = UploadSettings(max_artifact=2 * MOST_WAITING)
+    image = bytes(range(251)) * (MOST_WAITING // 251 + 2 * SMALL // 251)
+    body = GOOD.replace(b"\r\nimage\r\n", b"\r\n" + image + b"\r\n")
+    client = host.connect()
+    client.send(head(len(body)) + body[: MOST_WAITING // 2])
+    assert client.transport.producerState == "producing"
+    client.send(body[MOST_WAITING // 2 : -1000])
+    assert client.transport.producerState == "paused"
+    if lost:
+        client.lose()
+        turns.run()
+        assert host.directories() == []
+        return
+    turns.run()
+    assert client.transport.producerState == "producing"
+    client.send(body[-1000:])
+    turns.run()
+    (request,) = host.asked
+    (artifact,) = request.artifacts
+    assert artifact.sums is not None
+    assert artifact.sums.sha256 == sha256(image).hexdigest()
+    assert artifact.path.read_bytes() == image
 
 
 @pytest.mark.parametrize("path", ["/sign/imx", "/no/such/path"])

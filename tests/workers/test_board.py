@@ -53,9 +53,11 @@ def test_all_see_the_sum(boards: Boards) -> None:
         assert (board.uploads("a"), board.size("a")) == (3, 150)
         assert (board.uploads("b"), board.size("b")) == (1, 7)
         assert board.uploads("c") == 0
-        assert board.total_size() == 157
     boards.two.add("a", -2, -50)
-    assert (boards.one.uploads("a"), boards.one.size("a"), boards.one.total_size()) == (1, 100, 107)
+    assert (boards.one.uploads("a"), boards.one.size("a")) == (1, 100)
+    assert boards.one.room(1, 2, 3) == (1, 2, 3)
+    assert boards.two.room(10, 20, 30) == (11, 22, 33)
+    assert boards.one.room(0, 0, 0) == (10, 20, 30)
     assert boards.one.active(5) == 5
     assert boards.two.active(3) == 8
     assert boards.one.active(0) == 3
@@ -66,9 +68,11 @@ def test_what_a_dead_worker_counted_is_taken_back(boards: Boards) -> None:
     for board, number in ((boards.one, 2), (boards.two, 5)):
         board.add("a", number, 10 * number)
         board.active(number)
+        board.room(number, number, number)
     boards.supervisor.add_waiting("a", 4)
     boards.supervisor.clear(1)
-    assert (boards.two.uploads("a"), boards.two.size("a"), boards.two.total_size()) == (5, 50, 50)
+    assert (boards.two.uploads("a"), boards.two.size("a")) == (5, 50)
+    assert boards.two.room(5, 5, 5) == (5, 5, 5)
     assert boards.two.active(5) == 5
     assert boards.two.waiting("a") == 4
 
