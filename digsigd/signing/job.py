@@ -306,9 +306,13 @@ class Job:
                 certificate, key = members["certificate"], members["key"]
                 check_readable(pair_of(self._tarball, certificate, key, members.get("key-pass")))
 
+    def wrote_blob(self) -> bool:
+        """Return whether there is a file with cst's result. Raises `Busy` if nobody can tell."""
+        return self.workdir.has(_BLOB)
+
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""
-        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu and self.workdir.has(_BLOB):
+        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu and self.wrote_blob():
             return
         keys = self._plain.values()
         reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets, keys)
@@ -328,7 +332,8 @@ class Job:
     def verified(self, digests: Sequence[bytes] | None) -> tuple[Signed, str]:
         """Verify cst's CSF blob as the boot ROM would, and return it with a text that says what was verified.
 
-        Raises `VerificationFailed`, `Refused` or `BadTarball`. Removes the work directory on success.
+        Raises `VerificationFailed`, `Refused`, `BadTarball`, or `NoSpace` for a blob that did not fit.
+        Removes the work directory on success.
         """
         try:
             blob = self.workdir.read(_BLOB, MAX_BLOB + 1)
@@ -347,6 +352,8 @@ class Job:
                 now=datetime.now(UTC),
             )
         except hab.HabError as error:
+            # cst may end with exit code 0 although it could not write the blob.
+            self.workdir.check_space(self.size + MAX_BLOB)
             if self.token:
                 # The certificates on the token are known only now.
                 self._check_fit(self._certificates_of(blob))
