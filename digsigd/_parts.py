@@ -150,6 +150,7 @@ class Parts:
             in_thread=self.in_thread,
             decisions=decisions,
             shares=self._shares,
+            come_again=self._queue.come_again,
         )
         self.readiness = Readiness(
             tools=self.tools,

@@ -61,6 +61,8 @@ class Queue:
         self._waiting = 0
         self._running_of: Counter[str] = Counter()
         self._stays: deque[float] = deque(maxlen=_REMEMBERED)
+        # When the last that was sent away may come again.
+        self._promised = 0.0
         self._letting_in = False
         self._stopped = False
         self._when_drained: list[Deferred[None]] = []
@@ -101,7 +103,22 @@ class Queue:
             return
         much = len(self._lines.get(party, ())) >= self._share and self._limited(party)
         if self._waiting >= self._max_waiting or much:
-            raise Busy("too many requests on this signing host", retry_after=self._retry_after())
+            raise Busy("too many requests on this signing host", retry_after=self.come_again())
+
+    def come_again(self) -> int:
+        """Return after how many whole seconds one that is sent away should come again: from the latest durations.
+
+        Those that are sent away at the same time are told different times, as far apart as slots become free: each
+        then finds one, and not all at once.
+        """
+        if not self._stays:
+            return _UNKNOWN
+        pace = sum(self._stays) / len(self._stays) / self._max_running
+        now = self._clock.seconds()
+        # Behind those that wait, and behind those that were sent away before.
+        soonest = max(now + pace * (self._waiting + 1), self._promised + pace)
+        self._promised = min(soonest, now + _LONGEST)
+        return min(max(math.ceil(self._promised - now), _SHORTEST), _LONGEST)
 
     def slot(self, party: str = "") -> _Visit:
         """Return a context manager that holds a slot: `async with queue.slot(): ...`. Entering raises `Busy`."""
@@ -125,14 +142,6 @@ class Queue:
 
     def _is_free(self) -> bool:
         return self._running < self._max_running and not self._waiting
-
-    def _retry_after(self) -> int:
-        """Return an estimate of the wait for a slot in seconds, from the latest durations."""
-        if not self._stays:
-            return _UNKNOWN
-        stay = sum(self._stays) / len(self._stays)
-        ahead = self._waiting + 1
-        return min(max(math.ceil(stay * ahead / self._max_running), _SHORTEST), _LONGEST)
 
     def _step_out(self, party: str, turn: Deferred[Slot]) -> None:
         self._take_out(party, turn)
