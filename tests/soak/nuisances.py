@@ -139,7 +139,7 @@ class Aborts(Nuisance):
 
 
 class Fillers(Nuisance):
-    """Uploads a MiB each, of an artifact that does not end, and then nothing more."""
+    """Uploads nearly 4 MiB of an artifact that does not end, and then nothing more."""
 
     async def one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         part = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s'
@@ -147,7 +147,7 @@ class Fillers(Nuisance):
         begin += part % (b"artifact", b'; filename="spl.bin"', b"")
         form = b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n" % (4 << 20)
         writer.write(self.head + form + begin)
-        for _ in range(16):
+        for _ in range(60):
             writer.write(bytes(1 << 16))
             await writer.drain()
         self.ended.append((await reader.read(1 << 12))[9:12].decode())
