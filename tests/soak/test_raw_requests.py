@@ -70,7 +70,7 @@ async def all_sent(daemon: Daemon, mutations: Mutations, seeds: range, told: Cou
 
 
 def test_no_request_is_a_fault(scale: Scale, figures: Figures, start: Start, pki: TrialPki) -> None:
-    """No 500, each is answered or closed, /readyz answers in between; no file, descriptor, thread or process is left."""
+    """No 500, each is answered or closed, /readyz answers meanwhile; no file, descriptor, thread or process is left."""
     daemon = start(CONFIG)
     headers, body = form_of(pki)
     mutations = Mutations(b"POST /sign/imx HTTP/1.1\r\nHost: a\r\n" + headers.strip(), body)
