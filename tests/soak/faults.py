@@ -268,16 +268,17 @@ class ClockJumps(_Repeated):
         return {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(self._offset)}
 
     def once(self, number: int) -> None:
-        self._set((7200, -7200, 36_000, -36_000, 0)[number % 5])
+        self.set_clock((7200, -7200, 36_000, -36_000, 0)[number % 5])
 
-    def _set(self, offset: int) -> None:
+    def set_clock(self, offset: int) -> None:
+        """Put the daemon's time of day off by so many seconds."""
         # The daemon has it mapped.
         with self._offset.open("r+b", buffering=0) as file:
             file.write(offset.to_bytes(8, "little", signed=True))
 
     def end(self) -> None:
         super().end()
-        self._set(0)
+        self.set_clock(0)
 
 
 FAULTS: dict[str, type[Fault]] = {

@@ -24,7 +24,7 @@ OPENAPI = Path(__file__).parents[2] / "docs/openapi.yaml"
 # Which part of all requests each path gets; two thirds of them are as described.
 SHARES = {"POST /sign/imx": 0.6, "GET /machines/{machine}": 0.25, "GET /healthz": 0.05, "GET /readyz": 0.05,
           "GET /record/key": 0.05}  # fmt: skip
-# Not whether good and bad requests are told apart: unknown fields are ignored, and good ones may name what is not there.
+# Not whether good requests are told from bad ones: unknown fields are ignored, and a good one can name unknown keys.
 CHECKED = (
     "not_a_server_error",
     "status_code_conformance",
