@@ -13,7 +13,7 @@ _BEGAN = time.monotonic()
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers of clients, requests, kills and cases of each fuzzer; `seconds` of each fault; `ends` is monotonic."""
+    """Numbers of clients, requests, kills and cases of each fuzzer; `seconds` of each fault, of all kills; `ends` is monotonic."""
 
     name: str
     seed: int
@@ -22,6 +22,7 @@ class Scale:
     curls: int
     good: int
     kills: int
+    kill_seconds: float
     stops: int
     cases: int
     requests: int
@@ -31,14 +32,14 @@ class Scale:
     def quick(cls, option: Callable[[str], Any]) -> Self:
         return cls(
             name="quick", seed=_seed(option), seconds=0.3, clients=200, curls=100, good=20,
-            kills=5, stops=2, cases=500, requests=300, ends=_BEGAN + 86_400,
+            kills=5, kill_seconds=3600, stops=2, cases=500, requests=300, ends=_BEGAN + 86_400,
         )  # fmt: skip
 
     @classmethod
     def soak(cls, option: Callable[[str], Any]) -> Self:
         return cls(
             name="soak", seed=_seed(option), seconds=3, clients=1000, curls=1000, good=200,
-            kills=option("--soak-kills"), stops=10, cases=option("--soak-cases") // 2,
+            kills=option("--soak-kills"), kill_seconds=150, stops=10, cases=option("--soak-cases") // 2,
             requests=option("--soak-requests"), ends=_BEGAN + option("--soak-seconds"),
         )  # fmt: skip
 

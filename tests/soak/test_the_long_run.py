@@ -1,4 +1,4 @@
-"""Many requests in a row: nothing grows. What was sampled is kept, and plotted."""
+"""Many requests in a row, after all else in `make soak`: nothing grows. What was sampled is kept, and plotted."""
 
 from __future__ import annotations
 
