@@ -13,7 +13,10 @@ _BEGAN = time.monotonic()
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers of clients, requests, kills and cases of each fuzzer; `seconds` of each fault, of all kills; `ends` is monotonic."""
+    """Numbers of clients, requests, kills and cases of each fuzzer.
+
+    `seconds` is the time of each fault, `kill_seconds` of all kills at most; `ends` (monotonic) is the end of requests.
+    """
 
     name: str
     seed: int
