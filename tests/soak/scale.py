@@ -13,7 +13,7 @@ _BEGAN = time.monotonic()
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers of clients, requests, kills and cases of each fuzzer.
+    """Numbers of clients, requests, kills and requests of each fuzzer.
 
     `seconds` is the time of each fault, `kill_seconds` of all kills at most; `ends` (monotonic) is the end of requests.
     """
@@ -27,7 +27,8 @@ class Scale:
     kills: int
     kill_seconds: float
     stops: int
-    cases: int
+    described: int
+    raw: int
     requests: int
     ends: float
 
@@ -35,14 +36,14 @@ class Scale:
     def quick(cls, option: Callable[[str], Any]) -> Self:
         return cls(
             name="quick", seed=_seed(option), seconds=0.3, clients=200, curls=100, good=20,
-            kills=5, kill_seconds=3600, stops=2, cases=500, requests=300, ends=_BEGAN + 86_400,
+            kills=5, kill_seconds=3600, stops=2, described=500, raw=500, requests=300, ends=_BEGAN + 86_400,
         )  # fmt: skip
 
     @classmethod
     def soak(cls, option: Callable[[str], Any]) -> Self:
         return cls(
-            name="soak", seed=_seed(option), seconds=3, clients=1000, curls=1000, good=200,
-            kills=option("--soak-kills"), kill_seconds=150, stops=10, cases=option("--soak-cases") // 2,
+            name="soak", seed=_seed(option), seconds=3, clients=1000, curls=1000, good=100,
+            kills=option("--soak-kills"), kill_seconds=150, stops=10, described=option("--soak-cases") * 3 // 10, raw=option("--soak-cases") * 7 // 10,
             requests=option("--soak-requests"), ends=_BEGAN + option("--soak-seconds"),
         )  # fmt: skip
 

@@ -52,7 +52,7 @@ def test_answers_are_as_described(scale: Scale, figures: Figures, start: Start, 
             operation = result.ok()
             names.add(operation.label)
             for mode, part in ((GenerationMode.POSITIVE, 2 / 3), (GenerationMode.NEGATIVE, 1 / 3)):
-                count = max(1, round(scale.cases * SHARES[operation.label] * part))
+                count = max(1, round(scale.described * SHARES[operation.label] * part))
 
                 def send(case: Any) -> None:
                     if case.path_parameters and "machine" in case.path_parameters and sum(told.values()) % 4 == 0:

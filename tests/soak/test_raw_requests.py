@@ -78,17 +78,17 @@ def test_no_request_is_a_fault(scale: Scale, figures: Figures, start: Start, pki
         assert daemon.post(pki).status_code == 200
     before = len(daemon.descriptors())
     told: Counter[str] = Counter()
-    seeds = range(scale.seed, scale.seed + scale.cases)
+    seeds = range(scale.seed, scale.seed + scale.raw)
     bad = asyncio.run(all_sent(daemon, mutations, seeds, told))
     figures.add(
         "Requests of the fuzzers",
-        kind="raw bytes", seed=scale.seed, requests=scale.cases,
+        kind="raw bytes", seed=scale.seed, requests=scale.raw,
         answers=", ".join(f"{count} x {what}" for what, count in sorted(told.items()) if count),
     )  # fmt: skip
     assert bad == [], [mutations.request(one)[:300] for one in bad[:3]]
     check_clean(daemon, pki, before)
     assert told["left without a word"] == 0, told
-    assert told["200"] > scale.cases / 50, told
+    assert told["200"] > scale.raw / 50, told
 
 
 def check_clean(daemon: Daemon, pki: TrialPki, descriptors: int) -> None:
