@@ -43,7 +43,8 @@ class Scale:
     def soak(cls, option: Callable[[str], Any]) -> Self:
         return cls(
             name="soak", seed=_seed(option), seconds=3, clients=1000, curls=1000, good=100,
-            kills=option("--soak-kills"), kill_seconds=150, stops=10, described=option("--soak-cases") * 3 // 10, raw=option("--soak-cases") * 7 // 10,
+            kills=option("--soak-kills"), kill_seconds=150, stops=10, described=option("--soak-cases") * 3 // 10,
+            raw=option("--soak-cases") * 7 // 10,
             requests=option("--soak-requests"), ends=_BEGAN + option("--soak-seconds"),
         )  # fmt: skip
 
