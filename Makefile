@@ -26,7 +26,7 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants bench clean
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants bench soak clean
 
 help:
 	@echo "make demo           sign a trial image through the daemon with a real cst, and verify it (about a minute)"
@@ -42,6 +42,7 @@ help:
 	@echo "make corpus         compare random CSFs and FITs with a second model of the ROM; CASES=n SEED=s"
 	@echo "make mutants        change the code in small ways, list changes that no test notices; ONLY=FILE SECONDS=n"
 	@echo "make bench          compare the daemon with bare cst runs; ARGS=--quick"
+	@echo "make soak           load, faults and fuzzers for ten minutes; ARGS='--soak-requests 1000' (docs/soak.md)"
 	@echo "make clean          remove .venv and .digsigd"
 	@echo "make docs           build the documentation site in .digsigd/site; warnings are errors"
 	@echo "make changelog      show the next release's changelog from changelog.d"
@@ -119,6 +120,13 @@ mutants: $(DEV_STAMP) check-tools
 
 bench: $(DEV_STAMP) check-tools
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python etc/bench $(ARGS)
+
+# In one process: the load of one test would spoil the figures of another. Figures and plots are kept in SOAK_FOLDER.
+SOAK_FOLDER ?= .digsigd/soak
+soak: $(DEV_STAMP) check-tools
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group bench
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest --soak -m soak --session-timeout 600 \
+	  --soak-folder $(SOAK_FOLDER) tests/record tests/soak $(ARGS)
 
 clean:
 	rm -rf --one-file-system $(VENV) .digsigd

@@ -160,6 +160,7 @@ class Parts:
             shares=self._shares,
             room=self._room,
             hashing=self._pools.hashing,
+            come_again=self._queue.come_again,
         )
         self.readiness = Readiness(
             tools=self.tools,

@@ -40,6 +40,9 @@ class Turns(Protocol):
     def check_room(self, party: str = "") -> None:
         """Raise `Busy` if `enter` would."""
 
+    def come_again(self) -> int:
+        """Return after how many seconds one that is sent away should come again."""
+
     def slot(self, party: str = "") -> Visit:
         """Return a context manager that holds a slot."""
 

@@ -125,8 +125,7 @@ class Job:
         self.workdir.check_space(self.size + MAX_BLOB)
         for needed in self._plan.files:
             self.workdir.write(needed.name, self._content(needed))
-        written = csf.write(self._plan.description)
-        self.workdir.write(DESCRIPTION, written)
+        self.workdir.write(DESCRIPTION, written := csf.write(self._plan.description))
         self._note_what_is_signed(written)
         links = dict.fromkeys(needed.name.partition("/")[0] for needed in self._plan.files)
         self.workdir.enter(RUN, [*self._artifacts, *links, DESCRIPTION])
@@ -306,13 +305,16 @@ class Job:
         for needed in self._plan.files:
             folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member
         for members in folders.values():
-            if "key" in members and members["key"] not in self._plain:
-                certificate, key = members["certificate"], members["key"]
-                check_readable(pair_of(self._tarball, certificate, key, members.get("key-pass")))
+            if (key := members.get("key")) is not None and key not in self._plain:
+                check_readable(pair_of(self._tarball, members["certificate"], key, members.get("key-pass")))
+
+    def wrote_blob(self) -> bool:
+        """Return whether there is a file with cst's result. Raises `Busy` if nobody can tell."""
+        return self.workdir.has(_BLOB)
 
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""
-        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu and self.workdir.has(_BLOB):
+        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu and self.wrote_blob():
             return
         keys = self._plain.values()
         reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets, keys)
@@ -332,7 +334,8 @@ class Job:
     def verified(self, digests: Sequence[bytes] | None) -> tuple[Signed, str]:
         """Verify cst's CSF blob as the boot ROM would, and return it with a text that says what was verified.
 
-        Raises `VerificationFailed`, `Refused` or `BadTarball`. Removes the work directory on success.
+        Raises `VerificationFailed`, `Refused`, `BadTarball`, or `NoSpace` for a blob that did not fit.
+        Removes the work directory on success.
         """
         try:
             blob = self.workdir.read(_BLOB, MAX_BLOB + 1)
@@ -351,6 +354,8 @@ class Job:
                 now=datetime.now(UTC),
             )
         except hab.HabError as error:
+            # cst may end with exit code 0 although it could not write the blob.
+            self.workdir.check_space(self.size + MAX_BLOB)
             if self.token:
                 # The certificates on the token are known only now.
                 self._check_fit(self._certificates_of(blob))

@@ -136,7 +136,7 @@ class Signer:
         )  # fmt: skip
         evidence.took("cst", run.seconds)
         try:
-            if run.exit_code:
+            if run.exit_code or not job.wrote_blob():
                 await self._in_thread(job.diagnose)
             job.judge(run)
         except BaseException:

@@ -47,7 +47,8 @@ Happened: TypeAlias = Callable[[Event, DigsigError | None], tuple[Action, ...]]
 class Uploads:
     """All uploads of a daemon, and what they share.
 
-    An upload is active from its headers until its work directory is removed.
+    An upload is active from its headers until its work directory is removed. `come_again` says after how many seconds
+    one that finds no room should be sent again.
     """
 
     log = Logger()
@@ -65,8 +66,10 @@ class Uploads:
         shares: Shares | None = None,
         room: Room | None = None,
         hashing: Hashing | None = None,
+        come_again: Callable[[], int] = lambda: 5,
     ) -> None:
         self.decisions = decisions
+        self._come_again = come_again
         self.bounds = bounds
         self.access = access
         self.rules = rules
@@ -109,7 +112,7 @@ class Uploads:
         if self._stopped:
             raise shutting_down()
         if self._on_host() > self.bounds.max_at_once:
-            raise Busy("too many requests on this signing host")
+            raise Busy("too many requests on this signing host", retry_after=self._come_again())
 
     def start(self) -> None:
         """Accept new uploads. A new object accepts them already."""

@@ -24,7 +24,7 @@ _MINUTE = 60.0
 _OWN = 4
 # In a row: the supervisor has how many wait for cst, a worker has uploads, then bytes.
 _CELLS = 2
-# Cells of the head besides columns: slots of cst in use, how many wait, the retry time in seconds.
+# Cells of the head besides columns: slots of cst in use, how many wait, the seconds from slot to slot.
 _HEAD = 3
 # Cells of a row before its columns: what is left of the rate, and when.
 _RATE = 2
@@ -139,13 +139,18 @@ class Board:
 
     # The queue for cst, which the supervisor keeps.
 
-    def show_queue(self, running: int, waiting: int, retry_after: int) -> None:
-        """Show how many run and wait, and when to try again, in seconds. For the supervisor."""
-        self._cells[0], self._cells[1], self._cells[2] = running, waiting, retry_after
+    def show_queue(self, running: int, waiting: int, pace: float) -> None:
+        """Show how many run and wait, and how many seconds pass from slot to slot. For the supervisor."""
+        self._cells[0], self._cells[1], self._numbers[2] = running, waiting, pace
 
-    def queue(self) -> tuple[int, int, int]:
+    def queue(self) -> tuple[int, int, float]:
         """Return what `show_queue` was called with last."""
-        return self._cells[0], self._cells[1], self._cells[2]
+        return self._cells[0], self._cells[1], self._numbers[2]
+
+    @property
+    def workers(self) -> int:
+        """The number of workers."""
+        return self._columns - 1
 
     def add_waiting(self, party: str, count: int) -> None:
         """Count those of a party that wait for cst. For the supervisor."""

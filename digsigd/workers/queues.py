@@ -91,4 +91,4 @@ class HostQueues:
         del self._turns[worker]
 
     def _show(self) -> None:
-        self._board.show_queue(self._cst.running, self._cst.waiting, self._cst.retry_after)
+        self._board.show_queue(self._cst.running, self._cst.waiting, self._cst.pace)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from digsigd.errors import Busy, shutting_down
-from digsigd.signing.queue import Slot, Visit
+from digsigd.signing.queue import Promises, Slot, Visit
 from digsigd.workers.board import Board
 from digsigd.workers.wire import Channel
 
@@ -69,6 +70,7 @@ class SharedQueue:
         *,
         desk: Desk,
         board: Board | None,
+        clock: IReactorTime,
         share: float,
         limited: Callable[[str], bool],
     ) -> None:
@@ -77,6 +79,8 @@ class SharedQueue:
         self._max_waiting = max_waiting
         self._desk = desk
         self._board = board
+        self._clock = clock
+        self._promises = Promises(1 if board is None else board.workers)
         self._share = math.ceil(share * max_waiting)
         self._limited = limited
         self._running = 0
@@ -125,12 +129,17 @@ class SharedQueue:
             raise shutting_down()
         if self._board is None:
             return
-        running, waiting, retry_after = self._board.queue()
+        running, waiting, _ = self._board.queue()
         if running < self._max_running and not waiting:
             return
         much = self._board.waiting(party) >= self._share and self._limited(party)
         if waiting >= self._max_waiting or much:
-            raise Busy("too many requests on this signing host", retry_after=retry_after)
+            raise Busy("too many requests on this signing host", retry_after=self.come_again())
+
+    def come_again(self) -> int:
+        """Return after how many whole seconds one that is sent away should come again."""
+        _, waiting, pace = (0, 0, 0.0) if self._board is None else self._board.queue()
+        return self._promises.next(pace, waiting, self._clock.seconds())
 
     def slot(self, party: str = "") -> Visit:
         """Return a context manager that holds a slot. Entering raises `Busy`."""

@@ -53,7 +53,7 @@ class SharedHost:
         max_running: int,
         max_waiting: int,
         *,
-        clock: IReactorTime,  # noqa: ARG002 - the supervisor has one
+        clock: IReactorTime,
         share: float = 1.0,
         limited: Callable[[str], bool] = lambda _: True,
     ) -> Turns:
@@ -64,6 +64,7 @@ class SharedHost:
             max_waiting,
             desk=self.desk,
             board=self._board if name == CST else None,
+            clock=clock,
             share=share,
             limited=limited,
         )

@@ -65,7 +65,14 @@ class Host:
     def queue(self, worker: int, name: str, running: int, waiting: int) -> SharedQueue:
         board = self.boards[worker] if name == CST else None
         return SharedQueue(
-            name, running, waiting, desk=self.desks[worker], board=board, share=0.5, limited=lambda _: True
+            name,
+            running,
+            waiting,
+            desk=self.desks[worker],
+            board=board,
+            clock=Clock(),
+            share=0.5,
+            limited=lambda _: True,
         )
 
     def deliver(self) -> None:
