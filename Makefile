@@ -28,7 +28,7 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants clean \
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants soak clean \
   bench bench-growth bench-docs profile
 
 help:
@@ -48,6 +48,7 @@ help:
 	@echo "make bench-growth   measure what happens with more machines, records, clients and larger artifacts"
 	@echo "make profile        show where the CPU time of a request goes; ARGS='--case p256,64K,4'"
 	@echo "make bench-docs     put docs/benchmarks.json into docs/benchmarks.md and its plots"
+	@echo "make soak           load, faults and fuzzers for ten minutes; ARGS='--soak-requests 1000' (docs/soak.md)"
 	@echo "make clean          remove .venv and .digsigd"
 	@echo "make docs           build the documentation site in .digsigd/site; warnings are errors"
 	@echo "make changelog      show the next release's changelog from changelog.d"
@@ -142,6 +143,13 @@ profile:
 
 bench-docs: $(DEV_STAMP)
 	@$(VENV)/bin/python -m etc.benchmarks render
+
+# In one process: the load of one test would spoil the figures of another. Figures and plots are kept in SOAK_FOLDER.
+SOAK_FOLDER ?= .digsigd/soak
+soak: $(DEV_STAMP) check-tools
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group bench
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest --soak -m soak --session-timeout 600 \
+	  --soak-folder $(SOAK_FOLDER) tests/record tests/soak $(ARGS)
 
 clean:
 	rm -rf --one-file-system $(VENV) .digsigd

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
-from threading import Thread
-from typing import ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import IResource
 
+from digsigd._pools import Pools
 from digsigd.callers.access import CurrentAccess
 from digsigd.callers.findings import findings
 from digsigd.callers.from_settings import access_of
@@ -33,13 +29,11 @@ from digsigd.signing.cage import Cage, strongest
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.decisions import Decisions, RecordedSigner
 from digsigd.signing.direct import DirectRequests
-from digsigd.signing.hashing import Hashing
+from digsigd.signing.host import CST, Host, OneProcess
 from digsigd.signing.machine_keys import MachineKeyReader
-from digsigd.signing.queue import Queue
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.start import Script
-from digsigd.signing.threads import in_threads_of
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workroot import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
@@ -51,10 +45,6 @@ from digsigd.web.site import SigningSite
 from digsigd.web.tls import CurrentTls, server_tls
 from digsigd.web.upload import Uploads
 
-P = ParamSpec("P")
-T = TypeVar("T")
-# How many threads may wait for a key store that does not answer. They are separate from the threads that verify.
-_KEY_THREADS = 16
 # How long finished answers may take to be sent, in seconds.
 _LAST_SECONDS = 5.0
 
@@ -68,9 +58,16 @@ class Parts:
     log = Logger()
 
     def __init__(
-        self, settings: Settings, *, reactor: SigningReactor, listens: bool = True, recorder: Recorder | None = None
+        self,
+        settings: Settings,
+        *,
+        reactor: SigningReactor,
+        listens: bool = True,
+        recorder: Recorder | None = None,
+        host: Host | None = None,
     ) -> None:
         self._listens = listens
+        host = OneProcess() if host is None else host
         self._reactor = reactor
         self._settings = self._started = settings
         first = self.prepare(settings)
@@ -79,7 +76,7 @@ class Parts:
         self.access = CurrentAccess(first.access)
         self.used = False
         self._open = False
-        self._pools = _Pools(reactor, settings.cst.max_running)
+        self._pools = Pools(reactor, settings.cst.max_running)
         self.in_thread = self._pools.in_thread
         self.source: KeySource = key_source(settings.keys, reactor=reactor, in_thread=self._pools.in_key_thread)
         self.keys = KeyStore(
@@ -95,9 +92,10 @@ class Parts:
         self._shares = Shares(
             share=settings.upload.share,
             max_at_once=settings.upload.max_at_once,
-            rates=_rates_of(settings),
+            rates=rates_of(settings),
             rate=settings.upload.rate or None,
             clock=reactor,
+            counts=host.counts,
         )
         self._room = Room(
             folder=lambda: self.root.path,
@@ -105,8 +103,10 @@ class Parts:
             max_running=settings.cst.max_running,
             share=settings.upload.share,
             shares=self._shares,
+            counts=host.counts,
         )
-        self._queue = Queue(
+        self._queue = host.queue(
+            CST,
             settings.cst.max_running,
             settings.cst.max_waiting,
             clock=reactor,
@@ -119,7 +119,7 @@ class Parts:
         self.bounds = RunBounds(
             cpu_seconds=settings.cst.cpu_seconds, memory=settings.cst.memory, open_files=settings.cst.open_files
         )
-        self.tokens = tokens_of(settings, os.environ, clock=reactor)
+        self.tokens = tokens_of(settings, os.environ, clock=reactor, host=host)
         signer = Signer(
             tools=self.tools,
             runner=self.runner,
@@ -160,6 +160,7 @@ class Parts:
             shares=self._shares,
             room=self._room,
             hashing=self._pools.hashing,
+            come_again=self._queue.come_again,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -172,7 +173,7 @@ class Parts:
         )
         endpoint = Endpoint(
             sign=recorded.sign,
-            missing=self.readiness.missing,
+            missing=partial(host.missing, self.readiness.missing),
             machine_key_requests=self._key_requests,
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
         )
@@ -269,8 +270,9 @@ class Parts:
     def prepare(self, settings: Settings) -> Prepared:
         """Read the tokens, rights, certificates and PINs that settings name. It changes nothing, and blocks.
 
-        Raises `SettingsError` if one cannot be used.
+        Raises `SettingsError` if one cannot be used, or the settings do not fit those of the start.
         """
+        check_same_kind(self._started, settings)
         check_writable(settings)
         if self._listens and settings.listen.endpoint != self._started.listen.endpoint:
             # The next start would fail, and nobody would see why.
@@ -283,14 +285,12 @@ class Parts:
     def reload(self, prepared: Prepared) -> list[str]:
         """Put what was prepared in place, for requests that begin from now on. Those under way keep what they had.
 
-        Returns the keys of the configuration whose new values need a restart. Raises `SettingsError` if the settings
-        do not fit those of the start; nothing has changed then.
+        Returns the keys of the configuration whose new values need a restart.
         """
-        check_same_kind(self._started, prepared.settings)
         self.tokens.reload(prepared.pins, {name: one.machines for name, one in prepared.settings.pkcs11.tokens.items()})
         self.tls.value, self.access.value, self.rules.value = prepared.tls, prepared.access, prepared.rules
         self._settings = prepared.settings
-        self._shares.reload(_rates_of(prepared.settings))
+        self._shares.reload(rates_of(prepared.settings))
         self.site.anonymous = not prepared.settings.callers
         return needs_restart(self._started, prepared.settings)
 
@@ -303,6 +303,15 @@ class Parts:
         self._key_requests.stop()
         self.direct.stop()
         self.readiness.stop()
+
+    async def hurry(self) -> None:
+        """End what is under way at once; `stop` then has nothing to wait for."""
+        self._refuse_new()
+        self._queue.stop()
+        self.uploads.end()
+        self._key_requests.end()
+        self.direct.end()
+        await self.runner.stop(0)
 
     async def _stop_in_order(self, grace: float) -> None:
         self._refuse_new()
@@ -332,51 +341,8 @@ class Parts:
         await every.addErrback(lambda _: None)
 
 
-class _Pools:
-    """The thread pools of one run of the service: a stopped pool cannot start again."""
-
-    def __init__(self, reactor: SigningReactor, max_running: int) -> None:
-        self._reactor = reactor
-        self._work = ThreadPool(1, max_running + 2, name="digsigd")
-        # Digests of large artifacts take seconds. They have a separate pool, so that no other request waits for it.
-        self._digests = ThreadPool(0, max_running, name="digsigd-digests")
-        # What arrives is hashed in a third: threads of the others wait for it.
-        self._hashes = ThreadPool(0, max(2, os.cpu_count() or 1), name="digsigd-hashes")
-        self.hashing = Hashing(reactor, self._hashes)
-        self._keys = ThreadPool(0, _KEY_THREADS, name="digsigd-keys")
-        # A thread that waits for a dead file server must not keep the process from ending.
-        self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
-        self.in_thread = in_threads_of(reactor, self._work)
-        self.in_digest_thread = in_threads_of(reactor, self._digests)
-
-    def in_key_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Call a blocking function in a thread that does not keep the process from ending."""
-        return deferToThreadPool(self._reactor, self._keys, function, *args, **kwargs)
-
-    def publisher_of(self, settings: Settings) -> Publisher:
-        """Return what publishes checkpoints. A file on a file server may hang, as a key store may."""
-        record = settings.record
-        return Publisher(
-            record.checkpoints, interval=record.checkpoint_interval, reactor=self._reactor, pool=self._keys
-        )
-
-    def start(self) -> None:
-        """Start all pools."""
-        for pool in (self._work, self._digests, self._hashes, self._keys):
-            pool.start()
-
-    def stop(self) -> None:
-        """Stop all pools. Wait for the threads that work for requests, but not for those that wait for a key store."""
-        self._work.stop()
-        self._digests.stop()
-        self._hashes.stop()
-        if self._keys.working:
-            self._keys.adjustPoolsize(0, 0)
-        else:
-            self._keys.stop()
-
-
-def _rates_of(settings: Settings) -> dict[str, float | None]:
+def rates_of(settings: Settings) -> dict[str, float | None]:
+    """Return the rate of each caller, in requests per minute; None means the general one."""
     return {name: caller.rate for name, caller in settings.callers.items()}
 
 

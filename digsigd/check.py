@@ -36,6 +36,7 @@ async def check(
         raise SystemExit(1) from None
     who = f"callers: {', '.join(settings.callers)}" if settings.callers else "authentication is off"
     report.say("listens on", f"{settings.listen.endpoint} ({who})")
+    report.say("workers", _workers(settings))
     await _check_endpoint(settings, reactor_of(reactor), report)
     try:
         parts.start()
@@ -51,6 +52,16 @@ async def check(
         await parts.stop(0)
     if report.failed:
         raise SystemExit(1)
+
+
+def _workers(settings: Settings) -> str:
+    """Return how many processes sign, and what they share."""
+    if settings.worker_count == 1:
+        return "1 process"
+    return (
+        f"{settings.worker_count} processes and their supervisor; limits are those of the host"
+        f" ({settings.cst.max_running} cst at a time), listen.max_connections is divided"
+    )
 
 
 async def _check_endpoint(settings: Settings, reactor: SigningReactor, report: _Report) -> None:

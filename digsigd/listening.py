@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import Error as OpenSslError
 from OpenSSL.SSL import Error as TlsError
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, VerifyError
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
 
 from digsigd.reactor import SigningReactor
-from digsigd.settings import SettingsError
+from digsigd.settings import SettingsError, with_backlog
 from digsigd.settings.endpoints import options
 
 # How many days before the end of a certificate `--check` begins to warn.
@@ -35,6 +38,31 @@ def server_endpoint(reactor: SigningReactor, endpoint: str) -> IStreamServerEndp
         reason = _mistake_in_files(endpoint) or str(error)
         raise SettingsError(f"listen.endpoint: {endpoint!r}: {reason}") from None
     return made
+
+
+def begin_listening(
+    endpoint: str, backlog: int, made: Callable[[str], IStreamServerEndpoint], factory: IProtocolFactory
+) -> Deferred[IListeningPort]:
+    """Listen on an endpoint that `made` makes from its string. Returns a Deferred, which most kinds have fired already.
+
+    Raises `SettingsError` for an endpoint that cannot work, and `CannotListenError`.
+    """
+    try:
+        listening: Deferred[IListeningPort] = made(with_backlog(endpoint, backlog)).listen(factory)
+    except (ValueError, TypeError, OSError) as error:
+        raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
+    if isinstance(result := getattr(listening, "result", None), Failure):
+        listening.addErrback(lambda _: None)
+        if result.check(OverflowError, OSError):
+            raise SettingsError(f"listen.endpoint: {endpoint!r}: {result.getErrorMessage()}")
+        result.raiseException()
+    return listening
+
+
+def address_of(port: IListeningPort) -> str:
+    """Return where a port listens, as a text."""
+    host: Any = port.getHost()
+    return f"{host.host}:{host.port}" if hasattr(host, "port") else str(getattr(host, "name", host))
 
 
 async def try_to_listen(reactor: SigningReactor, endpoint: str) -> str:

@@ -12,7 +12,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
@@ -39,11 +41,14 @@ _QUIET = ("twisted.web.http.HTTPChannel", "twisted.web.client", "twisted.interne
 
 @implementer(ILogObserver)
 class LineObserver:
-    """A log observer that writes each event as one line to `stream`, flushed, as text or JSON."""
+    """A log observer that writes each event as one line to `stream`, flushed, as text or JSON.
 
-    def __init__(self, stream: IO[str] | QueuedStream, form: Format) -> None:
+    `worker` is the number of this process among the workers of a daemon, which each line then has.
+    """
+
+    def __init__(self, stream: IO[str] | QueuedStream, form: Format, worker: int | None = None) -> None:
         self._stream = stream
-        self._render = _as_text if form == "text" else _as_json
+        self._render = _renderer(form, worker)
         self.level = "info"
 
     @property
@@ -86,12 +91,12 @@ class LineObserver:
             return  # a full disk must not stop the daemon, and there is no place to report it
 
 
-def observer(form: Format, logfile: str | None) -> LineObserver:
+def observer(form: Format, logfile: str | None, worker: int | None = None) -> LineObserver:
     """Return an observer that appends to a file, or writes to standard output (None or "-"), without ever blocking.
 
     Raises `OSError` if the file cannot be opened.
     """
-    render = _as_text if form == "text" else _as_json
+    render = _renderer(form, worker)
 
     def dropped(count: int) -> str:
         event: LogEvent = {
@@ -104,12 +109,12 @@ def observer(form: Format, logfile: str | None) -> LineObserver:
         sys.stdout.flush()
         lines = QueuedStream(os.dup(sys.stdout.fileno()), sys.stdout.encoding, dropped)
         atexit.register(lines.settle)
-        return LineObserver(lines, form)
+        return LineObserver(lines, form, worker)
     # One write per line and no seeking: rotation by renaming works with a restart, copytruncate without.
     descriptor = os.open(logfile, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     lines = QueuedStream(descriptor, "utf-8", dropped)
     atexit.register(lines.settle)
-    return LineObserver(lines, form)
+    return LineObserver(lines, form, worker)
 
 
 def _when(event: LogEvent) -> str:
@@ -140,8 +145,14 @@ def _trace(event: LogEvent) -> str:
     return " < ".join([kind, *reversed(frames)])
 
 
-def _as_text(event: LogEvent) -> str:
+def _renderer(form: Format, worker: int | None) -> Callable[[LogEvent], str]:
+    return partial(_as_text if form == "text" else _as_json, worker=worker)
+
+
+def _as_text(event: LogEvent, *, worker: int | None) -> str:
     parts = [_when(event), f"{_level(event):5}"]
+    if worker is not None:
+        parts.append(f"w{worker}")
     if request_id := event.get("request_id"):
         parts.append(f"[{request_id}]")
     parts.append(_message(event))
@@ -153,12 +164,14 @@ def _as_text(event: LogEvent) -> str:
     return one_line(" ".join(parts))
 
 
-def _as_json(event: LogEvent) -> str:
+def _as_json(event: LogEvent, *, worker: int | None) -> str:
     line: dict[str, Any] = {
         "time": _when(event),
         "level": _level(event),
         "event": event.get("event") or event.get("log_namespace", "-"),
     }
+    if worker is not None:
+        line["worker"] = worker
     if request_id := event.get("request_id"):
         line["request_id"] = request_id
     line["message"] = _message(event)

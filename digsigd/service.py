@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import INonQueuedRequestFactory
@@ -18,11 +18,11 @@ from twisted.web.resource import IResource, Resource
 from digsigd._parts import Parts
 from digsigd.descriptors import room
 from digsigd.errors import shutting_down
-from digsigd.listening import server_endpoint
+from digsigd.listening import address_of, begin_listening, server_endpoint
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.record.recorder import Recorder
 from digsigd.reloading import Prepared
-from digsigd.settings import Settings, SettingsError, with_backlog
+from digsigd.settings import Settings
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.web.mount import CurrentRequests, CurrentResource, put
 
@@ -147,7 +147,7 @@ class SigningService(Service):
                 raise
         super().startService()
         if self._listen:
-            Deferred.fromCoroutine(self._parts.warn())
+            Deferred.fromCoroutine(self._warn())
 
     def stopService(self) -> Deferred[None]:
         """Refuse new requests, let the others finish within `daemon.shutdown_grace` seconds, and end the rest.
@@ -170,33 +170,31 @@ class SigningService(Service):
     def _new_parts(self) -> Parts:
         return Parts(self.settings, reactor=self._reactor, listens=self._listen, recorder=self._recorder)
 
+    async def _warn(self) -> None:
+        """Log what is not safe, and what is missing."""
+        await self._parts.warn()
+
+    def _endpoint(self, endpoint: str) -> IStreamServerEndpoint:
+        """Return the endpoint that a string describes."""
+        return server_endpoint(self._reactor, endpoint)
+
     def _begin_listening(self) -> None:
         endpoint = self.settings.listen.endpoint
         self._parts.site.max_connections, warning = room(self.settings)
         if warning:
             self.log.warn("{warning}", warning=warning, event="descriptors")
-        try:
-            with_queue = with_backlog(endpoint, self.settings.listen.backlog)
-            listening = server_endpoint(self._reactor, with_queue).listen(self._parts.factory)
-        except (ValueError, TypeError, OSError) as error:
-            raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
-        if isinstance(result := getattr(listening, "result", None), Failure):
-            listening.addErrback(lambda _: None)
-            if result.check(OverflowError, OSError):
-                raise SettingsError(f"listen.endpoint: {endpoint!r}: {result.getErrorMessage()}")
-            result.raiseException()
+        listening = begin_listening(endpoint, self.settings.listen.backlog, self._endpoint, self._parts.factory)
         self._listening = listening.addCallbacks(self._is_listening, self._cannot_listen)
 
     def _is_listening(self, port: IListeningPort) -> None:
         self._port = port
         self._parts.site.listens_on(port)
-        host: Any = port.getHost()
-        where = f"{host.host}:{host.port}" if hasattr(host, "port") else str(getattr(host, "name", host))
         # A program that waits for this line may send SIGTERM immediately. Before the reactor runs, that signal would
         # end the process without removing the work directory.
-        self._reactor.callWhenRunning(
-            partial(self.log.info, "listening on {address}", address=where, event="listening")
-        )
+        self._reactor.callWhenRunning(partial(self._say_listening, address_of(port)))
+
+    def _say_listening(self, address: str) -> None:
+        self.log.info("listening on {address}", address=address, event="listening")
 
     def _cannot_listen(self, failure: Failure) -> None:
         self.log.failure("cannot listen on {endpoint}", failure, endpoint=self.settings.listen.endpoint)

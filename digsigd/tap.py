@@ -17,6 +17,7 @@ from digsigd.log import FORMATS, LineObserver, observer
 from digsigd.names import MACHINE, MACHINE_FORM
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.settings import Settings, SettingsError, load
+from digsigd.workers.inherited import Inherited, inherited
 
 
 class Options(usage.Options):
@@ -40,6 +41,7 @@ class Options(usage.Options):
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
 
     settings: Settings
+    inherited: Inherited | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,6 +77,11 @@ class Options(usage.Options):
         config = self["config"]
         # twistd changes its working directory when it goes into the background, and a reload reads the file again.
         self._config = Path(config).absolute() if config else None
+        # A worker has the settings of its supervisor: the file may have changed meanwhile.
+        self.inherited = inherited()
+        if self.inherited is not None:
+            self.settings = self.inherited.settings
+            return
         if self["check"] and self["as"]:
             # Before the configuration is read: the user must be able to read that, too.
             _become(self["as"])
@@ -101,11 +108,19 @@ def makeService(options: Options, reactor: Reactor | None = None) -> IService:
 
     from digsigd.check import check
     from digsigd.daemon import Daemon
+    from digsigd.workers.supervisor import Supervisor
+    from digsigd.workers.worker import Worker
 
+    log = partial(_observer_of, options)
     if options["check"]:
         react(check, (options.settings, options["config"], sys.stdout, options.machines), reactor_of(reactor))
     try:
-        return Daemon(options.settings, reactor=reactor, read=options.read, observer=partial(_observer_of, options))
+        if options.inherited is not None:
+            return Worker(options.inherited, reactor=reactor, observer=log)
+        if options.settings.worker_count > 1:
+            words = _worker_options(options, reactor_of(reactor))
+            return Supervisor(options.settings, reactor=reactor, read=options.read, observer=log, options=words)
+        return Daemon(options.settings, reactor=reactor, read=options.read, observer=log)
     except SettingsError as error:
         # twistd catches a UsageError only while it parses options.
         raise SystemExit(f"digsigd: {error}") from None
@@ -138,7 +153,30 @@ def _observer_of(options: Options) -> LineObserver | None:
     twistd: Any = getattr(options, "parent", None) or {}
     if twistd.get("syslog"):
         return None
+    return observer(
+        options["log-format"], _logfile_of(twistd), options.inherited.number if options.inherited is not None else None
+    )
+
+
+def _logfile_of(twistd: Any) -> str | None:
     logfile = twistd.get("logfile")
     if logfile is None and not twistd.get("nodaemon"):
-        logfile = "twistd.log"  # twistd's default
-    return observer(options["log-format"], logfile)
+        return "twistd.log"  # twistd's default
+    return str(logfile) if logfile is not None else None
+
+
+def _worker_options(options: Options, reactor: object) -> list[str]:
+    """Return the command line of a worker below twistd: in the foreground, with the log and the reactor of this one."""
+    twistd: Any = getattr(options, "parent", None) or {}
+    words = ["--nodaemon", "--pidfile="]
+    from twisted.application.reactors import getReactorTypes
+
+    module = type(reactor).__module__
+    words += [f"--reactor={one.shortName}" for one in getReactorTypes() if getattr(one, "moduleName", "") == module][:1]
+    if twistd.get("syslog"):
+        words += ["--syslog", f"--prefix={twistd['prefix']}"]
+    elif (logfile := _logfile_of(twistd)) is not None:
+        words.append(f"--logfile={logfile}")
+    if twistd.get("logger"):
+        words.append(f"--logger={twistd['logger']}")
+    return [*words, "digsigd", f"--log-format={options['log-format']}"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from digsigd.settings import Settings, SettingsError, read_secret
+from digsigd.signing.host import Host
 from digsigd.signing.pkcs11 import Access, Token, Tokens, is_file
 from digsigd.signing.start import Needs
 
@@ -21,7 +22,9 @@ _P11_KIT = ("/etc/pkcs11", "/usr/share/p11-kit")
 _PROVIDER = "pkcs11-provider/pkcs11.so"
 
 
-def tokens_of(settings: Settings, environ: Mapping[str, str], *, clock: IReactorTime) -> Tokens:
+def tokens_of(
+    settings: Settings, environ: Mapping[str, str], *, clock: IReactorTime, host: Host | None = None
+) -> Tokens:
     """Return the tokens that the settings name. Raises `SettingsError` if a PIN cannot be used."""
     chosen = settings.pkcs11
     provider = chosen.provider or settings.cst.base / _PROVIDER
@@ -44,7 +47,7 @@ def tokens_of(settings: Settings, environ: Mapping[str, str], *, clock: IReactor
         ),
     )
     tokens = {
-        name: Token(name, pin, chosen.tokens[name].machines, chosen.tokens[name].max_sessions, clock=clock)
+        name: Token(name, pin, chosen.tokens[name].machines, chosen.tokens[name].max_sessions, clock=clock, host=host)
         for name, pin in pins_of(settings, environ).items()
     }
     return Tokens(tokens, access, login_timeout=chosen.login_timeout)

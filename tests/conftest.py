@@ -19,6 +19,8 @@ from digsigd.testing import TrialPki
 from tests.helpers import keys
 from tests.helpers.blobs import Signing
 from tests.helpers.daemons import RUNNING
+from tests.soak.figures import FIGURES, Figures
+from tests.soak.scale import Scale
 
 CST_VERSIONS = ("3.4.1", "4.0.1")
 # Folders whose tests wait for daemons and commands: they are begun first, so that what is quick fills the end.
@@ -27,8 +29,21 @@ _SLOW = ("cli", "daemon", "client", "signing")
 _LONGEST = 240.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of `make soak`."""
+    options = parser.getgroup("soak", "tests that take minutes")
+    options.addoption("--soak", action="store_true", help="run the tests that are marked soak; others with -m soak")
+    options.addoption("--soak-folder", metavar="FOLDER", help="where figures and plots of the tests go")
+    options.addoption("--soak-requests", type=int, default=20_000, help="how many requests in a row, at most")
+    options.addoption("--soak-seconds", type=float, default=570, help="when the requests in a row end at the latest")
+    options.addoption("--soak-kills", type=int, default=100, help="how often a daemon is killed")
+    options.addoption("--soak-cases", type=int, default=10_000, help="how many requests the fuzzers send together")
+    options.addoption("--soak-seed", type=int, help="the number that the fuzzers and kills follow")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give processes that tests start the usual signals, also below `nohup`, and workers a folder for keys."""
+    config.stash[FIGURES] = Figures(config.getoption("--soak-folder"))
     for one in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(one) == signal.SIG_IGN:
             signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
@@ -50,7 +65,7 @@ def _forget_keys(folder: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs cst. For xdist, begin with the slow files.
+    """Mark what needs cst, leave out what soaks. For xdist, begin with the slow files.
 
     `--dist loadfile` keeps the tests of a file together: they share a daemon, a token or folders of the project.
     """
@@ -59,6 +74,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("cst")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = _bounded(item.obj)
+    if not config.getoption("--soak"):
+        left_out = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     if hasattr(config, "workerinput"):
         root = Path(__file__).parent
         items.sort(key=lambda item: _turn(item.path.relative_to(root).parts))
@@ -91,6 +110,24 @@ def _ended() -> Iterator[None]:
     yield
     for one in RUNNING - before:
         one.kill()
+
+
+@pytest.fixture(params=["quick", pytest.param("soak", marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+def scale(request: pytest.FixtureRequest) -> Scale:
+    """How much a test does: a little in `make test`, more in `make soak`."""
+    option = request.config.getoption
+    return Scale.soak(option) if request.param == "soak" else Scale.quick(option)
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """What tests have measured; printed at the end."""
+    return request.config.stash[FIGURES]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the figures of the tests that run in this process."""
+    config.stash[FIGURES].show(terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -115,8 +115,9 @@ class UploadSettings(_Section, frozen=True):
 
 
 class DaemonSettings(_Section, frozen=True):
-    """Where the work directories are, how the daemon stops, and the least level of its log lines."""
+    """How many processes there are, where the work directories are, how the daemon stops, and what it logs."""
 
+    workers: Annotated[int, Meta(ge=1, le=256)] | typing.Literal["auto"] = 1
     workdir: Path | None = None
     shutdown_grace: Annotated[float, Meta(ge=0)] = 30.0
     log_level: typing.Literal["debug", "info", "warn", "error"] = "info"
@@ -216,3 +217,8 @@ class Settings(_Section, frozen=True):
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     machines: dict[str, MachineSettings] = field(default_factory=dict)
     callers: dict[str, CallerSettings] = field(default_factory=dict)
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes sign: `daemon.workers`, or the processors that this process may use."""
+        return len(os.sched_getaffinity(0)) if self.daemon.workers == "auto" else self.daemon.workers

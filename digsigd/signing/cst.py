@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
 
-from digsigd.errors import CstFailed, CstTimeout, shutting_down
+from digsigd.errors import Busy, CstFailed, CstTimeout, shutting_down
 from digsigd.signing.process import GroupProcess
 from digsigd.signing.start import NAME, NOTHING, Needs, Script, Start, words_of
 from digsigd.signing.start import Limits as Limits
@@ -22,6 +23,9 @@ KEPT_OUTPUT = 64 << 10
 
 # A shell that could not start a program ends with one of these (POSIX.1-2017, XCU 2.8.2).
 _NOT_STARTED = frozenset({126, 127})
+# No process can be started at the moment, but later: fork(2). The launcher says so in the words of strerror(3).
+_EXHAUSTED = frozenset({errno.EAGAIN, errno.ENOMEM})
+_EXHAUSTED_WORDS = tuple(os.strerror(one) for one in sorted(_EXHAUSTED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,8 @@ class CstRunner:
         if one is given, and runs while it holds the slot. When this returns or raises, the process and its group are
         gone. Cancelling stops the run as its timeout does.
 
-        Raises `CstFailed` if it cannot be started, `CstTimeout` after its timeout, `Busy` after `stop`, and
-        `ValueError` for a relative path.
+        Raises `CstFailed` if it cannot be started, `CstTimeout` after its timeout, `Busy` after `stop` or if there can
+        be no more processes now, and `ValueError` for a relative path.
         """
         if self._stopped:
             raise shutting_down()
@@ -161,7 +165,8 @@ class CstRunner:
                 childFDs={0: "w", 1: "r", 2: null},
             )
         except OSError as error:
-            raise _not_started(f"{command[0]}: {error}") from error
+            detail = f"{command[0]}: {error}"
+            raise (_no_process(detail) if error.errno in _EXHAUSTED else _not_started(detail)) from error
         finally:
             if null >= 0:
                 os.close(null)
@@ -185,7 +190,10 @@ class CstRunner:
         if run.exit_code in _NOT_STARTED:
             last = run.output.decode(errors="replace").strip().rpartition("\n")[2]
             # Show only the script's own text: a tool's output can contain secrets.
-            raise _not_started(f"{executable}: {last if last.startswith(NAME) else describe(run)}")
+            if not last.startswith(NAME):
+                raise _not_started(f"{executable}: {describe(run)}")
+            detail = f"{executable}: {last}"
+            raise _no_process(detail) if last.endswith(_EXHAUSTED_WORDS) else _not_started(detail)
         return run
 
     async def stop(self, grace: float) -> None:
@@ -216,3 +224,7 @@ class CstRunner:
 
 def _not_started(detail: str) -> CstFailed:
     return CstFailed("cst could not be started", hint="see the log of the signing host for the cause", detail=detail)
+
+
+def _no_process(detail: str) -> Busy:
+    return Busy("this signing host can start no more processes", hint="try again later", detail=detail)

@@ -30,7 +30,7 @@ from digsigd.signing.key_checks import (
     tables_of,
 )
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
-from digsigd.signing.private_keys import check_match, check_readable, is_known, pair_of, plain_key
+from digsigd.signing.private_keys import check_match, check_readable, pair_of, plain_key
 from digsigd.signing.redact import reason_of
 from digsigd.signing.request import Artifact, Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
@@ -56,10 +56,6 @@ def csf_errors() -> Iterator[None]:
         raise BadRequest(f"csf: {error}") from None
     except csf.CsfError as error:
         raise Refused(f"csf: {error}", line=error.line) from None
-
-
-class SlowError(Exception):
-    """A step cannot be done at once: it would hold up other requests."""
 
 
 class Job:
@@ -248,9 +244,7 @@ class Job:
 
     def _decrypts(self, certificate: str, key: str, key_pass: str | None) -> bool:
         """Return whether cst gets this key decrypted."""
-        if self._at_once and not is_known(self._tarball, certificate, key):
-            raise SlowError
-        plain = plain_key(self._tarball, certificate, key, key_pass)
+        plain = plain_key(self._tarball, certificate, key, key_pass, at_once=self._at_once)
         self._pairs.append((certificate, key))
         if plain is not None:
             self._plain[key] = plain
@@ -318,16 +312,18 @@ class Job:
         for needed in self._plan.files:
             folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member
         for members in folders.values():
-            if "key" in members and members["key"] not in self._plain:
-                certificate, key = members["certificate"], members["key"]
-                check_readable(pair_of(self._tarball, certificate, key, members.get("key-pass")))
+            if (key := members.get("key")) is not None and key not in self._plain:
+                check_readable(pair_of(self._tarball, members["certificate"], key, members.get("key-pass")))
+
+    def wrote_blob(self) -> bool:
+        """Return whether there is a file with cst's result. Raises `Busy` if nobody can tell."""
+        self._blob_size = self.workdir.size_of(_BLOB)
+        return self._blob_size is not None
 
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""
-        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu:
-            self._blob_size = self.workdir.size_of(_BLOB)
-            if self._blob_size is not None:
-                return
+        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu and self.wrote_blob():
+            return
         keys = self._plain.values()
         reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets, keys)
         if run.ran_out_of_cpu:
@@ -346,8 +342,8 @@ class Job:
     def verified(self, digests: Sequence[bytes] | None, *, at_once: bool = False) -> tuple[Signed, str]:
         """Verify cst's CSF blob as the boot ROM would, and return it with a text that says what was verified.
 
-        Raises `VerificationFailed`, `Refused` or `BadTarball`. Removes the work directory on success; with `at_once`
-        only if cst left nothing in it that would have to be looked for.
+        Raises `VerificationFailed`, `Refused`, `BadTarball`, or `NoSpace` for a blob that did not fit. Removes the work
+        directory on success; with `at_once` only if cst left nothing in it that would have to be looked for.
         """
         try:
             blob = self.workdir.read(_BLOB, MAX_BLOB + 1)
@@ -366,6 +362,8 @@ class Job:
                 now=datetime.now(UTC),
             )
         except hab.HabError as error:
+            # cst may end with exit code 0 although it could not write the blob.
+            self.workdir.check_space(self.size + MAX_BLOB)
             if self.token:
                 # The certificates on the token are known only now.
                 self._check_fit(certificates_in(blob, self._description))

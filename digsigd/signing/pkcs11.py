@@ -24,8 +24,9 @@ from digsigd.csf import KeyUri
 from digsigd.csf.cst_files import CONFIGURATION, TRACE
 from digsigd.errors import Busy, Refused, TokenFailed
 from digsigd.mapped import Mapped
+from digsigd.signing.host import Host, OneProcess
 from digsigd.signing.libraries import module_in
-from digsigd.signing.queue import Queue
+from digsigd.signing.queue import Slot
 from digsigd.signing.start import NOTHING, Needs
 from digsigd.signing.workdir import Workdir
 
@@ -62,6 +63,20 @@ _SEARCH = re.compile(rb"p11prov_obj_find\(\): Find objects \[(.*?)Find objects: 
 _CERTIFICATE_READ = b"Fetching attributes (0): 0x00000080"  # CKA_CERTIFICATE_TYPE, which only certificates have
 # The most bytes of the provider's trace, the only place with failed logins and search results. Usually 80 KB.
 MAX_TRACE = 8 << 20
+
+
+# The queue for cst and the limit of uploads bound the number of waiting requests.
+MOST_WAITING = 1 << 16
+
+
+def session_queue(token: str) -> str:
+    """Return the name of the queue for sessions of a token."""
+    return f"token {token}"
+
+
+def trial_queue(token: str) -> str:
+    """Return the name of the queue of those that would try a token's PIN."""
+    return f"PIN {token}"
 
 
 def way_of(executable: str) -> Way | None:
@@ -113,18 +128,25 @@ class Token:
     log = Logger()
 
     def __init__(
-        self, name: str, pin: str, machines: tuple[str, ...] | None, max_sessions: int, *, clock: IReactorTime
+        self,
+        name: str,
+        pin: str,
+        machines: tuple[str, ...] | None,
+        max_sessions: int,
+        *,
+        clock: IReactorTime,
+        host: Host | None = None,
     ) -> None:
         self.name = name
         self.failed = ""
         self._pin = pin
         self._machines = machines
         self._clock = clock
-        # The queue for cst and the limit of uploads bound the number of waiting requests.
-        self._queue = Queue(max_sessions, 1 << 16, clock=clock)
-        self._proven = self._trying = False
-        # In order of arrival.
-        self._waiters: dict[Deferred[None], None] = {}
+        self._host = OneProcess() if host is None else host
+        self._queue = self._host.queue(session_queue(name), max_sessions, MOST_WAITING, clock=clock)
+        # Who tries the PIN.
+        self._trial = self._host.queue(trial_queue(name), 1, MOST_WAITING, clock=clock)
+        self._proven = False
 
     def is_for(self, machine: str) -> bool:
         """Return whether a machine may use this token."""
@@ -153,34 +175,33 @@ class Token:
         except LateError:
             raise Busy(f"token {self.name!r} had no free session within {timeout:g} s") from None
         try:
-            alone = await self._whether_alone()
+            alone = await self._alone()
             try:
                 if self.failed:
                     raise self._error()
                 yield self._pin
             finally:
-                if alone:
-                    self._tried()
+                if alone is not None:
+                    alone.leave()
         finally:
             slot.leave()
 
-    async def _whether_alone(self) -> bool:
-        """Wait until the PIN was tried. Return True if the caller must try it, alone, and then call `_tried`."""
-        while not (self._proven or self.failed):
-            if not self._trying:
-                self._trying = True
-                return True
-            waiter: Deferred[None] = Deferred(lambda one: self._waiters.pop(one, None))
-            self._waiters[waiter] = None
-            await waiter
-        return False
+    async def _alone(self) -> Slot | None:
+        """Wait until the PIN was tried. Return a slot if the caller must try it, alone on this host."""
+        if self._is_tried():
+            return None
+        slot = await self._trial.enter()
+        if self._is_tried():
+            slot.leave()
+            return None
+        return slot
 
-    def _tried(self) -> None:
-        self._trying = False
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters:
-            if not waiter.called:
-                waiter.callback(None)
+    def _is_tried(self) -> bool:
+        return self._proven or bool(self.failed)
+
+    def learn(self, *, proven: bool, failed: str) -> None:
+        """Take over what another process of this host has found out about the PIN."""
+        self._proven, self.failed = proven, failed
 
     def judge(self, way: Way, output: bytes, trace: bytes, uris: Collection[KeyUri], *, pin: str, worked: bool) -> None:
         """Judge the token by a run of cst with `pin`, its output and the trace. Call this within the session.
@@ -190,6 +211,8 @@ class Token:
         """
         current = pin == self._pin
         if worked and current:
+            if not self._proven:
+                self._host.token_tried(self.name, proven=True, failed="")
             self._proven = True
         if doubled := _doubled(way, output, trace, uris):
             raise Refused(
@@ -202,6 +225,7 @@ class Token:
             raise Busy(f"the PIN of token {self.name!r} was changed during the request", retry_after=1)
         if code in _PIN_ERRORS:
             self.failed = _PIN_ERRORS[code]
+            self._host.token_tried(self.name, proven=False, failed=self.failed)
             self.log.error(
                 "token {token} is not used until the daemon reloads: {why}",
                 token=self.name, why=self.failed, event="token-failed",
@@ -268,6 +292,11 @@ class Tokens:
     def missing(self) -> list[str]:
         """Return a line for each token that has failed."""
         return [f"token {token.name}: {token.failed}" for token in self._tokens.values() if token.failed]
+
+    def learn(self, name: str, *, proven: bool, failed: str) -> None:
+        """Take over what another process of this host has found out about a token's PIN."""
+        if name in self._tokens:
+            self._tokens[name].learn(proven=proven, failed=failed)
 
     def reload(self, pins: Mapping[str, str], machines: Mapping[str, tuple[str, ...] | None]) -> None:
         """Set the PINs and the machines of tokens by name, and use tokens again that had failed."""

@@ -49,20 +49,24 @@ def pair_of(tarball: KeyTarball, certificate: str, key: str, key_pass: str | Non
     return KeyPair(certificate, members[certificate], key, members[key], phrase or None)
 
 
-def plain_key(tarball: KeyTarball, certificate: str, key: str, key_pass: str | None) -> bytes | None:
+class SlowError(Exception):
+    """A key has to be decrypted first, which would hold up other requests."""
+
+
+def plain_key(
+    tarball: KeyTarball, certificate: str, key: str, key_pass: str | None, *, at_once: bool = False
+) -> bytes | None:
     """Return a private key as PEM without a pass phrase; None if only cst may be able to read it.
 
-    The key is kept with the tarball. Blocks: about a millisecond the first time.
+    The key is kept with the tarball. Blocks: about a millisecond the first time. With `at_once`, raises `SlowError`
+    instead.
     """
     known = (certificate, key)
     if known not in tarball.plain_keys:
+        if at_once:
+            raise SlowError
         tarball.plain_keys[known] = _opened(pair_of(tarball, certificate, key, key_pass))
     return tarball.plain_keys[known].pem
-
-
-def is_known(tarball: KeyTarball, certificate: str, key: str) -> bool:
-    """Return whether `plain_key` was asked for this key before, and so does not take long."""
-    return (certificate, key) in tarball.plain_keys
 
 
 def check_match(tarball: KeyTarball, certificate: str, key: str) -> None:

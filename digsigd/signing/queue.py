@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -30,6 +31,23 @@ class Slot:
         left, self._left = self._left, None
         if left is not None:
             left()
+
+
+class Promises:
+    """When those that are sent away may come again. `processes` promise independently of each other."""
+
+    def __init__(self, processes: int = 1) -> None:
+        self._processes = processes
+        self._last = 0.0
+
+    def next(self, pace: float, waiting: int, now: float) -> int:
+        """Return after how many seconds the next may come. A slot becomes free every `pace` seconds (0: unknown)."""
+        if not pace:
+            return _UNKNOWN
+        # Behind those that wait, and behind those that were sent away before.
+        soonest = max(now + pace * (waiting + 1), self._last + pace * self._processes)
+        self._last = min(soonest, now + _LONGEST)
+        return min(max(math.ceil(self._last - now), _SHORTEST), _LONGEST)
 
 
 class Queue:
@@ -61,6 +79,7 @@ class Queue:
         self._waiting = 0
         self._running_of: Counter[str] = Counter()
         self._stays: deque[float] = deque(maxlen=_REMEMBERED)
+        self._promises = Promises()
         self._letting_in = False
         self._stopped = False
         self._when_drained: list[Deferred[None]] = []
@@ -101,11 +120,24 @@ class Queue:
             return
         much = len(self._lines.get(party, ())) >= self._share and self._limited(party)
         if self._waiting >= self._max_waiting or much:
-            raise Busy("too many requests on this signing host", retry_after=self._retry_after())
+            raise Busy("too many requests on this signing host", retry_after=self.come_again())
 
-    def slot(self, party: str = "") -> _Visit:
+    @property
+    def pace(self) -> float:
+        """After how many seconds a slot becomes free again, from the latest durations; 0 if that is not known."""
+        return sum(self._stays) / len(self._stays) / self._max_running if self._stays else 0.0
+
+    def come_again(self) -> int:
+        """Return after how many whole seconds one that is sent away should come again: from the latest durations.
+
+        Those that are sent away at the same time are told different times, as far apart as slots become free: each
+        then finds one, and not all at once.
+        """
+        return self._promises.next(self.pace, self._waiting, self._clock.seconds())
+
+    def slot(self, party: str = "") -> Visit:
         """Return a context manager that holds a slot: `async with queue.slot(): ...`. Entering raises `Busy`."""
-        return _Visit(self, party)
+        return Visit(self.enter, party)
 
     def stop(self) -> None:
         """Fail all waiting and future requests for a slot with `Busy`. Slots in use stay valid."""
@@ -125,14 +157,6 @@ class Queue:
 
     def _is_free(self) -> bool:
         return self._running < self._max_running and not self._waiting
-
-    def _retry_after(self) -> int:
-        """Return an estimate of the wait for a slot in seconds, from the latest durations."""
-        if not self._stays:
-            return _UNKNOWN
-        stay = sum(self._stays) / len(self._stays)
-        ahead = self._waiting + 1
-        return min(max(math.ceil(stay * ahead / self._max_running), _SHORTEST), _LONGEST)
 
     def _step_out(self, party: str, turn: Deferred[Slot]) -> None:
         self._take_out(party, turn)
@@ -185,16 +209,16 @@ class Queue:
                 deferred.callback(None)
 
 
-class _Visit:
+class Visit:
     """A context manager that holds a slot within its block."""
 
-    def __init__(self, queue: Queue, party: str) -> None:
-        self._queue = queue
+    def __init__(self, enter: Callable[[str], Coroutine[Any, Any, Slot]], party: str) -> None:
+        self._enter = enter
         self._party = party
         self._slot: Slot | None = None
 
     async def __aenter__(self) -> Slot:
-        self._slot = await self._queue.enter(self._party)
+        self._slot = await self._enter(self._party)
         return self._slot
 
     async def __aexit__(

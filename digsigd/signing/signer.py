@@ -15,10 +15,11 @@ from digsigd.errors import Refused
 from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
-from digsigd.signing.job import MAX_BLOB, QUICK, Job, SlowError, csf_errors
+from digsigd.signing.host import Turns
+from digsigd.signing.job import MAX_BLOB, QUICK, Job, csf_errors
 from digsigd.signing.libraries import for_modules
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Tokens, Way
-from digsigd.signing.queue import Queue
+from digsigd.signing.private_keys import SlowError
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.threads import InThread
@@ -62,7 +63,7 @@ class Signer:
         *,
         tools: CstTools,
         runner: CstRunner,
-        queue: Queue,
+        queue: Turns,
         keys: KeyStore,
         rules: Callable[[str], MachineRules],
         bounds: RunBounds,
@@ -139,7 +140,7 @@ class Signer:
         )  # fmt: skip
         evidence.took("cst", run.seconds)
         try:
-            if run.exit_code:
+            if run.exit_code or not job.wrote_blob():
                 await self._in_thread(job.diagnose)
             job.judge(run)
         except BaseException:

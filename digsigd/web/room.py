@@ -8,6 +8,7 @@ from heapq import nlargest
 from pathlib import Path
 
 from digsigd.errors import NoSpace
+from digsigd.signing.host import Counts, OwnCounts
 from digsigd.signing.workdir import check_space, failed
 from digsigd.web.shares import Shares
 
@@ -26,13 +27,15 @@ class Reservation:
 
     def store(self, size: int) -> None:
         """Count bytes that arrive. Raises `NoSpace` if they are more than reserved, and there is no room for them."""
-        self.stored += size
+        before, self.stored = self.stored, self.stored + size
+        if before // STEP != self.stored // STEP:
+            self._room.note()
         if self.stored > self.size:
             self._room.grow(self, max(STEP, self.stored - self.size))
 
     def settle(self) -> None:
         """Keep only what has arrived: the body has ended."""
-        self.size = self.stored
+        self._room.settle(self)
 
     def release(self) -> None:
         """Give everything back. Further calls do nothing."""
@@ -44,23 +47,32 @@ class Room:
 
     What is free is asked anew for each upload, because others use the file system too. Of it, `keep_free` bytes are
     left alone, what other uploads have reserved and not stored yet, and room for cst: a run writes a copy of what it
-    signs, and `max_running` run at once. A party may hold `share`, from 0 to 1, of what is free and what all uploads
-    have stored, unless `shares` does not limit it. `folder` returns the work directory.
+    signs, and `max_running` run at once (of each process: with several, more is kept than is needed). A party may hold
+    `share`, from 0 to 1, of what is free and what all uploads have stored, unless `shares` does not limit it. `folder`
+    returns the work directory.
     """
 
     def __init__(
-        self, *, folder: Callable[[], Path], keep_free: int, max_running: int, share: float, shares: Shares
+        self,
+        *,
+        folder: Callable[[], Path],
+        keep_free: int,
+        max_running: int,
+        share: float,
+        shares: Shares,
+        counts: Counts | None = None,
     ) -> None:
         self._folder = folder
         self._keep_free = keep_free
         self._max_running = max_running
         self._share = share
         self._shares = shares
+        self._counts = OwnCounts() if counts is None else counts
         self._held: set[Reservation] = set()
 
     @property
     def reserved(self) -> int:
-        """The number of bytes that are reserved, and have not been stored yet."""
+        """The number of bytes that are reserved in this process, and have not been stored yet."""
         return sum(max(0, one.size - one.stored) for one in self._held)
 
     def reserve(self, party: str, length: int | None) -> Reservation:
@@ -80,23 +92,47 @@ class Room:
         except OSError as error:
             raise failed(error) from error
         free = room.f_bavail * room.f_frsize
-        sizes = [one.size for one in self._held if one is not reservation] + [reservation.size + size]
-        copies = sum(nlargest(self._max_running, sizes))
-        if free < self.reserved + size + copies + self._keep_free:
+        # Noted first: other processes may do the same at this moment.
+        self._hold(reservation, size)
+        try:
+            self._check(reservation, size, free, folder)
+        except BaseException:
+            self._hold(reservation, -size)
+            raise
+
+    def _check(self, reservation: Reservation, size: int, free: int, folder: Path) -> None:
+        reserved, stored, copies = self.note()
+        if free < reserved + copies + self._keep_free:
             raise NoSpace(
-                detail=f"{folder}: {free} bytes are free, {self.reserved} of them reserved, and an upload needs {size}"
-                f" and {copies} for copies that cst makes"
+                detail=f"{folder}: {free} bytes are free, {reserved - size} of them reserved, and an upload needs"
+                f" {size} and {copies} for copies that cst makes"
             )
         check_space(folder, 0)  # the number of files
         if self._shares.is_limited(reservation.party):
-            of_party = sum(one.size for one in self._held if one.party == reservation.party and one is not reservation)
-            of_party += reservation.size + size
-            if of_party > self._share * (free + sum(one.stored for one in self._held)):
+            of_party = self._counts.size(reservation.party)
+            if of_party > self._share * (free + stored):
                 who = self._shares.words(reservation.party)
                 raise NoSpace(detail=f"uploads of {who} would have {of_party} bytes, more than their share")
+
+    def _hold(self, reservation: Reservation, size: int) -> None:
+        """Change what an upload has reserved, and note it for all processes."""
         reservation.size += size
-        self._held.add(reservation)
+        self._counts.add(reservation.party, 0, size)
+        if reservation.size > 0:
+            self._held.add(reservation)
+        else:
+            self._held.discard(reservation)
+        self.note()
+
+    def settle(self, reservation: Reservation) -> None:
+        """Keep only what has arrived."""
+        self._hold(reservation, reservation.stored - reservation.size)
+
+    def note(self) -> tuple[int, int, int]:
+        """Note what is reserved, stored, and wanted for copies in this process. Return that of this host."""
+        copies = sum(nlargest(self._max_running, [one.size for one in self._held]))
+        return self._counts.room(self.reserved, sum(one.stored for one in self._held), copies)
 
     def release(self, reservation: Reservation) -> None:
         """Give back what an upload has reserved. Further calls do nothing."""
-        self._held.discard(reservation)
+        self._hold(reservation, -reservation.size)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections import Counter
 from collections.abc import Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
 from digsigd.errors import Busy, RateLimited
+from digsigd.signing.host import Counts, OwnCounts
 
-# Rates are forgotten from this number of callers on, if they have not been used for a minute.
-_REMEMBERED = 1024
 _MINUTE = 60.0
 
 
@@ -22,6 +20,11 @@ def is_on_this_host(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return True  # a Unix socket
+
+
+def is_limited(party: str, callers: int) -> bool:
+    """Return whether a party may have only its share, on a host with so many callers."""
+    return callers > 1 if callers else not is_on_this_host(party)
 
 
 class Shares:
@@ -41,14 +44,13 @@ class Shares:
         rates: Mapping[str, float | None],
         rate: float | None,
         clock: IReactorTime,
+        counts: Counts | None = None,
     ) -> None:
         self._uploads = max(1, math.ceil(share * max_at_once))
         self._rates = rates
         self._rate = rate
         self._clock = clock
-        self._active: Counter[str] = Counter()
-        # What is left of each party's rate, and when that was computed.
-        self._left: dict[str, tuple[float, float]] = {}
+        self._counts = OwnCounts() if counts is None else counts
 
     def reload(self, rates: Mapping[str, float | None]) -> None:
         """Replace the callers and their rates, for requests that begin from now on."""
@@ -60,7 +62,7 @@ class Shares:
 
     def is_limited(self, party: str) -> bool:
         """Return whether a party may have only its share."""
-        return len(self._rates) > 1 if self._rates else not is_on_this_host(party)
+        return is_limited(party, len(self._rates))
 
     def ask(self, party: str) -> None:
         """Count a request that is not an upload. Raises `RateLimited` without counting it."""
@@ -69,32 +71,36 @@ class Shares:
     def enter(self, party: str) -> None:
         """Count an upload. Raises `RateLimited` or `Busy` without counting it."""
         self._check_rate(party)
-        if self.is_limited(party) and self._active[party] >= self._uploads:
+        # Counted first: other processes may do the same at this moment.
+        self._counts.add(party, 1, 0)
+        if self.is_limited(party) and self._counts.uploads(party) > self._uploads:
+            self._counts.add(party, -1, 0)
             raise Busy(f"too many requests of {self.words(party)} on this signing host")
-        self._active[party] += 1
 
     def leave(self, party: str) -> None:
         """Stop counting an upload."""
-        self._active[party] -= 1
-        if self._active[party] <= 0:
-            del self._active[party]
+        self._counts.add(party, -1, 0)
 
     def words(self, party: str) -> str:
         """Return how to call a party in a text."""
         return f"caller {party!r}" if self._rates else f"address {party or 'a local socket'}"
+
+    def active(self, here: int) -> int:
+        """Note how many requests are active in this process, and return how many are on the host."""
+        return self._counts.active(here)
 
     def _check_rate(self, party: str) -> None:
         own = self._rates.get(party)
         rate = self._rate if own is None else own
         if rate is None:
             return
-        now = self._clock.seconds()
         most = max(1.0, rate)
-        left, since = self._left.get(party, (most, now))
-        left = min(most, left + (now - since) * rate / _MINUTE)
-        if left < 1:
-            wait = math.ceil((1 - left) * _MINUTE / rate)
-            raise RateLimited(f"{self.words(party)} may send {rate:g} requests per minute", retry_after=wait)
-        self._left[party] = (left - 1, now)
-        if len(self._left) > _REMEMBERED:
-            self._left = {one: (left, at) for one, (left, at) in self._left.items() if now - at < _MINUTE}
+        with self._counts.changing_rate():
+            now = self._clock.seconds()
+            left, since = self._counts.rate(party) or (most, now)
+            left = min(most, left + (now - since) * rate / _MINUTE)
+            if left >= 1:
+                self._counts.keep_rate(party, left - 1, now)
+                return
+        wait = math.ceil((1 - left) * _MINUTE / rate)
+        raise RateLimited(f"{self.words(party)} may send {rate:g} requests per minute", retry_after=wait)

@@ -48,7 +48,8 @@ Happened: TypeAlias = Callable[[Event, DigsigError | None], tuple[Action, ...]]
 class Uploads:
     """All uploads of a daemon, and what they share.
 
-    An upload is active from its headers until its work directory is removed.
+    An upload is active from its headers until its work directory is removed. `come_again` says after how many seconds
+    one that finds no room should be sent again.
     """
 
     log = Logger()
@@ -66,8 +67,10 @@ class Uploads:
         shares: Shares | None = None,
         room: Room | None = None,
         hashing: Hashing | None = None,
+        come_again: Callable[[], int] = lambda: 5,
     ) -> None:
         self.decisions = decisions
+        self._come_again = come_again
         self.bounds = bounds
         self.access = access
         self.rules = rules
@@ -102,14 +105,15 @@ class Uploads:
         self._made += 1
         upload = Upload(self, headers, f"r{self._made}", happened, who)
         self._active.add(upload)
+        self._on_host()
         return upload
 
     def check_room(self) -> None:
         """Raise `Busy` if there are too many uploads, or the daemon is stopping."""
         if self._stopped:
             raise shutting_down()
-        if len(self._active) > self.bounds.max_at_once:
-            raise Busy("too many requests on this signing host")
+        if self._on_host() > self.bounds.max_at_once:
+            raise Busy("too many requests on this signing host", retry_after=self._come_again())
 
     def start(self) -> None:
         """Accept new uploads. A new object accepts them already."""
@@ -144,10 +148,15 @@ class Uploads:
     def removed(self, upload: Upload) -> None:
         """Stop counting an upload as active: its directory is removed."""
         self._active.discard(upload)
+        self._on_host()
         if not self._active:
             drained, self._when_drained = self._when_drained, []
             for deferred in drained:
                 deferred.callback(None)
+
+    def _on_host(self) -> int:
+        """Return how many uploads are active on this host, after counting those here."""
+        return self.shares.active(len(self._active)) if self.shares is not None else len(self._active)
 
 
 class Upload:

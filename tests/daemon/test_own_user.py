@@ -36,9 +36,9 @@ def program(folder: Path) -> list[str]:
 
 
 class OwnUser(Daemon):
-    """Runs as a user without a name, in `groups`, with its token as a credential."""
+    """Runs as a user without a name, in `groups`, with its token as a credential; `user` is the number."""
 
-    def __init__(self, folder: Path, cst_base: Path, groups: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, cst_base: Path, groups: tuple[int, ...], user: int = USER) -> None:
         config = f'[callers.ci]\ntoken_file = "${{CREDENTIALS_DIRECTORY}}/token"\n{RIGHTS}'
         credentials = folder / "credentials"
         credentials.mkdir(mode=0o500)
@@ -52,14 +52,22 @@ class OwnUser(Daemon):
         environ = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(state)}
         super().__init__(folder, cst_base, config, environ=environ)
         self._groups = groups
+        self._user = user
         # Of coverage's data, too, only the user of the tests may write.
         self.environ = {name: value for name, value in self.environ.items() if not name.startswith("COVERAGE_")}
         for path in (credentials, credentials / "token", state, self.workdir):
-            os.chown(path, USER, USER)
+            os.chown(path, user, user)
 
     def command(self, *options: str) -> list[str]:
         groups = [f"--groups={','.join(map(str, self._groups))}"] if self._groups else ["--clear-groups"]
-        user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", *groups, "--no-new-privs", "--bounding-set=-all"]
+        user = [
+            "setpriv",
+            f"--reuid={self._user}",
+            f"--regid={self._user}",
+            *groups,
+            "--no-new-privs",
+            "--bounding-set=-all",
+        ]
         return [*user, *self._program, *super().command(*options)[1:]]
 
     def lock_keys(self) -> None:

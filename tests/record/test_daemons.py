@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
@@ -26,9 +25,8 @@ from digsigd.testing import TrialPki
 from tests.helpers.daemons import MACHINE, Daemon
 from tests.helpers.postgres import Postgres
 from tests.record.clients import Clients
-
-# How often a daemon is killed. The environment can ask for more.
-KILLS = int(os.environ.get("DIGSIGD_TEST_KILLS", "5"))
+from tests.soak.figures import Figures
+from tests.soak.scale import Scale
 
 
 @pytest.fixture
@@ -68,26 +66,39 @@ def check_all_recorded(clients: Clients, url: str, state: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_daemon_that_is_killed_has_recorded_what_it_answered(
-    kind: str, postgres: Postgres, tmp_path: Path, cst_base: Path, pki: TrialPki
+    kind: str, postgres: Postgres, tmp_path: Path, cst_base: Path, pki: TrialPki, scale: Scale, figures: Figures
 ) -> None:
     """SIGKILL at random moments while requests are under way; after each start the record verifies and is continued."""
     state = tmp_path / "state"
     url = postgres.url if kind == "postgresql" else sqlite_url(state / "record.sqlite")
     daemon = daemon_in(tmp_path, cst_base, pki, f'[record]\nurl = "{url}"\n').start()
-    seed = int.from_bytes(os.urandom(4))
-    chance = random.Random(seed)
+    chance = random.Random(scale.seed)
+    again: list[float] = []
+    # Of the record in PostgreSQL fewer: it is the daemon that dies, and the database that lives.
+    kills = scale.kills if kind == "sqlite" or not scale.is_soak else scale.kills // 10
+    ends = time.monotonic() + scale.kill_seconds
     with Clients(daemon, pki) as clients:
-        for _ in range(KILLS):
+        for number in range(kills):
+            if time.monotonic() > ends:
+                break
             answered = clients.count(200)
             daemon.wait_for(lambda n=answered: clients.count(200) > n)
             time.sleep(chance.random() * 0.2)
             daemon.stop(signal.SIGKILL)
-            check_all_recorded(clients, url, state)
+            killed = time.monotonic()
+            if number % 10 == 0 or not scale.is_soak:
+                # It reads the whole record.
+                check_all_recorded(clients, url, state)
+                killed = time.monotonic()
             daemon.start()
+            daemon.wait_for(lambda at=killed: clients.signs_since(at) is not None)
+            again.append(clients.signs_since(killed) or 0.0)
         answered = clients.count(200)
         daemon.wait_for(lambda n=answered: clients.count(200) > n)
     daemon.stop()
-    assert clients.reset, f"seed {seed}"
+    figures.faults(f"kill -9, {len(again)} times, record in {kind}", clients, sum(again) / len(again))
+    assert clients.reset, f"seed {scale.seed}"
+    assert clients.wrong == []
     check_all_recorded(clients, url, state)
 
 

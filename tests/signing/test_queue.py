@@ -87,6 +87,22 @@ def test_who_is_sent_away_hears_when_there_may_be_a_place(stays: list[float], wa
     assert outcome(enter(queue)).retry_after == expected
 
 
+def test_those_who_are_sent_away_together_do_not_come_again_together() -> None:
+    """They are told times as far apart as places become free, up to a minute; later ones do not wait for them."""
+    clock = Clock()
+    queue = Queue(2, 1, clock=clock)
+    place = outcome(enter(queue))
+    clock.advance(4)
+    place.leave()
+    for _ in range(3):
+        enter(queue)
+    told = [outcome(enter(queue)).retry_after for _ in range(40)]
+    assert told[:4] == [4, 6, 8, 10]
+    assert told[-12:] == [60] * 12
+    clock.advance(100)
+    assert outcome(enter(queue)).retry_after == 4
+
+
 def test_only_the_latest_stays_count() -> None:
     """A slow hour is forgotten."""
     clock = Clock()

@@ -343,6 +343,12 @@ async def test_the_words_of_a_cst_that_refuses_are_told_without_secrets(
         ("exit 0", CstFailed, "cst ended with exit code 0 but wrote no CSF blob"),
         ("mkdir csf.bin", CstFailed, "cst ended with exit code 0 but wrote no CSF blob"),
         ("exit 127", CstFailed, "cst could not be started"),
+        ("echo digsigd-start: exec: Permission denied; exit 126", CstFailed, "cst could not be started"),
+        (
+            "echo digsigd-start: fork: Resource temporarily unavailable; exit 126",
+            Busy,
+            "this signing host can start no more processes",
+        ),
     ],
 )
 async def test_each_way_in_which_cst_fails_has_its_error(

@@ -1,0 +1,68 @@
+"""The thread pools of a signing service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from threading import Thread
+from typing import ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from digsigd.reactor import SigningReactor
+from digsigd.record.publish import Publisher
+from digsigd.settings import Settings
+from digsigd.signing.hashing import Hashing
+from digsigd.signing.threads import in_threads_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+# How many threads may wait for a key store that does not answer. They are separate from the threads that verify.
+_KEY_THREADS = 16
+
+
+class Pools:
+    """The thread pools of one run of the service: a stopped pool cannot start again."""
+
+    def __init__(self, reactor: SigningReactor, max_running: int) -> None:
+        self._reactor = reactor
+        self._work = ThreadPool(1, max_running + 2, name="digsigd")
+        # Digests of large artifacts take seconds. They have a separate pool, so that no other request waits for it.
+        self._digests = ThreadPool(0, max_running, name="digsigd-digests")
+        # What arrives is hashed in a third: threads of the others wait for it.
+        self._hashes = ThreadPool(0, max(2, os.cpu_count() or 1), name="digsigd-hashes")
+        self.hashing = Hashing(reactor, self._hashes)
+        self._keys = ThreadPool(0, _KEY_THREADS, name="digsigd-keys")
+        # A thread that waits for a dead file server must not keep the process from ending.
+        self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+        self.in_thread = in_threads_of(reactor, self._work)
+        self.in_digest_thread = in_threads_of(reactor, self._digests)
+
+    def in_key_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Call a blocking function in a thread that does not keep the process from ending."""
+        return deferToThreadPool(self._reactor, self._keys, function, *args, **kwargs)
+
+    def publisher_of(self, settings: Settings) -> Publisher:
+        """Return what publishes checkpoints. A file on a file server may hang, as a key store may."""
+        record = settings.record
+        return Publisher(
+            record.checkpoints, interval=record.checkpoint_interval, reactor=self._reactor, pool=self._keys
+        )
+
+    def start(self) -> None:
+        """Start all pools."""
+        for pool in (self._work, self._digests, self._hashes, self._keys):
+            pool.start()
+
+    def stop(self) -> None:
+        """Stop all pools. Wait for the threads that work for requests, but not for those that wait for a key store."""
+        self._work.stop()
+        self._digests.stop()
+        self._hashes.stop()
+        if self._keys.working:
+            self._keys.adjustPoolsize(0, 0)
+        else:
+            self._keys.stop()
