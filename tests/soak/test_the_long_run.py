@@ -37,7 +37,7 @@ def sample(daemon: Daemon, requests: int, seconds: float) -> dict[str, float]:
 def test_nothing_grows_with_requests(scale: Scale, figures: Figures, start: Start, pki: TrialPki) -> None:
     """Not memory, descriptors, threads or files: the last tenth has no more than the second had, but for a margin."""
     daemon = start("[record]\nurl = 'none'\n")
-    samples = []
+    samples: list[dict[str, float]] = []
     began = time.monotonic()
     with Clients(daemon, pki) as clients:
         while (done := len(clients.statuses)) < scale.requests and (
