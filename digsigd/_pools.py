@@ -29,13 +29,16 @@ class Pools:
 
     def __init__(self, reactor: SigningReactor, max_running: int) -> None:
         self._reactor = reactor
-        self._work = ThreadPool(1, max_running + 2, name="digsigd")
+        # All threads start with the pools: later the host may have no room for one more, and a pool that could not
+        # start a thread cannot be stopped.
+        self._work = ThreadPool(max_running + 2, max_running + 2, name="digsigd")
         # Digests of large artifacts take seconds. They have a separate pool, so that no other request waits for it.
-        self._digests = ThreadPool(0, max_running, name="digsigd-digests")
+        self._digests = ThreadPool(max_running, max_running, name="digsigd-digests")
         # What arrives is hashed in a third: threads of the others wait for it.
-        self._hashes = ThreadPool(0, max(2, os.cpu_count() or 1), name="digsigd-hashes")
+        hashes = max(2, os.cpu_count() or 1)
+        self._hashes = ThreadPool(hashes, hashes, name="digsigd-hashes")
         self.hashing = Hashing(reactor, self._hashes)
-        self._keys = ThreadPool(0, _KEY_THREADS, name="digsigd-keys")
+        self._keys = ThreadPool(_KEY_THREADS, _KEY_THREADS, name="digsigd-keys")
         # A thread that waits for a dead file server must not keep the process from ending.
         self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self.in_thread = in_threads_of(reactor, self._work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -266,12 +267,12 @@ async def test_a_start_that_the_system_refuses_is_told(
     descriptors = open_descriptors()
 
     def refused(*args: Any, **kwargs: Any) -> int:
-        raise OSError(11, "Resource temporarily unavailable")
+        raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "posix_spawnp", refused)
     with pytest.raises(CstFailed) as caught:
         await tool_folder.run(runner, tool_folder.shell("true"))
-    assert "temporarily unavailable" in caught.value.detail
+    assert "not permitted" in caught.value.detail
     assert runner.running == 0
     assert open_descriptors() == descriptors
 

@@ -60,6 +60,9 @@ class Store:
 
     def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         how, go_on = self._how, self._go_on
+        if how == "down":
+            request.close_connection = True  # it came just before
+            return
         if how == "slow":
             go_on.wait(5)
         body = self._tarballs.get(how, b"this is no tarball")
