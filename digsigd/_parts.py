@@ -98,7 +98,8 @@ class Parts:
             counts=host.counts,
         )
         self._room = Room(
-            folder=lambda: self.root.path,
+            # On the same file system as the directory itself, which may have been removed and is made again then.
+            folder=lambda: self.root.path.parent,
             keep_free=settings.upload.keep_free,
             max_running=settings.cst.max_running,
             share=settings.upload.share,

@@ -24,10 +24,12 @@ INTERNAL = {
     "BadCoding": "a body that cannot be unpacked; the key store says it as a KeyStoreFailed",
     "ChangedError": "a file is not what was sent; the job says it as a VerificationFailed or a DigsigError",
     "HeadTooLong": "ends a connection from within a protocol; the caller says it in its own words",
+    "SlowError": "a key must be decrypted first; the signer does it in a thread",
     "Stays": "why a directory is left alone: a line of the daemon's log",
     "Stalled": "ends a connection from within a protocol; the caller says it in its own words",
     "StrandedError": "an OSError among others of a directory, which are caught together",
     "TooLong": "ends a body from within a protocol; the caller says it in its own words",
+    "WorkerGone": "a worker ended before it answered; its supervisor starts another one",
 }
 
 

@@ -49,7 +49,7 @@ class Room:
     left alone, what other uploads have reserved and not stored yet, and room for cst: a run writes a copy of what it
     signs, and `max_running` run at once (of each process: with several, more is kept than is needed). A party may hold
     `share`, from 0 to 1, of what is free and what all uploads have stored, unless `shares` does not limit it. `folder`
-    returns the work directory.
+    returns a directory of the file system.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def who_signed(daemon: Daemon) -> set[str]:
-    return set(re.findall(r"info  (w\d) \[\w+\] verified", daemon.log()))
+    return set(re.findall(r"info  (w\d) \[[\w-]+\] verified", daemon.log()))
 
 
 def test_both_sign(start: Start, pki: TrialPki) -> None:
