@@ -362,7 +362,7 @@ async def test_a_party_has_its_share_of_the_places_to_wait() -> None:
     waiting += [Deferred.fromCoroutine(queue.enter("b")) for _ in range(2)]
     with pytest.raises(Busy):
         queue.check_room("c")
-    waiting.pop(0).cancel()
+    waiting[0].cancel()
     queue.check_room("a")
     queue.stop()
     slot.leave()
