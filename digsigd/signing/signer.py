@@ -32,6 +32,9 @@ LARGE = 1 << 20
 LONG_TEXT = 16 << 10
 # The most bytes of a description of which all is done at once.
 _SHORT_TEXT = 4 << 10
+# The same of a key tarball: files, and bytes in them. NXP's scripts make some 60 files of 200 KiB for four SRKs.
+_FEW_FILES = 256
+_SMALL_KEYS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,8 @@ class Signer:
             and request.backend == "ssl"
             and request.size <= QUICK
             and len(request.description) <= _SHORT_TEXT
+            and len(keys.tarball.members) <= _FEW_FILES
+            and sum(map(len, keys.tarball.members.values())) <= _SMALL_KEYS
             # Files of an embedding program can be anywhere, such as on a file server.
             and all(one.sums is not None for one in request.artifacts)
         ):
