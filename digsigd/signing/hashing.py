@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger, LogLevel
 from twisted.python.threadpool import ThreadPool
 
 from digsigd.signing.block_sums import BlockSum, Extents
@@ -76,6 +77,8 @@ class Hashing:
 class HashedStream(StreamSum):
     """The running digest of a stream, of which all but the beginning is hashed in threads."""
 
+    log = Logger()
+
     def __init__(self, hashing: Hashing, expects: Callable[[], Sequence[Extents]] | None) -> None:
         super().__init__()
         self._hashing = hashing
@@ -124,12 +127,12 @@ class HashedStream(StreamSum):
             return Sums(self._received, self)
 
     def _turn(self) -> None:
-        """Hash what waits, or as much as one turn may. The thread pool logs what this raises."""
+        """Hash what waits, or as much as one turn may."""
         try:
             self._hash_some()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, who waits for the digest has to be told
             self._fail()
-            raise
+            self.log.failure("cannot compute the digest of an artifact", level=LogLevel.error, event="unexpected")
 
     def _fail(self) -> None:
         """Give up: nobody waits for these digests any longer, nor for what is left to hash."""
