@@ -126,10 +126,8 @@ class Job:
 
     @property
     def is_quick(self) -> bool:
-        """Whether `verified` takes about a millisecond, going by artifacts, blocks and the blob that `judge` saw.
-
-        Each block of a larger artifact can cost the digest of a chunk, or a wait for it.
-        """
+        """Whether `verified` takes about a millisecond, going by artifacts, blocks and the blob that `judge` saw."""
+        # Each block of a larger artifact can cost the digest of a chunk, or a wait for it.
         length = sum(block.length for blocks in self._blocks for block in blocks)
         few = self.request.size <= QUICK and len(self._blocks) <= _FEW
         return few and length <= QUICK and self._blob_size is not None and self._blob_size <= _SMALL_BLOB

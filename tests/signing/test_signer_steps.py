@@ -205,6 +205,7 @@ async def test_what_takes_longer_is_done_in_threads(signer: SignerInTest, pki: T
     signed = await one.sign(*signer.upload(request, in_memory=case != "on disk"))
     assert ("_prepared_in_thread" in signer.threads.called) == (case not in {"many blocks", "many commands"})
     assert "verified" in signer.threads.called or case in {"long", "many keys", "long keys"}
+    assert ("read_description" in signer.threads.called) == (case == "long")
     assert signed.blob
 
 
