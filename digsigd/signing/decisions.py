@@ -130,7 +130,7 @@ def not_recorded(why: str) -> Busy:
 
 def _note_quietly(request: SigningRequest) -> None:
     # Without the digests, the sizes are recorded, and the error that is being recorded says why.
-    with suppress(OSError):
+    with suppress(OSError, DigsigError):
         note_artifacts(request.evidence, request.artifacts)
 
 

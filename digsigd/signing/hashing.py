@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger, LogLevel
 from twisted.python.threadpool import ThreadPool
 
 from digsigd.signing.block_sums import BlockSum, Extents
@@ -76,6 +77,8 @@ class Hashing:
 class HashedStream(StreamSum):
     """The running digest of a stream, of which all but the beginning is hashed in threads."""
 
+    log = Logger()
+
     def __init__(self, hashing: Hashing, expects: Callable[[], Sequence[Extents]] | None) -> None:
         super().__init__()
         self._hashing = hashing
@@ -86,7 +89,7 @@ class HashedStream(StreamSum):
         self._ended = False
         self._expects = expects
         # The beginning, until the blocks are known.
-        self._head: list[bytes] = []
+        self._head = bytearray()
         self._block_sums: list[BlockSum] = []
 
     @property
@@ -100,11 +103,14 @@ class HashedStream(StreamSum):
         if self._received <= SMALL:
             super().update(data)
             if self._expects is not None:
-                self._head.append(bytes(data))
+                self._head += data
             return
-        self._hashing.enter(len(data))
+        piece = bytes(data)
         with self.changed:
-            self._waits.append(bytes(data))
+            if self.failed:
+                return
+            self._waits.append(piece)
+            self._hashing.enter(len(piece))
             if self._busy:
                 return
             self._busy = True
@@ -114,12 +120,30 @@ class HashedStream(StreamSum):
         """Return the digests, once the stream has ended. Some of them may still have to be waited for."""
         with self.changed:
             self._ended = True
-            if not self._busy:
+            if self._received <= SMALL:
+                self._expects, self._head = None, bytearray()
+            if not self._busy and not self.failed:
                 self._finish()
             return Sums(self._received, self)
 
     def _turn(self) -> None:
         """Hash what waits, or as much as one turn may."""
+        try:
+            self._hash_some()
+        except BaseException:  # noqa: BLE001 - whatever it is, who waits for the digest has to be told
+            self._fail()
+            self.log.failure("cannot compute the digest of an artifact", level=LogLevel.error, event="unexpected")
+
+    def _fail(self) -> None:
+        """Give up: nobody waits for these digests any longer, nor for what is left to hash."""
+        with self.changed:
+            self.failed, self._busy = True, False
+            left = sum(map(len, self._waits))
+            self._waits.clear()
+            self.changed.notify_all()
+        self._hashing.hashed(left)
+
+    def _hash_some(self) -> None:
         if self._expects is not None:
             self._expect(self._expects)
         done = 0
@@ -152,7 +176,7 @@ class HashedStream(StreamSum):
         """Take the digests of blocks from the beginning of the stream on."""
         self._expects = None
         self._block_sums = [BlockSum(extents, SMALL) for extents in expects()]
-        head, self._head = b"".join(self._head), []
+        head, self._head = self._head, bytearray()
         for one in self._block_sums:
             one.update(0, memoryview(head))
 

@@ -28,10 +28,12 @@ from digsigd.signing.workdir import Workdir
 
 # The artifact size in bytes from which the digest is computed in parallel to cst, not after it.
 LARGE = 1 << 20
-# The description length in bytes from which it is parsed in a thread, so that other requests need not wait.
-LONG_TEXT = 16 << 10
-# The most bytes of a description of which all is done at once.
-_SHORT_TEXT = 4 << 10
+# The description length in bytes from which all is done in threads, so that other requests need not wait: a hostile one
+# of 16 KiB takes 20 ms to parse.
+LONG_TEXT = 4 << 10
+# The same of a key tarball: files, and bytes in them. NXP's scripts make some 60 files of 200 KiB for four SRKs.
+_FEW_FILES = 256
+_SMALL_KEYS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,9 @@ class Signer:
             workdir.in_memory
             and request.backend == "ssl"
             and request.size <= QUICK
-            and len(request.description) <= _SHORT_TEXT
+            and len(request.description) < LONG_TEXT
+            and len(keys.tarball.members) <= _FEW_FILES
+            and sum(map(len, keys.tarball.members.values())) <= _SMALL_KEYS
             # Files of an embedding program can be anywhere, such as on a file server.
             and all(one.sums is not None for one in request.artifacts)
         ):

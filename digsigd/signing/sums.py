@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, BinaryIO
 
+from digsigd.errors import DigsigError
 from digsigd.hab import Block
 from digsigd.hab import digest_blocks as digest_whole
 
@@ -31,7 +32,8 @@ class StreamSum:
     """The running digest of a stream.
 
     `states` are its SHA-256 up to the end of each chunk, `blocks` those of blocks of it, by their offsets and lengths.
-    Both are complete when it is `finished`; `changed` is notified when there are more.
+    Both are complete when it is `finished`, and stay as they are if it has `failed`; `changed` is notified when there
+    are more.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class StreamSum:
         self.changed = threading.Condition()
         self.blocks: Mapping[tuple[tuple[int, int], ...], bytes] = {}
         self.finished = False
+        self.failed = False
         self._running = hashlib.sha256()
         self.states = [self._running.copy()]
 
@@ -70,7 +73,10 @@ class StreamSum:
 
 
 class Sums:
-    """What is known of a file from its stream, which has ended: `size` in bytes, and digests."""
+    """What is known of a file from its stream, which has ended: `size` in bytes, and digests.
+
+    Whoever asks for a digest is blocked until it is known. Raises `DigsigError` if it could not be computed.
+    """
 
     def __init__(self, size: int, stream: StreamSum) -> None:
         self.size = size
@@ -78,33 +84,40 @@ class Sums:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the file, as hexadecimal digits. Blocks until it is known."""
+        """The SHA-256 of the file, as hexadecimal digits."""
         digest: str = self.state(-(-self.size // CHUNK)).hexdigest()
         return digest
 
     def state(self, number: int) -> Any:
-        """Return the SHA-256 up to the end of so many chunks, not to be updated. Blocks until it is known."""
+        """Return the SHA-256 up to the end of so many chunks, not to be updated."""
         states = self._stream.states
         if len(states) <= number:
-            with self._stream.changed:
-                self._stream.changed.wait_for(lambda: len(states) > number)
+            self._wait(lambda: len(states) > number)
         return states[number]
+
+    def _wait(self, is_known: Callable[[], bool]) -> None:
+        with self._stream.changed:
+            self._stream.changed.wait_for(lambda: is_known() or self._stream.failed)
+            if not is_known():
+                raise DigsigError(
+                    "this signing host could not compute the digest of an artifact",
+                    hint="search for the cause in the host's log",
+                )
 
     def knows(self, number: int) -> bool:
         """Return whether the SHA-256 up to the end of so many chunks is known already."""
         return len(self._stream.states) > number
 
     def check(self, number: int, chunk: bytes) -> None:
-        """Raise `ChangedError` unless these bytes are that chunk of the stream. Blocks until that is known."""
+        """Raise `ChangedError` unless these bytes are that chunk of the stream."""
         digest = self.state(number).copy()
         digest.update(chunk)
         if digest.digest() != self.state(number + 1).digest():
             raise ChangedError
 
     def of_blocks(self, blocks: Sequence[Block]) -> bytes | None:
-        """Return the SHA-256 of blocks of the file; None if it was not taken. Blocks until that is known."""
-        with self._stream.changed:
-            self._stream.changed.wait_for(lambda: self._stream.finished)
+        """Return the SHA-256 of blocks of the file; None if it was not taken."""
+        self._wait(lambda: self._stream.finished)
         return self._stream.blocks.get(tuple((one.offset, one.length) for one in blocks))
 
 
@@ -122,7 +135,7 @@ class Unchecked:
         return True
 
     def check(self) -> None:
-        """Raise `ChangedError` if a chunk is not that of the stream. Blocks until that is known."""
+        """Raise `ChangedError` if a chunk is not that of the stream. Blocks as `Sums` do."""
         while self._chunks:
             sums, number, chunk = self._chunks.pop()
             sums.check(number, chunk)
@@ -158,7 +171,10 @@ class CheckedFile:
         return b"".join(pieces)
 
     def _checked(self, number: int) -> bytes:
-        chunk = os.pread(self._descriptor, min(CHUNK, self.size - number * CHUNK), number * CHUNK)
+        length = min(CHUNK, self.size - number * CHUNK)
+        chunk = os.pread(self._descriptor, length, number * CHUNK)
+        if len(chunk) < length:
+            raise ChangedError
         if self._unchecked is None or not self._unchecked.takes(self._sums, number, chunk):
             self._sums.check(number, chunk)
         return chunk

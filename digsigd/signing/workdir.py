@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from digsigd.errors import DigsigError, NoSpace, out_of_descriptors
-from digsigd.signing.removal import DIRECTORY, remove_tree
+from digsigd.signing.removal import DIRECTORY, empty, remove_tree
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -162,10 +162,20 @@ class Workdir:
         if self.remove_known():
             return
         try:
+            if not self._is_at_path():
+                # It was moved away, with the keys in it. Whatever has its name now goes as well.
+                empty(self._folder)
             remove_tree(self.path)
         except OSError as error:
             raise DigsigError("a work directory cannot be removed", detail=f"{self.path}: {error}") from error
         self._done()
+
+    def _is_at_path(self) -> bool:
+        """Return whether the path still leads to the directory that was opened."""
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(self._folder))
+        except FileNotFoundError:
+            return False
 
     def _done(self) -> None:
         self._removed = True
@@ -193,6 +203,8 @@ class Workdir:
                 os.rmdir(name, dir_fd=self._folder)
             for one in self._names:
                 os.unlink(one, dir_fd=self._folder)
+            if not self._is_at_path():
+                return False
             self.path.rmdir()
         except OSError:
             return False

@@ -384,6 +384,26 @@ async def test_a_slow_reader_holds_nobody_up(daemon: Daemon, pki: TrialPki) -> N
     assert answer.status_code == 200
 
 
+def test_a_digest_that_cannot_be_computed_ends_the_request(start: Start, pki: TrialPki, tmp_path: Path) -> None:
+    """With 500: nobody waits for it, more artifacts than may wait to be hashed are taken, and the daemon can stop."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from digsigd.signing.hashing import HashedStream\n"
+        "def fails(self, view): raise MemoryError\n"
+        "HashedStream._hash = fails\n"
+    )
+    daemon = start()
+    daemon.stop()
+    daemon.environ["PYTHONPATH"] = str(tmp_path)
+    daemon.start()
+    image = TrialImage.of_size(6 << 20)
+    for _ in range(4):
+        answer = daemon.post(pki, image=image)
+        assert (answer.status_code, "digest of an artifact" in answer.text) == (500, True)
+    assert daemon.post(pki).status_code == 200
+    daemon.stop()
+    assert "MemoryError" in daemon.log()
+
+
 @pytest.mark.parametrize("first", ["csf", "artifact"])
 @pytest.mark.parametrize("changed", [False, True])
 def test_blocks_with_gaps_are_those_that_were_sent(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs
 from twisted.python.threadpool import ThreadPool
 
+from digsigd.errors import DigsigError
 from digsigd.hab import Block
 from digsigd.signing.block_sums import expected
 from digsigd.signing.hashing import MOST_WAITING, SMALL, Hashing
@@ -193,3 +196,71 @@ def test_what_is_read_too_early_is_compared_later(
     with pytest.raises(ChangedError) if changed else nullcontext():
         file.read(0, 1)
         file.read(len(DATA) - 9, 9)
+
+
+def test_who_waits_for_digests_that_cannot_be_computed_is_told(hashing: Hashing, turns: Turns) -> None:
+    """Nobody waits for ever, nothing more of the stream is taken, and other streams have its room."""
+
+    def no_memory() -> list[Any]:
+        raise MemoryError
+
+    stream, called = hashing.stream(no_memory), []
+    stream.update(DATA[:CHUNK])
+    while not hashing.is_full:
+        stream.update(DATA[CHUNK:])
+    hashing.when_room(lambda: called.append(True))
+    with capturedLogs() as events:
+        turns.run()
+    assert [one["log_failure"].type for one in events] == [MemoryError]
+    stream.update(DATA)
+    sums = stream.end()
+    assert (hashing.waiting, called, turns.waiting, stream.is_behind) == (0, [True], [], False)
+    for asks in (lambda: sums.sha256, lambda: sums.of_blocks([Block(0, 5, 10)]), lambda: sums.check(1, DATA[:CHUNK])):
+        with pytest.raises(DigsigError, match="could not compute"):
+            asks()
+    assert sums.state(1).digest() == hashlib.sha256(DATA[:CHUNK]).digest()
+
+
+def test_who_waits_already_is_told_as_well(hashing: Hashing, turns: Turns) -> None:
+    """The failure wakes a thread that waits."""
+
+    def wrong() -> list[Any]:
+        raise RuntimeError
+
+    stream = hashing.stream(wrong)
+    stream.update(DATA)
+    sums, told = stream.end(), []
+
+    def ask() -> None:
+        with pytest.raises(DigsigError):
+            told.append(sums.sha256)
+        told.append("failed")
+
+    waits = threading.Thread(target=ask, daemon=True)
+    waits.start()
+    with capturedLogs():
+        turns.run()
+    waits.join(60)
+    assert told == ["failed"]
+
+
+def test_a_small_stream_keeps_no_copy_of_its_bytes(hashing: Hashing) -> None:
+    """Not while it waits to be signed, as many may."""
+    stream = hashing.stream(lambda: [((4, 8),)])
+    before = sys.getsizeof(stream._head)
+    for _ in range(1000):
+        stream.update(DATA[:2])
+    assert sys.getsizeof(stream._head) < before + 3000
+    assert stream.end().of_blocks([Block(0, 4, 8)]) is None
+    assert sys.getsizeof(stream._head) <= before
+
+
+def test_a_file_that_was_cut_is_noticed_before_its_digests_are_known(hashing: Hashing, tmp_path: Path) -> None:
+    """What is missing is not waited for."""
+    stream = hashing.stream()
+    stream.update(DATA)
+    (tmp_path / "file").write_bytes(DATA[: CHUNK + 5])
+    file = CheckedFile(os.open(tmp_path / "file", os.O_RDONLY), stream.end(), Unchecked())
+    for offset in (CHUNK, 2 * CHUNK):
+        with pytest.raises(ChangedError):
+            file.read(offset, 10)

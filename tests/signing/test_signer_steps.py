@@ -172,23 +172,40 @@ async def test_a_small_upload_needs_no_thread_once_its_keys_are_known(
 
 
 @pytest.mark.usefixtures("_old_keys")
-@pytest.mark.parametrize("case", ["large", "long", "on disk", "many blocks"])
+@pytest.mark.parametrize(
+    "case", ["large", "small part", "many commands", "long", "on disk", "many blocks", "many keys", "long keys"]
+)
 async def test_what_takes_longer_is_done_in_threads(signer: SignerInTest, pki: TrialPki, text: str, case: str) -> None:
-    """A large image, a long description, a directory on a disk; and a digest of much, from a small image."""
+    """A large image, a long description, a directory on a disk; and a digest of much, from a small image.
+
+    Also a small part of a larger file, and a tarball that takes long to look through.
+    """
     one = signer.signer(keep=300)
+    if case in {"many keys", "long keys"}:
+        more = {f"x{n}": b"0" for n in range(256)} if case == "many keys" else {"x": bytes(1 << 20)}
+        signer.put_tarball(replace(pki, files={**pki.files, **more}).tarball())
     await one.sign(*signer.upload(signer.request(text, SPL)))
     signer.threads.called.clear()
     image = TrialImage.of_size({"large": 2 * QUICK, "many blocks": QUICK}.get(case, 64 << 10))
     text = pki.csf(image.blocks("spl.bin"))
+    data = image.data
+    if case == "small part":
+        data += bytes(QUICK)
+    if case == "many commands":
+        text += "".join(
+            f'[Authenticate Data]\nVerification index = 2\nBlocks = {0x7E0FC0 + n:#x} {n:#x} 0x4 "spl.bin"\n'
+            for n in range(0, 16, 4)
+        )
     if case == "long":
         text += "#\n" * 4096
     if case == "many blocks":
         again = '[Authenticate Data]\nVerification index = 2\nBlocks = 0x7e1fc0 0x1000 0x10000 "spl.bin"\n'
         text += again
-    request = signer.request(text, {"spl.bin": image.data})
+    request = signer.request(text, {"spl.bin": data})
     signed = await one.sign(*signer.upload(request, in_memory=case != "on disk"))
-    assert ("_prepared_in_thread" in signer.threads.called) == (case != "many blocks")
-    assert "verified" in signer.threads.called or case == "long"
+    assert ("_prepared_in_thread" in signer.threads.called) == (case not in {"many blocks", "many commands"})
+    assert "verified" in signer.threads.called or case in {"long", "many keys", "long keys"}
+    assert ("read_description" in signer.threads.called) == (case == "long")
     assert signed.blob
 
 

@@ -167,6 +167,22 @@ def test_a_removed_directory_is_gone_with_all_that_was_in_it(root: WorkRoot, tmp
     assert (tmp_path / "kept/file").exists()
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_directory_that_was_moved_away_keeps_no_keys(root: WorkRoot, known: bool, replaced: bool) -> None:
+    """Wherever it is now, its files are removed, and what has its name now goes as well."""
+    workdir = root.new("r")
+    workdir.write("keys/secret", b"a key")
+    if not known:
+        (workdir.path / "keys" / "left").write_bytes(b"by cst")
+    elsewhere = workdir.path.rename(root.path / "elsewhere")
+    if replaced:
+        workdir.path.mkdir()
+    workdir.remove()
+    assert not workdir.path.exists()
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_what_was_made_is_removed_by_its_names_alone(
     root: WorkRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
