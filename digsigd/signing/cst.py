@@ -145,10 +145,11 @@ class CstRunner:
             keep_output=KEPT_OUTPUT,
             on_over=self._over,
         )
-        null = -1
+        inherited: list[int] = []
         try:
+            inherited.append(process.make_gate())
             # /dev/null is stderr until the script redirects it to stdout. One pipe for both keeps the order.
-            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            inherited.append(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
             self._reactor.spawnProcess(
                 process,
                 command[0],
@@ -162,14 +163,15 @@ class CstRunner:
                     **self._environment,
                     **(environment or {}),
                 },
-                childFDs={0: "w", 1: "r", 2: null},
+                childFDs={0: inherited[0], 1: "r", 2: inherited[1]},
             )
         except OSError as error:
+            process.close_gate()
             detail = f"{command[0]}: {error}"
             raise (_no_process(detail) if error.errno in _EXHAUSTED else _not_started(detail)) from error
         finally:
-            if null >= 0:
-                os.close(null)
+            for descriptor in inherited:
+                os.close(descriptor)
         # Only a run that has a process is stopped with the others.
         self._runs.add(process)
         try:

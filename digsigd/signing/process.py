@@ -31,7 +31,8 @@ class GroupProcess(ProcessProtocol):
     `over` fires when the leader was reaped, the group is empty and the pipe is closed: with `CancelledError` if it was
     cancelled, else with None. `on_over` is called just before. Cancelling `over`, or `timeout` seconds after `go`,
     sends TERM to the group, and KILL `kill_after` seconds later. `reason` is why the process was stopped, or empty.
-    `exit_code` and `signal` are how the leader ended. `output` keeps at most `keep_output` bytes.
+    `exit_code` and `signal` are how the leader ended. `output` keeps at most `keep_output` bytes. The leader reads
+    a line from the pipe of `make_gate` before it begins.
     """
 
     log = Logger()
@@ -45,6 +46,7 @@ class GroupProcess(ProcessProtocol):
         keep_output: int,
         on_over: Callable[[GroupProcess], None],
     ) -> None:
+        self._gate = -1
         self.over: Deferred[None] = _Patient(self._cancel)
         self.output = Excerpt(keep_output)
         self.reason: Reason = ""
@@ -66,9 +68,23 @@ class GroupProcess(ProcessProtocol):
     def go(self) -> None:
         """Send the line that the process waits for, and start its timeout."""
         if not self._stopping and not self._exited:
-            self._process.writeToChild(0, b"\n")
-            self._process.closeStdin()
+            # A pipe takes its first byte without waiting. Twisted would write it in its next turn: the processor idles
+            # meanwhile. A leader that has ended is noticed elsewhere.
+            with suppress(BrokenPipeError):
+                os.write(self._gate, b"\n")
+            self.close_gate()
             self._then(self._timeout, self.stop, "timeout")
+
+    def make_gate(self) -> int:
+        """Return the end that the leader reads from, which the caller closes. Raises `OSError`."""
+        theirs, self._gate = os.pipe()
+        return theirs
+
+    def close_gate(self) -> None:
+        """Close the pipe of the gate. Further calls do nothing."""
+        gate, self._gate = self._gate, -1
+        if gate >= 0:
+            os.close(gate)
 
     def childDataReceived(self, _: int, data: bytes) -> None:
         """Keep what fits of the output. Drop the rest, so that the process never blocks on a full pipe."""
@@ -110,6 +126,7 @@ class GroupProcess(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         """Note how the leader ended, and kill the rest of its group."""
         self._exited = True
+        self.close_gate()
         if isinstance(reason.value, ProcessTerminated):
             self.exit_code, self.signal = reason.value.exitCode, reason.value.signal
         else:
