@@ -6,12 +6,13 @@ import atexit
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
@@ -21,6 +22,7 @@ from digsigd.listening import address_of, begin_listening, server_endpoint
 from digsigd.log import LineObserver
 from digsigd.process_life import ProcessLife
 from digsigd.reactor import Reactor, reactor_of
+from digsigd.reloading import in_force
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.cage import protect_memory
 from digsigd.workers.board import Board
@@ -136,10 +138,21 @@ class Supervisor(Service):
     def _start(self, number: int) -> None:
         self._pending.pop(number, None)
         child = Child(number, self._generation, said=self._said, ended=self._ended)
-        self._children[number] = child
         child.start(self._reactor, self._options, self.settings, self._count, self._shared, self._descriptor)
+        self._children[number] = child
         for name, known in self._tokens.items():
             child.say("token", name, self._generation, *known)
+
+    def _replace(self, number: int) -> None:
+        try:
+            self._start(number)
+        except OSError as error:
+            pause = self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            self.log.error(
+                "worker {worker} cannot be started: {why}; another try in {pause:g} s",
+                worker=number, why=error.strerror, pause=pause, event="worker-ended",
+            )  # fmt: skip
+            self._pending[number] = self._reactor.callLater(pause, self._replace, number)
 
     def _is_ready(self, child: Child) -> None:
         child.is_ready = True
@@ -161,7 +174,9 @@ class Supervisor(Service):
             return
         if not child.is_ready:
             self._in_vain += 1
-            if (child.failed and not self._listens) or self._in_vain >= MOST_IN_VAIN:
+            # As long as another one signs, it goes on doing that.
+            in_vain = self._in_vain >= MOST_IN_VAIN and not any(one.is_ready for one in self._children.values())
+            if (child.failed and not self._listens) or in_vain:
                 self._give_up(f"worker {child.number} cannot start: {child.failed or how}")
                 return
         long = child.is_ready and self._reactor.seconds() - child.since >= _LONG_LIFE
@@ -173,7 +188,7 @@ class Supervisor(Service):
             worker=child.number, how=how, why=f" ({child.failed})" if child.failed else "",
             when=f" in {pause:g} s" if pause else " now", event="worker-ended",
         )  # fmt: skip
-        self._pending[child.number] = self._reactor.callLater(pause, self._start, child.number)
+        self._pending[child.number] = self._reactor.callLater(pause, self._replace, child.number)
 
     def _give_up(self, why: str) -> None:
         """End the daemon with exit code 1."""
@@ -181,7 +196,8 @@ class Supervisor(Service):
         self.log.error("{why}", why=why, event="start-failed")
         # twistd has no other way to end with an exit code once the reactor ran. By then its pidfile is removed.
         atexit.register(self._exit)
-        self._reactor.stop()
+        with suppress(ReactorNotRunning):  # SIGTERM came at the same moment
+            self._reactor.stop()
 
     def _exit(self) -> None:
         self._life.settle()
@@ -274,12 +290,17 @@ class Supervisor(Service):
             if refused:
                 raise SettingsError(refused)
         self._generation += 1
-        self.settings = settings
+        # A worker that is started later has what the others have, so nothing that needs a restart.
+        self.settings = in_force(self.settings, settings)
         self._tokens.clear()
         self._queues.callers = len(settings.callers)
         self._life.set_level(settings.daemon.log_level)
         for child in ready:
             child.generation = self._generation
+        for child in self._children.values():
+            if child.is_ready and child.generation != self._generation:
+                # It became ready meanwhile, with what was before.
+                child.signal(signal.SIGTERM)
         restart = await _all(self._committed(child) for child in ready)
         if keys := next(filter(None, restart), []):
             self.log.warn("changed, but needs a restart: {keys}", keys=", ".join(keys), event="reloaded")
