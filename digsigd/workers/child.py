@@ -49,6 +49,8 @@ class Child(ProcessProtocol):
         self.is_ready = False
         # When it was started, and why it could not start, in its own words.
         self.since = 0.0
+        # So many questions in a row it has not answered.
+        self.missed = 0
         self.failed = ""
         self.channel = Channel(self._received, self._lost)
         self._said = said
@@ -107,6 +109,10 @@ class Child(ProcessProtocol):
             self._asked[number] = answer
             self.say("ask", number, what, *values)
         return answer
+
+    def heard(self, _: object) -> None:
+        """Note that it has answered."""
+        self.missed = 0
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process still exists."""

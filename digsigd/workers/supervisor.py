@@ -29,6 +29,7 @@ from digsigd.workers.board import Board
 from digsigd.workers.child import Child, WorkerGone
 from digsigd.workers.ports import keep_for_workers
 from digsigd.workers.queues import HostQueues
+from digsigd.workers.watch import Watch
 from digsigd.workers.wire import settings_as_text
 
 T = TypeVar("T")
@@ -36,8 +37,8 @@ T = TypeVar("T")
 MOST_IN_VAIN = 5
 # The pause before a worker is replaced, in seconds: none after a long life, then longer each time.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
-# How much longer than `daemon.shutdown_grace` workers may take to end, in seconds.
-_LAST_SECONDS = 15.0
+# How much longer than `daemon.shutdown_grace` workers may take to end, in seconds: less than systemd waits.
+_LAST_SECONDS = 10.0
 # How long a worker may take to say what is missing, in seconds.
 _PATIENCE = 15.0
 
@@ -74,6 +75,7 @@ class Supervisor(Service):
         self._listens = self._gave_up = False
         self._stopping: Deferred[None] | None = None
         self._reloading = DeferredLock()
+        self._watch = Watch(self._reactor, self._children.values, self._hung)
         # Counts the reloads. A worker that was started before the last one is replaced.
         self._generation = 0
         # What is known about the PINs of tokens: whether they have worked, and why not.
@@ -95,12 +97,14 @@ class Supervisor(Service):
             raise SystemExit(f"digsigd: {error}") from None
         super().startService()
         self._life.take_signals()
+        self._watch.start()
 
     def stopService(self) -> Deferred[None]:
         """Tell the workers to finish what they have accepted. The Deferred fires when all have ended."""
         super().stopService()
         over: Deferred[None] = Deferred()
         self._stopping = over
+        self._watch.stop()
         for call in self._pending.values():
             call.cancel()
         self._pending.clear()
@@ -207,6 +211,10 @@ class Supervisor(Service):
         for child in self._children.values():
             self.log.error("worker {worker} does not end: killed", worker=child.number, event="worker-ended")
             child.signal(signal.SIGKILL)
+
+    def _hung(self, child: Child) -> None:
+        self.log.error("worker {worker} does not answer: killed", worker=child.number, event="worker-ended")
+        child.signal(signal.SIGKILL)
 
     def _check_over(self) -> None:
         if self._stopping is not None and not self._children and not self._stopping.called:

@@ -4,7 +4,7 @@ From a worker: `ready`; `failed` with why it cannot start; `enter` and `leave` w
 `token` with what was found out about a PIN; `missing` to ask all; `answer` to a question.
 
 To a worker: `turn` and `busy` for turns; `token`; `told` with what is missing on the host; `ask` with a question
-(`missing`, `prepare`, `commit`); `stop`.
+(`ping`, `missing`, `prepare`, `commit`); `stop`.
 """
 
 from __future__ import annotations

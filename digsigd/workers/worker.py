@@ -101,6 +101,7 @@ class Worker(Daemon):
         self._prepared: Prepared | None = None
         # The number of the last question to prepare.
         self._preparing = 0
+        self._is_over = False
         try:
             super().__init__(
                 _for_one(given.settings, given.count), reactor=reactor, read=lambda: self.settings, observer=observer
@@ -116,6 +117,15 @@ class Worker(Daemon):
             raise self._failed(str(error).removeprefix("digsigd: ")) from None
         with self._socket:
             self._channel.adopt(self._reactor, self._socket.fileno())
+
+    def stopService(self) -> Deferred[None]:
+        """Stop, as `SigningService.stopService`."""
+
+        def over(result: Any) -> Any:
+            self._is_over = True
+            return result
+
+        return super().stopService().addBoth(over)
 
     def _failed(self, why: str) -> SystemExit:
         with suppress(OSError):  # the supervisor is gone
@@ -168,6 +178,8 @@ class Worker(Daemon):
         try:
             if what == "missing":
                 answer: Any = await self.missing()
+            elif what == "ping":
+                answer = ""
             elif what == "prepare":
                 answer = await self._prepare(number, *values)
             else:
@@ -210,6 +222,8 @@ class Worker(Daemon):
 
     def _orphaned(self) -> None:
         """End now: the supervisor is gone, and with it the limits of the host."""
+        if self._is_over:
+            return  # Twisted closes the channel as the last of all
         self.log.warn("the supervisor has ended", event="stopping")
         timer = Timer(_LAST_SECONDS, partial(os.kill, os.getpid(), signal.SIGKILL))
         timer.daemon = True

@@ -188,6 +188,7 @@ def test_on_sigterm_nothing_accepted_is_lost(with_slow: Callable[..., Daemon], s
         thread.join()
     assert [getattr(results[0], "status_code", results) for _, results in calls] == [200] * 8
     assert daemon.left_behind() == []
+    assert "the supervisor has ended" not in daemon.log()
 
 
 def test_a_reload_reaches_all(start: Start, pki: TrialPki) -> None:
@@ -354,11 +355,12 @@ def test_a_socket_that_systemd_has_not_passed_is_told(start: Start) -> None:
 
 
 def test_a_daemon_in_the_background_has_workers_too(start: Start, pki: TrialPki, tmp_path: Path) -> None:
-    """With twistd's pidfile and log file; both are those of the supervisor, and SIGTERM ends all."""
+    """With twistd's pidfile, log file and directory; SIGTERM to the supervisor ends all."""
     daemon = start(TWO)
     daemon.stop()
-    pidfile, logfile = tmp_path / "pid", tmp_path / "background.log"
-    command = [daemon.command()[0], f"--pidfile={pidfile}", f"--logfile={logfile}", *daemon.command()[3:]]
+    pidfile, logfile = tmp_path / "pid", daemon.folder / "background.log"
+    options = [f"--pidfile={pidfile}", "--logfile=background.log", f"--rundir={tmp_path}"]
+    command = [daemon.command()[0], *options, *daemon.command()[3:]]
     subprocess.run(command, env=daemon.environ, cwd=daemon.folder, check=True, timeout=60)
     daemon.wait_for(lambda: logfile.exists() and "listening on" in logfile.read_text())
     found = re.search(r"listening on (\S+)", logfile.read_text())
@@ -368,6 +370,7 @@ def test_a_daemon_in_the_background_has_workers_too(start: Start, pki: TrialPki,
     try:
         assert len(descendants(pid)) == 2
         assert daemon.post(pki).status_code == 200
+        daemon.wait_for(lambda: re.search(r" w\d \[\w+\] answered 200", logfile.read_text()), what="a worker's line")
     finally:
         os.kill(pid, signal.SIGTERM)
         daemon.wait_for(lambda: not is_alive(pid))

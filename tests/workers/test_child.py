@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from digsigd.settings import Settings
 from digsigd.workers.child import Child
+from digsigd.workers.watch import MOST_MISSED, Watch
 
 
 class Host(Clock):
@@ -73,4 +74,21 @@ def test_a_worker_closes_its_channel_first(host: Host) -> None:
     assert host.told == []
     child.processExited(KILLED)
     assert host.told == ["was killed by SIGKILL"]
+    assert host.getDelayedCalls() == []
+
+
+def test_a_worker_that_does_not_answer_is_told_after_a_minute(host: Host) -> None:
+    """Not one that answers, nor both after the supervisor itself was stopped."""
+    hangs, answers, starts = host.child(), host.child(), host.child()
+    hangs.is_ready = answers.is_ready = True
+    hung: list[Child] = []
+    watch = Watch(host, lambda: [hangs, answers, starts], hung.append)
+    watch.start()
+    host.advance(600)
+    assert hung == []
+    for turn in range(1, 2 * MOST_MISSED):
+        answers.channel.dataReceived(b'["answer",%d,""]\n' % turn)
+        host.advance(15)
+        assert hung == [hangs] * max(0, turn - MOST_MISSED + 1)
+    watch.stop()
     assert host.getDelayedCalls() == []
