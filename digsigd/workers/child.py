@@ -33,6 +33,10 @@ class WorkerGone(Exception):
     """A worker ended before it answered."""
 
 
+class WorkerHangs(WorkerGone):
+    """A worker has not answered in time."""
+
+
 class Child(ProcessProtocol):
     """Worker `number`, made with settings of `generation`. `said` gets its messages, `ended` how it ended, in words."""
 

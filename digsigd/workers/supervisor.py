@@ -26,7 +26,7 @@ from digsigd.reloading import in_force
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.cage import protect_memory
 from digsigd.workers.board import Board
-from digsigd.workers.child import Child, WorkerGone
+from digsigd.workers.child import Child, WorkerGone, WorkerHangs
 from digsigd.workers.ports import keep_for_workers
 from digsigd.workers.queues import HostQueues
 from digsigd.workers.watch import Watch
@@ -267,7 +267,7 @@ class Supervisor(Service):
         """Ask a worker, with a time limit. The Deferred fails with `WorkerGone`."""
 
         def late(*_: object) -> None:
-            raise WorkerGone("does not answer")
+            raise WorkerHangs("does not answer")
 
         return child.ask(what, *values).addTimeout(_PATIENCE, self._reactor, onTimeoutCancel=late)
 
@@ -294,9 +294,11 @@ class Supervisor(Service):
         if not ready:
             raise SettingsError("no worker is ready; try again")
         text = settings_as_text(settings).decode()
-        for refused in await _all(self._prepared(child, text) for child in ready):
-            if refused:
-                raise SettingsError(refused)
+        answers = await _all(self._prepared(child, text) for child in ready)
+        if refused := next(filter(None, answers), None):
+            raise SettingsError(refused)
+        if "" not in answers:
+            raise SettingsError("no worker is left that could try it; try again")
         self._generation += 1
         # A worker that is started later has what the others have, so nothing that needs a restart.
         self.settings = in_force(self.settings, settings)
@@ -314,12 +316,14 @@ class Supervisor(Service):
             self.log.warn("changed, but needs a restart: {keys}", keys=", ".join(keys), event="reloaded")
         self.log.info("reloaded", event="reloaded")
 
-    async def _prepared(self, child: Child, text: str) -> str:
-        """Return why a worker cannot use settings; empty if it can, or is gone: another one will start with them."""
+    async def _prepared(self, child: Child, text: str) -> str | None:
+        """Return why a worker cannot use settings; empty if it can, None if it is gone: another will."""
         try:
             return str(await self._answer(child, "prepare", text) or "")
-        except WorkerGone as error:
-            return f"worker {child.number} {error}" if self._children.get(child.number) is child else ""
+        except WorkerHangs as error:
+            return f"worker {child.number} {error}"
+        except WorkerGone:
+            return None
 
     async def _committed(self, child: Child) -> list[str]:
         """Return the keys that need a restart. A worker that does not answer is replaced."""

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -316,6 +317,23 @@ def test_a_worker_that_starts_during_a_reload_does_not_keep_what_was(start: Star
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: status(daemon, pki), range(24))) == {401}
         assert set(pool.map(lambda _: status(daemon, pki, "the-second-token-of-the-team"), range(24))) == {200}
+
+
+def test_a_worker_that_dies_during_a_reload_does_not_prevent_it(start: Start, pki: TrialPki) -> None:
+    """Its successor has the new configuration, as the other has."""
+    daemon = start(CALLER + TWO)
+    (daemon.folder / "second").write_text("the-second-token-of-the-team")
+    change(daemon, 'token_file = "token"', 'token_file = "second"')
+    two = workers(daemon)[2]
+    os.kill(two, signal.SIGSTOP)
+    os.kill(daemon.pid, signal.SIGHUP)
+    time.sleep(1)  # it has been asked by then; if not, it is not asked at all
+    os.kill(two, signal.SIGKILL)
+    daemon.wait_for_log("reloaded")
+    assert "not reloaded" not in daemon.log()
+    daemon.wait_for_log("worker 2 is ready", 2)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: status(daemon, pki), range(16))) == {401}
 
 
 def test_what_needs_a_restart_reaches_no_worker(start: Start, pki: TrialPki) -> None:
