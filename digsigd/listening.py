@@ -34,7 +34,12 @@ def server_endpoint(reactor: SigningReactor, endpoint: str) -> IStreamServerEndp
     """
     try:
         made: IStreamServerEndpoint = serverFromString(reactor, endpoint)
-    except (ValueError, TypeError, OSError, OpenSslError, TlsError, VerifyError) as error:
+    except LookupError:
+        # Of the kinds that there are, only `systemd:` looks something up.
+        raise SettingsError(
+            f"listen.endpoint: {endpoint!r}: systemd has not passed this socket; start the daemon by its socket unit"
+        ) from None
+    except (ValueError, TypeError, AttributeError, OSError, OpenSslError, TlsError, VerifyError) as error:
         reason = _mistake_in_files(endpoint) or str(error)
         raise SettingsError(f"listen.endpoint: {endpoint!r}: {reason}") from None
     return made

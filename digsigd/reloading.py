@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from digsigd.settings.checks import check
 from digsigd.signing.rules import MachineRules, Rules
 from digsigd.web.tls import ServerTls
 
+T = TypeVar("T", bound=msgspec.Struct)
 # Keys of the configuration that a reload applies, with everything below them.
 _RELOADED = (
     "callers",
@@ -67,6 +68,19 @@ def _rules_of(settings: Settings, name: str | None) -> MachineRules:
 def needs_restart(old: Settings, new: Settings) -> list[str]:
     """Return the keys whose new values have no effect before a restart, such as `listen.endpoint`."""
     return [key for key in _different(old, new) if not _is_reloaded(key)]
+
+
+def in_force(started: T, new: T, where: str = "") -> T:
+    """Return settings as a process has them that began with `started` and was reloaded with `new`."""
+    values = {}
+    for name in started.__struct_fields__:
+        before, after = getattr(started, name), getattr(new, name)
+        key = f"{where}{name}"
+        if _is_reloaded(key):
+            values[name] = after
+        elif isinstance(before, msgspec.Struct) and isinstance(after, msgspec.Struct):
+            values[name] = in_force(before, after, f"{key}.")
+    return replace(started, **values)
 
 
 def with_endpoint(settings: Settings, endpoint: str) -> Settings:

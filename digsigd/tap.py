@@ -176,7 +176,8 @@ def _worker_options(options: Options, reactor: object) -> list[str]:
     if twistd.get("syslog"):
         words += ["--syslog", f"--prefix={twistd['prefix']}"]
     elif (logfile := _logfile_of(twistd)) is not None:
-        words.append(f"--logfile={logfile}")
+        # twistd opens it before it changes to --rundir, from where workers start.
+        words.append(f"--logfile={logfile if logfile == '-' else Path(logfile).absolute()}")
     if twistd.get("logger"):
         words.append(f"--logger={twistd['logger']}")
     return [*words, "digsigd", f"--log-format={options['log-format']}"]

@@ -78,8 +78,9 @@ class Board:
         row = self._row(party)
         if row is not None:
             cell = self._cell(row, self._column)
-            self._cells[cell] += uploads
-            self._cells[cell + 1] += size
+            # Not below 0: a party may have got its row after it was counted, when there were too many.
+            self._cells[cell] = max(0, self._cells[cell] + uploads)
+            self._cells[cell + 1] = max(0, self._cells[cell + 1] + size)
 
     def uploads(self, party: str) -> int:
         """Implement `Counts.uploads`."""
@@ -156,7 +157,8 @@ class Board:
         """Count those of a party that wait for cst. For the supervisor."""
         row = self._row(party)
         if row is not None:
-            self._cells[self._cell(row, 0)] += count
+            cell = self._cell(row, 0)
+            self._cells[cell] = max(0, self._cells[cell] + count)
 
     def waiting(self, party: str) -> int:
         """Return how many of a party wait for cst."""

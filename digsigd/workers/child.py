@@ -23,12 +23,18 @@ from digsigd.workers.wire import Channel, settings_as_text
 
 # How long a worker may take to end after it has closed its channel, in seconds.
 _LAST_SECONDS = 15.0
+# How long what it has said is waited for after its process has ended, in seconds.
+_LAST_WORDS = 1.0
 # What systemd passes to the supervisor alone.
 _NOT_PASSED_ON = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
 
 
 class WorkerGone(Exception):
     """A worker ended before it answered."""
+
+
+class WorkerHangs(WorkerGone):
+    """A worker has not answered in time."""
 
 
 class Child(ProcessProtocol):
@@ -47,16 +53,21 @@ class Child(ProcessProtocol):
         self.is_ready = False
         # When it was started, and why it could not start, in its own words.
         self.since = 0.0
+        # So many questions in a row it has not answered.
+        self.missed = 0
         self.failed = ""
         self.channel = Channel(self._received, self._lost)
         self._said = said
         self._ended = ended
         self._asked: dict[int, Deferred[Any]] = {}
         self._last = 0
-        self._gone = False
-        # While it has a process.
+        self._gone = self._is_lost = False
+        # How its process has ended.
+        self._how: str | None = None
+        # From its start until all of it is over.
         self._reactor: SigningReactor | None = None
         self._killing: IDelayedCall | None = None
+        self._closing: IDelayedCall | None = None
 
     @property
     def pid(self) -> int | None:
@@ -103,6 +114,10 @@ class Child(ProcessProtocol):
             self.say("ask", number, what, *values)
         return answer
 
+    def heard(self, _: object) -> None:
+        """Note that it has answered."""
+        self.missed = 0
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process still exists."""
         if self.pid is not None:
@@ -111,12 +126,12 @@ class Child(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         """Implement `ProcessProtocol.processExited`."""
-        if self._killing is not None and self._killing.active():
-            self._killing.cancel()
-        self._reactor = None
-        self.channel.close()
-        self._fail_questions()
-        self._ended(self, _words(reason))
+        self._how = _words(reason)
+        if self._is_lost:
+            self._is_over()
+        elif self._reactor is not None:
+            # What it has said last is read first. Only a process that it started could keep the channel open.
+            self._closing = self._reactor.callLater(_LAST_WORDS, self.channel.close)
 
     def _received(self, message: list[Any]) -> None:
         if message[0] == "answer":
@@ -127,10 +142,20 @@ class Child(ProcessProtocol):
             self._said(self, message)
 
     def _lost(self) -> None:
+        self._is_lost = True
         self._fail_questions()
-        if self._reactor is not None and self.pid is not None:
+        if self._how is not None:
+            self._is_over()
+        elif self._reactor is not None:
             # It is ending. One that says nothing more, and stays, is of no use.
             self._killing = self._reactor.callLater(_LAST_SECONDS, self.signal, signal.SIGKILL)
+
+    def _is_over(self) -> None:
+        for call in (self._killing, self._closing):
+            if call is not None and call.active():
+                call.cancel()
+        self._reactor = None
+        self._ended(self, self._how or "")
 
     def _forget(self, number: int) -> None:
         self._asked.pop(number, None)

@@ -6,12 +6,13 @@ import atexit
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
@@ -21,12 +22,14 @@ from digsigd.listening import address_of, begin_listening, server_endpoint
 from digsigd.log import LineObserver
 from digsigd.process_life import ProcessLife
 from digsigd.reactor import Reactor, reactor_of
+from digsigd.reloading import in_force
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.cage import protect_memory
 from digsigd.workers.board import Board
-from digsigd.workers.child import Child, WorkerGone
+from digsigd.workers.child import Child, WorkerGone, WorkerHangs
 from digsigd.workers.ports import keep_for_workers
 from digsigd.workers.queues import HostQueues
+from digsigd.workers.watch import Watch
 from digsigd.workers.wire import settings_as_text
 
 T = TypeVar("T")
@@ -34,8 +37,8 @@ T = TypeVar("T")
 MOST_IN_VAIN = 5
 # The pause before a worker is replaced, in seconds: none after a long life, then longer each time.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
-# How much longer than `daemon.shutdown_grace` workers may take to end, in seconds.
-_LAST_SECONDS = 15.0
+# How much longer than `daemon.shutdown_grace` workers may take to end, in seconds: less than systemd waits.
+_LAST_SECONDS = 10.0
 # How long a worker may take to say what is missing, in seconds.
 _PATIENCE = 15.0
 
@@ -72,6 +75,7 @@ class Supervisor(Service):
         self._listens = self._gave_up = False
         self._stopping: Deferred[None] | None = None
         self._reloading = DeferredLock()
+        self._watch = Watch(self._reactor, self._children.values, self._hung)
         # Counts the reloads. A worker that was started before the last one is replaced.
         self._generation = 0
         # What is known about the PINs of tokens: whether they have worked, and why not.
@@ -93,12 +97,14 @@ class Supervisor(Service):
             raise SystemExit(f"digsigd: {error}") from None
         super().startService()
         self._life.take_signals()
+        self._watch.start()
 
     def stopService(self) -> Deferred[None]:
         """Tell the workers to finish what they have accepted. The Deferred fires when all have ended."""
         super().stopService()
         over: Deferred[None] = Deferred()
         self._stopping = over
+        self._watch.stop()
         for call in self._pending.values():
             call.cancel()
         self._pending.clear()
@@ -136,10 +142,21 @@ class Supervisor(Service):
     def _start(self, number: int) -> None:
         self._pending.pop(number, None)
         child = Child(number, self._generation, said=self._said, ended=self._ended)
-        self._children[number] = child
         child.start(self._reactor, self._options, self.settings, self._count, self._shared, self._descriptor)
+        self._children[number] = child
         for name, known in self._tokens.items():
             child.say("token", name, self._generation, *known)
+
+    def _replace(self, number: int) -> None:
+        try:
+            self._start(number)
+        except OSError as error:
+            pause = self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            self.log.error(
+                "worker {worker} cannot be started: {why}; another try in {pause:g} s",
+                worker=number, why=error.strerror, pause=pause, event="worker-ended",
+            )  # fmt: skip
+            self._pending[number] = self._reactor.callLater(pause, self._replace, number)
 
     def _is_ready(self, child: Child) -> None:
         child.is_ready = True
@@ -161,7 +178,9 @@ class Supervisor(Service):
             return
         if not child.is_ready:
             self._in_vain += 1
-            if (child.failed and not self._listens) or self._in_vain >= MOST_IN_VAIN:
+            # As long as another one signs, it goes on doing that.
+            in_vain = self._in_vain >= MOST_IN_VAIN and not any(one.is_ready for one in self._children.values())
+            if (child.failed and not self._listens) or in_vain:
                 self._give_up(f"worker {child.number} cannot start: {child.failed or how}")
                 return
         long = child.is_ready and self._reactor.seconds() - child.since >= _LONG_LIFE
@@ -173,7 +192,7 @@ class Supervisor(Service):
             worker=child.number, how=how, why=f" ({child.failed})" if child.failed else "",
             when=f" in {pause:g} s" if pause else " now", event="worker-ended",
         )  # fmt: skip
-        self._pending[child.number] = self._reactor.callLater(pause, self._start, child.number)
+        self._pending[child.number] = self._reactor.callLater(pause, self._replace, child.number)
 
     def _give_up(self, why: str) -> None:
         """End the daemon with exit code 1."""
@@ -181,7 +200,8 @@ class Supervisor(Service):
         self.log.error("{why}", why=why, event="start-failed")
         # twistd has no other way to end with an exit code once the reactor ran. By then its pidfile is removed.
         atexit.register(self._exit)
-        self._reactor.stop()
+        with suppress(ReactorNotRunning):  # SIGTERM came at the same moment
+            self._reactor.stop()
 
     def _exit(self) -> None:
         self._life.settle()
@@ -191,6 +211,10 @@ class Supervisor(Service):
         for child in self._children.values():
             self.log.error("worker {worker} does not end: killed", worker=child.number, event="worker-ended")
             child.signal(signal.SIGKILL)
+
+    def _hung(self, child: Child) -> None:
+        self.log.error("worker {worker} does not answer: killed", worker=child.number, event="worker-ended")
+        child.signal(signal.SIGKILL)
 
     def _check_over(self) -> None:
         if self._stopping is not None and not self._children and not self._stopping.called:
@@ -243,7 +267,7 @@ class Supervisor(Service):
         """Ask a worker, with a time limit. The Deferred fails with `WorkerGone`."""
 
         def late(*_: object) -> None:
-            raise WorkerGone("does not answer")
+            raise WorkerHangs("does not answer")
 
         return child.ask(what, *values).addTimeout(_PATIENCE, self._reactor, onTimeoutCancel=late)
 
@@ -270,27 +294,36 @@ class Supervisor(Service):
         if not ready:
             raise SettingsError("no worker is ready; try again")
         text = settings_as_text(settings).decode()
-        for refused in await _all(self._prepared(child, text) for child in ready):
-            if refused:
-                raise SettingsError(refused)
+        answers = await _all(self._prepared(child, text) for child in ready)
+        if refused := next(filter(None, answers), None):
+            raise SettingsError(refused)
+        if "" not in answers:
+            raise SettingsError("no worker is left that could try it; try again")
         self._generation += 1
-        self.settings = settings
+        # A worker that is started later has what the others have, so nothing that needs a restart.
+        self.settings = in_force(self.settings, settings)
         self._tokens.clear()
         self._queues.callers = len(settings.callers)
         self._life.set_level(settings.daemon.log_level)
         for child in ready:
             child.generation = self._generation
+        for child in self._children.values():
+            if child.is_ready and child.generation != self._generation:
+                # It became ready meanwhile, with what was before.
+                child.signal(signal.SIGTERM)
         restart = await _all(self._committed(child) for child in ready)
         if keys := next(filter(None, restart), []):
             self.log.warn("changed, but needs a restart: {keys}", keys=", ".join(keys), event="reloaded")
         self.log.info("reloaded", event="reloaded")
 
-    async def _prepared(self, child: Child, text: str) -> str:
-        """Return why a worker cannot use settings; empty if it can, or is gone: another one will start with them."""
+    async def _prepared(self, child: Child, text: str) -> str | None:
+        """Return why a worker cannot use settings; empty if it can, None if it is gone: another will."""
         try:
             return str(await self._answer(child, "prepare", text) or "")
-        except WorkerGone as error:
-            return f"worker {child.number} {error}" if self._children.get(child.number) is child else ""
+        except WorkerHangs as error:
+            return f"worker {child.number} {error}"
+        except WorkerGone:
+            return None
 
     async def _committed(self, child: Child) -> list[str]:
         """Return the keys that need a restart. A worker that does not answer is replaced."""

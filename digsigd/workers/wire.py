@@ -4,11 +4,12 @@ From a worker: `ready`; `failed` with why it cannot start; `enter` and `leave` w
 `token` with what was found out about a PIN; `missing` to ask all; `answer` to a question.
 
 To a worker: `turn` and `busy` for turns; `token`; `told` with what is missing on the host; `ask` with a question
-(`missing`, `prepare`, `commit`); `stop`.
+(`ping`, `missing`, `prepare`, `commit`); `stop`.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 from collections.abc import Callable
@@ -83,15 +84,16 @@ def line_of(*message: Any) -> bytes:
 
 def settings_as_text(settings: Settings) -> bytes:
     """Return settings for another process of the same program."""
-    return _encode(settings)
+    # Unlike JSON, this has infinity, and bytes for paths that are no text.
+    return base64.b64encode(msgspec.msgpack.encode(settings, enc_hook=os.fsencode))
 
 
 def settings_from_text(text: bytes) -> Settings:
     """Return the settings of `settings_as_text`."""
-    return msgspec.json.decode(text, type=Settings, dec_hook=_as_path)
+    return msgspec.msgpack.decode(base64.b64decode(text), type=Settings, dec_hook=_as_path)
 
 
 def _as_path(kind: type, value: Any) -> Any:
     if kind is not Path:
         raise NotImplementedError(kind)
-    return Path(value)
+    return Path(os.fsdecode(value))

@@ -20,7 +20,7 @@ from digsigd._parts import Parts
 from digsigd.daemon import Daemon
 from digsigd.log import LineObserver
 from digsigd.reactor import Reactor, reactor_of
-from digsigd.reloading import Prepared
+from digsigd.reloading import Prepared, in_force
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.host import CST, Counts, Turns
 from digsigd.workers.board import Board
@@ -99,6 +99,9 @@ class Worker(Daemon):
         board = Board(BOARD, given.number, given.count + 1, clock=made)
         self._host = SharedHost(self._channel, board, given.generation, made.callFromThread)
         self._prepared: Prepared | None = None
+        # The number of the last question to prepare.
+        self._preparing = 0
+        self._is_over = False
         try:
             super().__init__(
                 _for_one(given.settings, given.count), reactor=reactor, read=lambda: self.settings, observer=observer
@@ -115,8 +118,18 @@ class Worker(Daemon):
         with self._socket:
             self._channel.adopt(self._reactor, self._socket.fileno())
 
+    def stopService(self) -> Deferred[None]:
+        """Stop, as `SigningService.stopService`."""
+
+        def over(result: Any) -> Any:
+            self._is_over = True
+            return result
+
+        return super().stopService().addBoth(over)
+
     def _failed(self, why: str) -> SystemExit:
-        self._socket.sendall(line_of("failed", why))
+        with suppress(OSError):  # the supervisor is gone
+            self._socket.sendall(line_of("failed", why))
         return SystemExit(1)
 
     def _new_parts(self) -> Parts:
@@ -165,8 +178,10 @@ class Worker(Daemon):
         try:
             if what == "missing":
                 answer: Any = await self.missing()
+            elif what == "ping":
+                answer = ""
             elif what == "prepare":
-                answer = await self._prepare(*values)
+                answer = await self._prepare(number, *values)
             else:
                 answer = self._commit(*values)
         except Exception:  # noqa: BLE001 - another worker starts, with what this one could not take
@@ -175,13 +190,16 @@ class Worker(Daemon):
             return
         self._channel.say("answer", number, answer)
 
-    async def _prepare(self, text: str) -> str:
+    async def _prepare(self, number: int, text: str) -> str:
         """Read what new settings name, and return why they cannot be used; an empty text if they can."""
         settings = _for_one(settings_from_text(text.encode()), self._given.count)
+        self._prepared, self._preparing = None, number
         try:
-            self._prepared = await self._parts.in_thread(self._parts.prepare, settings)
+            prepared = await self._parts.in_thread(self._parts.prepare, settings)
         except SettingsError as error:
             return str(error)
+        if number == self._preparing:  # else the supervisor has not waited for it, and asked again
+            self._prepared = prepared
         return ""
 
     def _commit(self, generation: int) -> list[str]:
@@ -191,7 +209,7 @@ class Worker(Daemon):
             raise RuntimeError("nothing was prepared")
         self._host.generation = generation
         restart = self._parts.reload(prepared)
-        self.settings = prepared.settings
+        self.settings = in_force(self.settings, prepared.settings)
         self._life.set_level(self.settings.daemon.log_level)
         if self._given.number == 1:
             Deferred.fromCoroutine(self._parts.warn_unsafe())
@@ -204,6 +222,8 @@ class Worker(Daemon):
 
     def _orphaned(self) -> None:
         """End now: the supervisor is gone, and with it the limits of the host."""
+        if self._is_over:
+            return  # Twisted closes the channel as the last of all
         self.log.warn("the supervisor has ended", event="stopping")
         timer = Timer(_LAST_SECONDS, partial(os.kill, os.getpid(), signal.SIGKILL))
         timer.daemon = True

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -187,6 +189,7 @@ def test_on_sigterm_nothing_accepted_is_lost(with_slow: Callable[..., Daemon], s
         thread.join()
     assert [getattr(results[0], "status_code", results) for _, results in calls] == [200] * 8
     assert daemon.left_behind() == []
+    assert "the supervisor has ended" not in daemon.log()
 
 
 def test_a_reload_reaches_all(start: Start, pki: TrialPki) -> None:
@@ -256,24 +259,126 @@ def test_a_daemon_whose_workers_cannot_start_ends(start: Start, tmp_path: Path) 
 
 
 def test_workers_that_die_again_and_again_end_the_daemon(start: Start) -> None:
-    """A work directory that is gone keeps each new one from starting: after five the daemon says so and ends."""
+    """A work directory that is gone keeps all new ones from starting: after five the daemon says so and ends."""
     daemon = start(TWO)
     moved = daemon.workdir.rename(daemon.folder / "moved")
-    os.kill(workers(daemon)[1], signal.SIGKILL)
+    for pid in workers(daemon).values():
+        os.kill(pid, signal.SIGKILL)
     assert daemon.process is not None
     assert daemon.process.wait(60) == 1
     RUNNING.discard(daemon)
-    assert daemon.log().count("worker 1 ended with exit code 1") == 4
-    assert "worker 1 cannot start: the work directory cannot be used" in daemon.log()
+    assert len(re.findall(r"worker \d ended with exit code 1", daemon.log())) == 4
+    assert re.search(r"worker \d cannot start: the work directory cannot be used", daemon.log())
     moved.rename(daemon.workdir)
 
 
+def test_a_worker_that_cannot_start_does_not_end_another(start: Start, pki: TrialPki) -> None:
+    """However often it tries; once it can, it takes its place again."""
+    daemon = start(TWO)
+    moved = daemon.workdir.rename(daemon.folder / "moved")
+    os.kill(workers(daemon)[1], signal.SIGKILL)
+    daemon.wait_for_log("worker 1 ended with exit code 1", 5)
+    assert httpx.get(f"{daemon.url}/healthz").status_code == 200
+    moved.rename(daemon.workdir)
+    daemon.wait_for_log("worker 1 is ready", 2)
+    assert daemon.post(pki).status_code == 200
+
+
+def test_a_worker_without_a_process_is_tried_again(start: Start, pki: TrialPki) -> None:
+    """While the supervisor has no descriptors for it; SIGTERM then ends the daemon as ever."""
+    daemon = start(TWO)
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (4, before[1]))
+    os.kill(workers(daemon)[1], signal.SIGKILL)
+    daemon.wait_for_log("worker 1 cannot be started: Too many open files", 2)
+    assert daemon.post(pki).status_code == 200
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
+    daemon.wait_for_log("worker 1 is ready", 2)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (4, before[1]))
+    os.kill(workers(daemon)[2], signal.SIGKILL)
+    daemon.wait_for_log("worker 2 cannot be started")
+    daemon.stop()
+
+
+def test_a_worker_that_starts_during_a_reload_does_not_keep_what_was(start: Start, pki: TrialPki) -> None:
+    """One becomes ready while another still reads the new configuration: afterwards both have it."""
+    daemon = start(CALLER + TWO)
+    (daemon.folder / "second").write_text("the-second-token-of-the-team")
+    change(daemon, 'token_file = "token"', 'token_file = "second"')
+    one, two = workers(daemon)[1], workers(daemon)[2]
+    os.kill(two, signal.SIGKILL)
+    daemon.wait_for_log("worker 2 was killed")
+    os.kill(one, signal.SIGSTOP)
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait_for_log("worker 2 is ready", 2)
+    os.kill(one, signal.SIGCONT)
+    daemon.wait_for_log("worker 2 is ready", 3)
+    assert daemon.log().count("reloaded") == 1
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: status(daemon, pki), range(24))) == {401}
+        assert set(pool.map(lambda _: status(daemon, pki, "the-second-token-of-the-team"), range(24))) == {200}
+
+
+def test_a_worker_that_dies_during_a_reload_does_not_prevent_it(start: Start, pki: TrialPki) -> None:
+    """Its successor has the new configuration, as the other has."""
+    daemon = start(CALLER + TWO)
+    (daemon.folder / "second").write_text("the-second-token-of-the-team")
+    change(daemon, 'token_file = "token"', 'token_file = "second"')
+    two = workers(daemon)[2]
+    os.kill(two, signal.SIGSTOP)
+    os.kill(daemon.pid, signal.SIGHUP)
+    time.sleep(1)  # it has been asked by then; if not, it is not asked at all
+    os.kill(two, signal.SIGKILL)
+    daemon.wait_for_log("reloaded")
+    assert "not reloaded" not in daemon.log()
+    daemon.wait_for_log("worker 2 is ready", 2)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: status(daemon, pki), range(16))) == {401}
+
+
+def test_what_needs_a_restart_reaches_no_worker(start: Start, pki: TrialPki) -> None:
+    """Also one that starts after the reload has what the others have."""
+    daemon = start(CALLER + TWO + "[cst]\nmax_running = 2\n")
+    change(daemon, "max_running = 2", "max_running = 3")
+    change(daemon, "workers = 2", "workers = 3")
+    change(daemon, "tcp:0:interface=127.0.0.1", "haproxy:tcp:0:interface=127.0.0.1")
+    told = reload(daemon)
+    assert all(key in told for key in ("cst.max_running", "daemon.workers", "listen.endpoint")), told
+    for turn, pid in enumerate(workers(daemon).values()):
+        os.kill(pid, signal.SIGKILL)
+        daemon.wait_for_log("is ready (process", 3 + turn)
+    assert {status(daemon, pki) for _ in range(6)} == {200}
+    assert len(workers(daemon)) == 2
+    assert "changed, but needs a restart" in reload(daemon)
+
+
+def test_a_socket_that_systemd_has_not_passed_is_told(start: Start) -> None:
+    """In one line, and so is one that a reload names."""
+    daemon = start(TWO)
+    change(daemon, "tcp:0:interface=127.0.0.1", "systemd:domain=INET:index=0")
+    daemon.config.write_text(daemon.config.read_text().replace("[listen]\n", "[listen]\nallow_anonymous = true\n"))
+    told = reload(daemon)
+    assert "not reloaded: listen.endpoint: 'systemd:domain=INET:index=0': systemd has not passed this socket" in told
+    assert "worker" not in told
+    daemon.stop()
+    for count in (1, 2):
+        change(daemon, "workers = 2", f"workers = {count}")
+        done = subprocess.run(
+            daemon.command(), capture_output=True, text=True, env=daemon.environ, cwd=daemon.folder, timeout=60
+        )
+        assert done.returncode == 1
+        assert "systemd has not passed this socket" in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        change(daemon, f"workers = {count}", "workers = 2")
+
+
 def test_a_daemon_in_the_background_has_workers_too(start: Start, pki: TrialPki, tmp_path: Path) -> None:
-    """With twistd's pidfile and log file; both are those of the supervisor, and SIGTERM ends all."""
+    """With twistd's pidfile, log file and directory; SIGTERM to the supervisor ends all."""
     daemon = start(TWO)
     daemon.stop()
-    pidfile, logfile = tmp_path / "pid", tmp_path / "background.log"
-    command = [daemon.command()[0], f"--pidfile={pidfile}", f"--logfile={logfile}", *daemon.command()[3:]]
+    pidfile, logfile = tmp_path / "pid", daemon.folder / "background.log"
+    options = [f"--pidfile={pidfile}", "--logfile=background.log", f"--rundir={tmp_path}"]
+    command = [daemon.command()[0], *options, *daemon.command()[3:]]
     subprocess.run(command, env=daemon.environ, cwd=daemon.folder, check=True, timeout=60)
     daemon.wait_for(lambda: logfile.exists() and "listening on" in logfile.read_text())
     found = re.search(r"listening on (\S+)", logfile.read_text())
@@ -283,6 +388,7 @@ def test_a_daemon_in_the_background_has_workers_too(start: Start, pki: TrialPki,
     try:
         assert len(descendants(pid)) == 2
         assert daemon.post(pki).status_code == 200
+        daemon.wait_for(lambda: re.search(r" w\d \[\w+\] answered 200", logfile.read_text()), what="a worker's line")
     finally:
         os.kill(pid, signal.SIGTERM)
         daemon.wait_for(lambda: not is_alive(pid))

@@ -126,3 +126,17 @@ def test_a_process_that_was_stopped_with_the_lock_stops_nobody(boards: Boards) -
         boards.one.add("a", 1, 0)
         assert boards.two.uploads("a") == 1
         holder.kill()
+
+
+def test_no_count_is_below_zero(boards: Boards) -> None:
+    """One more party than there are rows is not counted, and may get a row before it is not counted any more."""
+    for number in range(ROWS):
+        boards.one.add(f"p{number}", 1, 1)
+    boards.one.add("more", 1, 5)
+    assert boards.two.uploads("more") == 0
+    boards.one.add("p0", -1, -1)
+    boards.clock.advance(60)
+    boards.one.add("more", -1, -5)
+    assert (boards.two.uploads("more"), boards.two.size("more")) == (0, 0)
+    boards.one.add("more", 1, 5)
+    assert (boards.two.uploads("more"), boards.two.size("more")) == (1, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,7 +15,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from digsigd.errors import Busy
-from digsigd.settings import CallerSettings, CallerTokenSettings, CstSettings, Pkcs11Settings, Settings, TokenSettings
+from digsigd.settings import (
+    CallerSettings,
+    CallerTokenSettings,
+    CstSettings,
+    KeysSettings,
+    Pkcs11Settings,
+    Settings,
+    TokenSettings,
+)
 from digsigd.signing.host import CST
 from digsigd.signing.pkcs11 import MOST_WAITING, session_queue
 from digsigd.signing.queue import Slot
@@ -204,10 +213,13 @@ def test_a_session_of_a_token_is_one_for_the_host(host: Host) -> None:
 
 
 def test_settings_arrive_as_they_were() -> None:
-    """Paths, times, lists and tables."""
+    """Paths, times, lists, tables and infinity."""
     token = CallerTokenSettings(file=Path("/a b"), not_after=datetime(2030, 1, 31, tzinfo=UTC))
     settings = Settings(
-        cst=CstSettings(paths=(Path("/opt/x"),), versions={"3.4.1": Path("/usr/bin/cst")}),
+        keys=KeysSettings(keep=math.inf),
+        cst=CstSettings(
+            paths=(Path("/opt/x"), Path(os.fsdecode(b"/opt/\xff"))), versions={"3.4.1": Path("/usr/bin/cst")}
+        ),
         callers={"ä": CallerSettings(tokens=(token,), certificate=("CN=a", "CN=b"), rate=2.5)},
     )
     assert settings_from_text(settings_as_text(settings)) == settings
