@@ -30,6 +30,7 @@ INTERNAL = {
     "StrandedError": "an OSError among others of a directory, which are caught together",
     "TooLong": "ends a body from within a protocol; the caller says it in its own words",
     "WorkerGone": "a worker ended before it answered; its supervisor starts another one",
+    "WorkerHangs": "a worker has not answered; its supervisor kills it",
 }
 
 

@@ -49,7 +49,7 @@ class Mount(NamedTuple):
                 # proc(5): the mount's id is first, and the type follows a hyphen after optional fields.
                 before, _, after = line.partition(b" - ")
                 if self.id is not None and before.startswith(b"%d " % self.id):
-                    return after.startswith((b"tmpfs ", b"ramfs "))
+                    return after.startswith((b"tmpfs ", b"ramfs ", b"devtmpfs "))
         return False
 
 
