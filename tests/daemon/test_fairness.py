@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from pathlib import Path
 
 from digsigd.testing import TrialImage, TrialPki
 from tests.daemon.test_full_and_late import SMALL
-from tests.daemon.test_wire import address
 from tests.helpers.daemons import RIGHTS, TOKEN, Daemon, Start
+from tests.helpers.slow_uploads import slow_uploads
 
 OTHER = "a-token-of-somebody-else"
 CALLERS = (
@@ -29,13 +27,7 @@ def bearer(token: str) -> dict[str, str]:
 def test_the_slow_uploads_of_one_caller_keep_no_other_out(start: Start, pki: TrialPki, tmp_path: Path) -> None:
     """With 129 uploads that send nothing more, its further ones are 503, and those of another are signed."""
     daemon = started(start, tmp_path)
-    head = (
-        "POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        f"Content-Length: 100000\r\nAuthorization: Bearer {OTHER}\r\n\r\n-"
-    )
-    with contextlib.ExitStack() as held:
-        for _ in range(129):
-            held.enter_context(socket.create_connection(address(daemon))).sendall(head.encode())
+    with slow_uploads(daemon, OTHER, 129):
         daemon.wait_for_log("answered 503", 129 - 64)
         assert daemon.post(pki, headers=bearer(TOKEN)).status_code == 200
         refused = daemon.post(pki, headers=bearer(OTHER))
@@ -47,13 +39,7 @@ def test_the_slow_uploads_of_one_caller_keep_no_other_out(start: Start, pki: Tri
 def test_one_caller_cannot_reserve_all_room(start: Start, pki: TrialPki, tmp_path: Path) -> None:
     """With half of the work directory announced in slow uploads, it gets no more, and those of another are signed."""
     daemon = started(start, tmp_path, DAEMON_PREFIX=SMALL.replace("8m", "64m"))
-    head = (
-        "POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        f"Content-Length: 4000000\r\nAuthorization: Bearer {OTHER}\r\n\r\n-"
-    )
-    with contextlib.ExitStack() as held:
-        for _ in range(12):
-            held.enter_context(socket.create_connection(address(daemon))).sendall(head.encode())
+    with slow_uploads(daemon, OTHER, 12, 4_000_000):
         daemon.wait_for_log("answered 503", 4)
         assert "uploads of caller 'greedy' would have 36000000 bytes, more than their share" in daemon.log()
         image = TrialImage.of_size(4 << 20)

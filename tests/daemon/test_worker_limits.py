@@ -22,6 +22,7 @@ from tests.daemon.test_wire import address
 from tests.daemon.test_workers import TWO, is_alive, who_signed, with_slow, workers
 from tests.helpers.daemons import IMAGE, RIGHTS, TOKEN, Daemon, Start
 from tests.helpers.hsm import SoftHsm
+from tests.helpers.slow_uploads import slow_uploads
 
 __all__ = ["hsm", "make", "slow", "with_slow"]
 
@@ -114,13 +115,7 @@ def test_the_uploads_of_a_killed_worker_are_not_counted_any_more(start: Start, p
     (tmp_path / "other").write_text(OTHER)
     config = CALLERS.format(folder=tmp_path, more="", rights=RIGHTS)
     daemon = start(f"{config}{TWO}[upload]\nmax_at_once = 6\n")
-    head = (
-        "POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        f"Content-Length: 100000\r\nAuthorization: Bearer {OTHER}\r\n\r\n-"
-    )
-    with contextlib.ExitStack() as held:
-        for _ in range(5):
-            held.enter_context(socket.create_connection(address(daemon))).sendall(head.encode())
+    with slow_uploads(daemon, OTHER, 5):
         daemon.wait_for_log("answered 503", 2)
         assert daemon.post(pki, headers=bearer(OTHER)).status_code == 503
         for turn, pid in enumerate(workers(daemon).values()):
@@ -133,13 +128,7 @@ def test_a_caller_has_its_share_of_the_host(start: Start, pki: TrialPki, tmp_pat
     """Half of the uploads, counted over both workers; another caller is signed meanwhile."""
     (tmp_path / "other").write_text(OTHER)
     daemon = start(CALLERS.format(folder=tmp_path, more="", rights=RIGHTS) + TWO)
-    head = (
-        "POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        f"Content-Length: 100000\r\nAuthorization: Bearer {OTHER}\r\n\r\n-"
-    )
-    with contextlib.ExitStack() as held:
-        for _ in range(80):
-            held.enter_context(socket.create_connection(address(daemon))).sendall(head.encode())
+    with slow_uploads(daemon, OTHER, 80):
         daemon.wait_for_log("answered 503", 80 - 64)
         assert [daemon.post(pki, headers=bearer(TOKEN)).status_code for _ in range(4)] == [200] * 4
         refused = [daemon.post(pki, headers=bearer(OTHER)) for _ in range(4)]
