@@ -113,6 +113,9 @@ def test_paths_are_relative_to_the_file_and_may_be_credentials(tmp_path: Path) -
 
 PROXY = "[callers.a]\ntoken_file = 'x'\n[listen.proxy]\n"
 MISTAKES = {
+    '[daemon]\nworkers = "two"': ("daemon.workers", "'two'; expected a number or 'auto'"),
+    '[callers.a]\nbackends = ["ssl", "x"]': ("callers.a.backends", "'x'; expected 'pkcs11' or 'ssl'"),
+    '[pkcs11.ways]\n"3.4.1" = "x"': ("pkcs11.ways.3.4.1", "'x'; expected 'engine' or 'provider'"),
     "[cst]\ntimout = 3": ["cst.timout: unknown key; did you mean 'timeout'?"],
     "[sct]\ntimeout = 3": ["sct: unknown key; did you mean 'cst'?"],
     "[keys]\nxyzzy = 3": ["keys.xyzzy: unknown key; the keys are: uri, keep"],

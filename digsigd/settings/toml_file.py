@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
 from digsigd.config_files import read_toml
 from digsigd.settings.checks import check
@@ -93,7 +94,29 @@ def _convert(raw: Mapping[str, Any], origin: str, folder: Path, environ: Mapping
                 entries = entries[name]
             wrong = [name for name, entry in entries.items() if not _alone(table, name, entry, decode)]
             key = f"{table}.{' and '.join(wrong)}{rest}"
-        raise SettingsError(f"{origin}: {key or 'the file'}: {_in_words(text)}") from None
+        words = _choices(place.rstrip("`")) if text.startswith("Invalid enum value") else ""
+        raise SettingsError(f"{origin}: {key or 'the file'}: {_in_words(text)}{words}") from None
+
+
+def _choices(place: str) -> str:
+    """Return what the setting at a place in msgspec's form may be: `; expected a number or 'auto'`."""
+    kind: inspect.Type = inspect.type_info(Settings)
+    for step in re.findall(r"[^.\[\]]+|\[[^\]]*\]", place):
+        if isinstance(kind, inspect.StructType):
+            kind = next(field.type for field in kind.fields if field.encode_name == step)
+        elif isinstance(kind, inspect.DictType):
+            kind = kind.value_type
+        elif isinstance(kind, inspect.VarTupleType):
+            kind = kind.item_type
+        else:
+            return ""
+    choices: list[str] = []
+    for one in kind.types if isinstance(kind, inspect.UnionType) else (kind,):
+        if isinstance(one, inspect.IntType):
+            choices.append("a number")
+        elif isinstance(one, inspect.LiteralType):
+            choices += [repr(value) for value in one.values]
+    return f"; expected {' or '.join(choices)}" if choices else ""
 
 
 def _alone(table: str, name: str, entry: object, decode: Callable[[type, Any], Any]) -> bool:
