@@ -23,9 +23,15 @@ KEPT_OUTPUT = 64 << 10
 
 # A shell that could not start a program ends with one of these (POSIX.1-2017, XCU 2.8.2).
 _NOT_STARTED = frozenset({126, 127})
-# No process can be started at the moment, but later: fork(2). The launcher says so in the words of strerror(3).
-_EXHAUSTED = frozenset({errno.EAGAIN, errno.ENOMEM})
-_EXHAUSTED_WORDS = tuple(os.strerror(one) for one in sorted(_EXHAUSTED))
+# No process can be started at the moment, but later: fork(2), pipe(2), and EBADF of posix_spawn if the daemon has
+# descriptors above a limit that was lowered. The launcher says so in the words of strerror(3).
+_EXHAUSTED = {
+    errno.EAGAIN: "this signing host can start no more processes",
+    errno.ENOMEM: "this signing host can start no more processes",
+    errno.EMFILE: "this signing host has too many files open",
+    errno.ENFILE: "this signing host has too many files open",
+    errno.EBADF: "this signing host has too many files open",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ class CstRunner:
         gone. Cancelling stops the run as its timeout does.
 
         Raises `CstFailed` if it cannot be started, `CstTimeout` after its timeout, `Busy` after `stop` or if there can
-        be no more processes now, and `ValueError` for a relative path.
+        be no more processes or open files now, and `ValueError` for a relative path.
         """
         if self._stopped:
             raise shutting_down()
@@ -167,8 +173,7 @@ class CstRunner:
             )
         except OSError as error:
             process.close_gate()
-            detail = f"{command[0]}: {error}"
-            raise (_no_process(detail) if error.errno in _EXHAUSTED else _not_started(detail)) from error
+            raise _not_started(f"{command[0]}: {error}", error.errno or 0) from error
         finally:
             for descriptor in inherited:
                 os.close(descriptor)
@@ -194,8 +199,8 @@ class CstRunner:
             # Show only the script's own text: a tool's output can contain secrets.
             if not last.startswith(NAME):
                 raise _not_started(f"{executable}: {describe(run)}")
-            detail = f"{executable}: {last}"
-            raise _no_process(detail) if last.endswith(_EXHAUSTED_WORDS) else _not_started(detail)
+            cause = next((one for one in _EXHAUSTED if last.endswith(os.strerror(one))), 0)
+            raise _not_started(f"{executable}: {last}", cause)
         return run
 
     async def stop(self, grace: float) -> None:
@@ -224,9 +229,8 @@ class CstRunner:
                 deferred.callback(None)
 
 
-def _not_started(detail: str) -> CstFailed:
+def _not_started(detail: str, cause: int = 0) -> Busy | CstFailed:
+    """Return the error of a run without a process. `cause` is the errno, if there is one."""
+    if what := _EXHAUSTED.get(cause):
+        return Busy(what, hint="try again later", detail=detail)
     return CstFailed("cst could not be started", hint="see the log of the signing host for the cause", detail=detail)
-
-
-def _no_process(detail: str) -> Busy:
-    return Busy("this signing host can start no more processes", hint="try again later", detail=detail)

@@ -320,9 +320,12 @@ class Job:
                 check_readable(pair_of(self._tarball, members["certificate"], key, members.get("key-pass")))
 
     def wrote_blob(self) -> bool:
-        """Return whether there is a file with cst's result. Raises `Busy` if nobody can tell."""
+        """Return whether there is a file with cst's result. Raises `Busy` if nobody can tell.
+
+        cst does not look whether its writes succeed: an empty file is none.
+        """
         self._blob_size = self.workdir.size_of(_BLOB)
-        return self._blob_size is not None
+        return bool(self._blob_size)
 
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""

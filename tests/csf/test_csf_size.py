@@ -77,7 +77,7 @@ def test_the_length_is_what_cst_makes(signer: Signer, normal_pki: TrialPki, fast
         fast, text = drawn
         description = csf.parse(text.encode())
         if csf_size(description) > MAX_BYTES:
-            with pytest.raises(csf.CsfPolicyError, match="cst and HAB allow 768"):
+            with pytest.raises(csf.CsfPolicyError, match="cst and HAB allow at most 768"):
                 csf.check(description, csf.Policy(frozenset(csf.ALLOWABLE)))
             return
         signed = signer.sign(text.encode(), (fast_pki if fast else normal_pki).files, ARTIFACT, *csf.ALLOWABLE)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from digsigd.testing import TrialPki
-from tests.daemon.test_full_and_late import SMALL, fill, inside
+from tests.daemon.test_full_and_late import SMALL, inside
 from tests.daemon.test_own_user import OwnUser
 from tests.helpers.daemons import MACHINE, TOKEN, Daemon
 from tests.soak.stores import Store
@@ -128,17 +128,15 @@ class FullWorkdir(Fault):
         return {"DAEMON_PREFIX": SMALL}
 
     def begin(self) -> None:
-        # What requests remove meanwhile makes room: it is filled until nothing more fits.
-        self._filling: list[Path] = []
-        for number in range(5):
-            with contextlib.suppress(OSError):
-                path = inside(self.daemon) / f"filling{number}"
-                fill(inside(self.daemon)).rename(path)
-                self._filling.append(path)
+        # What requests remove meanwhile makes room: it is filled until nothing more fits. It never shrinks: a request
+        # that fails then finds a full directory, too, when it looks for the cause.
+        for _ in range(5):
+            with contextlib.suppress(OSError), (inside(self.daemon) / "filling").open("ab", buffering=0) as file:
+                room = os.statvfs(inside(self.daemon))
+                file.write(bytes(room.f_bavail * room.f_frsize))
 
     def end(self) -> None:
-        for path in inside(self.daemon).glob("filling*"):
-            path.unlink()
+        (inside(self.daemon) / "filling").unlink()
 
 
 class _Cst(Fault):
