@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -26,10 +27,11 @@ def inside(daemon: Daemon) -> Path:
 
 
 def fill(folder: Path, spare: int = 0) -> Path:
-    """Leave so many bytes free."""
-    room = os.statvfs(folder)
+    """Leave so many bytes free, or what the daemon leaves of them: it may write at the same time."""
     path = folder / "filling"
-    path.write_bytes(bytes(room.f_bavail * room.f_frsize - spare))
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        room = os.statvfs(folder)
+        file.write(bytes(room.f_bavail * room.f_frsize - spare))
     return path
 
 
