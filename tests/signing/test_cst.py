@@ -176,7 +176,7 @@ task.react(lambda reactor: ensureDeferred(main(reactor)))
 
 
 def test_a_run_without_a_process_is_never_signalled() -> None:
-    """It is told to come again, and ends neither the daemon nor its group when it is stopped: group 0 is the daemon's."""
+    """It is told to come again, and stopping ends neither the daemon nor its group: group 0 is the daemon's own."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, start_new_session=True
     )
