@@ -320,12 +320,9 @@ class Job:
                 check_readable(pair_of(self._tarball, members["certificate"], key, members.get("key-pass")))
 
     def wrote_blob(self) -> bool:
-        """Return whether there is a file with cst's result. Raises `Busy` if nobody can tell.
-
-        cst does not look whether its writes succeed: an empty file is none.
-        """
+        """Return whether there is a file with cst's result, and not an empty one. Raises `Busy` if nobody can tell."""
         self._blob_size = self.workdir.size_of(_BLOB)
-        return bool(self._blob_size)
+        return bool(self._blob_size)  # cst does not look whether its writes succeed
 
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""
