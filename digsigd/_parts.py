@@ -9,6 +9,7 @@ from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
+from digsigd._measuring import Measured, Measuring, layout_of
 from digsigd._pools import Pools
 from digsigd.callers.access import CurrentAccess
 from digsigd.callers.findings import findings
@@ -17,6 +18,7 @@ from digsigd.errors import DigsigError
 from digsigd.keys import KeySource, KeyStore, key_source
 from digsigd.keys.file import FileSource
 from digsigd.listening import server_endpoint
+from digsigd.metrics.cells import Cells
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
 from digsigd.record.keyfile import StateFolder
@@ -40,6 +42,7 @@ from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.resource import Endpoint
 from digsigd.web.room import Room
+from digsigd.web.scrape import CheckedScrape
 from digsigd.web.shares import Shares
 from digsigd.web.site import SigningSite
 from digsigd.web.tls import CurrentTls, server_tls
@@ -52,7 +55,8 @@ _LAST_SECONDS = 5.0
 class Parts:
     """All parts, made and connected. Raises `SettingsError` for settings that cannot work.
 
-    They accept requests between `start` and `stop`; before and after, every request is answered with `Busy`.
+    They accept requests between `start` and `stop`; before and after, every request is answered with `Busy`. A worker
+    gives its `number`, from 1, and the `cells` of the host's metrics.
     """
 
     log = Logger()
@@ -65,6 +69,8 @@ class Parts:
         listens: bool = True,
         recorder: Recorder | None = None,
         host: Host | None = None,
+        cells: Cells | None = None,
+        number: int = 0,
     ) -> None:
         self._listens = listens
         host = OneProcess() if host is None else host
@@ -150,6 +156,10 @@ class Parts:
         self._key_requests = MachineKeyRequests(
             machines=self.machines, access=self.access, clock=reactor, shares=self._shares
         )
+        self.measuring = None
+        if settings.metrics.are_on:
+            cells = Cells(layout_of(settings)) if cells is None else cells
+            self.measuring = Measuring(cells, number, settings=settings, clock=reactor, in_thread=self.in_thread)
         self.uploads = Uploads(
             bounds=settings.upload,
             access=self.access,
@@ -162,6 +172,7 @@ class Parts:
             room=self._room,
             hashing=self._pools.hashing,
             come_again=self._queue.come_again,
+            meter=self.measuring.meter if self.measuring is not None else None,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -177,6 +188,9 @@ class Parts:
             missing=partial(host.missing, self.readiness.missing),
             machine_key_requests=self._key_requests,
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
+            scrape=CheckedScrape(self.measuring.scrape, self.access, allow_anonymous=settings.metrics.allow_anonymous)
+            if self.measuring is not None and settings.metrics.path
+            else None,
         )
         self.resource: IResource = endpoint.resource()
         self.site = SigningSite(
@@ -234,6 +248,20 @@ class Parts:
         self._key_requests.start()
         self.direct.start()
         self.readiness.start()
+        if self.measuring is not None:
+            self.measuring.start(self._measured())
+
+    def _measured(self) -> Measured:
+        return Measured(
+            queue=self._queue,
+            uploads=self.uploads,
+            room=self._room,
+            keys=self.keys,
+            tokens=self.tokens,
+            rules=self.rules.of,
+            tls=self.tls,
+            recorder=self.recorder,
+        )
 
     def _choose_cage(self) -> None:
         chosen = self._settings.cst
@@ -263,6 +291,8 @@ class Parts:
             return
         self._open = False
         self._refuse_new()
+        if self.measuring is not None:
+            self.measuring.stop()
         self.root.close()
         if self.recorder is not None:
             self.recorder.stop()
@@ -292,6 +322,8 @@ class Parts:
         self.tls.value, self.access.value, self.rules.value = prepared.tls, prepared.access, prepared.rules
         self._settings = prepared.settings
         self._shares.reload(rates_of(prepared.settings))
+        if self.measuring is not None:
+            self.measuring.label(prepared.settings.machines)
         self.site.anonymous = not prepared.settings.callers
         return needs_restart(self._started, prepared.settings)
 

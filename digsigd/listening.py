@@ -27,26 +27,31 @@ from digsigd.settings.endpoints import options
 _SOON = 30
 
 
-def server_endpoint(reactor: SigningReactor, endpoint: str) -> IStreamServerEndpoint:
-    """Return the endpoint that a string describes. For `ssl:` this reads the key and the certificate.
+def server_endpoint(reactor: SigningReactor, endpoint: str, *, key: str = "listen.endpoint") -> IStreamServerEndpoint:
+    """Return the endpoint that the string of a setting describes. For `ssl:` this reads the key and the certificate.
 
-    Raises `SettingsError` with `listen.endpoint` if the string is malformed, or a file in it cannot be used.
+    Raises `SettingsError` with the setting's `key` if the string is malformed, or a file in it cannot be used.
     """
     try:
         made: IStreamServerEndpoint = serverFromString(reactor, endpoint)
     except LookupError:
         # Of the kinds that there are, only `systemd:` looks something up.
         raise SettingsError(
-            f"listen.endpoint: {endpoint!r}: systemd has not passed this socket; start the daemon by its socket unit"
+            f"{key}: {endpoint!r}: systemd has not passed this socket; start the daemon by its socket unit"
         ) from None
     except (ValueError, TypeError, AttributeError, OSError, OpenSslError, TlsError, VerifyError) as error:
         reason = _mistake_in_files(endpoint) or str(error)
-        raise SettingsError(f"listen.endpoint: {endpoint!r}: {reason}") from None
+        raise SettingsError(f"{key}: {endpoint!r}: {reason}") from None
     return made
 
 
 def begin_listening(
-    endpoint: str, backlog: int, made: Callable[[str], IStreamServerEndpoint], factory: IProtocolFactory
+    endpoint: str,
+    backlog: int,
+    made: Callable[[str], IStreamServerEndpoint],
+    factory: IProtocolFactory,
+    *,
+    key: str = "listen.endpoint",
 ) -> Deferred[IListeningPort]:
     """Listen on an endpoint that `made` makes from its string. Returns a Deferred, which most kinds have fired already.
 
@@ -55,11 +60,11 @@ def begin_listening(
     try:
         listening: Deferred[IListeningPort] = made(with_backlog(endpoint, backlog)).listen(factory)
     except (ValueError, TypeError, OSError) as error:
-        raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
+        raise SettingsError(f"{key}: {endpoint!r}: {error}") from None
     if isinstance(result := getattr(listening, "result", None), Failure):
         listening.addErrback(lambda _: None)
         if result.check(OverflowError, OSError):
-            raise SettingsError(f"listen.endpoint: {endpoint!r}: {result.getErrorMessage()}")
+            raise SettingsError(f"{key}: {endpoint!r}: {result.getErrorMessage()}")
         result.raiseException()
     return listening
 
@@ -70,23 +75,23 @@ def address_of(port: IListeningPort) -> str:
     return f"{host.host}:{host.port}" if hasattr(host, "port") else str(getattr(host, "name", host))
 
 
-async def try_to_listen(reactor: SigningReactor, endpoint: str) -> str:
+async def try_to_listen(reactor: SigningReactor, endpoint: str, *, key: str = "listen.endpoint") -> str:
     """Listen for a moment. Return a text if the address is in use, as while the daemon runs, else an empty one.
 
-    What systemd has opened is not tried. Raises `SettingsError` with `listen.endpoint` if a start could not listen.
+    What systemd has opened is not tried. Raises `SettingsError` with the setting's `key` if a start could not listen.
     """
     if options(endpoint)[0] == (None, "systemd"):
         return ""
     try:
-        port = await server_endpoint(reactor, endpoint).listen(Factory.forProtocol(_Closed))
+        port = await server_endpoint(reactor, endpoint, key=key).listen(Factory.forProtocol(_Closed))
     except (OSError, OverflowError, CannotListenError) as error:
         if isinstance(error, OverflowError):
-            raise SettingsError(f"listen.endpoint: {endpoint!r}: {error}") from None
+            raise SettingsError(f"{key}: {endpoint!r}: {error}") from None
         cause = error.socketError if isinstance(error, CannotListenError) else error
         # With a lock file, as for Unix sockets, Twisted has only a text.
         if not isinstance(cause, OSError) or cause.errno == errno.EADDRINUSE:
             return f"{endpoint} is in use: a start would fail, unless this daemon is what uses it"
-        raise SettingsError(f"listen.endpoint: {endpoint!r}: {cause.strerror or cause}") from None
+        raise SettingsError(f"{key}: {endpoint!r}: {cause.strerror or cause}") from None
     await maybeDeferred(port.stopListening)
     return ""
 

@@ -19,6 +19,7 @@ from digsigd._parts import Parts
 from digsigd.descriptors import room
 from digsigd.errors import shutting_down
 from digsigd.listening import address_of, begin_listening, server_endpoint
+from digsigd.metrics_port import MetricsPort
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.record.recorder import Recorder
 from digsigd.reloading import Prepared
@@ -61,6 +62,7 @@ class SigningService(Service):
         self._parts = self._new_parts()
         self._listening: Deferred[None] | None = None
         self._port: IListeningPort | None = None
+        self._metrics: MetricsPort | None = None
         # While it stops: the Deferreds that fire at the end. Otherwise None.
         self._reloading = DeferredLock()
         self._when_stopped: list[Deferred[None]] | None = None
@@ -141,8 +143,11 @@ class SigningService(Service):
         self._parts.start()
         if self._listen:
             try:
+                self._serve_metrics()
                 self._begin_listening()
             except BaseException:
+                if self._metrics is not None:
+                    Deferred.fromCoroutine(self._metrics.stop())
                 self._parts.close()
                 raise
         super().startService()
@@ -178,6 +183,13 @@ class SigningService(Service):
         """Return the endpoint that a string describes."""
         return server_endpoint(self._reactor, endpoint)
 
+    def _serve_metrics(self) -> None:
+        """Open the endpoint of the metrics, if there is one."""
+        self._metrics = None
+        if self._parts.measuring is not None:
+            self._metrics = MetricsPort(self.settings, self._parts.measuring.scrape, reactor=self._reactor)
+            self._metrics.start()
+
     def _begin_listening(self) -> None:
         endpoint = self.settings.listen.endpoint
         self._parts.site.max_connections, warning = room(self.settings)
@@ -208,6 +220,8 @@ class SigningService(Service):
             self._parts.site.listens_on(None)
             if port is not None:
                 await maybeDeferred(port.stopListening)
+            if self._metrics is not None:
+                await self._metrics.stop()
         finally:
             await self._parts.stop(self.settings.daemon.shutdown_grace)
 

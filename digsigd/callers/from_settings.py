@@ -48,7 +48,7 @@ def _rights_of(name: str, caller: CallerSettings) -> Rights:
         csf.Policy(frozenset(caller.csf.allow))
     except ValueError as error:
         raise SettingsError(f"callers.{name}.csf.allow: {error}") from None
-    return Rights(caller.machines, caller.backends, caller.cst_versions, caller.csf.allow)
+    return Rights(caller.machines, caller.backends, caller.cst_versions, caller.csf.allow, caller.metrics)
 
 
 def _parsed(key: str, text: str) -> CertificateName:

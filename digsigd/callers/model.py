@@ -14,13 +14,14 @@ _ASK = "ask the operator of the signing host to allow it"
 class Rights:
     """What a caller may use: patterns of machines and of cst versions, names of backends and of CSF commands.
 
-    None allows everything that the host does; an empty tuple nothing.
+    None allows everything that the host does; an empty tuple nothing. `metrics` allows `GET /metrics`, if it is on.
     """
 
     machines: tuple[str, ...] | None = None
     backends: tuple[str, ...] | None = None
     cst_versions: tuple[str, ...] | None = None
     csf_allow: tuple[str, ...] | None = None
+    metrics: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Caller:
     """A caller who may sign. `proof` says how it proved who it is, for logs and records; it holds no secret."""
 
     name: str
-    rights: Rights = Rights(machines=(), backends=(), cst_versions=(), csf_allow=())
+    rights: Rights = Rights(machines=(), backends=(), cst_versions=(), csf_allow=(), metrics=False)
     proof: str = ""
 
     @property
@@ -55,6 +56,11 @@ class Caller:
         """Raise `NotAllowed` unless this version of cst may be used."""
         if self.rights.cst_versions is not None and pattern_for(version, self.rights.cst_versions) is None:
             raise NotAllowed(f"caller {self.name!r} may not use cst {version}", hint=_ASK)
+
+    def check_metrics(self) -> None:
+        """Raise `NotAllowed` unless the metrics of the host may be read."""
+        if not self.rights.metrics:
+            raise NotAllowed(f"caller {self.name!r} may not read the metrics", hint=_ASK)
 
     def cst_versions_of(self, versions: tuple[str, ...]) -> tuple[str, ...]:
         """Return those of the versions that it may use."""

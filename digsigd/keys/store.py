@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -61,6 +62,15 @@ class KeyStore:
         # In order of use, the oldest first.
         self._kept: dict[str, _Kept] = {}
         self._stopped = False
+        # How many uses fetched a tarball, and how many found the kept one unchanged.
+        self.fetched = self.revalidated = 0
+        # Gets the machine and the tarball of each fetch.
+        self.on_fetched: Callable[[str, KeyTarball], None] | None = None
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """How many tarballs are in memory, and how many bytes they have together."""
+        return len(self._kept), sum(one.size for one in self._kept.values())
 
     async def get(self, machine: str, *, sha256: str | None = None) -> Keys:
         """Return the keys of a machine. With `sha256`, in hex, the tarball must have that hash.
@@ -78,6 +88,7 @@ class KeyStore:
             tarball = kept.tarball
             self._check_pin(machine, tarball, sha256)
             self._keep_on(machine, kept)
+            self.revalidated += 1
             return Keys(tarball, str(self._source), "revalidated", self._clock.seconds() - began)
         if fetched.data is None:
             raise BadTarball("the key store sent no key tarball")
@@ -89,6 +100,9 @@ class KeyStore:
             raise
         self._check_pin(machine, tarball, sha256)
         self._remember(machine, tarball, fetched.version)
+        self.fetched += 1
+        if self.on_fetched is not None:
+            self.on_fetched(machine, tarball)
         return Keys(tarball, str(self._source), "fetched", self._clock.seconds() - began)
 
     def _check_pin(self, machine: str, tarball: KeyTarball, pinned: str | None) -> None:

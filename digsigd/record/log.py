@@ -87,6 +87,11 @@ class Log(LogReader):
         super().__init__(database, _number_of(database, key.verifier), key.verifier)
         self._frontier = Frontier()
 
+    @property
+    def head(self) -> int:
+        """How many entries there were after the last append; 0 before the first."""
+        return self._frontier.size
+
     def check(self, last: Checkpoint | None) -> None:
         """Raise `RecordError` unless the log still has what `last` says, and its own signed head.
 

@@ -90,6 +90,8 @@ class DatabaseRecorder:
         self._stopping = False
         self._thread: Thread | None = None
         self._why = ""
+        # How many entries there are up to the signed head, and when this process moved it last, as Unix time.
+        self.entries, self.appended = 0, 0.0
         self._key: SigningKey | None = None
         self._database: Database | None = None
         self._log: Log | None = None
@@ -128,6 +130,11 @@ class DatabaseRecorder:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    @property
+    def waiting(self) -> int:
+        """The number of entries that wait to be written."""
+        return len(self._queue)
 
     def missing(self) -> list[str]:
         """Return why nothing can be written, one line each; an empty list if it can."""
@@ -184,6 +191,7 @@ class DatabaseRecorder:
                 ids = [log.record_id(position) for position in positions[len(self._unsure) :]]
                 self._unsure = []
                 if note:
+                    self.entries, self.appended = log.head, time.time()
                     self._keep(note)
                 self._reactor.callFromThread(_written, batch, ids)
                 return
@@ -218,6 +226,7 @@ class DatabaseRecorder:
             self._database.upgrade()
             log = Log(self._database, key)
             log.check(self._folder.last(key))
+            self.entries = log.size()
             self._log = log
         return self._log
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
-from digsigd.settings.caller_checks import check_callers
+from digsigd.settings.caller_checks import Wrong, check_callers
 from digsigd.settings.endpoints import is_local, options
 from digsigd.settings.errors import SettingsError
 from digsigd.settings.tables import Settings
@@ -42,6 +42,7 @@ def check(settings: Settings, origin: str) -> None:
     if repeated := {name for name in names if names.count(name) > 1}:
         raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")
     check_callers(settings, wrong)
+    _check_metrics(settings, wrong)
     if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
         raise wrong(
             "listen.endpoint",
@@ -49,3 +50,16 @@ def check(settings: Settings, origin: str) -> None:
             " add [callers.NAME] (see `digsigd token new`), or set listen.allow_anonymous = true if a proxy in front"
             " authenticates",
         )
+
+
+def _check_metrics(settings: Settings, wrong: Wrong) -> None:
+    metrics = settings.metrics
+    if metrics.endpoint is not None and not (metrics.allow_anonymous or is_local(metrics.endpoint)):
+        raise wrong(
+            "metrics.endpoint",
+            f"{metrics.endpoint!r} is not loopback, and everybody could read the metrics there, with the names of"
+            " machines; set metrics.allow_anonymous = true if that is intended",
+        )
+    for name, caller in settings.callers.items():
+        if caller.metrics and not metrics.path:
+            raise wrong(f"callers.{name}.metrics", "needs metrics.path = true, which serves GET /metrics")

@@ -133,6 +133,19 @@ class RecordSettings(_Section, frozen=True):
     checkpoint_interval: Seconds = 10.0
 
 
+class MetricsSettings(_Section, frozen=True):
+    """Where metrics are served: at an endpoint of their own, as `GET /metrics` of the daemon's port, or both."""
+
+    endpoint: str | None = None
+    path: bool = False
+    allow_anonymous: bool = False
+
+    @property
+    def are_on(self) -> bool:
+        """Whether anything is counted."""
+        return self.path or self.endpoint is not None
+
+
 class TokenSettings(_Section, frozen=True):
     """One token: where its PIN is, its machines, and how many runs of cst may use it at a time."""
 
@@ -196,6 +209,7 @@ class CallerSettings(_Section, frozen=True):
     backends: tuple[typing.Literal["ssl", "pkcs11"], ...] = ()
     cst_versions: tuple[str, ...] = ()
     csf: CallerCsfSettings = CallerCsfSettings()
+    metrics: bool = False
     rate: Annotated[float, Meta(gt=0)] | None = None
 
     @property
@@ -213,6 +227,7 @@ class Settings(_Section, frozen=True):
     upload: UploadSettings = UploadSettings()
     daemon: DaemonSettings = DaemonSettings()
     record: RecordSettings = RecordSettings()
+    metrics: MetricsSettings = MetricsSettings()
     policy: PolicySettings = PolicySettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     machines: dict[str, MachineSettings] = field(default_factory=dict)

@@ -38,7 +38,8 @@ _EXHAUSTED = {
 class CstRun:
     """How a run ended: with `exit_code`, or with `signal` if it was killed; the other is None.
 
-    `output` is stdout and stderr in order of arrival, at most 64 KiB. `seconds` is the duration by the clock.
+    `output` is stdout and stderr in order of arrival, at most 64 KiB. `seconds` is the duration by the clock, after
+    `waited` seconds for a slot.
     """
 
     exit_code: int | None
@@ -46,6 +47,7 @@ class CstRun:
     output: bytes = field(repr=False)
     seconds: float
     limits: Limits | None = None
+    waited: float = 0.0
 
     @property
     def ran_out_of_cpu(self) -> bool:
@@ -179,6 +181,7 @@ class CstRunner:
                 os.close(descriptor)
         # Only a run that has a process is stopped with the others.
         self._runs.add(process)
+        asked = self._clock.seconds()
         try:
             async with nullcontext() if slot is None else slot:
                 began = self._clock.seconds()
@@ -193,7 +196,8 @@ class CstRunner:
             raise CstTimeout(f"cst did not end within {seconds:g} s and was stopped")
         if process.reason == "stop":
             raise shutting_down()
-        run = CstRun(process.exit_code, process.signal, bytes(process.output), self._clock.seconds() - began, limits)
+        took = self._clock.seconds() - began
+        run = CstRun(process.exit_code, process.signal, bytes(process.output), took, limits, began - asked)
         if run.exit_code in _NOT_STARTED:
             last = run.output.decode(errors="replace").strip().rpartition("\n")[2]
             # Show only the script's own text: a tool's output can contain secrets.

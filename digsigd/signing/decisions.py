@@ -114,7 +114,9 @@ class RecordedSigner:
             await self._in_thread(_note_quietly, request)
             raise await self._decisions.refused(request.evidence, request, error, **names) from error.__cause__
         request.evidence.took("all", self._clock() - began)
+        signed_at = self._clock()
         record = await self._decisions.write(request.evidence, request, None, **names)
+        request.evidence.took("record", self._clock() - signed_at)
         return replace(signed, record=record)
 
 

@@ -18,7 +18,7 @@ class Evidence:
 
     Digests are SHA-256, in hexadecimal. `server_id` is this host's own id of the request, beside the client's. `proof`
     is how the caller proved who it is. `blocks` are (address, offset, length, artifact) for each command that signs.
-    `milliseconds` says how long the steps took.
+    `seconds` says how long the steps took.
     """
 
     server_id: str = ""
@@ -37,11 +37,16 @@ class Evidence:
     srk: int | None = None
     certificates: tuple[str, ...] = ()
     blocks: tuple[tuple[tuple[int, int, int, str], ...], ...] = ()
-    milliseconds: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def took(self, step: str, seconds: float) -> None:
         """Note how long a step took."""
-        self.milliseconds[step] = round(seconds * 1000)
+        self.seconds[step] = seconds
+
+    @property
+    def milliseconds(self) -> dict[str, int]:
+        """How long the steps took, for the record."""
+        return {step: round(seconds * 1000) for step, seconds in self.seconds.items()}
 
 
 class ProgramSums:

@@ -8,7 +8,7 @@ written into the work directory of each request. The PIN is never in arguments, 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -63,8 +63,6 @@ _SEARCH = re.compile(rb"p11prov_obj_find\(\): Find objects \[(.*?)Find objects: 
 _CERTIFICATE_READ = b"Fetching attributes (0): 0x00000080"  # CKA_CERTIFICATE_TYPE, which only certificates have
 # The most bytes of the provider's trace, the only place with failed logins and search results. Usually 80 KB.
 MAX_TRACE = 8 << 20
-
-
 # The queue for cst and the limit of uploads bound the number of waiting requests.
 MOST_WAITING = 1 << 16
 
@@ -122,7 +120,7 @@ class Access:
 class Token:
     """A token: its PIN, the patterns of machines that may use it (None: all), and the requests that wait for it.
 
-    `failed` is the reason why its PIN is not tried again until the operator reloads the daemon; else empty.
+    `proven`: its PIN has worked. `failed`: why it is not tried again until the operator reloads the daemon, else empty.
     """
 
     log = Logger()
@@ -138,7 +136,7 @@ class Token:
         host: Host | None = None,
     ) -> None:
         self.name = name
-        self.failed = ""
+        self.proven, self.failed = False, ""
         self._pin = pin
         self._machines = machines
         self._clock = clock
@@ -146,7 +144,6 @@ class Token:
         self._queue = self._host.queue(session_queue(name), max_sessions, MOST_WAITING, clock=clock)
         # Who tries the PIN.
         self._trial = self._host.queue(trial_queue(name), 1, MOST_WAITING, clock=clock)
-        self._proven = False
 
     def is_for(self, machine: str) -> bool:
         """Return whether a machine may use this token."""
@@ -159,7 +156,7 @@ class Token:
 
     def reload(self, pin: str, machines: tuple[str, ...] | None) -> None:
         """Set the PIN and the machines, and use the token again if it had failed."""
-        self._pin, self._machines, self.failed, self._proven = pin, machines, "", False
+        self._pin, self._machines, self.failed, self.proven = pin, machines, "", False
 
     @asynccontextmanager
     async def session(self, timeout: float) -> AsyncIterator[str]:
@@ -197,11 +194,11 @@ class Token:
         return slot
 
     def _is_tried(self) -> bool:
-        return self._proven or bool(self.failed)
+        return self.proven or bool(self.failed)
 
     def learn(self, *, proven: bool, failed: str) -> None:
         """Take over what another process of this host has found out about the PIN."""
-        self._proven, self.failed = proven, failed
+        self.proven, self.failed = proven, failed
 
     def judge(self, way: Way, output: bytes, trace: bytes, uris: Collection[KeyUri], *, pin: str, worked: bool) -> None:
         """Judge the token by a run of cst with `pin`, its output and the trace. Call this within the session.
@@ -211,9 +208,9 @@ class Token:
         """
         current = pin == self._pin
         if worked and current:
-            if not self._proven:
+            if not self.proven:
                 self._host.token_tried(self.name, proven=True, failed="")
-            self._proven = True
+            self.proven = True
         if doubled := _doubled(way, output, trace, uris):
             raise Refused(
                 f"several objects on token {self.name!r} match {doubled}", hint="select one by its id, as in id=%01"
@@ -270,6 +267,9 @@ class Tokens:
                 hint=f"its tokens: {', '.join(map(repr, mine)) or 'none'}",
             )
         return token
+
+    def __iter__(self) -> Iterator[Token]:
+        return iter(self._tokens.values())
 
     def any_for(self, machine: str) -> bool:
         """Return whether there is a token that a machine may use."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -72,7 +73,9 @@ class Signer:
         in_thread: InThread,
         in_digest_thread: InThread,
         tokens: Tokens,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._tools = tools
         self._runner = runner
         self._queue = queue
@@ -123,12 +126,14 @@ class Signer:
         # Check before taking a slot: slots are only for running cst, and a wrong request need not wait for one.
         job, token = await self._prepared(request, rules, keys, description, workdir)
         early = self._in_digest_thread(job.digests) if request.size >= LARGE else None
+        began, waited = self._clock(), 0.0
         try:
             if token is None or way is None or access is None:
                 run = await self._run(job, tool)
             else:
                 # Wait for the token first, without holding a slot meanwhile.
                 async with token.session(self._tokens.login_timeout) as pin:
+                    waited = self._clock() - began
                     await self._in_thread(job.unlock, way, access, pin)
                     run = await self._run(job, tool, "-b", "pkcs11", more_file=MAX_TRACE)
                     run = await self._in_thread(job.judge_token, token, way, pin, run)
@@ -140,7 +145,9 @@ class Signer:
             **request.log_fields, event="cst", version=tool.version, ended=describe(run),
             exit=run.exit_code, signal=run.signal, seconds=run.seconds,
         )  # fmt: skip
+        evidence.took("wait", waited + run.waited)
         evidence.took("cst", run.seconds)
+        began = self._clock()
         try:
             if run.exit_code or not job.wrote_blob():
                 await self._in_thread(job.diagnose)
@@ -152,6 +159,7 @@ class Signer:
             signed, proven = job.verified(None, at_once=True)
         else:
             signed, proven = await self._in_thread(job.verified, await early if early is not None else None)
+        evidence.took("verify", self._clock() - began)
         self.log.info(
             "verified: {proven}",
             **request.log_fields, event="verified", proven=proven, notes=list(signed.notes),

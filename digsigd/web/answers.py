@@ -40,6 +40,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "/record/key": ("GET", "HEAD"),
     "/healthz": ("GET", "HEAD"),
     "/readyz": ("GET", "HEAD"),
+    "/metrics": ("GET", "HEAD"),
 }
 
 # curl retries 408, 429, 500, 502, 503 and 504. An error that a retry cannot cure has another status, except 500, where

@@ -55,6 +55,8 @@ class UploadRequest(Request):
         self.own_id = secrets.token_hex(8)
         # The fields of all log lines of this request.
         self.who: dict[str, str] = {"request_id": self.own_id, "own_id": self.own_id, "caller": "-"}
+        # How it was answered, for metrics: "signed", or the problem.
+        self.outcome = ""
         self._uploads = uploads
         self._path = path
         self._keep_others = keep_others
@@ -120,6 +122,7 @@ class UploadRequest(Request):
         self._life.whole()
         if self._life.state is State.RECEIVING and self.upload is not None:
             self._feed_or_refuse(self.upload.finish)
+            self.upload.evidence.took("upload", self.seconds())
         actions = self.happened(Event.END_OF_BODY)
         if Action.SIGN in actions or Action.ANSWER_AT_END in actions:
             super().requestReceived(command, path, version)
@@ -230,6 +233,8 @@ class UploadRequest(Request):
 
     def _over(self, _: object) -> None:
         self._left = True
+        if self.upload is not None:
+            self.upload.count(self.outcome, self.seconds())
         self.happened(Event.OVER)
 
     def _answer_now(self) -> None:
@@ -248,6 +253,7 @@ class UploadRequest(Request):
             return
         # Otherwise the channel would send 100 Continue.
         self.requestHeaders.removeHeader("expect")
+        self.outcome = error.problem
         status, fields, body = render(error, self.who["request_id"], text_of(self.requestHeaders, b"accept"))
         fields[OWN_ID] = self.own_id
         headers = Headers({name: [value] for name, value in fields.items()})

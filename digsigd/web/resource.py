@@ -15,9 +15,11 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
+from digsigd.callers.access import Asking
 from digsigd.errors import Busy, DigsigError, out_of_descriptors, shutting_down
 from digsigd.signing.request import SigningRequest
 from digsigd.web.answers import (
+    MAX_HEADER,
     OWN_ID,
     HttpError,
     common_headers,
@@ -34,13 +36,15 @@ from digsigd.web.upload import Sign, Upload
 from digsigd.web.upload_state import State
 
 Missing = Callable[[], Awaitable[list[str]]]
+Scrape = Callable[[Asking, str], Awaitable[tuple[bytes, str]]]
 
 
 class Endpoint:
-    """The routes `POST /sign/imx`, `GET /machines/{machine}`, `GET /record/key`, `GET /healthz` and `GET /readyz`.
+    """The routes of `digsigd.web.answers.ROUTES`.
 
     `record_key` returns the public half of the record's key, None if there is none (yet).
     `missing` returns what is missing before requests can be signed, one line each; an empty list means ready.
+    `scrape` returns the body and the media type of `GET /metrics`, for who is asking and an Accept header; None: off.
     """
 
     app = Klein()
@@ -53,7 +57,9 @@ class Endpoint:
         missing: Missing,
         machine_key_requests: MachineKeyRequests,
         record_key: Callable[[], str | None],
+        scrape: Scrape | None = None,
     ) -> None:
+        self._scrape = scrape
         self._record_key = record_key
         self._sign = sign
         self._missing = missing
@@ -126,6 +132,17 @@ class Endpoint:
         missing = await self._missing()
         return _status(request, 503 if missing else 200, missing)
 
+    @app.route("/metrics", methods=["GET"])
+    async def metrics(self, request: IRequest) -> bytes:
+        """Answer with the metrics of the host. Raises `NotAuthenticated` and `NotAllowed`."""
+        if self._scrape is None:
+            raise HttpError(404, "metrics are off", hint="the operator turns them on with metrics.path = true")
+        asking = asking_of(request.channel, request.requestHeaders)  # type: ignore[attr-defined]
+        body, media_type = await self._scrape(asking, text_of(request.requestHeaders, b"accept")[:MAX_HEADER])
+        headers = common_headers(_who(request)["request_id"])
+        headers["Content-Type"] = media_type
+        return _send(request, 200, headers, body)
+
     @app.handle_errors(Exception)
     def failed(self, request: IRequest, failure: Failure) -> bytes:
         """Turn any exception of a route into an answer."""
@@ -157,6 +174,7 @@ class Endpoint:
         seconds = 0.0
         if isinstance(request, UploadRequest):
             seconds = request.seconds()
+            request.outcome = "signed" if error is None else error.problem
         log_answered(self.log, _who(request), status, seconds, error)
         return _send(request, status, headers, body)
 

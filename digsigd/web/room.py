@@ -75,6 +75,14 @@ class Room:
         """The number of bytes that are reserved in this process, and have not been stored yet."""
         return sum(max(0, one.size - one.stored) for one in self._held)
 
+    @property
+    def held(self) -> tuple[int, int, int]:
+        """What uploads of this process have reserved and stored, and what copies need, in bytes."""
+        return self.reserved, sum(one.stored for one in self._held), self._copies()
+
+    def _copies(self) -> int:
+        return sum(nlargest(self._max_running, [one.size for one in self._held]))
+
     def reserve(self, party: str, length: int | None) -> Reservation:
         """Reserve room for a body of `length` bytes; None: for one that is reserved step by step.
 
@@ -130,8 +138,7 @@ class Room:
 
     def note(self) -> tuple[int, int, int]:
         """Note what is reserved, stored, and wanted for copies in this process. Return that of this host."""
-        copies = sum(nlargest(self._max_running, [one.size for one in self._held]))
-        return self._counts.room(self.reserved, sum(one.stored for one in self._held), copies)
+        return self._counts.room(*self.held)
 
     def release(self, reservation: Reservation) -> None:
         """Give back what an upload has reserved. Further calls do nothing."""

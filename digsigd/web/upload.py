@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 from digsigd.callers.access import Asking, CurrentAccess
 from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, UnsupportedCoding, shutting_down
+from digsigd.metrics.meter import Meter
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.block_sums import expected
 from digsigd.signing.decisions import Decisions
@@ -68,7 +69,9 @@ class Uploads:
         room: Room | None = None,
         hashing: Hashing | None = None,
         come_again: Callable[[], int] = lambda: 5,
+        meter: Meter | None = None,
     ) -> None:
+        self.meter = meter
         self.decisions = decisions
         self._come_again = come_again
         self.bounds = bounds
@@ -183,6 +186,8 @@ class Upload:
         self._name = name
         self._form: Form | None = None
         self._received = 0
+        # When it was signed, and how long its blob is.
+        self._signed_at, self._blob_size = 0.0, 0
         self._room: Reservation | None = None
         # Who it counts for; None until it is counted.
         self._party: str | None = None
@@ -296,6 +301,7 @@ class Upload:
             async with self._working:
                 self._signing = Deferred.fromCoroutine(sign(self.request, self.workdir()))
                 signed = await self._signing
+                self._signed_at, self._blob_size = self._uploads.clock.seconds(), len(signed.blob)
             event = Event.SIGNED
         finally:
             actions = self.happened(event, None)
@@ -315,6 +321,16 @@ class Upload:
         return await self._uploads.decisions.refused(
             self.evidence, self.request, error, request_id=self.request_id, caller=self.caller.name
         )
+
+    def count(self, outcome: str, seconds: float) -> None:
+        """Count it for metrics, at its end `seconds` after its begin. `outcome` is empty if nothing was answered."""
+        meter = self._uploads.meter
+        if meter is not None:
+            times = self.evidence.seconds
+            if outcome == "signed":
+                times = {**times, "answer": self._uploads.clock.seconds() - self._signed_at, "total": seconds}
+            machine, sent = self.evidence.machine, self._blob_size
+            meter.request(outcome or "gone", machine, times, received=self._received, sent=sent)
 
     def _check_machine(self, machine: str) -> None:
         self.evidence.machine = machine

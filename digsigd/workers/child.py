@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,7 +19,7 @@ from twisted.python.failure import Failure
 
 from digsigd.reactor import SigningReactor
 from digsigd.settings import Settings
-from digsigd.workers.inherited import BOARD, CHANNEL, PORT, SETTINGS, VARIABLE
+from digsigd.workers.inherited import BOARD, CHANNEL, METRICS, PORT, SETTINGS, VARIABLE
 from digsigd.workers.wire import Channel, settings_as_text
 
 # How long a worker may take to end after it has closed its channel, in seconds.
@@ -35,6 +36,15 @@ class WorkerGone(Exception):
 
 class WorkerHangs(WorkerGone):
     """A worker has not answered in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The descriptors that all workers get: of the board, of the port, and of the memory of the metrics."""
+
+    board: int
+    port: int
+    metrics: int
 
 
 class Child(ProcessProtocol):
@@ -75,7 +85,7 @@ class Child(ProcessProtocol):
         return self.transport.pid if self.transport is not None else None
 
     def start(
-        self, reactor: SigningReactor, options: Sequence[str], settings: Settings, count: int, board: int, port: int
+        self, reactor: SigningReactor, options: Sequence[str], settings: Settings, count: int, shared: Shared
     ) -> None:
         """Start the process, in a fresh interpreter. Raises `OSError`."""
         self._reactor = reactor
@@ -91,7 +101,16 @@ class Child(ProcessProtocol):
                 sys.executable,
                 [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()", *options],
                 env={**environment, VARIABLE: f"{self.number} {count} {self.generation}"},
-                childFDs={0: 0, 1: 1, 2: 2, CHANNEL: theirs.fileno(), BOARD: board, SETTINGS: text, PORT: port},
+                childFDs={
+                    0: 0,
+                    1: 1,
+                    2: 2,
+                    CHANNEL: theirs.fileno(),
+                    BOARD: shared.board,
+                    SETTINGS: text,
+                    PORT: shared.port,
+                    METRICS: shared.metrics,
+                },
             )
             self.channel.adopt(reactor, ours.fileno())
         finally:

@@ -11,7 +11,7 @@ from digsigd.workers.wire import settings_from_text
 # The variable in which a worker finds its number, and how many there are.
 VARIABLE = "DIGSIGD_WORKER"
 # The descriptors of a worker, besides 0, 1 and 2.
-CHANNEL, BOARD, SETTINGS, PORT = 3, 4, 5, 6
+CHANNEL, BOARD, SETTINGS, PORT, METRICS = 3, 4, 5, 6, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def inherited() -> Inherited | None:
     if words is None:
         return None
     number, count, generation = map(int, words.split())
-    for descriptor in (CHANNEL, BOARD, SETTINGS, PORT):
+    for descriptor in (CHANNEL, BOARD, SETTINGS, PORT, METRICS):
         os.set_inheritable(descriptor, False)
     with os.fdopen(SETTINGS, "rb") as file:
         return Inherited(number, count, generation, settings_from_text(file.read()))

@@ -26,7 +26,8 @@ from digsigd.reloading import in_force
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.cage import protect_memory
 from digsigd.workers.board import Board
-from digsigd.workers.child import Child, WorkerGone, WorkerHangs
+from digsigd.workers.child import Child, Shared, WorkerGone, WorkerHangs
+from digsigd.workers.metrics import HostMetrics
 from digsigd.workers.ports import keep_for_workers
 from digsigd.workers.queues import HostQueues
 from digsigd.workers.watch import Watch
@@ -115,6 +116,7 @@ class Supervisor(Service):
         killing = self._reactor.callLater(self.settings.daemon.shutdown_grace + _LAST_SECONDS, self._kill)
         over.addBoth(lambda _: killing.cancel() if killing.active() else None)
         over.addBoth(lambda _: self._port.stopListening())
+        over.addBoth(lambda _: self._metrics.stop())
         over.addBoth(lambda _: self.log.info("stopped", event="stopped"))
         # The port is closed last: what waits in its queue is for the workers, as long as they accept.
         self._port.stopReading()
@@ -136,13 +138,16 @@ class Supervisor(Service):
         self._shared = Board.make(self._count + 1)
         self._board = Board(os.dup(self._shared), 0, self._count + 1, clock=self._reactor)
         self._queues = HostQueues(self.settings, self._board, clock=self._reactor)
+        self._metrics = HostMetrics(self.settings, self._count, reactor=self._reactor)
+        self._metrics.start()
 
     # Life and death of workers.
 
     def _start(self, number: int) -> None:
         self._pending.pop(number, None)
         child = Child(number, self._generation, said=self._said, ended=self._ended)
-        child.start(self._reactor, self._options, self.settings, self._count, self._shared, self._descriptor)
+        shared = Shared(self._shared, self._descriptor, self._metrics.descriptor)
+        child.start(self._reactor, self._options, self.settings, self._count, shared)
         self._children[number] = child
         for name, known in self._tokens.items():
             child.say("token", name, self._generation, *known)
@@ -160,6 +165,7 @@ class Supervisor(Service):
 
     def _is_ready(self, child: Child) -> None:
         child.is_ready = True
+        self._show_ready()
         self._in_vain = 0
         if child.generation != self._generation:
             child.signal(signal.SIGTERM)
@@ -173,6 +179,8 @@ class Supervisor(Service):
         del self._children[child.number]
         self._queues.gone(child.number)
         self._board.clear(child.number)
+        self._show_ready()
+        self._metrics.ended(child.number, replaced=self._stopping is None)
         if self._stopping is not None or self._gave_up:
             self._check_over()
             return
@@ -193,6 +201,9 @@ class Supervisor(Service):
             when=f" in {pause:g} s" if pause else " now", event="worker-ended",
         )  # fmt: skip
         self._pending[child.number] = self._reactor.callLater(pause, self._replace, child.number)
+
+    def _show_ready(self) -> None:
+        self._metrics.show_ready(sum(one.is_ready for one in self._children.values()))
 
     def _give_up(self, why: str) -> None:
         """End the daemon with exit code 1."""

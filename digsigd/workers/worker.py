@@ -16,15 +16,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
+from digsigd._measuring import layout_of
 from digsigd._parts import Parts
 from digsigd.daemon import Daemon
 from digsigd.log import LineObserver
+from digsigd.metrics.cells import Cells
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.reloading import Prepared, in_force
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.host import CST, Counts, Turns
 from digsigd.workers.board import Board
-from digsigd.workers.inherited import BOARD, CHANNEL, PORT, Inherited
+from digsigd.workers.inherited import BOARD, CHANNEL, METRICS, PORT, Inherited
 from digsigd.workers.ports import inherited_endpoint
 from digsigd.workers.turns import Desk, SharedQueue
 from digsigd.workers.wire import Channel, line_of, settings_from_text
@@ -97,6 +99,7 @@ class Worker(Daemon):
         self._socket = socket.socket(fileno=CHANNEL)
         self._channel = Channel(self._told, self._orphaned)
         board = Board(BOARD, given.number, given.count + 1, clock=made)
+        self._cells = Cells(layout_of(given.settings, given.count), given.number, METRICS)
         self._host = SharedHost(self._channel, board, given.generation, made.callFromThread)
         self._prepared: Prepared | None = None
         # The number of the last question to prepare.
@@ -133,7 +136,12 @@ class Worker(Daemon):
         return SystemExit(1)
 
     def _new_parts(self) -> Parts:
-        return Parts(self.settings, reactor=self._reactor, host=self._host)
+        return Parts(
+            self.settings, reactor=self._reactor, host=self._host, cells=self._cells, number=self._given.number
+        )
+
+    def _serve_metrics(self) -> None:
+        """Leave the endpoint of the metrics to the supervisor."""
 
     def _endpoint(self, endpoint: str) -> IStreamServerEndpoint:
         return inherited_endpoint(self._reactor, endpoint, PORT)

@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from digsigd.settings import Settings
-from digsigd.workers.child import Child
+from digsigd.workers.child import Child, Shared
 from digsigd.workers.watch import MOST_MISSED, Watch
 
 
@@ -34,7 +34,7 @@ class Host(Clock):
             1, 0, said=lambda _, message: self.told.append(message), ended=lambda _, how: self.told.append(how)
         )
         reactor: Any = self
-        child.start(reactor, [], Settings(), 1, -1, -1)
+        child.start(reactor, [], Settings(), 1, Shared(-1, -1, -1))
         return child
 
 
