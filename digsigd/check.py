@@ -11,6 +11,7 @@ from digsigd._parts import Parts
 from digsigd.csf.members import is_key
 from digsigd.errors import DigsigError
 from digsigd.listening import certificate_state, try_to_listen
+from digsigd.metrics_port import KEY
 from digsigd.reactor import Reactor, SigningReactor, reactor_of
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.libraries import describe, for_modules
@@ -37,7 +38,10 @@ async def check(
     who = f"callers: {', '.join(settings.callers)}" if settings.callers else "authentication is off"
     report.say("listens on", f"{settings.listen.endpoint} ({who})")
     report.say("workers", _workers(settings))
-    await _check_endpoint(settings, reactor_of(reactor), report)
+    await _check_endpoint(settings.listen.endpoint, "listen.endpoint", reactor_of(reactor), report, "listens on")
+    if settings.metrics.endpoint is not None:
+        report.say("metrics", f"{settings.metrics.endpoint}, path /metrics")
+        await _check_endpoint(settings.metrics.endpoint, KEY, reactor_of(reactor), report, "metrics")
     try:
         parts.start()
     except DigsigError as error:
@@ -64,18 +68,17 @@ def _workers(settings: Settings) -> str:
     )
 
 
-async def _check_endpoint(settings: Settings, reactor: SigningReactor, report: _Report) -> None:
-    endpoint = settings.listen.endpoint
+async def _check_endpoint(endpoint: str, key: str, reactor: SigningReactor, report: _Report, topic: str) -> None:
     try:
-        in_use = await try_to_listen(reactor, endpoint)
+        in_use = await try_to_listen(reactor, endpoint, key=key)
         state = certificate_state(endpoint)
     except SettingsError as error:
-        report.fail("listens on", str(error))
+        report.fail(topic, str(error))
         return
     if in_use:
-        report.warn("listens on", in_use)
+        report.warn(topic, in_use)
     if state is not None and state[1]:
-        (report.warn if state[0] else report.fail)("listens on", state[1])
+        (report.warn if state[0] else report.fail)(topic, state[1])
 
 
 async def _check_parts(parts: Parts, settings: Settings, machines: tuple[str, ...], report: _Report) -> None:

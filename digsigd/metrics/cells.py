@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from digsigd.metrics.catalogue import BUCKETS, OUTCOMES, STAGES
+from digsigd.metrics.catalogue import BUCKETS, OTHER, OUTCOMES, STAGES
 
 # Machines with a label. All others are "other".
 MOST_MACHINES = 200
@@ -179,7 +179,7 @@ class Cells:
     def label(self, names: Iterable[str]) -> None:
         """Give machines a label while there is room. `names` have the form of `digsigd.names.MACHINE`."""
         for name in names:
-            if self.machine(name) == MOST_MACHINES and len(self._machines) < MOST_MACHINES and self._lock():
+            if name != OTHER and self.machine(name) == MOST_MACHINES and len(self._machines) < MOST_MACHINES and self._lock():
                 try:
                     self._learn()
                     used = len(self._machines)

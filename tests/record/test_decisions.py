@@ -80,7 +80,7 @@ def test_an_answer_names_its_entry(daemon: Daemon, pki: TrialPki) -> None:
     )
     assert len(entry["certificates"]) >= 2
     assert entry["blocks"]
-    assert set(entry["milliseconds"]) == {"keys", "cst", "all"}
+    assert set(entry["milliseconds"]) == {"upload", "keys", "wait", "cst", "verify", "all"}
 
 
 def test_refusals_are_recorded(daemon: Daemon, pki: TrialPki) -> None:
