@@ -18,11 +18,13 @@ from digsigd.metrics.collect import TICK, HostCollector, exposition, registry_of
 from digsigd.metrics.meter import Meter
 from digsigd.record.recorder import DatabaseRecorder
 from digsigd.settings import Settings
+from digsigd.signing.direct import DirectRequests
 from digsigd.signing.host import Turns
-from digsigd.signing.machine_keys import read_facts
+from digsigd.signing.machine_keys import MachineKeyReader, read_facts
 from digsigd.signing.pkcs11 import Tokens
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.threads import InThread
+from digsigd.signing.workroot import WorkRoot
 from digsigd.web.room import Room
 from digsigd.web.tls import CurrentTls
 from digsigd.web.upload import Uploads
@@ -38,7 +40,7 @@ _REMEMBERED = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The parts that are looked at."""
+    """The parts that are observed."""
 
     queue: Turns
     uploads: Uploads
@@ -48,6 +50,9 @@ class Measured:
     rules: Callable[[str], MachineRules]
     tls: CurrentTls
     recorder: DatabaseRecorder | None
+    direct: DirectRequests
+    machines: MachineKeyReader
+    root: WorkRoot
 
 
 def layout_of(settings: Settings, workers: int = 0) -> Layout:
@@ -72,7 +77,9 @@ class Measuring:
         self._number = number
         self._clock = clock
         self._in_thread = in_thread
-        self._registry = registry_of(HostCollector(cells, version=digsigd.__version__))
+        self._registry = registry_of(
+            HostCollector(cells, version=digsigd.__version__, canary=settings.canary.machine is not None)
+        )
         self._parts: Measured | None = None
         self._due = self._window = self._worst = self._before = 0.0
         self._ticks = 0

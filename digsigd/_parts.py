@@ -9,7 +9,8 @@ from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
-from digsigd._measuring import Measured, Measuring, layout_of
+from digsigd._measuring import Measured
+from digsigd._observing import Observing
 from digsigd._pools import Pools
 from digsigd.callers.access import CurrentAccess
 from digsigd.callers.findings import findings
@@ -21,11 +22,9 @@ from digsigd.listening import server_endpoint
 from digsigd.metrics.cells import Cells
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
-from digsigd.record.keyfile import StateFolder
-from digsigd.record.publish import Publisher
-from digsigd.record.recorder import DatabaseRecorder, Recorder, record_url
+from digsigd.record.recorder import Recorder
 from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of, with_endpoint
-from digsigd.settings import Settings, SettingsError, own_workdir, state_folder_of, workdir_of
+from digsigd.settings import Settings, SettingsError, own_workdir, workdir_of
 from digsigd.settings.permissions import Finding, check_writable, writable_findings
 from digsigd.signing.cage import Cage, strongest
 from digsigd.signing.cst import CstRunner
@@ -140,11 +139,13 @@ class Parts:
         )
         self._publisher = self._pools.publisher_of(settings)
         # Ours, to start and stop; None if there is no record, or the recorder is that of an embedding program.
-        self.recorder = _recorder_of(settings, reactor, self._publisher) if recorder is None else None
+        self.recorder = self._pools.recorder_of(settings, self._publisher) if recorder is None else None
         recorder = recorder if recorder is not None else self.recorder
         decisions = Decisions(recorder)
         recorded = RecordedSigner(signer, decisions, in_thread=self.in_thread)
-        self.direct = DirectRequests(signer=recorded, root=self.root, in_thread=self.in_thread)
+        self.observing = Observing(settings, cells, number, clock=reactor, in_thread=self.in_thread)
+        meter = self.observing.meter
+        self.direct = DirectRequests(signer=recorded, root=self.root, in_thread=self.in_thread, meter=meter)
         self.machines = MachineKeyReader(
             keys=self.keys,
             rules=self.rules.of,
@@ -156,10 +157,6 @@ class Parts:
         self._key_requests = MachineKeyRequests(
             machines=self.machines, access=self.access, clock=reactor, shares=self._shares
         )
-        self.measuring = None
-        if settings.metrics.are_on:
-            cells = Cells(layout_of(settings)) if cells is None else cells
-            self.measuring = Measuring(cells, number, settings=settings, clock=reactor, in_thread=self.in_thread)
         self.uploads = Uploads(
             bounds=settings.upload,
             access=self.access,
@@ -172,7 +169,7 @@ class Parts:
             room=self._room,
             hashing=self._pools.hashing,
             come_again=self._queue.come_again,
-            meter=self.measuring.meter if self.measuring is not None else None,
+            meter=meter,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -182,15 +179,14 @@ class Parts:
             in_thread=self.in_thread,
             clock=reactor,
             recorder=recorder,
+            canary=self.observing.missing,
         )
         endpoint = Endpoint(
             sign=recorded.sign,
             missing=partial(host.missing, self.readiness.missing),
             machine_key_requests=self._key_requests,
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
-            scrape=CheckedScrape(self.measuring.scrape, self.access, allow_anonymous=settings.metrics.allow_anonymous)
-            if self.measuring is not None and settings.metrics.path
-            else None,
+            scrape=self._scrape(settings),
         )
         self.resource: IResource = endpoint.resource()
         self.site = SigningSite(
@@ -198,6 +194,21 @@ class Parts:
             self.uploads,
             max_connections=settings.listen.max_connections,
             anonymous=not settings.callers,
+        )
+        self.observing.connect(
+            Measured(
+                queue=self._queue,
+                uploads=self.uploads,
+                room=self._room,
+                keys=self.keys,
+                tokens=self.tokens,
+                rules=self.rules.of,
+                tls=self.tls,
+                recorder=self.recorder,
+                direct=self.direct,
+                machines=self.machines,
+                root=self.root,
+            )
         )
         # What the port serves: the site, behind TLS if it is configured.
         self.factory = self.tls.around(self.site, reactor)
@@ -248,20 +259,14 @@ class Parts:
         self._key_requests.start()
         self.direct.start()
         self.readiness.start()
-        if self.measuring is not None:
-            self.measuring.start(self._measured())
+        self.observing.start()
 
-    def _measured(self) -> Measured:
-        return Measured(
-            queue=self._queue,
-            uploads=self.uploads,
-            room=self._room,
-            keys=self.keys,
-            tokens=self.tokens,
-            rules=self.rules.of,
-            tls=self.tls,
-            recorder=self.recorder,
-        )
+    def _scrape(self, settings: Settings) -> CheckedScrape | None:
+        """Return what serves `GET /metrics` on the port of callers; None if it is off."""
+        measuring = self.observing.measuring
+        if measuring is None or not settings.metrics.path:
+            return None
+        return CheckedScrape(measuring.scrape, self.access, allow_anonymous=settings.metrics.allow_anonymous)
 
     def _choose_cage(self) -> None:
         chosen = self._settings.cst
@@ -291,8 +296,7 @@ class Parts:
             return
         self._open = False
         self._refuse_new()
-        if self.measuring is not None:
-            self.measuring.stop()
+        self.observing.stop()
         self.root.close()
         if self.recorder is not None:
             self.recorder.stop()
@@ -322,8 +326,7 @@ class Parts:
         self.tls.value, self.access.value, self.rules.value = prepared.tls, prepared.access, prepared.rules
         self._settings = prepared.settings
         self._shares.reload(rates_of(prepared.settings))
-        if self.measuring is not None:
-            self.measuring.label(prepared.settings.machines)
+        self.observing.label(prepared.settings.machines)
         self.site.anonymous = not prepared.settings.callers
         return needs_restart(self._started, prepared.settings)
 
@@ -336,6 +339,7 @@ class Parts:
         self._key_requests.stop()
         self.direct.stop()
         self.readiness.stop()
+        self.observing.refuse_new()
 
     async def hurry(self) -> None:
         """End what is under way at once; `stop` then has nothing to wait for."""
@@ -368,7 +372,7 @@ class Parts:
 
     async def _drained(self, seconds: float) -> None:
         """Wait until no request is under way, at most this many seconds."""
-        waiting = (self.uploads, self._key_requests, self._queue, self.direct, self.readiness)
+        waiting = (self.uploads, self._key_requests, self._queue, self.direct, self.readiness, self.observing)
         every = DeferredList([part.drained() for part in waiting], consumeErrors=True)
         every.addTimeout(seconds, self._reactor)
         await every.addErrback(lambda _: None)
@@ -377,18 +381,3 @@ class Parts:
 def rates_of(settings: Settings) -> dict[str, float | None]:
     """Return the rate of each caller, in requests per minute; None means the general one."""
     return {name: caller.rate for name, caller in settings.callers.items()}
-
-
-def _recorder_of(settings: Settings, reactor: SigningReactor, publisher: Publisher) -> DatabaseRecorder | None:
-    """Return what writes the record; None if the settings want none."""
-    record = settings.record
-    if record.url == "none":
-        return None
-    folder = StateFolder(state_folder_of(settings))
-    return DatabaseRecorder(
-        record_url(record.url, folder),
-        folder=folder,
-        reactor=reactor,
-        timeout=record.timeout,
-        published=publisher.offer if record.checkpoints else None,
-    )

@@ -13,8 +13,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from digsigd.reactor import SigningReactor
+from digsigd.record.keyfile import StateFolder
 from digsigd.record.publish import Publisher
-from digsigd.settings import Settings
+from digsigd.record.recorder import DatabaseRecorder, record_url
+from digsigd.settings import Settings, state_folder_of
 from digsigd.signing.hashing import Hashing
 from digsigd.signing.threads import in_threads_of
 
@@ -53,6 +55,20 @@ class Pools:
         record = settings.record
         return Publisher(
             record.checkpoints, interval=record.checkpoint_interval, reactor=self._reactor, pool=self._keys
+        )
+
+    def recorder_of(self, settings: Settings, publisher: Publisher) -> DatabaseRecorder | None:
+        """Return what writes the record, in a thread of its own; None if the settings want none."""
+        record = settings.record
+        if record.url == "none":
+            return None
+        folder = StateFolder(state_folder_of(settings))
+        return DatabaseRecorder(
+            record_url(record.url, folder),
+            folder=folder,
+            reactor=self._reactor,
+            timeout=record.timeout,
+            published=publisher.offer if record.checkpoints else None,
         )
 
     def start(self) -> None:

@@ -51,7 +51,8 @@ async def check(
         report.fail("cage", str(error))
         raise SystemExit(1) from None
     try:
-        await _check_parts(parts, settings, tuple(dict.fromkeys((*settings.machines, *machines))), report)
+        canary = () if settings.canary.machine is None else (settings.canary.machine,)
+        await _check_parts(parts, settings, tuple(dict.fromkeys((*settings.machines, *canary, *machines))), report)
     finally:
         await parts.stop(0)
     if report.failed:
@@ -164,7 +165,7 @@ async def _check_machine(parts: Parts, machine: str, versions: list[str], report
     for trial in tried:
         workdir = parts.root.new(f"c{secrets.token_hex(8)}")
         try:
-            request = await parts.in_thread(request_for, trial, machine, versions[-1], workdir)
+            request = await parts.in_thread(request_for, trial.text, machine, versions[-1], workdir)
             await parts.direct.sign(request)
             signed.append(str(trial.srk))
         except DigsigError as error:

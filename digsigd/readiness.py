@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -25,7 +26,7 @@ _LEAST_SPACE, _TRIED = 4 << 20, 64 << 10
 
 
 class Readiness:
-    """A check of cst, the work directory, tokens and the key store. Its result is kept for two seconds."""
+    """A check of cst, the work directory, tokens, the key store, and the canary. Its result is kept for two seconds."""
 
     log = Logger()
 
@@ -39,7 +40,9 @@ class Readiness:
         in_thread: InThread,
         clock: IReactorTime,
         recorder: Recorder | None,
+        canary: Callable[[], list[str]] = list,
     ) -> None:
+        self._canary = canary
         self._recorder = recorder
         self._tools = tools
         self._root = root
@@ -106,6 +109,7 @@ class Readiness:
         missing += self._tokens.missing()
         if self._recorder is not None:
             missing += self._recorder.missing()
+        missing += self._canary()
         try:
             await self._keys.check()
         except NoKeys:

@@ -151,6 +151,7 @@ class SigningService(Service):
                 self._parts.close()
                 raise
         super().startService()
+        self._parts.observing.start_canary()
         if self._listen:
             Deferred.fromCoroutine(self._warn())
 
@@ -186,8 +187,8 @@ class SigningService(Service):
     def _serve_metrics(self) -> None:
         """Open the endpoint of the metrics, if there is one."""
         self._metrics = None
-        if self._parts.measuring is not None:
-            self._metrics = MetricsPort(self.settings, self._parts.measuring.scrape, reactor=self._reactor)
+        if self._parts.observing.measuring is not None:
+            self._metrics = MetricsPort(self.settings, self._parts.observing.measuring.scrape, reactor=self._reactor)
             self._metrics.start()
 
     def _begin_listening(self) -> None:

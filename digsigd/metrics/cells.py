@@ -179,7 +179,12 @@ class Cells:
     def label(self, names: Iterable[str]) -> None:
         """Give machines a label while there is room. `names` have the form of `digsigd.names.MACHINE`."""
         for name in names:
-            if name != OTHER and self.machine(name) == MOST_MACHINES and len(self._machines) < MOST_MACHINES and self._lock():
+            if (
+                name != OTHER
+                and self.machine(name) == MOST_MACHINES
+                and len(self._machines) < MOST_MACHINES
+                and self._lock()
+            ):
                 try:
                     self._learn()
                     used = len(self._machines)

@@ -43,6 +43,7 @@ def check(settings: Settings, origin: str) -> None:
         raise wrong("listen.endpoint", f"{settings.listen.endpoint!r} has {' and '.join(sorted(repeated))} twice")
     check_callers(settings, wrong)
     _check_metrics(settings, wrong)
+    _check_canary(settings, wrong)
     if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
         raise wrong(
             "listen.endpoint",
@@ -63,3 +64,17 @@ def _check_metrics(settings: Settings, wrong: Wrong) -> None:
     for name, caller in settings.callers.items():
         if caller.metrics and not metrics.path:
             raise wrong(f"callers.{name}.metrics", "needs metrics.path = true, which serves GET /metrics")
+
+
+def _check_canary(settings: Settings, wrong: Wrong) -> None:
+    canary = settings.canary
+    if canary.machine is None:
+        if canary.csf is not None or canary.cst_version is not None:
+            raise wrong("canary", "needs machine, whose keys it signs with")
+        return
+    if not MACHINE.fullmatch(canary.machine):
+        raise wrong("canary.machine", f"is not a machine name: expected {MACHINE_FORM}")
+    if canary.cst_version is not None and not VERSION.fullmatch(canary.cst_version):
+        raise wrong("canary.cst_version", f"is not a version: expected {VERSION_FORM}")
+    if canary.backend == "pkcs11" and canary.csf is None:
+        raise wrong("canary.csf", "is needed for backend pkcs11: a CSF description that names the keys on the token")

@@ -146,6 +146,16 @@ class MetricsSettings(_Section, frozen=True):
         return self.path or self.endpoint is not None
 
 
+class CanarySettings(_Section, frozen=True):
+    """A machine whose keys sign a known image again and again. `csf` None means a description made from its keys."""
+
+    machine: str | None = None
+    every: Seconds = 300.0
+    cst_version: str | None = None
+    backend: typing.Literal["ssl", "pkcs11"] = "ssl"
+    csf: Path | None = None
+
+
 class TokenSettings(_Section, frozen=True):
     """One token: where its PIN is, its machines, and how many runs of cst may use it at a time."""
 
@@ -228,6 +238,7 @@ class Settings(_Section, frozen=True):
     daemon: DaemonSettings = DaemonSettings()
     record: RecordSettings = RecordSettings()
     metrics: MetricsSettings = MetricsSettings()
+    canary: CanarySettings = CanarySettings()
     policy: PolicySettings = PolicySettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     machines: dict[str, MachineSettings] = field(default_factory=dict)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from digsigd.errors import shutting_down
+from digsigd.errors import DigsigError, shutting_down
+from digsigd.metrics.meter import Meter
 from digsigd.signing.decisions import RecordedSigner
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.threads import InThread
@@ -16,7 +18,10 @@ from digsigd.signing.workroot import WorkRoot
 class DirectRequests:
     """Signs requests of the program that embeds the service, each in a separate work directory."""
 
-    def __init__(self, *, signer: RecordedSigner, root: WorkRoot, in_thread: InThread) -> None:
+    def __init__(
+        self, *, signer: RecordedSigner, root: WorkRoot, in_thread: InThread, meter: Meter | None = None
+    ) -> None:
+        self._meter = meter
         self._signer = signer
         self._root = root
         self._in_thread = in_thread
@@ -29,11 +34,14 @@ class DirectRequests:
         """The number of requests in progress."""
         return len(self._signing)
 
-    async def sign(self, request: SigningRequest) -> Signed:
-        """Sign one request. Raises the errors of `digsigd.errors`: after `stop`, `Busy`."""
+    async def sign(self, request: SigningRequest, *, counted: bool = True) -> Signed:
+        """Sign one request, which metrics count unless `counted` is false.
+
+        Raises the errors of `digsigd.errors`: after `stop`, `Busy`.
+        """
         if self._stopped:
             raise shutting_down()
-        signing = Deferred.fromCoroutine(self._sign(request))
+        signing = Deferred.fromCoroutine(self._counted(request) if counted else self._sign(request))
         self._signing.add(signing)
         try:
             return await signing
@@ -68,6 +76,23 @@ class DirectRequests:
         drained: Deferred[None] = Deferred(self._when_drained.remove)
         self._when_drained.append(drained)
         return drained
+
+    async def _counted(self, request: SigningRequest) -> Signed:
+        began, outcome, sent = time.monotonic(), "other", 0
+        try:
+            signed = await self._sign(request)
+            outcome, sent = "signed", len(signed.blob)
+        except DigsigError as error:
+            outcome = error.problem
+            raise
+        except CancelledError:
+            outcome = "gone"
+            raise
+        finally:
+            if self._meter is not None:
+                times = {**request.evidence.seconds, "total": time.monotonic() - began}
+                self._meter.request(outcome, request.machine, times, sent=sent)
+        return signed
 
     async def _sign(self, request: SigningRequest) -> Signed:
         request.evidence.proof = request.evidence.proof or "program"

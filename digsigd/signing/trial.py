@@ -15,7 +15,8 @@ from digsigd.signing.workdir import Workdir
 from digsigd.testing import TrialImage
 
 _IMAGE = TrialImage.of_size(0x4000)
-_NAME = "trial.bin"
+# The artifact's name in `Blocks` of a CSF description.
+NAME = "trial.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Trial:
 
     srk: int
     description: csf.Description
+
+    @property
+    def text(self) -> bytes:
+        """The description as a text."""
+        return csf.write(self.description)
 
 
 def trials(facts: MachineKeys, members: Collection[str]) -> Iterator[Trial]:
@@ -45,7 +51,7 @@ def trials(facts: MachineKeys, members: Collection[str]) -> Iterator[Trial]:
 
 def _keys(certificates: list[NamedCertificate], *, ca: bool) -> tuple[csf.Command, ...]:
     """Return the commands that install keys and sign; none if a key is missing. `ca` is the CA flag of the SRK."""
-    block = csf.Block(_IMAGE.address, 0, _IMAGE.signed_size, _NAME)
+    block = csf.Block(_IMAGE.address, 0, _IMAGE.signed_size, NAME)
 
     def role(name: str) -> NamedCertificate | None:
         named = [one for one in certificates if not one.is_srk and base_of(one.name).upper().startswith(name)]
@@ -69,14 +75,27 @@ def _keys(certificates: list[NamedCertificate], *, ca: bool) -> tuple[csf.Comman
     )
 
 
-def request_for(trial: Trial, machine: str, cst_version: str, folder: Workdir) -> SigningRequest:
-    """Write the trial image into `folder`, and return the request that signs it. Blocks."""
-    folder.write(_NAME, _IMAGE.data)
+def request_for(
+    description: bytes,
+    machine: str,
+    cst_version: str,
+    folder: Workdir,
+    *,
+    caller: str = "--check",
+    name: str = "check",
+    backend: str = "ssl",
+) -> SigningRequest:
+    """Write the trial image into `folder`, and return the request that signs it as `description` says. Blocks.
+
+    The request's id begins with `name`.
+    """
+    folder.write(NAME, _IMAGE.data)
     return SigningRequest(
-        request_id=f"check-{secrets.token_hex(8)}",
+        request_id=f"{name}-{secrets.token_hex(8)}",
         machine=machine,
         cst_version=cst_version,
-        description=csf.write(trial.description),
-        artifacts=(Artifact(folder.path / _NAME, _NAME, len(_IMAGE.data)),),
-        caller="--check",
+        description=description,
+        artifacts=(Artifact(folder.path / NAME, NAME, len(_IMAGE.data)),),
+        backend=backend,
+        caller=caller,
     )

@@ -29,7 +29,8 @@ class HostMetrics:
         self.descriptor = Cells.make(layout)
         self._cells = Cells(layout, 0, os.dup(self.descriptor))
         self._reactor = reactor
-        self._registry = registry_of(HostCollector(self._cells, version=digsigd.__version__))
+        canary = settings.canary.machine is not None
+        self._registry = registry_of(HostCollector(self._cells, version=digsigd.__version__, canary=canary))
         self._port = MetricsPort(settings, self.scrape, reactor=reactor)
         self._cells.set("workers_configured", count)
         self._cells.set_started(time.time())

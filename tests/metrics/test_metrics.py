@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from threading import Thread
 
 import prometheus_client
 import pytest
@@ -94,18 +93,6 @@ def test_machines_have_the_same_label_in_all_processes(shared: list[Cells]) -> N
     samples = shown(shared[0], now=1000.0)
     assert value(samples, "certificate_expires_in_seconds", machine="b") == 3600
     assert ("digsigd_certificate_expires_in_seconds", (("machine", "a"),)) not in samples
-
-
-def test_threads_that_give_labels_at_the_same_time_give_each_once(shared: list[Cells]) -> None:
-    """The lock is of the process; within one, only the reactor's thread gives labels."""
-    wanted = [f"m{number}" for number in range(50)]
-    threads = [
-        Thread(target=view.label, args=(order,)) for view, order in zip(shared[1:], (wanted, wanted[::-1]), strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-        thread.join()
-    assert sorted(shared[0].labelled()) == sorted(wanted)
 
 
 def test_there_is_an_end_to_labels() -> None:
