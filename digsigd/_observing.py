@@ -1,4 +1,4 @@
-"""What tells operators about a service: its metrics and its canary, each only if the settings ask for it."""
+"""What tells operators about a service: metrics, the canary and spans, each only if the settings ask for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from digsigd._canary import Canary
 from digsigd._measuring import Measured, Measuring, layout_of
 from digsigd.metrics.cells import Cells
 from digsigd.metrics.meter import Meter
+from digsigd.reactor import SigningReactor
 from digsigd.settings import Settings
 from digsigd.signing.threads import InThread
+from digsigd.spans import Spans
+from digsigd.web.outcomes import Outcomes
 
 
 class Observing:
-    """The metrics and the canary of one start and one stop. `number` is that of the worker, 0 for a process alone.
+    """The metrics, the canary and the spans of one start and one stop.
 
+    `number` is that of the worker, 0 for a process alone.
     `cells` are those of a host with several processes; None: its own. Only one process of a host has a canary.
     """
 
@@ -36,6 +40,11 @@ class Observing:
             cells = Cells(layout_of(settings)) if cells is None else cells
             self.measuring = Measuring(cells, number, settings=settings, clock=clock, in_thread=in_thread)
             self.meter = self.measuring.meter
+        otlp = settings.telemetry.otlp
+        self._spans = Spans(otlp) if otlp is not None else None
+        observed = self.meter is not None or self._spans is not None
+        # What is called for each request; None if there is nothing to do.
+        self.outcomes = Outcomes(self.meter, self._spans) if observed else None
 
     def connect(self, parts: Measured) -> None:
         """Take the parts that are observed, once."""
@@ -54,6 +63,8 @@ class Observing:
 
     def start(self) -> None:
         """Begin to show what the parts do."""
+        if self._spans is not None:
+            self._spans.start()
         if self.measuring is not None and self._parts is not None:
             self.measuring.start(self._parts)
 
@@ -67,10 +78,17 @@ class Observing:
         if self._canary is not None:
             self._canary.stop()
 
+    async def last(self, reactor: SigningReactor) -> None:
+        """Send the spans that wait. Call it when no request is under way any more."""
+        if self._spans is not None:
+            await self._spans.stop(reactor)
+
     def stop(self) -> None:
         """Stop showing anything."""
         if self.measuring is not None:
             self.measuring.stop()
+        if self._spans is not None:
+            self._spans.close()
 
     def label(self, machines: Iterable[str]) -> None:
         """Give machines of new settings a label."""

@@ -144,8 +144,9 @@ class Parts:
         decisions = Decisions(recorder)
         recorded = RecordedSigner(signer, decisions, in_thread=self.in_thread)
         self.observing = Observing(settings, cells, number, clock=reactor, in_thread=self.in_thread)
-        meter = self.observing.meter
-        self.direct = DirectRequests(signer=recorded, root=self.root, in_thread=self.in_thread, meter=meter)
+        self.direct = DirectRequests(
+            signer=recorded, root=self.root, in_thread=self.in_thread, meter=self.observing.meter
+        )
         self.machines = MachineKeyReader(
             keys=self.keys,
             rules=self.rules.of,
@@ -169,7 +170,7 @@ class Parts:
             room=self._room,
             hashing=self._pools.hashing,
             come_again=self._queue.come_again,
-            meter=meter,
+            outcomes=self.observing.outcomes,
         )
         self.readiness = Readiness(
             tools=self.tools,
@@ -367,6 +368,7 @@ class Parts:
             # Before connections are closed: answers wait for their entries.
             await self.in_thread(self.recorder.stop)
             await self._publisher.stop()
+        await self.observing.last(self._reactor)
         self.site.close_connections()
         await self.keys.stop()
 

@@ -158,7 +158,8 @@ def _as_text(event: LogEvent, *, worker: int | None) -> str:
     parts.append(_message(event))
     if request_id and (caller := event.get("caller")):
         address = f" at {event['address']}" if event.get("address") else ""
-        parts.append(f"({caller}{address}, {event.get('own_id', '-')})")
+        trace = f", trace {event['trace_id']}" if event.get("trace_id") else ""
+        parts.append(f"({caller}{address}, {event.get('own_id', '-')}{trace})")
     if trace := _trace(event):
         parts.append(f"({trace})")
     return one_line(" ".join(parts))

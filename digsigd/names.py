@@ -13,3 +13,13 @@ VERSION_FORM = "1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit"
 # Where private keys are: in the key tarball, or on a token.
 BACKENDS = ("ssl", "pkcs11")
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+# W3C Trace Context, 3.2: version, trace id, parent id, flags. Later versions may have more after them.
+_TRACEPARENT = re.compile(r"(?:00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}|(?!ff|00)[0-9a-f]{2}-([0-9a-f]{32})-.*)")
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Return the trace id of a traceparent, 32 hexadecimal digits; empty if it is not valid."""
+    found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    trace_id = (found and (found[1] or found[2])) or ""
+    return trace_id if trace_id.strip("0") else ""

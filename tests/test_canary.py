@@ -90,8 +90,11 @@ def test_a_full_queue_says_nothing_about_the_host(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(CstFailed("cst crashed", detail="/secret/path"), "cst crashed"), (OSError(5, "Input/output error"), "Input/output error")],
-)  # fmt: skip
+    [
+        (CstFailed("cst crashed", detail="/secret/path"), "cst crashed"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+    ],
+)
 def test_a_failure_is_told_without_what_is_for_the_operator(tmp_path: Path, error: Exception, reason: str) -> None:
     """And tried again after half a minute at the latest."""
     parts = Parts(tmp_path, every=300.0)

@@ -44,6 +44,8 @@ def check(settings: Settings, origin: str) -> None:
     check_callers(settings, wrong)
     _check_metrics(settings, wrong)
     _check_canary(settings, wrong)
+    if settings.telemetry.otlp is not None and not re.match(r"https?://[^/?#@]+", settings.telemetry.otlp):
+        raise wrong("telemetry.otlp", "is not the http(s) URL of a collector, such as http://127.0.0.1:4318")
     if not (settings.callers or settings.listen.allow_anonymous or is_local(settings.listen.endpoint)):
         raise wrong(
             "listen.endpoint",

@@ -156,6 +156,12 @@ class CanarySettings(_Section, frozen=True):
     csf: Path | None = None
 
 
+class TelemetrySettings(_Section, frozen=True):
+    """Where spans of requests are sent: the URL of an OTLP collector."""
+
+    otlp: str | None = None
+
+
 class TokenSettings(_Section, frozen=True):
     """One token: where its PIN is, its machines, and how many runs of cst may use it at a time."""
 
@@ -239,6 +245,7 @@ class Settings(_Section, frozen=True):
     record: RecordSettings = RecordSettings()
     metrics: MetricsSettings = MetricsSettings()
     canary: CanarySettings = CanarySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     policy: PolicySettings = PolicySettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     machines: dict[str, MachineSettings] = field(default_factory=dict)

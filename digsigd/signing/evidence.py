@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ class Evidence:
 
     Digests are SHA-256, in hexadecimal. `server_id` is this host's own id of the request, beside the client's. `proof`
     is how the caller proved who it is. `blocks` are (address, offset, length, artifact) for each command that signs.
-    `seconds` says how long the steps took.
+    `seconds` says how long the steps took, `ended` when they ended, as nanoseconds of Unix time.
     """
 
     server_id: str = ""
@@ -38,10 +39,12 @@ class Evidence:
     certificates: tuple[str, ...] = ()
     blocks: tuple[tuple[tuple[int, int, int, str], ...], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
 
-    def took(self, step: str, seconds: float) -> None:
-        """Note how long a step took."""
+    def took(self, step: str, seconds: float, *, ago: float = 0.0) -> None:
+        """Note how long a step took that has ended now, or so many seconds `ago`."""
         self.seconds[step] = seconds
+        self.ended[step] = time.time_ns() - int(ago * 1e9)
 
     @property
     def milliseconds(self) -> dict[str, int]:

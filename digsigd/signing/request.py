@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from digsigd.names import trace_id_of
 from digsigd.signing.evidence import Evidence
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.sums import Sums
@@ -64,8 +65,10 @@ class SigningRequest:
 
     @property
     def log_fields(self) -> dict[str, str]:
-        """What every log line of the request has: its ids and its caller."""
-        return {"request_id": self.request_id, "own_id": self.own_id, "caller": self.caller}
+        """What every log line of the request has: its ids, its caller, and its trace if it is part of one."""
+        trace_id = trace_id_of(self.evidence.traceparent)
+        fields = {"request_id": self.request_id, "own_id": self.own_id, "caller": self.caller}
+        return {**fields, "trace_id": trace_id} if trace_id else fields
 
     @property
     def size(self) -> int:

@@ -145,7 +145,7 @@ class Signer:
             **request.log_fields, event="cst", version=tool.version, ended=describe(run),
             exit=run.exit_code, signal=run.signal, seconds=run.seconds,
         )  # fmt: skip
-        evidence.took("wait", waited + run.waited)
+        evidence.took("wait", waited + run.waited, ago=run.seconds)
         evidence.took("cst", run.seconds)
         began = self._clock()
         try:

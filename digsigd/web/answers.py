@@ -30,7 +30,7 @@ from digsigd.errors import (
     UploadTimeout,
     VerificationFailed,
 )
-from digsigd.names import REQUEST_ID
+from digsigd.names import REQUEST_ID, trace_id_of
 from digsigd.text import one_line
 
 # All paths and their methods. A name in braces matches any one segment of a path.
@@ -102,6 +102,12 @@ def methods_of(path: str) -> tuple[str, ...]:
 def text_of(headers: Headers, name: bytes) -> str:
     """Return a header's values, joined with commas; empty if it is missing. Bytes that are not UTF-8 are replaced."""
     return b",".join(headers.getRawHeaders(name, [])).decode("utf-8", "replace")
+
+
+def trace_of(headers: Headers) -> dict[str, str]:
+    """Return the log field of the trace that a request is part of, by its `traceparent`; nothing if that is invalid."""
+    trace_id = trace_id_of(text_of(headers, b"traceparent"))
+    return {"trace_id": trace_id} if trace_id else {}
 
 
 def request_id_of(headers: Headers) -> str:

@@ -19,7 +19,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from digsigd.errors import DigsigError, TooLarge, UploadTimeout
-from digsigd.web.answers import OWN_ID, methods_of, not_routed, render, request_id_of, text_of
+from digsigd.web.answers import OWN_ID, methods_of, not_routed, render, request_id_of, text_of, trace_of
 from digsigd.web.asking import asking_of
 from digsigd.web.upload import Upload, Uploads
 from digsigd.web.upload_state import Action, Event, State, UploadState
@@ -86,6 +86,7 @@ class UploadRequest(Request):
         """Handle the end of the headers. `length` is the body's length in bytes, None for a chunked body."""
         self.who["request_id"] = request_id_of(self.requestHeaders) or self.own_id
         self.who["address"] = getattr(self.getClientAddress(), "host", "a local socket")
+        self.who.update(trace_of(self.requestHeaders))
         # The channel sets the request's method and path only at the end of the body.
         method, path = self.channel._command, self._origin_form(self.channel._path).partition(b"?")[0]  # noqa: SLF001
         ours = method == b"POST" and path == self._path

@@ -27,10 +27,12 @@ from digsigd.web.answers import (
     render,
     request_id_of,
     text_of,
+    trace_of,
     wants_json,
 )
 from digsigd.web.asking import asking_of
 from digsigd.web.machine_keys import MachineKeyRequests
+from digsigd.web.outcomes import SIGNED
 from digsigd.web.request import UploadRequest, log_answered
 from digsigd.web.upload import Sign, Upload
 from digsigd.web.upload_state import State
@@ -174,7 +176,7 @@ class Endpoint:
         seconds = 0.0
         if isinstance(request, UploadRequest):
             seconds = request.seconds()
-            request.outcome = "signed" if error is None else error.problem
+            request.outcome = SIGNED if error is None else error.problem
         log_answered(self.log, _who(request), status, seconds, error)
         return _send(request, status, headers, body)
 
@@ -224,6 +226,7 @@ def _who(request: Any) -> dict[str, str]:
         address = getattr(request.getClientAddress(), "host", "a local socket")
         request_id = request_id_of(request.requestHeaders) or own_id
         request.who = {"request_id": request_id, "own_id": own_id, "caller": "-", "address": address}
+        request.who.update(trace_of(request.requestHeaders))
     who: dict[str, str] = request.who
     return who
 

@@ -16,7 +16,6 @@ from twisted.web.http_headers import Headers
 from digsigd.callers.access import Asking, CurrentAccess
 from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, UnsupportedCoding, shutting_down
-from digsigd.metrics.meter import Meter
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.block_sums import expected
 from digsigd.signing.decisions import Decisions
@@ -30,6 +29,7 @@ from digsigd.signing.workdir import Workdir, failed
 from digsigd.signing.workroot import WorkRoot
 from digsigd.web.answers import text_of
 from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
+from digsigd.web.outcomes import GONE, SIGNED, Outcomes
 from digsigd.web.room import Reservation, Room
 from digsigd.web.shares import Shares
 from digsigd.web.upload_state import Action, Event
@@ -69,9 +69,9 @@ class Uploads:
         room: Room | None = None,
         hashing: Hashing | None = None,
         come_again: Callable[[], int] = lambda: 5,
-        meter: Meter | None = None,
+        outcomes: Outcomes | None = None,
     ) -> None:
-        self.meter = meter
+        self.outcomes = outcomes
         self.decisions = decisions
         self._come_again = come_again
         self.bounds = bounds
@@ -323,14 +323,12 @@ class Upload:
         )
 
     def count(self, outcome: str, seconds: float) -> None:
-        """Count it for metrics, at its end `seconds` after its begin. `outcome` is empty if nothing was answered."""
-        meter = self._uploads.meter
-        if meter is not None:
-            times = self.evidence.seconds
-            if outcome == "signed":
-                times = {**times, "answer": self._uploads.clock.seconds() - self._signed_at, "total": seconds}
-            machine, sent = self.evidence.machine, self._blob_size
-            meter.request(outcome or "gone", machine, times, received=self._received, sent=sent)
+        """Count it, at its end `seconds` after its begin. `outcome` is empty if nothing was answered."""
+        if outcome == SIGNED:
+            self.evidence.took("answer", self._uploads.clock.seconds() - self._signed_at)
+        if (outcomes := self._uploads.outcomes) is not None:
+            sizes = {"received": self._received, "sent": self._blob_size}
+            outcomes.over(outcome or GONE, self.evidence, self.who, seconds=seconds, **sizes)
 
     def _check_machine(self, machine: str) -> None:
         self.evidence.machine = machine
