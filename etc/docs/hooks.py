@@ -20,6 +20,9 @@ PLACES = {
     "changelog.d/README.md": "changelog.d/README.md",
     "etc/digsigd.toml": "etc/digsigd.toml",
     "etc/digsigd.service": "etc/digsigd.service",
+    "etc/grafana/digsigd.json": "etc/grafana/digsigd.json",
+    "etc/prometheus/alerts.yml": "etc/prometheus/alerts.yml",
+    "etc/prometheus/alerts_test.yml": "etc/prometheus/alerts_test.yml",
     "etc/yocto/README.md": "etc/yocto/README.md",
 }
 _LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
