@@ -221,10 +221,10 @@ class SigningService(Service):
             self._parts.site.listens_on(None)
             if port is not None:
                 await maybeDeferred(port.stopListening)
-            if self._metrics is not None:
-                await self._metrics.stop()
         finally:
             await self._parts.stop(self.settings.daemon.shutdown_grace)
+            if self._metrics is not None:
+                await self._metrics.stop()
 
     def _stopped(self, result: Failure | None) -> None:
         waiting, self._when_stopped = self._when_stopped or [], None

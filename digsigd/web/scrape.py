@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -20,7 +20,7 @@ from digsigd.errors import DigsigError, NotAuthenticated
 from digsigd.web.answers import MAX_HEADER, HttpError, common_headers, render, text_of
 
 # Returns the metrics as text and their media type, for an Accept header.
-Scrape = Callable[[str], Awaitable[tuple[bytes, str]]]
+Scrape = Callable[[str], Coroutine[Any, Any, tuple[bytes, str]]]
 _PATH = b"/metrics"
 # How many connections the site may have, and how many seconds one may be idle.
 _MOST, _IDLE = 32, 60.0
@@ -31,33 +31,24 @@ class SharedScrape:
 
     def __init__(self, scrape: Scrape) -> None:
         self._scrape = scrape
-        self._asked: dict[str, Deferred[tuple[bytes, str]]] = {}
+        # Those that wait, by the form of the text.
+        self._waiting: dict[str, list[Deferred[tuple[bytes, str]]]] = {}
 
     async def __call__(self, accept: str) -> tuple[bytes, str]:
         """Return the text and its media type."""
         # There are two forms: one text for all Accept headers of a form.
         form = "application/openmetrics-text; version=1.0.0" if "application/openmetrics-text" in accept else ""
-        asked = self._asked.get(form)
-        if asked is None:
-            asked = self._asked[form] = Deferred.fromCoroutine(_as_coroutine(self._scrape, form))
-            asked.addBoth(self._done, form)
         answer: Deferred[tuple[bytes, str]] = Deferred()
-        asked.addBoth(_copied_to, answer)
+        if form in self._waiting:
+            self._waiting[form].append(answer)
+        else:
+            self._waiting[form] = [answer]
+            Deferred.fromCoroutine(self._scrape(form)).addBoth(self._done, form)
         return await answer
 
-    def _done(self, result: Any, form: str) -> Any:
-        self._asked.pop(form, None)
-        return result
-
-
-async def _as_coroutine(scrape: Scrape, accept: str) -> tuple[bytes, str]:
-    return await scrape(accept)
-
-
-def _copied_to(result: Any, waiting: Deferred[Any]) -> Any:
-    """Fire `waiting` with a result. Return the result; a failure is handled there."""
-    waiting.callback(result)
-    return None if isinstance(result, Failure) else result
+    def _done(self, result: Any, form: str) -> None:
+        for answer in self._waiting.pop(form):
+            answer.callback(result)
 
 
 class CheckedScrape:

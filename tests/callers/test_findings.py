@@ -128,6 +128,7 @@ def test_rights_that_are_missing_or_have_no_effect_are_found(public: Path) -> No
     token = "[[callers.ci.tokens]]\nsha256 = '" + "1" * 64 + "'\n"
     (found,) = found_in(public, "[callers.ci]\nbackends = ['ssl']\n" + token)
     assert found.startswith("callers.ci: may sign nothing")
+    assert found_in(public, "[metrics]\npath = true\n[callers.ci]\nmetrics = true\n" + token) == []
     assert found.endswith('add machines = ["MACHINE"]; cst_versions = ["*"]')
     allow = f"{CALLER}csf.allow = ['unlock-ocotp-scs']\n{token}"
     (found,) = found_in(public, allow)
