@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from digsigd.errors import KeyStoreFailed, NoKeys
 from digsigd.keys.source import Fetched
 from digsigd.keys.store import KeyStore
 from digsigd.metrics.cells import Cells, Reading
-from digsigd.settings import MachineSettings, MetricsSettings, Settings
+from digsigd.settings import MachineSettings, MetricsSettings, Pkcs11Settings, Settings, TokenSettings
 from digsigd.signing.rules import MachineRules
 from digsigd.testing import TrialPki
 
@@ -44,19 +45,22 @@ class Source:
 class Host:
     """A service with parts that stand still."""
 
-    def __init__(self, *machines: str, number: int = 0, labelled: Cells | None = None) -> None:
-        settings = Settings(metrics=MetricsSettings(path=True), machines=dict.fromkeys(machines, MachineSettings()))
+    def __init__(self, *machines: str, number: int = 0, settings: Settings | None = None) -> None:
+        if settings is None:
+            settings = Settings(metrics=MetricsSettings(path=True), machines=dict.fromkeys(machines, MachineSettings()))
         self.clock = Clock()
         self.source = Source()
-        self.cells = Cells(layout_of(settings)) if labelled is None else labelled
+        self.cells = Cells(layout_of(settings))
         source: Any = self.source
         self.keys = KeyStore(source, keep=0, clock=self.clock, in_thread=in_thread, max_unpacked=16 << 20)
         self.measuring = Measuring(self.cells, number, settings=settings, clock=self.clock, in_thread=in_thread)
-        quiet: Any = SimpleNamespace(active=1, running=2, waiting=3, slots=4, held=(5, 6, 7), value=None)
+        quiet: Any = SimpleNamespace(active=1, running=2, waiting=3, slots=4, held=(5, 6, 7))
+        self.tokens: Any = []
+        self.tls: Any = SimpleNamespace(value=None)
         self.measuring.start(
             Measured(
-                queue=quiet, uploads=quiet, room=quiet, keys=self.keys, tokens=[], rules=lambda _: MachineRules(csf.Policy()),
-                tls=quiet, recorder=None, direct=quiet, machines=quiet, root=quiet,
+                queue=quiet, uploads=quiet, room=quiet, keys=self.keys, tokens=self.tokens, rules=lambda _: MachineRules(csf.Policy()),
+                tls=self.tls, recorder=None, direct=quiet, machines=quiet, root=quiet,
             )
         )  # fmt: skip
 
@@ -167,3 +171,24 @@ def test_a_tarball_without_certificates_is_no_fault() -> None:
     host.source.tarballs["a"] = b"no tarball"
     host.wait(2)
     assert host.expires["a"] == 0
+
+
+def test_the_state_of_tokens_and_the_hosts_own_certificate_are_shown() -> None:
+    """A token that failed is failed, whatever it was before."""
+    settings = Settings(
+        metrics=MetricsSettings(path=True),
+        pkcs11=Pkcs11Settings(tokens={"b": TokenSettings(), "a": TokenSettings(), "c": TokenSettings()}),
+    )
+    host = Host(settings=settings)
+    host.tokens += [
+        SimpleNamespace(name="b", proven=True, failed=""),
+        SimpleNamespace(name="a", proven=True, failed="the PIN is wrong"),
+        SimpleNamespace(name="c", proven=False, failed=""),
+    ]
+    host.tls.value = SimpleNamespace(certificate=SimpleNamespace(not_valid_after_utc=datetime(2100, 1, 1, tzinfo=UTC)))
+    host.wait(2)
+    assert [host.reading.token_states(number) for number in range(3)] == [[2], [1], [0]]
+    assert host.reading.host_expires == datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+    host.tls.value = None
+    host.wait(2)
+    assert host.reading.host_expires == 0
