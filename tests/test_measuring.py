@@ -59,10 +59,19 @@ class Host:
         self.tls: Any = SimpleNamespace(value=None)
         self.measuring.start(
             Measured(
-                queue=quiet, uploads=quiet, room=quiet, keys=self.keys, tokens=self.tokens, rules=lambda _: MachineRules(csf.Policy()),
-                tls=self.tls, recorder=None, direct=quiet, machines=quiet, root=quiet,
+                queue=quiet,
+                uploads=quiet,
+                room=quiet,
+                keys=self.keys,
+                tokens=self.tokens,
+                rules=lambda _: MachineRules(csf.Policy()),
+                tls=self.tls,
+                recorder=None,
+                direct=quiet,
+                machines=quiet,
+                root=quiet,
             )
-        )  # fmt: skip
+        )
 
     def wait(self, seconds: float) -> None:
         for _ in range(int(seconds * 4)):
