@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,7 +22,7 @@ from digsigd.signing.direct import DirectRequests
 from digsigd.signing.host import Turns
 from digsigd.signing.machine_keys import MachineKeyReader, read_facts
 from digsigd.signing.pkcs11 import Tokens
-from digsigd.signing.rules import MachineRules
+from digsigd.signing.rules import CurrentRules
 from digsigd.signing.threads import InThread
 from digsigd.signing.workroot import WorkRoot
 from digsigd.web.room import Room
@@ -38,16 +38,13 @@ _SURVEY_EVERY = 3600.0
 _REMEMBERED = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class Measured(Protocol):
     """The parts that are observed."""
 
-    queue: Turns
     uploads: Uploads
-    room: Room
     keys: KeyStore
     tokens: Tokens
-    rules: Callable[[str], MachineRules]
+    rules: CurrentRules
     tls: CurrentTls
     recorder: DatabaseRecorder | None
     direct: DirectRequests
@@ -72,6 +69,8 @@ class Measuring:
     def __init__(
         self, cells: Cells, number: int, *, settings: Settings, clock: IReactorTime, in_thread: InThread
     ) -> None:
+        self._queue: Turns | None = None
+        self._room: Room | None = None
         self.meter = Meter(cells)
         self._cells = cells
         self._number = number
@@ -89,9 +88,9 @@ class Measuring:
         self._seen: dict[tuple[str, str], None] = {}
         cells.label(settings.machines)
 
-    def start(self, parts: Measured) -> None:
-        """Begin to show what `parts` do."""
-        self._parts = parts
+    def start(self, parts: Measured, queue: Turns, room: Room) -> None:
+        """Begin to show what `parts`, the queue for cst and the room for uploads do."""
+        self._parts, self._queue, self._room = parts, queue, room
         parts.keys.on_fetched = self._fetched
         self._cells.set("alive", 1)
         if not self._number:
@@ -151,11 +150,12 @@ class Measuring:
     def _show(self, parts: Measured) -> None:
         put = self._cells.set
         put("active", parts.uploads.active)
-        put("running", parts.queue.running)
-        put("waiting", parts.queue.waiting)
-        put("slots", parts.queue.slots)
-        for name, value in zip(("reserved", "stored", "copies"), parts.room.held, strict=True):
-            put(name, value)
+        if self._queue is not None and self._room is not None:
+            put("running", self._queue.running)
+            put("waiting", self._queue.waiting)
+            put("slots", self._queue.slots)
+            for name, value in zip(("reserved", "stored", "copies"), self._room.held, strict=True):
+                put(name, value)
         for name, value in zip(("tarballs", "tarball_bytes"), parts.keys.kept, strict=True):
             put(name, value)
         put("keys_fetched", parts.keys.fetched)
@@ -196,7 +196,7 @@ class Measuring:
     async def _survey(self, parts: Measured, machines: Iterable[str]) -> None:
         for machine in machines:
             try:
-                keys = await parts.keys.get(machine, sha256=parts.rules(machine).keys_sha256)
+                keys = await parts.keys.get(machine, sha256=parts.rules.of(machine).keys_sha256)
                 await self._read(machine, keys.tarball)
             except NoKeys:
                 self._forget(machine)

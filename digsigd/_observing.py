@@ -9,13 +9,17 @@ from twisted.internet.interfaces import IReactorTime
 
 from digsigd._canary import Canary
 from digsigd._measuring import Measured, Measuring, layout_of
+from digsigd.callers.access import CurrentAccess
 from digsigd.metrics.cells import Cells
 from digsigd.metrics.meter import Meter
 from digsigd.reactor import SigningReactor
 from digsigd.settings import Settings
+from digsigd.signing.host import Turns
 from digsigd.signing.threads import InThread
 from digsigd.spans import Spans
 from digsigd.web.outcomes import Outcomes
+from digsigd.web.room import Room
+from digsigd.web.scrape import CheckedScrape
 
 
 class Observing:
@@ -32,7 +36,7 @@ class Observing:
         self._number = number
         self._clock = clock
         self._in_thread = in_thread
-        self._parts: Measured | None = None
+        self._parts: tuple[Measured, Turns, Room] | None = None
         self._canary: Canary | None = None
         self.measuring: Measuring | None = None
         self.meter: Meter | None = None
@@ -46,9 +50,9 @@ class Observing:
         # What is called for each request; None if there is nothing to do.
         self.outcomes = Outcomes(self.meter, self._spans) if observed else None
 
-    def connect(self, parts: Measured) -> None:
-        """Take the parts that are observed, once."""
-        self._parts = parts
+    def connect(self, parts: Measured, queue: Turns, room: Room) -> None:
+        """Take the parts that are observed, the queue for cst, and the room for uploads, once."""
+        self._parts = (parts, queue, room)
         if self._settings.canary.machine is not None and self._number <= 1:
             self._canary = Canary(
                 self._settings.canary,
@@ -61,12 +65,19 @@ class Observing:
                 cells=self.meter.cells if self.meter is not None else None,
             )
 
+    def scrape_for(self, access: CurrentAccess) -> CheckedScrape | None:
+        """Return what serves `GET /metrics` on the port of callers; None if it is off."""
+        metrics = self._settings.metrics
+        if self.measuring is None or not metrics.path:
+            return None
+        return CheckedScrape(self.measuring.scrape, access, allow_anonymous=metrics.allow_anonymous)
+
     def start(self) -> None:
         """Begin to show what the parts do."""
         if self._spans is not None:
             self._spans.start()
         if self.measuring is not None and self._parts is not None:
-            self.measuring.start(self._parts)
+            self.measuring.start(*self._parts)
 
     def start_canary(self) -> None:
         """Begin to sign the image of the canary. Call it after `start`, but not for a check."""

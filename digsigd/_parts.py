@@ -9,7 +9,6 @@ from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
-from digsigd._measuring import Measured
 from digsigd._observing import Observing
 from digsigd._pools import Pools
 from digsigd.callers.access import CurrentAccess
@@ -41,7 +40,6 @@ from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.resource import Endpoint
 from digsigd.web.room import Room
-from digsigd.web.scrape import CheckedScrape
 from digsigd.web.shares import Shares
 from digsigd.web.site import SigningSite
 from digsigd.web.tls import CurrentTls, server_tls
@@ -187,7 +185,7 @@ class Parts:
             missing=partial(host.missing, self.readiness.missing),
             machine_key_requests=self._key_requests,
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
-            scrape=self._scrape(settings),
+            scrape=self.observing.scrape_for(self.access),
         )
         self.resource: IResource = endpoint.resource()
         self.site = SigningSite(
@@ -196,21 +194,7 @@ class Parts:
             max_connections=settings.listen.max_connections,
             anonymous=not settings.callers,
         )
-        self.observing.connect(
-            Measured(
-                queue=self._queue,
-                uploads=self.uploads,
-                room=self._room,
-                keys=self.keys,
-                tokens=self.tokens,
-                rules=self.rules.of,
-                tls=self.tls,
-                recorder=self.recorder,
-                direct=self.direct,
-                machines=self.machines,
-                root=self.root,
-            )
-        )
+        self.observing.connect(self, self._queue, self._room)
         # What the port serves: the site, behind TLS if it is configured.
         self.factory = self.tls.around(self.site, reactor)
         self._refuse_new()
@@ -261,13 +245,6 @@ class Parts:
         self.direct.start()
         self.readiness.start()
         self.observing.start()
-
-    def _scrape(self, settings: Settings) -> CheckedScrape | None:
-        """Return what serves `GET /metrics` on the port of callers; None if it is off."""
-        measuring = self.observing.measuring
-        if measuring is None or not settings.metrics.path:
-            return None
-        return CheckedScrape(measuring.scrape, self.access, allow_anonymous=settings.metrics.allow_anonymous)
 
     def _choose_cage(self) -> None:
         chosen = self._settings.cst

@@ -11,13 +11,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from digsigd import csf
-from digsigd._measuring import Measured, Measuring, layout_of
+from digsigd._measuring import Measuring, layout_of
 from digsigd.errors import KeyStoreFailed, NoKeys
 from digsigd.keys.source import Fetched
 from digsigd.keys.store import KeyStore
 from digsigd.metrics.cells import Cells, Reading
 from digsigd.settings import MachineSettings, MetricsSettings, Pkcs11Settings, Settings, TokenSettings
-from digsigd.signing.rules import MachineRules
+from digsigd.signing.rules import CurrentRules, MachineRules, Rules
 from digsigd.testing import TrialPki
 
 
@@ -57,21 +57,11 @@ class Host:
         quiet: Any = SimpleNamespace(active=1, running=2, waiting=3, slots=4, held=(5, 6, 7))
         self.tokens: Any = []
         self.tls: Any = SimpleNamespace(value=None)
-        self.measuring.start(
-            Measured(
-                queue=quiet,
-                uploads=quiet,
-                room=quiet,
-                keys=self.keys,
-                tokens=self.tokens,
-                rules=lambda _: MachineRules(csf.Policy()),
-                tls=self.tls,
-                recorder=None,
-                direct=quiet,
-                machines=quiet,
-                root=quiet,
-            )
-        )
+        parts: Any = SimpleNamespace(
+            uploads=quiet, keys=self.keys, tokens=self.tokens, rules=CurrentRules(Rules(MachineRules(csf.Policy()))),
+            tls=self.tls, recorder=None,
+        )  # fmt: skip
+        self.measuring.start(parts, quiet, quiet)
 
     def wait(self, seconds: float) -> None:
         for _ in range(int(seconds * 4)):
