@@ -14,6 +14,7 @@ from digsigd.metrics.cells import MOST_MACHINES, Cells, Layout
 from digsigd.metrics.collect import HostCollector, exposition, registry_of
 from digsigd.metrics.meter import Meter
 from tests.helpers.scrapes import Samples, names, parsed, value
+from tests.helpers.work import calls
 
 SECONDS = dict.fromkeys((*STAGES, "total"), 0.01)
 LAYOUT = Layout(3, ("backup", "release"))
@@ -194,3 +195,14 @@ def test_outcomes_are_the_problems_of_errors() -> None:
     assert {"signed", "refused", "rate-limited", "verification-failed", "internal-error", "gone", "other"} < set(
         OUTCOMES
     )
+
+
+def test_counting_a_request_is_little_work_however_many_machines_there_are() -> None:
+    """Some calls for each stage, and no text is made."""
+    cells = Cells(Layout(9))
+    meter = Meter(cells)
+    meter.request("signed", "m0", SECONDS)
+    few = calls(lambda: meter.request("signed", "m0", SECONDS, received=100, sent=10))
+    cells.label(f"m{number}" for number in range(MOST_MACHINES))
+    many = calls(lambda: meter.request("signed", f"m{MOST_MACHINES - 1}", SECONDS, received=100, sent=10))
+    assert many == few < 50
