@@ -183,7 +183,7 @@ changelog: $(RELEASE_STAMP)
 	@$(VENV)/bin/towncrier build --draft --version next
 
 constraints: $(RELEASE_STAMP)
-	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra s3 --extra postgresql --generate-hashes \
+	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra s3 --extra postgresql --extra otel --generate-hashes \
 	  --no-annotate --custom-compile-command 'make constraints' pyproject.toml --output-file etc/constraints.txt
 
 sbom: $(RELEASE_STAMP)

@@ -130,9 +130,9 @@ def test_a_stop_ends_the_run(tmp_path: Path) -> None:
     parts.clock.advance(0)
     over: list[object] = []
     parts.canary.drained().addCallback(over.append)
-    assert not over
+    assert over == []
     parts.canary.stop()
-    assert over
+    assert len(over) == 1
     assert parts.removed == 1
     assert parts.clock.getDelayedCalls() == []
     assert parts.canary.drained().called

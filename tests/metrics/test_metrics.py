@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import prometheus_client
@@ -80,7 +81,7 @@ def test_nobody_reads_while_counts_are_moved(shared: list[Cells], monkeypatch: p
         second._all[module._FOLDS] += 1.0
 
     supervisor._all[module._FOLDS] += 1.0
-    monkeypatch.setattr(module.time, "sleep", pause)
+    monkeypatch.setattr(time, "sleep", pause)
     assert value(shown(second), "requests_total", outcome="signed", machine="a") == 1
     assert waited == [1]
 

@@ -46,7 +46,7 @@ def test_a_failure_is_everybodys() -> None:
     waiting = [ask(scrape), ask(scrape)]
     source.asked[0][1].errback(RuntimeError("no thread"))
     for one in waiting:
-        failure = one.result
+        failure: Any = one.result
         one.addErrback(lambda _: None)
         with pytest.raises(RuntimeError, match="no thread"):
             failure.raiseException()
