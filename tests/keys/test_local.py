@@ -114,8 +114,9 @@ async def test_keys_that_are_gone_or_elsewhere_are_refused_by_the_next_request(
     keys.age()
     version = (await keys.source.fetch(MACHINE, None)).version
     assert (await keys.source.fetch(MACHINE, version)).data is None
-    keys.path.rename(outside)
-    keys.path.symlink_to(outside)
+    folder = keys.path.parent
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")  # the file itself is as it was
     with pytest.raises(BadTarball, match="outside its folder"):
         await keys.source.fetch(MACHINE, version)
 
