@@ -133,6 +133,13 @@ class RecordSettings(_Section, frozen=True):
     checkpoint_interval: Seconds = 10.0
 
 
+class PageSettings(_Section, frozen=True):
+    """The page for people: whether there is one, and patterns of the callers who may open it."""
+
+    enabled: bool = False
+    callers: tuple[str, ...] = ("*",)
+
+
 class TokenSettings(_Section, frozen=True):
     """One token: where its PIN is, its machines, and how many runs of cst may use it at a time."""
 
@@ -213,6 +220,7 @@ class Settings(_Section, frozen=True):
     upload: UploadSettings = UploadSettings()
     daemon: DaemonSettings = DaemonSettings()
     record: RecordSettings = RecordSettings()
+    page: PageSettings = PageSettings()
     policy: PolicySettings = PolicySettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     machines: dict[str, MachineSettings] = field(default_factory=dict)
