@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from klein import Klein
 from klein.resource import KleinResource
@@ -16,11 +17,13 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from digsigd.errors import Busy, DigsigError, out_of_descriptors, shutting_down
-from digsigd.signing.request import SigningRequest
+from digsigd.page import frame
+from digsigd.signing.request import Signed, SigningRequest
 from digsigd.web.answers import (
     OWN_ID,
     HttpError,
     common_headers,
+    is_page,
     not_routed,
     render,
     request_id_of,
@@ -29,17 +32,21 @@ from digsigd.web.answers import (
 )
 from digsigd.web.asking import asking_of
 from digsigd.web.machine_keys import MachineKeyRequests
+from digsigd.web.pages import Pages, Viewer
 from digsigd.web.request import UploadRequest, log_answered
 from digsigd.web.upload import Sign, Upload
 from digsigd.web.upload_state import State
+from digsigd.web.verify_upload import VerifyUpload
 
+T = TypeVar("T")
 Missing = Callable[[], Awaitable[list[str]]]
 
 
 class Endpoint:
-    """The routes `POST /sign/imx`, `GET /machines/{machine}`, `GET /record/key`, `GET /healthz` and `GET /readyz`.
+    """The routes `POST /sign/imx`, `GET /machines/{machine}`, `GET /record/key`, `GET /healthz`, `GET /readyz`, pages.
 
-    `record_key` returns the public half of the record's key, None if there is none (yet).
+    `pages` is the page for people, None if there is none. `record_key` returns the public half of the record's key,
+    None if there is none (yet).
     `missing` returns what is missing before requests can be signed, one line each; an empty list means ready.
     """
 
@@ -53,7 +60,9 @@ class Endpoint:
         missing: Missing,
         machine_key_requests: MachineKeyRequests,
         record_key: Callable[[], str | None],
+        pages: Pages | None = None,
     ) -> None:
+        self._pages = pages
         self._record_key = record_key
         self._sign = sign
         self._missing = missing
@@ -67,21 +76,13 @@ class Endpoint:
     async def sign_imx(self, request: IRequest) -> bytes:
         """Answer with the CSF blob of the artifacts. Raises the errors of `digsigd.errors`, and `CancelledError`."""
         arrived, upload = _upload_of(request)
-        try:
-            if arrived.error is not None:
-                # The answer is sent after everything of the request is removed.
-                await upload.remove()
-                raise await upload.decided(arrived.error)
+
+        async def signing() -> Signed:
             if upload.request is not None:
                 self._log_received(upload.request, request)
-            signed = await upload.sign(self._sign)
-        except (CancelledError, DigsigError) as error:
-            if arrived.state is State.GONE:
-                self.log.info("the client disconnected", **upload.who, event="gone")
-                raise CancelledError from None
-            if isinstance(error, CancelledError):
-                raise shutting_down() from None
-            raise
+            return await upload.sign(self._sign)
+
+        signed = await self._done(arrived, upload, signing)
         headers = common_headers(upload.request_id, signed.record)
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
@@ -126,13 +127,95 @@ class Endpoint:
         missing = await self._missing()
         return _status(request, 503 if missing else 200, missing)
 
+    @app.route("/", methods=["GET"])
+    async def overview(self, request: IRequest) -> bytes:
+        """Answer with the first page for people."""
+        return await self._page(request, lambda pages, viewer: pages.overview(viewer))
+
+    @app.route("/page/machines", methods=["GET"])
+    async def machines_page(self, request: IRequest) -> bytes:
+        """Answer with machines, for people."""
+        return await self._page(request, lambda pages, viewer: pages.machines(viewer, _query(request)))
+
+    @app.route("/page/signatures", methods=["GET"])
+    async def signatures_page(self, request: IRequest) -> bytes:
+        """Answer with entries of the record, for people."""
+        return await self._page(request, lambda pages, viewer: pages.signatures(viewer, _query(request)))
+
+    @app.route("/page/signatures/<record>", methods=["GET"])
+    async def entry_page(self, request: IRequest, record: str) -> bytes:
+        """Answer with one entry of the record, for people."""
+        return await self._page(request, lambda pages, viewer: pages.entry(viewer, record))
+
+    @app.route("/page/verify", methods=["GET"])
+    async def verify_form(self, request: IRequest) -> bytes:
+        """Answer with the form for an image to verify."""
+        return await self._page(request, lambda pages, viewer: pages.form(viewer))
+
+    @app.route("/page/verify", methods=["POST"])
+    async def verify_image(self, request: IRequest) -> bytes:
+        """Answer with the report on a signed image."""
+        pages = self._with_pages()
+        arrived, upload = _upload_of(request)
+        if not isinstance(upload, VerifyUpload):
+            raise not_routed(_text(request.path), pages=True)
+        status, body = await self._done(arrived, upload, lambda: pages.verify(upload, _base_of(request)))
+        return self._answer(request, status, common_headers(upload.request_id) | frame.HEADERS, body, None)
+
+    @app.route("/page/<style>", methods=["GET"])
+    def style(self, request: IRequest, style: str) -> bytes:
+        """Answer with the style sheet of the pages, which every caller may see."""
+        self._with_pages()
+        if style != frame.STYLE_NAME:
+            raise not_routed("", pages=True)
+        headers = common_headers(_who(request)["request_id"]) | frame.STYLE_HEADERS
+        return _send(request, 200, headers, frame.STYLE)
+
+    def _with_pages(self) -> Pages:
+        if self._pages is None:
+            raise not_routed("/", pages=False)
+        return self._pages
+
+    async def _page(self, request: Any, make: Callable[[Pages, Viewer], Awaitable[bytes | tuple[int, bytes]]]) -> bytes:
+        """Answer with a page. Raises the errors of `digsigd.errors`, and `CancelledError`."""
+        pages, who = self._with_pages(), _who(request)
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)
+        try:
+            viewer = Viewer(asking_of(request.channel, request.requestHeaders), who, _base_of(request))
+            made = await make(pages, viewer)
+        except (CancelledError, DigsigError):
+            if gone:
+                self.log.info("the client disconnected", **who, event="gone")
+                raise CancelledError from None
+            raise
+        status, body = made if isinstance(made, tuple) else (200, made)
+        return self._answer(request, status, common_headers(who["request_id"]) | frame.HEADERS, body, None)
+
+    async def _done(self, arrived: UploadRequest, upload: Upload, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what an upload is for, unless it was refused. Raises the errors of `digsigd.errors`, `CancelledError`."""
+        try:
+            if arrived.error is not None:
+                # The answer is sent after everything of the request is removed.
+                await upload.remove()
+                raise await upload.decided(arrived.error)
+            return await work()
+        except (CancelledError, DigsigError) as error:
+            if arrived.state is State.GONE:
+                self.log.info("the client disconnected", **upload.who, event="gone")
+                raise CancelledError from None
+            if isinstance(error, CancelledError):
+                raise shutting_down() from None
+            raise
+
     @app.handle_errors(Exception)
     def failed(self, request: IRequest, failure: Failure) -> bytes:
         """Turn any exception of a route into an answer."""
         error = failure.value
         who = _who(request)
+        below = "/" + _text(b"/".join(request.postpath))
         if isinstance(error, HTTPException):
-            error = not_routed("/" + _text(b"/".join(request.postpath)))
+            error = not_routed(below, pages=self._pages is not None)
         elif isinstance(error, CancelledError):
             error = shutting_down()
         elif not isinstance(error, Busy) and (busy := out_of_descriptors(error)):
@@ -143,12 +226,13 @@ class Endpoint:
                 "internal error on the signing host", hint="search for the request's id in the host's log"
             )
         accept = text_of(request.requestHeaders, b"accept")
-        status, headers, body = render(error, who["request_id"], accept)
+        base = _base_of(request) if self._pages is not None and is_page(below) else None
+        status, headers, body = render(error, who["request_id"], accept, base)
         return self._answer(request, status, headers, body, error)
 
     def not_text(self, request: IRequest) -> bytes:
         """Answer 404 to a path that is not UTF-8."""
-        body: bytes = self.failed(request, Failure(not_routed("")))
+        body: bytes = self.failed(request, Failure(not_routed("", pages=False)))
         return body
 
     def _answer(
@@ -195,7 +279,7 @@ def _upload_of(request: IRequest) -> tuple[UploadRequest, Upload]:
         )
     if request.upload is None:
         # Klein's route matched, but the path is escaped differently, with %2F for example.
-        raise not_routed(_text(request.path))
+        raise not_routed(_text(request.path), pages=False)
     return request, request.upload
 
 
@@ -208,6 +292,15 @@ def _who(request: Any) -> dict[str, str]:
         request.who = {"request_id": request_id, "own_id": own_id, "caller": "-", "address": address}
     who: dict[str, str] = request.who
     return who
+
+
+def _base_of(request: Any) -> str:
+    """Return the path of this host's root, which ends with a slash: of a site of its own, or where it is mounted."""
+    return "/" + "".join(quote(segment) + "/" for segment in request.prepath)
+
+
+def _query(request: Any) -> dict[str, str]:
+    return {_text(name): _text(values[0]) for name, values in request.args.items()}
 
 
 def _status(request: Any, status: int, missing: list[str]) -> bytes:
