@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 
 import httpx
@@ -74,6 +75,28 @@ def test_workers_show_what_the_host_does(start: Start) -> None:
         page = Page(get(daemon))
         assert page.facts()["Worker processes"] == "2"
         assert "Ready to sign" in page.text
+
+
+def test_requests_under_way_are_shown(start: Start) -> None:
+    """With their stage and machine, as soon as that has arrived."""
+    daemon = start(ON)
+    host, port = daemon.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /sign/imx HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: mine\r\nContent-Length: 100000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        f'--b\r\nContent-Disposition: form-data; name="machine"\r\n\r\n{MACHINE}\r\n'
+        '--b\r\nContent-Disposition: form-data; name="cstversion"\r\n\r\n'
+    )
+    assert not Page(get(daemon)).table("Requests under way")
+    with socket.create_connection((host, int(port))) as upload:
+        upload.sendall(head.encode())
+
+        def is_there() -> bool:
+            rows = Page(get(daemon)).table("Requests under way")
+            return [row[:4] for row in rows] == [["mine", "receiving", MACHINE, "anonymous"]]
+
+        daemon.wait_for(is_there, what="the request")
+    daemon.wait_for(lambda: not Page(get(daemon)).table("Requests under way"), what="its end")
 
 
 def test_what_is_missing_is_told(start: Start) -> None:

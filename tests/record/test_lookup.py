@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,20 +128,29 @@ def test_what_is_not_a_record_is_told(look: Callable[[str], object], tmp_path: P
         look(sqlite_url(tmp_path / "other.sqlite"))
 
 
-def test_no_search_reads_the_whole_record(tmp_path: Path) -> None:
+def test_no_search_reads_the_whole_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each goes by an index, and the newest by their places."""
     url = sqlite_url(tmp_path / "record.sqlite")
     log = opened(url, tmp_path / "a")
-    add(log, "m0")
-    planned: list[str] = []
-    database = sqlite3.connect(tmp_path / "record.sqlite")
-    for column, order in (("blob", "+log = 1 ORDER BY +position"), ("artifact", "log = 1 ORDER BY position")):
-        statement = f"SELECT position FROM entry WHERE {column} = 'a' AND {column} <> '' AND {order} DESC LIMIT 9"
-        planned += [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}")]
-    database.close()
-    assert any("entry_blob" in one for one in planned)
-    assert any("entry_artifact (artifact=? AND log=?)" in one for one in planned)
-    assert not any(one.startswith("SCAN") for one in planned)
+    add(log, "m0", blob=SUM, artifact=SUM)
+    planned: dict[str, str] = {}
+    ask = Database.all
+
+    def explained(self: Database, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        if " entry " in statement:
+            planned[statement] = "; ".join(row[3] for row in ask(self, f"EXPLAIN QUERY PLAN {statement}", values))
+        return ask(self, statement, values)
+
+    monkeypatch.setattr(Database, "all", explained)
+    lookup.by_sha256(url, SUM, everything, most=9)
+    lookup.newest(url, everything, shown_at_most=9, looked_at=9)
+    assert len(planned) == 3
+    plans = list(planned.values())
+    assert "entry_blob (blob=?" in plans[0]
+    assert "entry_artifact (artifact=? AND log=?)" in plans[1]
+    assert "sqlite_autoindex_entry_1 (log=?)" in plans[2]
+    assert not any("SCAN" in one for one in plans)
+    assert "TEMP B-TREE" not in plans[1] + plans[2]
 
 
 def test_a_record_of_the_first_form_gets_the_index(tmp_path: Path) -> None:
