@@ -76,6 +76,6 @@ def pages_of(
 
 def _record_view(recorder: Recorder | None, pools: Pools) -> RecordView:
     if isinstance(recorder, DatabaseRecorder):
-        return RecordView(recorder.url, in_thread=pools.in_key_thread)
+        return RecordView(recorder.url, in_thread=pools.in_record_thread)
     why = "This host keeps no record." if recorder is None else "The record of this host cannot be searched here."
-    return RecordView(None, why=why, in_thread=pools.in_key_thread)
+    return RecordView(None, why=why, in_thread=pools.in_record_thread)

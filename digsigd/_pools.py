@@ -43,6 +43,8 @@ class Pools:
         self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self.in_thread = in_threads_of(reactor, self._work)
         self.in_digest_thread = in_threads_of(reactor, self._digests)
+        # For a database that may not answer: whoever waits does so until its thread is free again.
+        self.in_record_thread = in_threads_of(reactor, self._keys)
 
     def in_key_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Call a blocking function in a thread that does not keep the process from ending."""

@@ -56,8 +56,8 @@ class Frame:
 
     def to(self, place: str, **query: str) -> str:
         """Return the address of a place below the base, with a query of the fields that are not empty."""
-        found = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
-        return self.base + quote(place) + ("?" + found if found else "")
+        found = "&".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in query.items() if value)
+        return self.base + quote(place, errors="replace") + ("?" + found if found else "")
 
 
 def cut(text: object, longest: int = _LONGEST) -> str:

@@ -156,7 +156,7 @@ def _file(values: Any) -> Flattenable:
     """Return name, size and SHA-256 of a file, as far as they are known."""
     if not isinstance(values, dict) or not values:
         return ""
-    size = f"{values['size']} bytes" if values.get("size") else ""
+    size = f"{cut(values['size'], 20)} bytes" if values.get("size") else ""
     words = ", ".join(one for one in (cut(values.get("name", "")), size) if one)
     return [words, " " if words else "", _code(values.get("sha256", ""))]
 
@@ -177,4 +177,4 @@ def _took(values: Mapping[str, Any]) -> str:
     steps = values.get("milliseconds")
     if not isinstance(steps, dict):
         return ""
-    return ", ".join(f"{cut(step, 20)} {took} ms" for step, took in list(steps.items())[:_MOST])
+    return ", ".join(f"{cut(step, 20)} {cut(took, 20)} ms" for step, took in list(steps.items())[:_MOST])

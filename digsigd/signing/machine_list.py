@@ -28,7 +28,7 @@ _PATIENCE = 3.0
 # So many tarballs are read at a time, and the facts of so many machines are kept, at some 500 bytes each.
 _AT_ONCE, _KEPT = 2, 20_000
 # The pause between two tarballs that nobody waits for, in seconds: signing comes first.
-_PAUSE = 0.05
+PAUSE = 0.2
 # The names of kinds of keys and fuse values that are kept of a machine.
 _MOST = 4
 
@@ -136,7 +136,7 @@ class MachineList:
                 return
             if machine not in self._kept:
                 await self._read(machine)
-                await deferLater(self._clock, _PAUSE)
+                await deferLater(self._clock, PAUSE)
 
     def _walk_failed(self, failure: Any) -> None:
         failure.trap(CancelledError, DigsigError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from digsigd.image.report import Report
 from digsigd.image.verify import verify
 from digsigd.mapped import Mapped
 from digsigd.signing.request import Artifact
+from digsigd.signing.workdir import failed
 from digsigd.web.form import Fields, Form
 from digsigd.web.storing import stored
 from digsigd.web.upload import Upload
@@ -102,7 +102,7 @@ class VerifyUpload(Upload):
 
 
 def answer(question: Question) -> Verified:
-    """Verify an image. It blocks. Raises `ImageError`, `ChipError`, and `OSError` if the file cannot be read."""
+    """Verify an image. It blocks. Raises `ImageError`, and `DigsigError` if the file cannot be read."""
     chip = find(question.soc) if question.soc else None
     with _mapped(question.image.path) as data:
         found = plan(
@@ -121,11 +121,11 @@ def answer(question: Question) -> Verified:
 
 
 def _mapped(path: Path) -> Mapped:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        return Mapped.of(descriptor)
-    finally:
-        os.close(descriptor)
+        with path.open("rb") as file:
+            return Mapped.of(file.fileno())
+    except OSError as error:
+        raise failed(error) from error
 
 
 def _question_of(fields: dict[str, str], image: Artifact) -> Question:

@@ -125,7 +125,7 @@ def test_texts_are_cut() -> None:
     """At their end, with a sign that there was more."""
     assert cut("a" * 300) == "a" * 300
     assert cut("a" * 301) == "a" * 299 + "…"
-    assert cut("\n\x00" * 400, 10) == "\\n\\x00\\n\\x…"
+    assert cut("\n\x00" * 400, 10) == "\\n\\x00\\n\\…"
 
 
 @cache

@@ -268,3 +268,9 @@ def test_odd_requests_get_pages_or_errors(daemon: Daemon) -> None:
     assert (head.status_code, head.content) == (200, b"")
     accepts = httpx.get(f"{daemon.url}/page/none", auth=("anna", TOKENS["anna"]), timeout=DEADLINE)
     assert accepts.headers["Content-Type"].startswith("text/plain")
+
+
+def test_a_caller_who_only_looks_is_no_finding(daemon: Daemon) -> None:
+    """A caller who may open the page needs no backend; one who may not, and signs nothing, is a mistake."""
+    daemon.wait_for_log("not safe: callers.outsider: may sign nothing")
+    assert "callers.anna" not in daemon.log()

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from digsigd import csf
 from digsigd.errors import KeyStoreFailed, NoKeys
 from digsigd.keys.source import Fetched
-from digsigd.signing.machine_list import Facts, MachineList
+from digsigd.signing.machine_list import PAUSE, Facts, MachineList
 from digsigd.signing.rules import MachineRules
 from digsigd.testing import TrialPki
 from tests.helpers.keys import trial_keys
@@ -168,7 +168,7 @@ def test_the_rest_is_read_in_the_background_one_at_a_time(rig: Rig) -> None:
     rig.list.walk()
     assert rig.source.asked.total() == 2
     for _ in range(20):
-        rig.clock.advance(0.05)
+        rig.clock.advance(PAUSE)
     assert rig.source.asked == Counter([*rig.stored, "named"])
 
 
