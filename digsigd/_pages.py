@@ -52,7 +52,7 @@ def pages_of(
         names=source.machines if isinstance(source, FileSource) else None,
         rules=rules,
         max_unpacked=settings.keys.max_unpacked,
-        in_thread=pools.in_thread,
+        in_thread=pools.in_page_thread,
         clock=clock,
     )
     pages = Pages(
@@ -67,8 +67,7 @@ def pages_of(
         cst_queue=queue,
         uploads=uploads,
         record=_record_view(recorder, pools),
-        in_thread=pools.in_thread,
-        in_digest_thread=pools.in_digest_thread,
+        in_thread=pools.in_page_thread,
     )
     uploads.kinds[PATH] = partial(VerifyUpload, may_open=pages.check_may_open)
     return pages

@@ -80,7 +80,7 @@ class Parts:
         self.access = CurrentAccess(first.access)
         self.used = False
         self._open = False
-        self._pools = Pools(reactor, settings.cst.max_running)
+        self._pools = Pools(reactor, settings.cst.max_running, pages=settings.page.enabled)
         self.in_thread = self._pools.in_thread
         self.source: KeySource = key_source(settings.keys, reactor=reactor, in_thread=self._pools.in_key_thread)
         self.keys = KeyStore(

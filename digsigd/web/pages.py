@@ -92,7 +92,6 @@ class Pages:
         uploads: Uploads,
         record: RecordView,
         in_thread: InThread,
-        in_digest_thread: InThread,
     ) -> None:
         self._host = host
         self._callers = callers
@@ -106,7 +105,6 @@ class Pages:
         self._uploads = uploads
         self._record = record
         self._in_thread = in_thread
-        self._in_digest_thread = in_digest_thread
         self._queue = Queue(_AT_ONCE, _WAITING, clock=clock, share=_SHARE, limited=shares.is_limited)
         self._verifying = Queue(_VERIFIED_AT_ONCE, _VERIFICATIONS_WAITING, clock=clock, share=_SHARE)
         self._making: set[Deferred[Any]] = set()
@@ -302,7 +300,7 @@ class Pages:
         party = self._shares.party(caller.name, upload.who["address"])
         try:
             async with self._verifying.slot(party):
-                found: Verified = await self._in_digest_thread(answer, question)
+                found: Verified = await self._in_thread(answer, question)
         except ImageError as error:
             hint = error.hint
             for option, words in _OPTIONS.items():
