@@ -106,7 +106,9 @@ class Pages:
         self._record = record
         self._in_thread = in_thread
         self._queue = Queue(_AT_ONCE, _WAITING, clock=clock, share=_SHARE, limited=shares.is_limited)
-        self._verifying = Queue(_VERIFIED_AT_ONCE, _VERIFICATIONS_WAITING, clock=clock, share=_SHARE)
+        self._verifying = Queue(
+            _VERIFIED_AT_ONCE, _VERIFICATIONS_WAITING, clock=clock, share=_SHARE, limited=shares.is_limited
+        )
         self._making: set[Deferred[Any]] = set()
         self._stopped = False
 
@@ -198,7 +200,10 @@ class Pages:
         question = upload.question
         if question is None or self._stopped:
             raise shutting_down()
-        self.check_may_open(upload.caller)
+        self.log.info(
+            "verifying {size} bytes {name!r} for {caller} at {address}",
+            event="verify", size=question.image.size, name=question.image.name, **upload.who,
+        )  # fmt: skip
         return await upload.worked_on(partial(self._reported, question, upload, base))
 
     def check_may_open(self, caller: Caller) -> None:
