@@ -120,7 +120,7 @@ def error_page(frame: Frame, status: str, what: str, hint: str, request_id: str)
 def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Flattenable]], numbers: Sequence[int] = ()) -> Tag:
     """Return a table, called `name` for those who do not see it. The first cell of a row is its heading.
 
-    `numbers` are the columns that are aligned at the right. On a narrow screen each row becomes a list. The roles
+    The last cell of a row that is too short takes up the rest. `numbers` are the columns that are aligned at the right. On a narrow screen each row becomes a list. The roles
     keep it a table for browsers that forget that when it is shown in another form.
     """
     kinds = ["number" if index in numbers else "" for index in range(len(heads))]
@@ -130,7 +130,11 @@ def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Flattenable]]
         cells = [tags.th(first, scope="row", role="rowheader")]
         for index, cell in enumerate(rest, 1):
             made = tags.td(cell, role="cell", class_=kinds[index])
-            made.attributes["data-label"] = heads[index]
+            left = len(heads) - index
+            if index == len(rest) and left > 1:
+                made.attributes["colspan"] = str(left)
+            else:
+                made.attributes["data-label"] = heads[index]
             cells.append(made)
         body.append(tags.tr(cells, role="row"))
     return tags.table(

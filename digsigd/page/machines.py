@@ -48,9 +48,9 @@ def expiry(machine: Machine, now: datetime | None = None) -> Flattenable:
 def _row(machine: Machine) -> list[Flattenable]:
     name = tags.span(cut(machine.name))
     if machine.problem:
-        return [name, tags.span(cut(machine.problem), class_="bad"), "", "", ""]
+        return [name, tags.span(cut(machine.problem), class_="bad")]
     if not machine.is_known:
-        return [name, tags.span("being read: reload the page", class_="muted"), "", "", ""]
+        return [name, tags.span("being read: reload the page", class_="muted")]
     fuses = [[tags.br() if index else "", tags.code(cut(one))] for index, one in enumerate(machine.fuse_values)]
     return [name, cut(", ".join(machine.kinds)), expiry(machine), tags.code(cut(machine.certificate, 80)), fuses]
 
