@@ -120,8 +120,9 @@ def error_page(frame: Frame, status: str, what: str, hint: str, request_id: str)
 def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Flattenable]], numbers: Sequence[int] = ()) -> Tag:
     """Return a table, called `name` for those who do not see it. The first cell of a row is its heading.
 
-    The last cell of a row that is too short takes up the rest. `numbers` are the columns that are aligned at the right. On a narrow screen each row becomes a list. The roles
-    keep it a table for browsers that forget that when it is shown in another form.
+    The last cell of a row that is too short takes up the rest. `numbers` are the columns that are aligned at the right.
+    On a narrow screen each row becomes a list. The roles keep it a table for browsers that forget that when it is shown
+    in another form.
     """
     kinds = ["number" if index in numbers else "" for index in range(len(heads))]
     head = [tags.th(one, scope="col", role="columnheader", class_=kinds[index]) for index, one in enumerate(heads)]
