@@ -213,7 +213,7 @@ class Endpoint:
         """Turn any exception of a route into an answer."""
         error = failure.value
         who = _who(request)
-        below = "/" + _text(b"/".join(request.postpath))
+        below: str = request.path_below
         if isinstance(error, HTTPException):
             error = not_routed(below, pages=self._pages is not None)
         elif isinstance(error, CancelledError):
@@ -262,6 +262,9 @@ class _Resource(KleinResource):
         self._endpoint = endpoint
 
     def render(self, request: Any) -> Any:
+        # Klein moves what it has routed from one to the other.
+        request.root_path = "/" + "".join(quote(segment) + "/" for segment in request.prepath)
+        request.path_below = "/" + _text(b"/".join(request.postpath))
         try:
             b"/".join([*request.prepath, *request.postpath]).decode("utf-8")
         except UnicodeDecodeError:
@@ -296,7 +299,8 @@ def _who(request: Any) -> dict[str, str]:
 
 def _base_of(request: Any) -> str:
     """Return the path of this host's root, which ends with a slash: of a site of its own, or where it is mounted."""
-    return "/" + "".join(quote(segment) + "/" for segment in request.prepath)
+    base: str = request.root_path
+    return base
 
 
 def _query(request: Any) -> dict[str, str]:

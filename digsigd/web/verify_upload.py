@@ -55,7 +55,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The report on an image, and the SHA-256 of its CSF blobs and, last, of the file."""
+    """The report on an image, and the SHA-256 that its CSF blobs can have and, last, of the file."""
 
     report: Report
     sums: tuple[str, ...]
@@ -114,8 +114,13 @@ def answer(question: Question) -> Verified:
             sdp=question.sdp,
         )
         report = verify(data, found, fuse_value=question.fuse_value, now=datetime.now(UTC))
-        parts = [(one.signing.csf_offset, one.length) for one in report.csfs if one.length]
-        sums = [hashlib.sha256(data[offset : offset + length]).hexdigest() for offset, length in parts]
+        sums = [
+            hashlib.sha256(data[one.signing.csf_offset : one.signing.csf_offset + length]).hexdigest()
+            for one in report.csfs
+            if one.length
+            # A blob ends with padding that nothing in it tells from what follows it in the image.
+            for length in range(one.length, one.length + 4)
+        ]
         whole = question.image.sums.sha256 if question.image.sums is not None else hashlib.sha256(data).hexdigest()
     return Verified(report, (*dict.fromkeys(sums), whole))
 

@@ -75,12 +75,12 @@ def site(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki
         daemon.kill()
 
 
-def wait_for(site: Site, path: str, text: str) -> None:
-    """Reload a page until the background has done what it begins with a view."""
+def wait_for(site: Site, path: str, text: str, *, gone: bool = False) -> None:
+    """Reload a page until the background has done what it begins with a view: a text is there, or gone."""
 
     def is_there() -> bool:
         site.open(path)
-        return text in site.browser.text()
+        return (text in site.browser.text()) is not gone
 
     site.daemon.wait_for(is_there, what=text)
 
@@ -100,7 +100,7 @@ def check(site: Site, name: str) -> None:
 def test_the_first_page(site: Site) -> None:
     """With the state of the host, what expires next, and the latest decisions."""
     wait_for(site, "/", "ended")
-    site.daemon.wait_for(lambda: (site.open("/"), "begun" not in site.browser.text())[1], what="the self-tests")
+    wait_for(site, "/", "begun", gone=True)
     check(site, "overview")
 
 

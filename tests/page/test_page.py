@@ -31,11 +31,17 @@ def configured(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki) -> Iterator[Daemon]:
+def keys() -> TrialPki:
+    """Keys that an i.MX 8M supports."""
+    return trial_keys("rsa2048", srks=2)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, keys: TrialPki, pki: TrialPki) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("page")
     daemon = Daemon(folder, cst_base, configured(folder / "state"))
-    daemon.put_keys(MACHINE, pki.tarball())
-    daemon.put_keys("other-board", trial_keys("rsa2048", srks=2).tarball())
+    daemon.put_keys(MACHINE, keys.tarball())
+    daemon.put_keys("other-board", pki.tarball())
     yield daemon.start()
     daemon.stop()
 
@@ -46,18 +52,27 @@ def get(daemon: Daemon, path: str, name: str = "anna", **headers: str) -> httpx.
 
 
 def send(
-    daemon: Daemon, data: bytes, name: str = "anna", *, headers: dict[str, str] | None = None, **fields: str
+    daemon: Daemon,
+    data: bytes,
+    name: str = "anna",
+    *,
+    headers: dict[str, str] | None = None,
+    fields: dict[str, str] | None = None,
 ) -> httpx.Response:
     """Send an image as a browser does: all fields of the form, most of them empty."""
-    form = dict.fromkeys(("fuses", "soc", "load_address", "sdp", "configuration"), "") | {"fit_fdt": "auto"} | fields
+    form = (
+        dict.fromkeys(("fuses", "soc", "load_address", "sdp", "configuration"), "")
+        | {"fit_fdt": "auto"}
+        | (fields or {})
+    )
     return httpx.post(
         f"{daemon.url}/page/verify", auth=(name, TOKENS[name]), headers={**HTML, **(headers or {})}, data=form,
         files={"artifact": ("flash.bin", data, "application/octet-stream")}, timeout=DEADLINE,
     )  # fmt: skip
 
 
-def signed(daemon: Daemon, pki: TrialPki, image: TrialImage = IMAGE, **fields: str) -> httpx.Response:
-    answer = daemon.post(pki, image, headers={"Authorization": f"Bearer {TOKENS['build']}"}, **fields)
+def signed(daemon: Daemon, pki: TrialPki, image: TrialImage = IMAGE) -> httpx.Response:
+    answer = daemon.post(pki, image, headers={"Authorization": f"Bearer {TOKENS['build']}"})
     assert answer.status_code == 200, answer.text
     return answer
 
@@ -91,15 +106,15 @@ def test_the_first_page_tells_the_state_of_the_host(daemon: Daemon) -> None:
 def test_machines_are_shown_with_their_keys(daemon: Daemon, pki: TrialPki) -> None:
     """The kind of key, the fuse value and the end of the first certificate, already with the first view."""
     rows = {row[0]: row for row in Page(get(daemon, "/page/machines")).table("Machines")}
-    assert rows[MACHINE][1] == "ECDSA P-256"
-    assert rows["other-board"][1] == "RSA 2048"
-    assert rows[MACHINE][4] == pki.fuse_value.hex()
+    assert rows[MACHINE][1] == "RSA 2048"
+    assert rows["other-board"][1] == "ECDSA P-256"
+    assert rows["other-board"][4] == pki.fuse_value.hex()
     assert "in 10 years" in rows[MACHINE][2]
 
 
-def test_everybody_sees_their_own_machines(daemon: Daemon, pki: TrialPki) -> None:
+def test_everybody_sees_their_own_machines(daemon: Daemon, keys: TrialPki) -> None:
     """Lists, counts, entries and searches: nothing of a machine that the caller may not sign for."""
-    answer = signed(daemon, pki)
+    answer = signed(daemon, keys)
     record, blob = answer.headers["X-Digsigd-Record"], hashlib.sha256(answer.content).hexdigest()
     data = IMAGE.with_csf(answer.content)
     assert record in "".join(Page(get(daemon, f"/page/signatures?sha256={blob}")).links())
@@ -108,7 +123,7 @@ def test_everybody_sees_their_own_machines(daemon: Daemon, pki: TrialPki) -> Non
     settled(daemon, "/page/machines", waits_for="other-board")
 
     def hides(page: Page) -> bool:
-        return MACHINE not in page.text and record not in page.source and pki.fuse_value.hex() not in page.text
+        return MACHINE not in page.text and record not in page.source and keys.fuse_value.hex() not in page.text
 
     for path in (*PATHS, f"/page/signatures?sha256={blob}", f"/page/machines?machine={MACHINE[:4]}"):
         assert hides(Page(get(daemon, path, "ben"))), path
@@ -134,10 +149,10 @@ def test_only_callers_who_may_open_it_do(daemon: Daemon) -> None:
     assert (wrong.status_code, wrong.text.startswith("wrong caller name or token")) == (401, True)
 
 
-def test_a_person_who_may_look_signs_nothing(daemon: Daemon, pki: TrialPki) -> None:
+def test_a_person_who_may_look_signs_nothing(daemon: Daemon, keys: TrialPki) -> None:
     """A caller without backends and versions sees its machines."""
     assert Page(get(daemon, "/page/machines")).table("Machines")
-    refused = daemon.post(pki, headers={"Authorization": f"Bearer {TOKENS['anna']}"})
+    refused = daemon.post(keys, headers={"Authorization": f"Bearer {TOKENS['anna']}"})
     assert refused.status_code == 403
 
 
@@ -183,10 +198,10 @@ def test_the_style_sheet_is_kept_by_browsers(daemon: Daemon) -> None:
     assert not [one for one in page.elements() if "src" in one.attrib]
 
 
-def test_a_file_is_found_by_its_sha256(daemon: Daemon, pki: TrialPki) -> None:
+def test_a_file_is_found_by_its_sha256(daemon: Daemon, keys: TrialPki) -> None:
     """By that of the blob, and of the image as it was sent; as sha256sum prints it, or with sha256: in front."""
     image = TrialImage.make(b"an image of its own".ljust(0x1000))
-    answer = signed(daemon, pki, image)
+    answer = signed(daemon, keys, image)
     record = answer.headers["X-Digsigd-Record"]
     blob, sent = (hashlib.sha256(one).hexdigest() for one in (answer.content, image.data))
     for wanted in (blob, sent, f"sha256:{sent}", sent.upper(), f"%20{blob}%20"):
@@ -205,30 +220,30 @@ def test_a_file_is_found_by_its_sha256(daemon: Daemon, pki: TrialPki) -> None:
     assert (wrong.status_code, "This is not a SHA-256" in Page(wrong).text) == (400, True)
 
 
-def test_what_was_refused_is_in_the_list(daemon: Daemon, pki: TrialPki) -> None:
+def test_what_was_refused_is_in_the_list(daemon: Daemon, keys: TrialPki) -> None:
     """With the reason; the newest first."""
-    answer = daemon.post(pki, csf="[Header]\n<b>", headers={"Authorization": f"Bearer {TOKENS['build']}"})
+    answer = daemon.post(keys, csf="[Header]\n<b>", headers={"Authorization": f"Bearer {TOKENS['build']}"})
     assert answer.status_code == 400
     first = Page(get(daemon, "/page/signatures")).table("Decisions")[0]
     assert first[1:4] == ["bad-request", MACHINE, "build"]
     assert "<b>" not in get(daemon, f"/page/signatures/{answer.headers['X-Digsigd-Record']}").text
 
 
-def test_an_image_is_verified(daemon: Daemon, pki: TrialPki) -> None:
+def test_an_image_is_verified(daemon: Daemon, keys: TrialPki) -> None:
     """The report, with the machines that it is for and who had it signed, and nothing is left of the upload."""
-    answer = signed(daemon, pki)
+    answer = signed(daemon, keys)
     data = IMAGE.with_csf(answer.content)
     settled(daemon, "/", waits_for="other-board")
     report = send(daemon, data)
     page = Page(report)
     assert report.status_code == 200
-    assert f"Everything holds for boards with the fuse value {pki.fuse_value.hex()}." in page.text
+    assert f"Everything holds for boards with the fuse value {keys.fuse_value.hex()}." in page.text
     assert page.facts()["SHA-256"] == hashlib.sha256(data).hexdigest()
     assert page.facts()["Machines with this fuse value"] == MACHINE
     assert f"/page/signatures/{answer.headers['X-Digsigd-Record']}" in page.links()
     assert any(one.get("class") == "map" for one in page.elements())
     assert daemon.left_behind() == []
-    other = Page(send(daemon, data, fuses=f" {'0' * 64} "))
+    other = Page(send(daemon, data, fields={"fuses": f" {'0' * 64} "}))
     assert "It does not hold: a closed board would not boot this image." in other.text
 
 
@@ -245,7 +260,7 @@ def test_an_image_is_verified(daemon: Daemon, pki: TrialPki) -> None:
 )
 def test_what_cannot_be_verified_is_told(daemon: Daemon, fields: dict[str, str], status: int, what: str) -> None:
     """On a page, with what to do in the words of the form."""
-    answer = send(daemon, b"no image", **fields)
+    answer = send(daemon, b"no image", fields=fields)
     assert (answer.status_code, what in Page(answer).text) == (status, True), Page(answer).text
     assert "--soc" not in answer.text
     assert daemon.left_behind() == []
