@@ -130,7 +130,9 @@ def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Flattenable]]
     for first, *rest in rows:
         cells = [tags.th(first, scope="row", role="rowheader")]
         for index, cell in enumerate(rest, 1):
-            made = tags.td(cell, role="cell", class_=kinds[index])
+            # One element, beside which a narrow screen shows the heading of the column.
+            inner = tags.div(cell) if cell else ""
+            made = tags.td(inner, role="cell", class_=kinds[index])
             left = len(heads) - index
             if index == len(rest) and left > 1:
                 made.attributes["colspan"] = str(left)

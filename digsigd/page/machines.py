@@ -52,7 +52,13 @@ def _row(machine: Machine) -> list[Flattenable]:
     if not machine.is_known:
         return [name, tags.span("being read: reload the page", class_="muted")]
     fuses = [[tags.br() if index else "", tags.code(cut(one))] for index, one in enumerate(machine.fuse_values)]
-    return [name, cut(", ".join(machine.kinds)), expiry(machine), tags.code(cut(machine.certificate, 80)), fuses]
+    return [
+        name,
+        [[", " if index else "", tags.span(cut(one), class_="nowrap")] for index, one in enumerate(machine.kinds)],
+        expiry(machine),
+        tags.code(cut(machine.certificate, 80)),
+        fuses,
+    ]
 
 
 def _left(days: float) -> str:

@@ -72,7 +72,7 @@ def report_page(
     head: list[tuple[str, Flattenable]] = [
         ("File", cut(name)),
         ("Kind", cut(plan.layout)),
-        ("Chip", cut(plan.boards or plan.soc or "not known from the image")),
+        ("Chip", cut(plan.boards or _chip_of(plan) or "not known from the image")),
         ("Size", f"{plan.size} bytes"),
         ("SHA-256", tags.code(sha256)),
     ]
@@ -94,6 +94,10 @@ def report_page(
         tags.p(tags.a("Verify another image", href=frame.to(PLACE))),
         at=PLACE,
     )  # fmt: skip
+
+
+def _chip_of(plan: Plan) -> str:
+    return next((chip.title for chip in CHIPS if plan.soc and chip.short == plan.soc), "")
 
 
 def _about() -> Tag:

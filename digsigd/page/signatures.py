@@ -61,7 +61,7 @@ def entry_page(frame: Frame, entry: Entry) -> Tag:
         ("Took", _took(values)),
     ]
     shown = [(name, value) for name, value in rows if value not in ("", [])]
-    proof = tags.p("To prove that nothing was changed: ", tags.code(f"digsigd record prove {cut(entry.record)}"))
+    proof = tags.p("On the host, with all members: ", tags.code(f"digsigd record show {cut(entry.record)}"))
     return document(frame, f"Record {cut(entry.record)}", facts(shown, "details"), proof)
 
 
