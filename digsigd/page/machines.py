@@ -41,7 +41,7 @@ def expiry(machine: Machine, now: datetime | None = None) -> Flattenable:
         class_="bar",
         **{"aria-hidden": "true"},
     )
-    words = tags.span(_left(left), class_="muted" if kind == "good" else kind)
+    words = tags.span(_left(left), class_=f"nowrap {'muted' if kind == 'good' else kind}")
     return [bar, day(machine.expires), " ", words]
 
 

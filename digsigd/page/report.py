@@ -161,7 +161,7 @@ def _checks(name: str, checks: Sequence[Check]) -> list[Flattenable]:
     rows: list[list[Flattenable]] = []
     for check in checks[:_MOST]:
         word, kind = _WORDS[check.holds]
-        rows.append([cut(check.what), tags.span(word, class_=kind), cut(check.detail, 1000)])
+        rows.append([cut(check.what), tags.span(word, class_=f"nowrap {kind}"), cut(check.detail, 1000)])
     return [table(name, ("Check", "Result", "Detail"), rows), _more(len(checks))]
 
 

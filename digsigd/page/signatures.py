@@ -119,7 +119,7 @@ def _row(frame: Frame, entry: Entry) -> list[Flattenable]:
 
 def _outcome(values: Mapping[str, Any]) -> Tag:
     outcome = str(values.get("outcome", ""))
-    return tags.span(cut(outcome, 40), class_="good" if outcome == "signed" else "note")
+    return tags.span(cut(outcome, 40), class_=f"nowrap {'good' if outcome == 'signed' else 'note'}")
 
 
 def _time(values: Mapping[str, Any]) -> Flattenable:
