@@ -124,7 +124,9 @@ async def test_the_page_is_mounted_with_the_rest(rig: ServiceSetup) -> None:
         style = next(one.get("href", "") for one in page.root.iter("link"))
         assert (await client.get(root + style)).code == 200
         files: Any = {"artifact": ("a.bin", BytesIO(b"no image"))}
-        answer = await client.post(f"{root}/signing/page/verify", files=files, headers={b"Accept": b"text/html"})
+        answer = await client.post(
+            f"{root}/signing/page/verify", files=files, headers=Headers({"Accept": ["text/html"]})
+        )
         page = Page(await answer.content())
         assert answer.code == 422
         assert all(link.startswith(("/signing/", "#")) for link in page.links())

@@ -213,7 +213,7 @@ class Endpoint:
         """Turn any exception of a route into an answer."""
         error = failure.value
         who = _who(request)
-        below: str = request.path_below
+        below = _path_below(request)
         if isinstance(error, HTTPException):
             error = not_routed(below, pages=self._pages is not None)
         elif isinstance(error, CancelledError):
@@ -301,6 +301,12 @@ def _base_of(request: Any) -> str:
     """Return the path of this host's root, which ends with a slash: of a site of its own, or where it is mounted."""
     base: str = request.root_path
     return base
+
+
+def _path_below(request: Any) -> str:
+    """Return the path of a request below this host's root."""
+    path: str = request.path_below
+    return path
 
 
 def _query(request: Any) -> dict[str, str]:

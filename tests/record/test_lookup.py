@@ -44,7 +44,7 @@ def opened(url: str, folder: Path) -> Log:
     return Log(database, StateFolder(folder).key())
 
 
-def add(log: Log, *machines: str, blob: str = "", artifact: str = "", second: int = 0) -> None:
+def add(log: Log, *machines: str, blob: str = "", artifact: str = "", minute: int = 0, second: int = 0) -> None:
     for number, machine in enumerate(machines):
         values = {
             "outcome": "signed",
@@ -52,7 +52,7 @@ def add(log: Log, *machines: str, blob: str = "", artifact: str = "", second: in
             "blob": {"sha256": blob},
             "artifacts": [{"sha256": artifact}],
         }
-        time = f"2026-01-01T00:{second + number:02}:00.000Z"
+        time = f"2026-01-01T00:{minute + number:02}:{second:02}.000Z"
         log.append([Pending(Entry(Entry.new({}).id, time, values))])
 
 
@@ -64,7 +64,7 @@ def test_the_newest_of_all_hosts_come_first(url: str, tmp_path: Path) -> None:
     """By their time, however many hosts share the database; and no more of each log is looked at than is said."""
     first, second = opened(url, tmp_path / "a"), opened(url, tmp_path / "b")
     add(first, "a0", "a1", "a2")
-    add(second, "b0", "b1", second=1)
+    add(second, "b0", "b1", minute=1, second=30)
     assert names(lookup.newest(url, everything, shown_at_most=9, looked_at=9)) == ["b1", "a2", "b0", "a1", "a0"]
     assert names(lookup.newest(url, everything, shown_at_most=2, looked_at=9)) == ["b1", "a2"]
     assert names(lookup.newest(url, everything, shown_at_most=9, looked_at=1)) == ["b1", "a2"]
@@ -77,9 +77,9 @@ def test_a_file_is_found_by_its_blob_and_its_image(url: str, tmp_path: Path) -> 
     """The newest first, each once, and only of machines that may be seen."""
     log = opened(url, tmp_path / "a")
     add(log, "m0", "m1", blob=SUM)
-    add(log, "m2", artifact=SUM, second=2)
-    add(log, "m3", blob=SUM, artifact=SUM, second=3)
-    add(log, "other", second=4)
+    add(log, "m2", artifact=SUM, minute=2)
+    add(log, "m3", blob=SUM, artifact=SUM, minute=3)
+    add(log, "other", minute=4)
     assert names(lookup.by_sha256(url, SUM, everything, most=9)) == ["m3", "m2", "m1", "m0"]
     assert names(lookup.by_sha256(url, SUM, lambda one: one == "m2", most=9)) == ["m2"]
     assert names(lookup.by_sha256(url, SUM, everything, most=1)) == ["m3"]
