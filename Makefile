@@ -19,6 +19,9 @@ BENCH_TOOLS := nghttp2-client=h2load
 TEST_RECORD := 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 # promtool, for the alerts.
 TEST_METRICS := prometheus=promtool
+# A browser for the page, which a script drives, and letters that it can show.
+TEST_BROWSER := chromium chromium-driver=chromedriver \
+  fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 # The tests that need no daemon and, with `-m "not cst"`, no tools such as cst, mkimage and dtc.
@@ -70,6 +73,8 @@ $(DEV_STAMP): $(RUN_STAMP)
 	@etc/need openssl curl gcc python3-dev="$$($(VENV)/bin/python -c \
 		'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group test --group lint
+	@# Only for the axe-core in it, which looks for what is not accessible. Playwright has a browser of its own.
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps 'axe-playwright-python>=0.1.8'
 	@$(VENV)/bin/python etc/build_launcher.py
 	@touch $@
 
@@ -86,7 +91,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_METRICS) $(BENCH_TOOLS)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_METRICS) $(TEST_BROWSER) $(BENCH_TOOLS)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools

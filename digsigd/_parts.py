@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from twisted.internet.defer import DeferredList
@@ -10,6 +11,7 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 
 from digsigd._observing import Observing
+from digsigd._pages import pages_of
 from digsigd._pools import Pools
 from digsigd.callers.access import CurrentAccess
 from digsigd.callers.findings import findings
@@ -32,12 +34,14 @@ from digsigd.signing.direct import DirectRequests
 from digsigd.signing.host import CST, Host, OneProcess
 from digsigd.signing.machine_keys import MachineKeyReader
 from digsigd.signing.rules import CurrentRules
+from digsigd.signing.self_tests import SelfTests
 from digsigd.signing.signer import RunBounds, Signer
 from digsigd.signing.start import Script
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workroot import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
 from digsigd.web.machine_keys import MachineKeyRequests
+from digsigd.web.pages import Pages
 from digsigd.web.resource import Endpoint
 from digsigd.web.room import Room
 from digsigd.web.shares import Shares
@@ -79,7 +83,7 @@ class Parts:
         self.access = CurrentAccess(first.access)
         self.used = False
         self._open = False
-        self._pools = Pools(reactor, settings.cst.max_running)
+        self._pools = Pools(reactor, settings.cst.max_running, pages=settings.page.enabled)
         self.in_thread = self._pools.in_thread
         self.source: KeySource = key_source(settings.keys, reactor=reactor, in_thread=self._pools.in_key_thread)
         self.keys = KeyStore(
@@ -180,9 +184,12 @@ class Parts:
             recorder=recorder,
             canary=self.observing.missing,
         )
+        missing = partial(host.missing, self.readiness.missing)
+        self._pages = self._pages_of(settings, recorder, missing) if settings.page.enabled else None
         endpoint = Endpoint(
             sign=recorded.sign,
-            missing=partial(host.missing, self.readiness.missing),
+            missing=missing,
+            pages=self._pages,
             machine_key_requests=self._key_requests,
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
             scrape=self.observing.scrape_for(self.access),
@@ -198,6 +205,32 @@ class Parts:
         # What the port serves: the site, behind TLS if it is configured.
         self.factory = self.tls.around(self.site, reactor)
         self._refuse_new()
+
+    def _pages_of(
+        self, settings: Settings, recorder: Recorder | None, missing: Callable[[], Awaitable[list[str]]]
+    ) -> Pages:
+        return pages_of(
+            settings,
+            source=self.source,
+            named=lambda: self._settings.machines,
+            rules=self.rules.of,
+            access=self.access,
+            shares=self._shares,
+            clock=self._reactor,
+            missing=missing,
+            queue=self._queue,
+            uploads=self.uploads,
+            recorder=recorder,
+            pools=self._pools,
+            tests=SelfTests(
+                tools=self.tools,
+                runner=self.runner,
+                queue=self._queue,
+                root=self.root,
+                bounds=self.bounds,
+                in_thread=self.in_thread,
+            ),
+        )
 
     async def findings(self) -> list[Finding]:
         """Return what is not safe about the configuration and the files that it names. Raises `KeyStoreTimeout`."""
@@ -242,6 +275,8 @@ class Parts:
         self._open = True
         self.uploads.start()
         self._key_requests.start()
+        if self._pages is not None:
+            self._pages.start()
         self.direct.start()
         self.readiness.start()
         self.observing.start()
@@ -315,6 +350,8 @@ class Parts:
     def _refuse_new(self) -> None:
         self.uploads.stop()
         self._key_requests.stop()
+        if self._pages is not None:
+            self._pages.stop()
         self.direct.stop()
         self.readiness.stop()
         self.observing.refuse_new()
@@ -323,9 +360,7 @@ class Parts:
         """End what is under way at once; `stop` then has nothing to wait for."""
         self._refuse_new()
         self._queue.stop()
-        self.uploads.end()
-        self._key_requests.end()
-        self.direct.end()
+        self._end()
         await self.runner.stop(0)
 
     async def _stop_in_order(self, grace: float) -> None:
@@ -336,9 +371,7 @@ class Parts:
             await self._drained(grace)
         self._queue.stop()
         await self.runner.stop(0)
-        self.uploads.end()
-        self._key_requests.end()
-        self.direct.end()
+        self._end()
         await self._drained(_LAST_SECONDS)
         await self.in_thread(self.root.close)
         if self.recorder is not None:
@@ -349,10 +382,17 @@ class Parts:
         self.site.close_connections()
         await self.keys.stop()
 
+    def _end(self) -> None:
+        for part in (self.uploads, self._key_requests, self.direct, self._pages):
+            if part is not None:
+                part.end()
+
     async def _drained(self, seconds: float) -> None:
         """Wait until no request is under way, at most this many seconds."""
-        waiting = (self.uploads, self._key_requests, self._queue, self.direct, self.readiness, self.observing)
-        every = DeferredList([part.drained() for part in waiting], consumeErrors=True)
+        waiting = (
+            self.uploads, self._key_requests, self._queue, self.direct, self.readiness, self.observing, self._pages,
+        )  # fmt: skip
+        every = DeferredList([part.drained() for part in waiting if part is not None], consumeErrors=True)
         every.addTimeout(seconds, self._reactor)
         await every.addErrback(lambda _: None)
 

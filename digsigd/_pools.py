@@ -24,12 +24,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 # How many threads may wait for a key store that does not answer. They are separate from the threads that verify.
 _KEY_THREADS = 16
+# For the page: one verifies an image, two read tarballs, one makes HTML.
+_PAGE_THREADS = 4
 
 
 class Pools:
     """The thread pools of one run of the service: a stopped pool cannot start again."""
 
-    def __init__(self, reactor: SigningReactor, max_running: int) -> None:
+    def __init__(self, reactor: SigningReactor, max_running: int, *, pages: bool) -> None:
         self._reactor = reactor
         # All threads start with the pools: later the host may have no room for one more, and a pool that could not
         # start a thread cannot be stopped.
@@ -45,6 +47,11 @@ class Pools:
         self._keys.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self.in_thread = in_threads_of(reactor, self._work)
         self.in_digest_thread = in_threads_of(reactor, self._digests)
+        # The page has its own: what it reads and verifies must not keep requests to sign from theirs.
+        self._page = ThreadPool(_PAGE_THREADS, _PAGE_THREADS, name="digsigd-page") if pages else None
+        self.in_page_thread = in_threads_of(reactor, self._page or self._work)
+        # For a database that may not answer: whoever waits does so until its thread is free again.
+        self.in_record_thread = in_threads_of(reactor, self._keys)
 
     def in_key_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Call a blocking function in a thread that does not keep the process from ending."""
@@ -73,14 +80,17 @@ class Pools:
 
     def start(self) -> None:
         """Start all pools."""
-        for pool in (self._work, self._digests, self._hashes, self._keys):
-            pool.start()
+        for pool in (self._work, self._digests, self._hashes, self._keys, self._page):
+            if pool is not None:
+                pool.start()
 
     def stop(self) -> None:
         """Stop all pools. Wait for the threads that work for requests, but not for those that wait for a key store."""
         self._work.stop()
         self._digests.stop()
         self._hashes.stop()
+        if self._page is not None:
+            self._page.stop()
         if self._keys.working:
             self._keys.adjustPoolsize(0, 0)
         else:

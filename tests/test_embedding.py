@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ from twisted.web.server import Site
 
 from digsigd import DigsigError, SigningRequest, SigningService
 from digsigd.errors import Busy
-from digsigd.settings import CstSettings, DaemonSettings, KeysSettings
+from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, PageSettings
 from digsigd.signing.marks import is_mark
 from digsigd.signing.workdir import Workdir
 from digsigd.testing import TrialPki
 from tests.helpers.embedded import IMAGE, MACHINE, ServiceSetup
+from tests.helpers.pages import Page
 
 reactor: Any = installed
 DOCUMENT = Path(__file__).parent.parent / "docs/embedding.md"
@@ -105,6 +107,32 @@ async def test_a_resource_under_somebodys_site(rig: ServiceSetup) -> None:
     await service.stopService()
     assert list(rig.work.iterdir()) == []
     await turned()
+
+
+async def test_the_page_is_mounted_with_the_rest(rig: ServiceSetup) -> None:
+    """Its links lead below the path of the mount, and an image can be sent there."""
+    service, site = example("make_site")(rig.settings(page=PageSettings(enabled=True)))
+    service.startService()
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    client = treq.client.HTTPClient(Agent(reactor))
+    root = f"http://127.0.0.1:{port.getHost().port}"
+    try:
+        answer = await client.get(f"{root}/signing/")
+        page = Page(await answer.content())
+        assert page.title == "Overview"
+        assert all(link.startswith(("/signing/", "#")) for link in page.links())
+        style = next(one.get("href", "") for one in page.root.iter("link"))
+        assert (await client.get(root + style)).code == 200
+        files: Any = {"artifact": ("a.bin", BytesIO(b"no image"))}
+        answer = await client.post(
+            f"{root}/signing/page/verify", files=files, headers=Headers({"Accept": ["text/html"]})
+        )
+        page = Page(await answer.content())
+        assert answer.code == 422
+        assert all(link.startswith(("/signing/", "#")) for link in page.links())
+    finally:
+        await port.stopListening()
+        await service.stopService()
 
 
 async def test_siblings_keep_what_is_theirs(rig: ServiceSetup) -> None:

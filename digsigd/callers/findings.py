@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography import x509
 
 from digsigd.callers.access import Access
+from digsigd.callers.model import pattern_for
 from digsigd.settings import CallerSettings, Settings, is_local
 from digsigd.settings.endpoints import options
 from digsigd.settings.permissions import Finding, readable_findings, secret_files
@@ -26,6 +27,7 @@ def findings(settings: Settings, access: Access, certificate: x509.Certificate |
         *readable_findings(_secrets(settings, access)),
         *_in_clear(settings, access),
         *_ends(access, certificate),
+        *_page(settings),
         *(found for name, caller in settings.callers.items() for found in _rights(name, caller, settings)),
     ]
 
@@ -72,10 +74,28 @@ def _when(end: datetime, now: datetime) -> str:
     return f"{'has ended' if end < now else 'ends'} at {end:%Y-%m-%d %H:%M %Z}"
 
 
+def _page(settings: Settings) -> Iterator[Finding]:
+    page = settings.page
+    if not page.enabled:
+        return
+    if settings.callers:
+        if not any(pattern_for(name, page.callers) for name in settings.callers):
+            yield Finding("page.callers", "no caller has such a name, so nobody can open the page")
+    elif not is_local(settings.listen.endpoint):
+        yield Finding("page.enabled", "everybody who can reach this host sees its record; add [callers.NAME]")
+
+
+def _only_looks(name: str, caller: CallerSettings, settings: Settings) -> bool:
+    """Return whether a caller is a person who looks at the page and signs nothing."""
+    may_open = settings.page.enabled and pattern_for(name, settings.page.callers) is not None
+    return may_open and bool(caller.machines) and not caller.backends and not caller.cst_versions
+
+
 def _rights(name: str, caller: CallerSettings, settings: Settings) -> Iterator[Finding]:
     lacking = [key for key in ("machines", "backends", "cst_versions") if not getattr(caller, key)]
     # A scraper that reads metrics needs no right to sign.
-    if lacking and not (caller.metrics and len(lacking) == 3):
+    scrapes = caller.metrics and len(lacking) == 3
+    if lacking and not scrapes and not _only_looks(name, caller, settings):
         missing = {"machines": '["MACHINE"]', "backends": '["ssl"]', "cst_versions": '["*"]'}
         lines = "; ".join(f"{key} = {missing[key]}" for key in lacking)
         yield Finding(f"callers.{name}", f"may sign nothing, because what is not listed is not allowed: add {lines}")

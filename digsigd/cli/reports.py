@@ -21,20 +21,6 @@ _COLUMNS, _ROWS = 64, 8
 _MARKS = {"signed": "█", "csf": "▒", "wrong": "✗", "foreign": "◊", "secret": "?", "open": "·"}
 _ASCII = {"signed": "#", "csf": "=", "wrong": "!", "foreign": "o", "secret": "?", "open": "."}
 _COLOURS = {"signed": "good", "csf": "note", "wrong": "bad", "foreign": "note", "secret": "note", "open": "dim"}
-_LEGEND = {
-    "signed": "signed",
-    "csf": "CSF",
-    "wrong": "used and not signed",
-    "foreign": "runs, not checked here",
-    "secret": "encrypted",
-    "open": "unused, not signed",
-}
-
-_MEANINGS = {
-    "refused": "a closed board would not boot this image",
-    "unsigned": "a board boots this image and runs bytes that no signature covers",
-    "unknown": "it is not known for certain what the chip supports",
-}
 
 
 def address(text: str) -> int:
@@ -169,6 +155,8 @@ def covered(plan: Plan, start: int, end: int) -> str:
 
 def show_report(report: Report, path: Path, console: Console) -> None:
     """Print the checks of an image, those that pass and those that fail, with a map."""
+    from digsigd.image.report import verdict_of
+
     plan = report.plan
     console.say(f"{shown(str(path))}: {shown(plan.layout)}{_chip_of(plan)}, {plan.size} bytes")
     for one in report.csfs:
@@ -197,15 +185,8 @@ def show_report(report: Report, path: Path, console: Console) -> None:
     for note in plan.notes:
         console.say(f"note: {shown(note)}")
     console.say()
-    if report.holds:
-        known = f" for boards with the fuse value {report.fuse_value.hex()}" if report.fuse_value else ""
-        what = "Everything that can be checked here holds" if plan.foreign else "Everything holds"
-        console.say(console.coloured(f"{what}{known}.", "good"))
-    elif not report.fails:
-        text = "No check fails, but not everything can be checked here: only a board can check what is encrypted."
-        console.say(console.coloured(text, "note"))
-    else:
-        console.say(console.coloured(f"It does not hold: {_MEANINGS[report.meaning or 'refused']}.", "bad"))
+    colour = "good" if report.holds else "bad" if report.fails else "note"
+    console.say(console.coloured(verdict_of(report), colour))
 
 
 def _show_checks(checks: tuple[Check, ...], console: Console) -> None:
@@ -219,26 +200,22 @@ def _show_checks(checks: tuple[Check, ...], console: Console) -> None:
 
 def map_of(report: Report, console: Console) -> Iterator[str]:
     """Yield a map of the file and a legend, line by line; a cell shows the worst state among its bytes."""
+    from digsigd.image.report import STATES, cells_of
+
     size = max(report.plan.size, 1)
-    cell = max(-(-size // (_COLUMNS * _ROWS)), 1)
+    cell, worst = cells_of(report, _COLUMNS * _ROWS)
     marks = _MARKS
     try:
         "".join(_MARKS.values()).encode(getattr(console.out, "encoding", None) or "ascii")
     except UnicodeEncodeError:
         marks = _ASCII
-    worst = ["open"] * -(-size // cell)
-    rank = {"open": 0, "signed": 1, "csf": 2, "foreign": 3, "secret": 4, "wrong": 5}
-    for span in report.spans:
-        state = "wrong" if span.must and span.state == "open" else span.state
-        for number in range(span.offset // cell, -(-(span.offset + span.length) // cell)):
-            if number < len(worst) and rank[state] > rank[worst[number]]:
-                worst[number] = state
     width = len(f"{size:#x}")
     for start in range(0, len(worst), _COLUMNS):
         cells = "".join(console.coloured(marks[one], _COLOURS[one]) for one in worst[start : start + _COLUMNS])
         yield f"  {start * cell:#{width}x}  {cells}"
     always = ("signed", "csf", "wrong", "open")
-    legend = "  ".join(f"{marks[one]} {text}" for one, text in _LEGEND.items() if one in always or one in worst)
+    shown_states = [one for one in _MARKS if one in always or one in worst]
+    legend = "  ".join(f"{marks[one]} {STATES[one]}" for one in shown_states)
     yield f"  {legend}   ({cell:#x} bytes each)"
 
 

@@ -113,6 +113,51 @@ class Report:
         return next((one for one in ranked if one in found), "refused")
 
 
+# The states of `cells_of`, from the least to the most important, and what they are called.
+STATES = {
+    "open": "unused, not signed",
+    "signed": "signed",
+    "csf": "CSF",
+    "foreign": "runs, not checked here",
+    "secret": "encrypted",
+    "wrong": "used and not signed",
+}
+# What each `Meaning` is, in words.
+MEANINGS: dict[Meaning, str] = {
+    "refused": "a closed board would not boot this image",
+    "unsigned": "a board boots this image and runs bytes that no signature covers",
+    "unknown": "it is not known for certain what the chip supports",
+}
+
+
+def cells_of(report: Report, most: int) -> tuple[int, list[str]]:
+    """Return a map of the file: the bytes of a cell, and the state of each of at most `most` cells.
+
+    A cell has the most important state among its bytes, a name in `STATES`: "wrong" is open, and must be signed.
+    """
+    size = max(report.plan.size, 1)
+    cell = max(-(-size // most), 1)
+    cells = ["open"] * -(-size // cell)
+    rank = {state: number for number, state in enumerate(STATES)}
+    for span in report.spans:
+        state = "wrong" if span.must and span.state == "open" else span.state
+        for number in range(span.offset // cell, -(-(span.offset + span.length) // cell)):
+            if number < len(cells) and rank[state] > rank[cells[number]]:
+                cells[number] = state
+    return cell, cells
+
+
+def verdict_of(report: Report) -> str:
+    """Return the result of a verification in one sentence."""
+    if report.holds:
+        known = f" for boards with the fuse value {report.fuse_value.hex()}" if report.fuse_value else ""
+        what = "Everything that can be checked here holds" if report.plan.foreign else "Everything holds"
+        return f"{what}{known}."
+    if not report.fails:
+        return "No check fails, but not everything can be checked here: only a board can check what is encrypted."
+    return f"It does not hold: {MEANINGS[report.meaning or 'refused']}."
+
+
 def union(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return these (start, end) pairs in order, merged where they overlap or touch."""
     merged: list[tuple[int, int]] = []

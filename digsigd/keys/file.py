@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from digsigd.errors import BadTarball, KeyStoreFailed, KeyStoreTimeout, NoKeys
 from digsigd.keys.exposed import leads_out, store_findings
 from digsigd.keys.local import is_local
 from digsigd.keys.source import TARBALL, Fetched, InThread, being_written, checked
+from digsigd.names import MACHINE
 from digsigd.settings.permissions import Finding
 
 # A file written twice within one tick of the file system's clock looks unchanged, so a younger file is read again next
@@ -25,6 +27,8 @@ _YOUNG_NS = 50_000_000
 # A file that was not written to for this long counts as finished.
 _PAUSE_OF_WRITERS_NS = 10_000_000_000
 _TRIES = 5
+# So many entries of the folder are listed.
+_MOST_MACHINES = 20_000
 _PAUSE = 0.05
 # For so many seconds after a thread has looked at a tarball on a local file system, the kernel has what stat(2) needs
 # in memory.
@@ -70,6 +74,11 @@ class FileSource:
         """Implement `KeySource.check`: the folder must exist and be readable."""
         await self._in_time(self._in_thread(_check_root, self._root))
 
+    async def machines(self) -> list[str]:
+        """Return the machines that have a tarball, in order. Raises `KeyStoreFailed`, `KeyStoreTimeout`."""
+        found: list[str] = await self._in_time(self._in_thread(_machines_in, self._root))
+        return found
+
     async def findings(self) -> list[Finding]:
         """Return what is not safe about the folder. Raises `KeyStoreTimeout`."""
         found: list[Finding] = await self._in_time(self._in_thread(store_findings, self._root))
@@ -83,6 +92,15 @@ class FileSource:
             return await reading.addTimeout(self._timeout, self._clock)
         except LateError:
             raise KeyStoreTimeout("the key store did not answer in time", detail=str(self)) from None
+
+
+def _machines_in(root: Path) -> list[str]:
+    try:
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in islice(entries, _MOST_MACHINES) if MACHINE.fullmatch(entry.name))
+    except OSError as error:
+        raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
+    return [name for name in names if os.path.exists(root / name / TARBALL)]  # noqa: PTH110 - thousands of them
 
 
 def _check_root(root: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from digsigd.record.errors import RecordError, RecordUnavailable
 
 # The newest form of the database: the last of migrations/versions.
-SCHEMA = "0001"
+SCHEMA = "0002"
 # How long a transaction of another process may hold up one of ours, in seconds.
 _BUSY_SECONDS = 5.0
 _POSTGRES = ("postgresql://", "postgres://")

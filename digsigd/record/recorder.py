@@ -102,6 +102,11 @@ class DatabaseRecorder:
         return str(self._key.verifier) if self._key is not None else None
 
     @property
+    def url(self) -> str:
+        """The URL of the database. It can have a password."""
+        return self._url
+
+    @property
     def where(self) -> str:
         """The database, without user and password."""
         return shown(self._url)

@@ -162,6 +162,13 @@ class TelemetrySettings(_Section, frozen=True):
     otlp: str | None = None
 
 
+class PageSettings(_Section, frozen=True):
+    """The page for people: whether there is one, and patterns of the callers who may open it."""
+
+    enabled: bool = False
+    callers: tuple[str, ...] = ("*",)
+
+
 class TokenSettings(_Section, frozen=True):
     """One token: where its PIN is, its machines, and how many runs of cst may use it at a time."""
 
@@ -246,6 +253,7 @@ class Settings(_Section, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
     canary: CanarySettings = CanarySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    page: PageSettings = PageSettings()
     policy: PolicySettings = PolicySettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     machines: dict[str, MachineSettings] = field(default_factory=dict)

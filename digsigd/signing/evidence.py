@@ -61,11 +61,11 @@ class ProgramSums:
     def known(self, path: str, libraries: str = "") -> tuple[str, str] | None:
         """Return the digests if they are known and nothing has changed since; raises nothing."""
         form, digests = self._known.get((path, libraries), ((), ("", "")))
-        return digests if digests[0] and form == _form_of(path, libraries) else None
+        return digests if digests[0] and form == form_of(path, libraries) else None
 
     def read(self, path: str, libraries: str = "") -> tuple[str, str]:
         """Return the digest of a file and that of its libraries; empty if they cannot be read. It blocks."""
-        form = _form_of(path, libraries)
+        form = form_of(path, libraries)
         try:
             digests = sha256_of_file(Path(path)), fingerprint(libraries)
         except OSError:
@@ -88,7 +88,8 @@ def note_artifacts(evidence: Evidence, artifacts: tuple[Any, ...]) -> None:
             evidence.artifacts[one.name] = sums.sha256 if sums is not None else sha256_of_file(one.path)
 
 
-def _form_of(path: str, libraries: str) -> tuple[int, ...]:
+def form_of(path: str, libraries: str) -> tuple[int, ...]:
+    """Return what changes when a program or its own libraries change; empty if they cannot be looked at."""
     # The folder changes when a file is replaced. A file that is written in place shows only in its own form.
     paths = (path, libraries, *(f"{libraries}/{name}" for name in MAIN)) if libraries else (path,)
     form: tuple[int, ...] = ()

@@ -34,6 +34,10 @@ class Turns(Protocol):
     def waiting(self) -> int:
         """The number of those in this process that wait for a slot."""
 
+    @property
+    def on_host(self) -> tuple[int, int]:
+        """The number of slots in use on this host, and of those waiting for one."""
+
     async def enter(self, party: str = "") -> Slot:
         """Wait for a slot and return it. Raises `Busy`."""
 

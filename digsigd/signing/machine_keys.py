@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -32,6 +33,7 @@ MAX_CERTIFICATES = 64
 MAX_MEMBER = (64 << 10) - 1
 # The facts of this many tarballs are kept. They take some 10 KiB each, and up to 100 ms of CPU time to compute.
 _KEPT = 16
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 # How long a list of cst versions is kept, in seconds.
 _VERSIONS_FOR = 5.0
 
@@ -50,7 +52,7 @@ class NamedCertificate:
 
     `sha256` is the hash of its DER. `srk` is the number, from 1, of the SRK in the first table that signed the
     certificate or, with `is_srk`, whose certificate it is; None if there is no such SRK. `subject` is the common name,
-    or the whole name without one.
+    or the whole name without one. `key` names the kind of its key, empty if it is neither RSA nor ECDSA.
     """
 
     name: str
@@ -59,6 +61,7 @@ class NamedCertificate:
     srk: int | None
     is_srk: bool
     not_after: datetime
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None) -> M
                 signing_srk(certificate, tables[0].table) if own is None else own,
                 own is not None,
                 certificate.not_after,
+                _kind_of(certificate),
             )
         )
     return MachineKeys(tarball.sha256, tuple(tables), tuple(certificates))
@@ -146,6 +150,16 @@ def _certificates(tarball: KeyTarball) -> Iterator[tuple[str, Certificate]]:
                 continue
             best.setdefault(certificate.der, (name, certificate))
     yield from sorted(best.values(), key=lambda one: one[0])
+
+
+def _kind_of(certificate: Certificate) -> str:
+    match certificate.public_key:
+        case rsa.RSAPublicKey() as key:
+            return f"RSA {key.key_size}"
+        case ec.EllipticCurvePublicKey() as key:
+            return f"ECDSA {_CURVES.get(key.curve.name, key.curve.name)}"
+        case _:
+            return ""
 
 
 class MachineKeyReader:

@@ -99,6 +99,11 @@ class Queue:
         """The number of those waiting for a slot."""
         return self._waiting
 
+    @property
+    def on_host(self) -> tuple[int, int]:
+        """The number of slots in use on this host, and of those waiting for one."""
+        return self._running, self._waiting
+
     async def enter(self, party: str = "") -> Slot:
         """Wait for a slot and return it. Raises `Busy` if the queue is full for this party, or stopped.
 

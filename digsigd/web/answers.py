@@ -31,6 +31,7 @@ from digsigd.errors import (
     VerificationFailed,
 )
 from digsigd.names import REQUEST_ID, trace_id_of
+from digsigd.page import frame
 from digsigd.text import one_line
 
 # All paths and their methods. A name in braces matches any one segment of a path.
@@ -41,6 +42,12 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "/healthz": ("GET", "HEAD"),
     "/readyz": ("GET", "HEAD"),
     "/metrics": ("GET", "HEAD"),
+    "/": ("GET", "HEAD"),
+    "/page/machines": ("GET", "HEAD"),
+    "/page/signatures": ("GET", "HEAD"),
+    "/page/signatures/{record}": ("GET", "HEAD"),
+    "/page/verify": ("GET", "HEAD", "POST"),
+    "/page/{style}": ("GET", "HEAD"),
 }
 
 # curl retries 408, 429, 500, 502, 503 and 504. An error that a retry cannot cure has another status, except 500, where
@@ -86,17 +93,24 @@ class HttpError(DigsigError):
         self.problem = HTTPStatus(status).phrase.lower().replace(" ", "-")  # type: ignore[misc]
 
 
-def not_routed(path: str) -> HttpError:
-    """Build the error for an unknown path, or for a method that a path does not allow."""
-    methods = methods_of(path)
+def not_routed(path: str, *, pages: bool) -> HttpError:
+    """Build the error for an unknown path, or for a method that a path does not allow. `pages`: there are some."""
+    methods = methods_of(path, pages=pages)
     if not methods:
         return HttpError(404, "path not found", hint="to sign an image, send POST /sign/imx")
     return HttpError(405, f"{path} allows only {' and '.join(methods)}", headers={"Allow": ", ".join(methods)})
 
 
-def methods_of(path: str) -> tuple[str, ...]:
-    """Return the methods that a path allows; an empty tuple for an unknown path."""
+def methods_of(path: str, *, pages: bool) -> tuple[str, ...]:
+    """Return the methods that a path allows; an empty tuple for an unknown path. `pages`: there are some."""
+    if not pages and is_page(path):
+        return ()
     return next((methods for pattern, methods in _ROUTES if pattern.fullmatch(path)), ())
+
+
+def is_page(path: str) -> bool:
+    """Return whether a path is one of the page for people."""
+    return path == "/" or path.startswith("/page/")
 
 
 def text_of(headers: Headers, name: bytes) -> str:
@@ -123,8 +137,13 @@ def status_of(error: DigsigError) -> int:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
 
-def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and body of the answer to an error, for the request's `Accept` header."""
+def render(
+    error: DigsigError, request_id: str, accept: str, base: str | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of the answer to an error, for the request's `Accept` header.
+
+    `base` is the path of the host's root for requests of the page for people, which get HTML if they accept it.
+    """
     status = status_of(error)
     headers = common_headers(request_id, error.record)
     if isinstance(error, NotAuthenticated):
@@ -135,6 +154,12 @@ def render(error: DigsigError, request_id: str, accept: str) -> tuple[int, dict[
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, HttpError):
         headers.update(error.headers)
+    if base is not None and "text/html" in accept[:MAX_HEADER]:
+        headers |= frame.HEADERS
+        page = frame.error_page(
+            frame.Frame(base), f"{status} {HTTPStatus(status).phrase}", error.what, error.hint, request_id
+        )
+        return status, headers, page
     text = one_line(error.for_client())
     if wants_json(accept):
         body: dict[str, object] = {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 from werkzeug.http import parse_options_header
@@ -14,7 +14,7 @@ from werkzeug.http import parse_options_header
 from digsigd import names
 from digsigd.csf import cst_files
 from digsigd.csf.members import base_of
-from digsigd.errors import BadRequest, TooLarge
+from digsigd.errors import BadRequest, TooLarge, UnsupportedCoding
 from digsigd.signing.request import Artifact, SigningRequest
 from digsigd.signing.sums import StreamSum
 from digsigd.signing.workdir import Workdir
@@ -26,8 +26,11 @@ MAX_CSF = 1 << 20
 MAX_FIELD = 64 << 10
 # Room in bytes for boundaries and headers of sixteen parts: more than a body needs besides the contents of its parts.
 OVERHEAD = MAX_PARTS * 16 << 10
-# The small fields: the pattern of each, and the words for it.
-_FIELDS = {
+# The most bytes of a body besides its artifacts.
+BESIDES = MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD
+# The small fields of a form: the pattern of each, and the words for it.
+Fields: TypeAlias = Mapping[str, tuple[re.Pattern[str], str]]
+_FIELDS: Fields = {
     "machine": (names.MACHINE, names.MACHINE_FORM),
     "soctype": (re.compile("mx8m"), "mx8m"),
     "cstversion": (names.VERSION, names.VERSION_FORM),
@@ -54,13 +57,31 @@ def boundary_of(content_type: str) -> str:
     return boundary
 
 
+def check_body(coding: str, length: int | None, largest: int) -> None:
+    """Check what the headers say of a body: its content coding, and its length in bytes (None: not known).
+
+    `largest` is the limit of all artifacts. Raises `UnsupportedCoding`, `TooLarge`, `BadRequest`.
+    """
+    coding = coding.strip().lower()
+    if coding not in {"", "identity"}:
+        raise UnsupportedCoding(
+            f"the body has the content coding {coding[:40]!r}, but only uncompressed bodies are accepted",
+            hint="send the form without Content-Encoding; the artifact itself may be compressed",
+        )
+    if length is not None and length > largest + BESIDES:
+        raise TooLarge(f"the body has {length} bytes; artifacts may have at most {largest}")
+    if length == 0:
+        raise BadRequest("the request has no body", hint="send a multipart/form-data form")
+
+
 class Form:
     """A parser of the form. It takes the body in chunks of any size.
 
     `workdir` returns the directory for artifacts; it is called when the first byte of an artifact arrives.
     `max_artifact` limits all artifacts together, in bytes. `checks` are functions by the name of a field: each is
     called with the field's value as soon as that is known, and raises to refuse it. `new_sum` returns what computes the
-    digests of an artifact, from the CSF description (None: it has not arrived yet) and the artifact's name.
+    digests of an artifact, from the CSF description (None: it has not arrived yet) and the artifact's name. `fields`
+    are the small fields that it takes; it ignores others.
     """
 
     def __init__(
@@ -71,6 +92,7 @@ class Form:
         workdir: Callable[[], Workdir],
         checks: dict[str, Callable[[str], None]],
         new_sum: Callable[[bytes | None, str], StreamSum] = lambda *_: StreamSum(),
+        fields: Fields = _FIELDS,
     ) -> None:
         self._parser = PushMultipartParser(
             boundary_of(content_type),
@@ -82,6 +104,7 @@ class Form:
         self._max_artifact = max_artifact
         self._workdir = workdir
         self._checks = checks
+        self._fields = fields
         self._values: dict[str, str] = {}
         self._description: bytes | None = None
         # The artifacts that have content, and the names of those that are empty.
@@ -128,23 +151,12 @@ class Form:
 
         Raises `BadRequest` for a form that ends early, a missing field, or an empty artifact.
         """
-        self.close()
-        try:
-            self._parser.close()
-        except MultipartError:
-            raise BadRequest("the form ends before its last boundary") from None
+        self._complete()
         for name in ("machine", "cstversion"):
             if name not in self._values:
                 raise BadRequest(f"the field {name} is missing", hint=f"with curl: -F {name}=VALUE")
         if self._description is None:
             raise BadRequest("the field csf is missing", hint="with curl: -F 'csf=@FILE;type=text/plain'")
-        # A browser sends an empty part without a name where no file was chosen.
-        empty = sorted(self._empty - {""}) or sorted(self._empty if not self._artifacts else ())
-        if empty:
-            which = f" {empty[0]!r}" if self._artifacts or len(empty) > 1 else ""
-            raise BadRequest(f"the artifact{which} is empty")
-        if not self._artifacts:
-            raise BadRequest("the field artifact is missing", hint="with curl: -F artifact=@FILE")
         return SigningRequest(
             request_id=request_id,
             machine=self._values["machine"],
@@ -152,10 +164,35 @@ class Form:
             soctype=self._values.get("soctype"),
             backend=self._values.get("backend") or "ssl",
             description=self._description,
-            artifacts=tuple(replace(one, repeated=one.name in self._repeated) for one in self._artifacts.values()),
+            artifacts=self._all_artifacts(),
             caller=caller,
             csf_allow=csf_allow,
         )
+
+    def collected(self) -> tuple[dict[str, str], tuple[Artifact, ...]]:
+        """Return the small fields and the artifacts, once the body is complete.
+
+        Raises `BadRequest` for a form that ends early, and for a missing or empty artifact.
+        """
+        self._complete()
+        return dict(self._values), self._all_artifacts()
+
+    def _complete(self) -> None:
+        self.close()
+        try:
+            self._parser.close()
+        except MultipartError:
+            raise BadRequest("the form ends before its last boundary") from None
+
+    def _all_artifacts(self) -> tuple[Artifact, ...]:
+        # A browser sends an empty part without a name where no file was chosen.
+        empty = sorted(self._empty - {""}) or sorted(self._empty if not self._artifacts else ())
+        if empty:
+            which = f" {empty[0]!r}" if self._artifacts or len(empty) > 1 else ""
+            raise BadRequest(f"the artifact{which} is empty")
+        if not self._artifacts:
+            raise BadRequest("the field artifact is missing", hint="with curl: -F artifact=@FILE")
+        return tuple(replace(one, repeated=one.name in self._repeated) for one in self._artifacts.values())
 
     @property
     def is_behind(self) -> bool:
@@ -184,7 +221,7 @@ class Form:
             kind = (part.header("Content-Type") or "").partition(";")[0].strip().lower()
             if kind not in _CSF_TYPES:
                 raise BadRequest(f"the field csf is {kind[:60]!r}; it must be text/plain")
-        elif name not in _FIELDS or name in self._values:
+        elif name not in self._fields or name in self._values:
             return
         self._part = name
 
@@ -234,7 +271,7 @@ class Form:
         elif self._part == "csf":
             self._description = bytes(self._buffer)
         elif self._part:
-            pattern, words = _FIELDS[self._part]
+            pattern, words = self._fields[self._part]
             text = self._buffer.decode("utf-8", "replace")
             if not pattern.fullmatch(text):
                 raise BadRequest(f"the field {self._part} must be {words}")

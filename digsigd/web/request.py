@@ -24,7 +24,6 @@ from digsigd.web.asking import asking_of
 from digsigd.web.upload import Upload, Uploads
 from digsigd.web.upload_state import Action, Event, State, UploadState
 
-PATH = b"/sign/imx"
 # Smaller pieces of a body, in bytes, are collected before the form parses them, if more follow in the same turn.
 SMALL_PIECE = 16 << 10
 # From this length in bytes on, a body is received in larger pieces, of so many bytes.
@@ -37,10 +36,11 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]+)", re.IGNORECASE)
 
 
 class UploadRequest(Request):
-    """A request that streams an upload to `/sign/imx` into a work directory.
+    """A request that streams an upload into a work directory.
 
-    `path` is the path that uploads are posted to. `upload` is None for all other requests. If `keep_others` is true,
-    Twisted handles those; else their bodies are discarded, and one with a long body is refused immediately.
+    `mount` is the path below which uploads are posted, to one of `Uploads.kinds`. `upload` is None for all other
+    requests. If `keep_others` is true, Twisted handles those; else their bodies are discarded, and one with a long body
+    is refused immediately.
 
     `upload_state.py` decides what happens to an upload: this class passes it the events of the connection, and carries
     out its actions.
@@ -48,7 +48,7 @@ class UploadRequest(Request):
 
     log = Logger()
 
-    def __init__(self, channel: Any, *, uploads: Uploads, path: bytes, keep_others: bool) -> None:
+    def __init__(self, channel: Any, *, uploads: Uploads, mount: bytes, keep_others: bool) -> None:
         super().__init__(channel)
         self.upload: Upload | None = None
         self.began = uploads.clock.seconds()
@@ -58,7 +58,7 @@ class UploadRequest(Request):
         # How it was answered, for metrics: "signed", or the problem.
         self.outcome = ""
         self._uploads = uploads
-        self._path = path
+        self._mount = mount
         self._keep_others = keep_others
         self._life: UploadState | None = None
         # Whether the connection is gone, and whether an early answer waits for its entry in the record.
@@ -82,6 +82,13 @@ class UploadRequest(Request):
         """The reason why an upload was refused; None if it was not."""
         return self._life.error if self._life is not None else None
 
+    @property
+    def base(self) -> str | None:
+        """The path of the host's root, for an upload to the page for people; None for others."""
+        if self.upload is None or not self.upload.is_of_page:
+            return None
+        return self._mount.decode("ascii") + "/"
+
     def gotLength(self, length: int | None) -> None:
         """Handle the end of the headers. `length` is the body's length in bytes, None for a chunked body."""
         self.who["request_id"] = request_id_of(self.requestHeaders) or self.own_id
@@ -89,7 +96,8 @@ class UploadRequest(Request):
         self.who.update(trace_of(self.requestHeaders))
         # The channel sets the request's method and path only at the end of the body.
         method, path = self.channel._command, self._origin_form(self.channel._path).partition(b"?")[0]  # noqa: SLF001
-        ours = method == b"POST" and path == self._path
+        below = path.removeprefix(self._mount) if path.startswith(self._mount + b"/") else b""
+        ours = method == b"POST" and below in self._uploads.kinds
         if self._keep_others and not ours:
             super().gotLength(length)
             return
@@ -100,9 +108,9 @@ class UploadRequest(Request):
         self._life = life
         self.notifyFinish().addBoth(self._over)
         if ours:
-            self._begin(length)
+            self._begin(length, below)
         else:
-            self._wrong(_unwanted(method.decode("ascii", "replace"), path.decode("ascii", "replace")))
+            self._wrong(self._unwanted(method.decode("ascii", "replace"), path.decode("ascii", "replace")))
 
     def handleContentChunk(self, data: bytes) -> None:
         """Handle the next bytes of the body."""
@@ -131,7 +139,7 @@ class UploadRequest(Request):
     def _origin_form(self, target: bytes) -> bytes:
         """Return a request's target as a path: RFC 9112, 3.2.2. Its authority replaces the header Host."""
         found = _ABSOLUTE.match(target)
-        if found is None or not (rest := target[found.end() :] or b"/").startswith(self._path[: -len(PATH)] + b"/"):
+        if found is None or not (rest := target[found.end() :] or b"/").startswith(self._mount + b"/"):
             return target
         self.requestHeaders.setRawHeaders(b"host", [found[1].rpartition(b"@")[2]])
         return rest
@@ -174,8 +182,8 @@ class UploadRequest(Request):
                     self.channel.loseConnection()
         return actions
 
-    def _begin(self, length: int | None) -> None:
-        upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened, self.who)
+    def _begin(self, length: int | None, below: bytes) -> None:
+        upload = self.upload = self._uploads.begin(self.requestHeaders, self.happened, self.who, below)
         upload.evidence.address = getattr(self.getClientAddress(), "host", "a local socket")
         if length != 0:
             bounds = self._uploads.bounds
@@ -255,7 +263,8 @@ class UploadRequest(Request):
         # Otherwise the channel would send 100 Continue.
         self.requestHeaders.removeHeader("expect")
         self.outcome = error.problem
-        status, fields, body = render(error, self.who["request_id"], text_of(self.requestHeaders, b"accept"))
+        accept = text_of(self.requestHeaders, b"accept")
+        status, fields, body = render(error, self.who["request_id"], accept, self.base)
         fields[OWN_ID] = self.own_id
         headers = Headers({name: [value] for name, value in fields.items()})
         headers.setRawHeaders("connection", ["close"])
@@ -275,6 +284,13 @@ class UploadRequest(Request):
         self._clocks.append(clock)
         return clock
 
+    def _unwanted(self, method: str, path: str) -> DigsigError:
+        """Build the error for a request that is not an upload and has a long body."""
+        pages = self._uploads.has_pages
+        if method in methods_of(path, pages=pages):
+            return TooLarge(f"{method} {path} does not accept a body")
+        return not_routed(path, pages=pages)
+
     def _stop_clocks(self) -> None:
         clocks, self._clocks = self._clocks, []
         for clock in (self._later, *clocks):
@@ -288,13 +304,6 @@ def _read_more(transport: Any) -> None:
         if hasattr(transport, "bufferSize"):
             transport.bufferSize = LARGE_PIECE
         transport = getattr(transport, "transport", None)
-
-
-def _unwanted(method: str, path: str) -> DigsigError:
-    """Build the error for a request that is not an upload and has a long body."""
-    if method in methods_of(path):
-        return TooLarge(f"{method} {path} does not accept a body")
-    return not_routed(path)
 
 
 def log_answered(log: Logger, who: Mapping[str, str], status: int, seconds: float, error: DigsigError | None) -> None:
@@ -325,12 +334,12 @@ class RequestFactory:
     def __init__(self, uploads: Uploads, *, mount: str = "/", keep_others: bool) -> None:
         """Make requests for `uploads`. `mount` is the path of the resource on the site."""
         self._uploads = uploads
-        self._path = mount.strip("/").encode()
-        self._path = (b"/" + self._path if self._path else b"") + PATH
+        below = mount.strip("/").encode()
+        self._mount = b"/" + below if below else b""
         self._keep_others = keep_others
 
     def __call__(self, channel: Any, queued: bool = False) -> Request:
         """Return a new request for a channel. A channel of HTTP/2 gets Twisted's class: it has no `gotLength`."""
         if not isinstance(channel, HTTPChannel):
             return Request(channel, queued)
-        return UploadRequest(channel, uploads=self._uploads, path=self._path, keep_others=self._keep_others)
+        return UploadRequest(channel, uploads=self._uploads, mount=self._mount, keep_others=self._keep_others)

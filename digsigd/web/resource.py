@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from klein import Klein
 from klein.resource import KleinResource
@@ -17,12 +18,14 @@ from werkzeug.exceptions import HTTPException
 
 from digsigd.callers.access import Asking
 from digsigd.errors import Busy, DigsigError, out_of_descriptors, shutting_down
-from digsigd.signing.request import SigningRequest
+from digsigd.page import frame
+from digsigd.signing.request import Signed, SigningRequest
 from digsigd.web.answers import (
     MAX_HEADER,
     OWN_ID,
     HttpError,
     common_headers,
+    is_page,
     not_routed,
     render,
     request_id_of,
@@ -33,10 +36,13 @@ from digsigd.web.answers import (
 from digsigd.web.asking import asking_of
 from digsigd.web.machine_keys import MachineKeyRequests
 from digsigd.web.outcomes import SIGNED
+from digsigd.web.pages import Pages, Viewer
 from digsigd.web.request import UploadRequest, log_answered
 from digsigd.web.upload import Sign, Upload
 from digsigd.web.upload_state import State
+from digsigd.web.verify_upload import VerifyUpload
 
+T = TypeVar("T")
 Missing = Callable[[], Awaitable[list[str]]]
 Scrape = Callable[[Asking, str], Awaitable[tuple[bytes, str]]]
 
@@ -44,7 +50,8 @@ Scrape = Callable[[Asking, str], Awaitable[tuple[bytes, str]]]
 class Endpoint:
     """The routes of `digsigd.web.answers.ROUTES`.
 
-    `record_key` returns the public half of the record's key, None if there is none (yet).
+    `pages` is the page for people, None if there is none. `record_key` returns the public half of the record's key,
+    None if there is none (yet).
     `missing` returns what is missing before requests can be signed, one line each; an empty list means ready.
     `scrape` returns the body and the media type of `GET /metrics`, for who is asking and an Accept header; None: off.
     """
@@ -60,8 +67,10 @@ class Endpoint:
         machine_key_requests: MachineKeyRequests,
         record_key: Callable[[], str | None],
         scrape: Scrape | None = None,
+        pages: Pages | None = None,
     ) -> None:
         self._scrape = scrape
+        self._pages = pages
         self._record_key = record_key
         self._sign = sign
         self._missing = missing
@@ -75,21 +84,13 @@ class Endpoint:
     async def sign_imx(self, request: IRequest) -> bytes:
         """Answer with the CSF blob of the artifacts. Raises the errors of `digsigd.errors`, and `CancelledError`."""
         arrived, upload = _upload_of(request)
-        try:
-            if arrived.error is not None:
-                # The answer is sent after everything of the request is removed.
-                await upload.remove()
-                raise await upload.decided(arrived.error)
+
+        async def signing() -> Signed:
             if upload.request is not None:
                 self._log_received(upload.request, request)
-            signed = await upload.sign(self._sign)
-        except (CancelledError, DigsigError) as error:
-            if arrived.state is State.GONE:
-                self.log.info("the client disconnected", **upload.who, event="gone")
-                raise CancelledError from None
-            if isinstance(error, CancelledError):
-                raise shutting_down() from None
-            raise
+            return await upload.sign(self._sign)
+
+        signed = await self._done(arrived, upload, signing)
         headers = common_headers(upload.request_id, signed.record)
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
@@ -145,13 +146,95 @@ class Endpoint:
         headers["Content-Type"] = media_type
         return _send(request, 200, headers, body)
 
+    @app.route("/", methods=["GET"])
+    async def overview(self, request: IRequest) -> bytes:
+        """Answer with the first page for people."""
+        return await self._page(request, lambda pages, viewer: pages.overview(viewer))
+
+    @app.route("/page/machines", methods=["GET"])
+    async def machines_page(self, request: IRequest) -> bytes:
+        """Answer with machines, for people."""
+        return await self._page(request, lambda pages, viewer: pages.machines(viewer, _query(request)))
+
+    @app.route("/page/signatures", methods=["GET"])
+    async def signatures_page(self, request: IRequest) -> bytes:
+        """Answer with entries of the record, for people."""
+        return await self._page(request, lambda pages, viewer: pages.signatures(viewer, _query(request)))
+
+    @app.route("/page/signatures/<record>", methods=["GET"])
+    async def entry_page(self, request: IRequest, record: str) -> bytes:
+        """Answer with one entry of the record, for people."""
+        return await self._page(request, lambda pages, viewer: pages.entry(viewer, record))
+
+    @app.route("/page/verify", methods=["GET"])
+    async def verify_form(self, request: IRequest) -> bytes:
+        """Answer with the form for an image to verify."""
+        return await self._page(request, lambda pages, viewer: pages.form(viewer))
+
+    @app.route("/page/verify", methods=["POST"])
+    async def verify_image(self, request: IRequest) -> bytes:
+        """Answer with the report on a signed image."""
+        pages = self._with_pages()
+        arrived, upload = _upload_of(request)
+        if not isinstance(upload, VerifyUpload):
+            raise not_routed(_text(request.path), pages=True)
+        status, body = await self._done(arrived, upload, lambda: pages.verify(upload, _base_of(request)))
+        return self._answer(request, status, common_headers(upload.request_id) | frame.HEADERS, body, None)
+
+    @app.route("/page/<style>", methods=["GET"])
+    def style(self, request: IRequest, style: str) -> bytes:
+        """Answer with the style sheet of the pages, which every caller may see."""
+        self._with_pages()
+        if style != frame.STYLE_NAME:
+            raise not_routed("", pages=True)
+        headers = common_headers(_who(request)["request_id"]) | frame.STYLE_HEADERS
+        return _send(request, 200, headers, frame.STYLE)
+
+    def _with_pages(self) -> Pages:
+        if self._pages is None:
+            raise not_routed("/", pages=False)
+        return self._pages
+
+    async def _page(self, request: Any, make: Callable[[Pages, Viewer], Awaitable[bytes | tuple[int, bytes]]]) -> bytes:
+        """Answer with a page. Raises the errors of `digsigd.errors`, and `CancelledError`."""
+        pages, who = self._with_pages(), _who(request)
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)
+        try:
+            viewer = Viewer(asking_of(request.channel, request.requestHeaders), who, _base_of(request))
+            made = await make(pages, viewer)
+        except (CancelledError, DigsigError):
+            if gone:
+                self.log.info("the client disconnected", **who, event="gone")
+                raise CancelledError from None
+            raise
+        status, body = made if isinstance(made, tuple) else (200, made)
+        return self._answer(request, status, common_headers(who["request_id"]) | frame.HEADERS, body, None)
+
+    async def _done(self, arrived: UploadRequest, upload: Upload, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what an upload is for, unless it was refused. Raises the errors of `digsigd.errors`, `CancelledError`."""
+        try:
+            if arrived.error is not None:
+                # The answer is sent after everything of the request is removed.
+                await upload.remove()
+                raise await upload.decided(arrived.error)
+            return await work()
+        except (CancelledError, DigsigError) as error:
+            if arrived.state is State.GONE:
+                self.log.info("the client disconnected", **upload.who, event="gone")
+                raise CancelledError from None
+            if isinstance(error, CancelledError):
+                raise shutting_down() from None
+            raise
+
     @app.handle_errors(Exception)
     def failed(self, request: IRequest, failure: Failure) -> bytes:
         """Turn any exception of a route into an answer."""
         error = failure.value
         who = _who(request)
+        below = _path_below(request)
         if isinstance(error, HTTPException):
-            error = not_routed("/" + _text(b"/".join(request.postpath)))
+            error = not_routed(below, pages=self._pages is not None)
         elif isinstance(error, CancelledError):
             error = shutting_down()
         elif not isinstance(error, Busy) and (busy := out_of_descriptors(error)):
@@ -162,12 +245,13 @@ class Endpoint:
                 "internal error on the signing host", hint="search for the request's id in the host's log"
             )
         accept = text_of(request.requestHeaders, b"accept")
-        status, headers, body = render(error, who["request_id"], accept)
+        base = _base_of(request) if self._pages is not None and is_page(below) else None
+        status, headers, body = render(error, who["request_id"], accept, base)
         return self._answer(request, status, headers, body, error)
 
     def not_text(self, request: IRequest) -> bytes:
         """Answer 404 to a path that is not UTF-8."""
-        body: bytes = self.failed(request, Failure(not_routed("")))
+        body: bytes = self.failed(request, Failure(not_routed("", pages=False)))
         return body
 
     def _answer(
@@ -198,6 +282,9 @@ class _Resource(KleinResource):
         self._endpoint = endpoint
 
     def render(self, request: Any) -> Any:
+        # Klein moves what it has routed from one to the other.
+        request.root_path = "/" + "".join(quote(segment) + "/" for segment in request.prepath)
+        request.path_below = "/" + _text(b"/".join(request.postpath))
         try:
             b"/".join([*request.prepath, *request.postpath]).decode("utf-8")
         except UnicodeDecodeError:
@@ -215,7 +302,7 @@ def _upload_of(request: IRequest) -> tuple[UploadRequest, Upload]:
         )
     if request.upload is None:
         # Klein's route matched, but the path is escaped differently, with %2F for example.
-        raise not_routed(_text(request.path))
+        raise not_routed(_text(request.path), pages=False)
     return request, request.upload
 
 
@@ -229,6 +316,22 @@ def _who(request: Any) -> dict[str, str]:
         request.who.update(trace_of(request.requestHeaders))
     who: dict[str, str] = request.who
     return who
+
+
+def _base_of(request: Any) -> str:
+    """Return the path of this host's root, which ends with a slash: of a site of its own, or where it is mounted."""
+    base: str = request.root_path
+    return base
+
+
+def _path_below(request: Any) -> str:
+    """Return the path of a request below this host's root."""
+    path: str = request.path_below
+    return path
+
+
+def _query(request: Any) -> dict[str, str]:
+    return {_text(name): _text(values[0]) for name, values in request.args.items()}
 
 
 def _status(request: Any, status: int, missing: list[str]) -> bytes:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
+from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from digsigd.callers.access import Asking, CurrentAccess
 from digsigd.callers.model import ANONYMOUS, Caller
-from digsigd.errors import BadRequest, Busy, DigsigError, NotAllowed, TooLarge, UnsupportedCoding, shutting_down
+from digsigd.errors import Busy, DigsigError, NotAllowed, TooLarge, shutting_down
 from digsigd.settings import UploadSettings as Bounds
 from digsigd.signing.block_sums import expected
 from digsigd.signing.decisions import Decisions
@@ -25,20 +24,19 @@ from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.sums import StreamSum
 from digsigd.signing.threads import InThread
-from digsigd.signing.workdir import Workdir, failed
+from digsigd.signing.workdir import Workdir
 from digsigd.signing.workroot import WorkRoot
 from digsigd.web.answers import text_of
-from digsigd.web.form import MAX_CSF, MAX_FIELD, MAX_PARTS, OVERHEAD, Form
+from digsigd.web.form import BESIDES, Form, check_body
 from digsigd.web.outcomes import GONE, SIGNED, Outcomes
 from digsigd.web.room import Reservation, Room
 from digsigd.web.shares import Shares
+from digsigd.web.storing import stored
 from digsigd.web.upload_state import Action, Event
 
+PATH = b"/sign/imx"
 # The most characters of a traceparent that are recorded: W3C's Trace Context has 55.
 _TRACEPARENT = 128
-# The most bytes of a body besides its artifacts.
-_BESIDES = MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD
-P = ParamSpec("P")
 T = TypeVar("T")
 
 Sign: TypeAlias = Callable[[SigningRequest, Workdir], Coroutine[Any, Any, Signed]]
@@ -83,6 +81,8 @@ class Uploads:
         self.root = root
         self.clock = clock
         self.in_thread = in_thread
+        # What is made for a POST to each path.
+        self.kinds: dict[bytes, Callable[..., Upload]] = {PATH: Upload}
         self._active: set[Upload] = set()
         self._stopped = False
         self._made = 0
@@ -96,17 +96,26 @@ class Uploads:
         return len(self._active)
 
     @property
+    def has_pages(self) -> bool:
+        """Whether this host has the page for people."""
+        return len(self.kinds) > 1
+
+    def under_way(self) -> list[Upload]:
+        """Return the active uploads."""
+        return list(self._active)
+
+    @property
     def stopped(self) -> bool:
         """Whether new uploads are refused."""
         return self._stopped
 
-    def begin(self, headers: Headers, happened: Happened, who: dict[str, str]) -> Upload:
+    def begin(self, headers: Headers, happened: Happened, who: dict[str, str], path: bytes = PATH) -> Upload:
         """Return a new upload, counted as active. Nothing of it is checked yet.
 
-        `who` are the log fields of the request, to which the upload adds its caller.
+        `who` are the log fields of the request, to which the upload adds its caller. `path` is one of `kinds`.
         """
         self._made += 1
-        upload = Upload(self, headers, f"r{self._made}", happened, who)
+        upload = self.kinds[path](self, headers, f"r{self._made}", happened, who)
         self._active.add(upload)
         self._on_host()
         return upload
@@ -169,10 +178,13 @@ class Upload:
     """
 
     log = Logger()
+    # Whether it is sent from the page for people.
+    is_of_page = False
 
     def __init__(self, uploads: Uploads, headers: Headers, name: str, happened: Happened, who: dict[str, str]) -> None:
         self.request_id = who["request_id"]
         self.who = who
+        self.since = uploads.clock.seconds()
         self.accept = text_of(headers, b"accept")
         self.caller: Caller = ANONYMOUS
         self.request: SigningRequest | None = None
@@ -192,10 +204,17 @@ class Upload:
         # Who it counts for; None until it is counted.
         self._party: str | None = None
         self._workdir: Workdir | None = None
-        self._signing: Deferred[Signed] | None = None
+        self._signing: Deferred[Any] | None = None
         # Held while something works in the directory, and by its removal in the end.
         self._working = DeferredLock()
         self._removal: Deferred[None] | None = None
+
+    @property
+    def stage(self) -> str:
+        """What is done for it, in words."""
+        if self._signing is None:
+            return "receiving"
+        return "signing" if "keys" in self.evidence.milliseconds else "fetching keys"
 
     def workdir(self) -> Workdir:
         """Return the work directory of this request, made at the first call. Raises `DigsigError` if it cannot be."""
@@ -217,19 +236,15 @@ class Upload:
             party = self._uploads.shares.party(self.caller.name, self.who["address"])
             self._uploads.shares.enter(party)
             self._party = party
-        coding = text_of(headers, b"content-encoding").strip().lower()
-        if coding not in {"", "identity"}:
-            raise UnsupportedCoding(
-                f"the body has the content coding {coding[:40]!r}, but only uncompressed bodies are accepted",
-                hint="send the form without Content-Encoding; the artifact itself may be compressed",
-            )
         largest = self._uploads.bounds.max_artifact
-        if length is not None and length > largest + _BESIDES:
-            raise TooLarge(f"the body has {length} bytes; artifacts may have at most {largest}")
-        if length == 0:
-            raise BadRequest("the request has no body", hint="send a multipart/form-data form")
-        self._form = Form(
-            text_of(headers, b"content-type"),
+        check_body(text_of(headers, b"content-encoding"), length, largest)
+        self._form = self._new_form(text_of(headers, b"content-type"), largest)
+        if self._uploads.room is not None:
+            self._room = self._uploads.room.reserve(self._party or "", length)
+
+    def _new_form(self, content_type: str, largest: int) -> Form:
+        return Form(
+            content_type,
             max_artifact=largest,
             workdir=self.workdir,
             checks={
@@ -239,8 +254,6 @@ class Upload:
             },
             new_sum=self._new_sum,
         )
-        if self._uploads.room is not None:
-            self._room = self._uploads.room.reserve(self._party or "", length)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body.
@@ -248,14 +261,14 @@ class Upload:
         Raises `BadRequest`, `TooLarge`, `NotAllowed`, `NoSpace`, and `DigsigError` if they cannot be stored.
         """
         self._received += len(chunk)
-        if self._received > self._uploads.bounds.max_artifact + _BESIDES:
+        if self._received > self._uploads.bounds.max_artifact + BESIDES:
             raise TooLarge(
                 f"the body is too large; artifacts may have at most {self._uploads.bounds.max_artifact} bytes"
             )
         if self._room is not None:
             self._room.store(len(chunk))
         if self._form is not None:
-            self._stored(self._form.feed, chunk)
+            stored(self.who, self._form.feed, chunk)
 
     @property
     def is_behind(self) -> bool:
@@ -271,8 +284,14 @@ class Upload:
             return
         if self._room is not None:
             self._room.settle()
-        request = self._stored(
-            self._form.finish,
+        self._take(self._form)
+        self._form = None
+
+    def _take(self, form: Form) -> None:
+        """Take what the complete form has."""
+        request = stored(
+            self.who,
+            form.finish,
             request_id=self.request_id,
             caller=self.caller.name,
             csf_allow=self.caller.csf_allow,
@@ -286,7 +305,6 @@ class Upload:
             own_id=self.who["own_id"],
             party=self._party or "",
         )
-        self._form = None
 
     async def sign(self, sign: Sign) -> Signed:
         """Sign the request, remove its directory, and return the result.
@@ -294,21 +312,29 @@ class Upload:
         Raises what `sign` raises, `DigsigError` if the upload was removed before, and `CancelledError` if the client
         has gone away.
         """
-        if self.request is None or self._removal is not None:
-            raise DigsigError("internal error on the signing host: the upload is gone")
+        if self.request is None:
+            raise _gone()
+        signed = await self.worked_on(partial(sign, self.request))
+        self._signed_at, self._blob_size = self._uploads.clock.seconds(), len(signed.blob)
+        return signed
+
+    async def worked_on(self, work: Callable[[Workdir], Coroutine[Any, Any, T]]) -> T:
+        """Do what the upload is for in its directory, remove that, and return the result. Raises as `sign` does."""
+        if self._removal is not None:
+            raise _gone()
         event = Event.FAILED
         try:
             async with self._working:
-                self._signing = Deferred.fromCoroutine(sign(self.request, self.workdir()))
-                signed = await self._signing
-                self._signed_at, self._blob_size = self._uploads.clock.seconds(), len(signed.blob)
+                working = Deferred.fromCoroutine(work(self.workdir()))
+                self._signing = working
+                result = await working
             event = Event.SIGNED
         finally:
             actions = self.happened(event, None)
             await self.remove()
         if Action.ANSWER not in actions:
             raise CancelledError
-        return signed
+        return result
 
     async def decided(self, error: DigsigError) -> DigsigError:
         """Record a refusal that was decided before signing began, and return the error to answer with.
@@ -382,17 +408,6 @@ class Upload:
                 self._party = None
             self._uploads.removed(self)
 
-    def _stored(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a step of the form. Errors that are not the client's become a `DigsigError`, a fault of this host."""
-        try:
-            return step(*args, **kwargs)
-        except DigsigError:
-            raise
-        except OSError as error:
-            raise failed(error) from error
-        except Exception:  # noqa: BLE001 - any exception ends only this request
-            self.log.failure("cannot read an upload", Failure(), LogLevel.critical, **self.who, event="unexpected")
-            raise DigsigError(
-                "internal error while the signing host read the upload",
-                hint="search for the request's id in the host's log",
-            ) from None
+
+def _gone() -> DigsigError:
+    return DigsigError("internal error on the signing host: the upload is gone")

@@ -104,6 +104,11 @@ class SharedQueue:
         """The number of those in this worker that wait for a slot."""
         return len(self._turns)
 
+    @property
+    def on_host(self) -> tuple[int, int]:
+        """The number of slots in use on this host, and of those waiting for one."""
+        return (self._running, self.waiting) if self._board is None else self._board.queue()[:2]
+
     async def enter(self, party: str = "") -> Slot:
         """Wait for a slot and return it. Raises `Busy` if the queue is full for this party, or stopped.
 

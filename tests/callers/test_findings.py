@@ -137,6 +137,21 @@ def test_rights_that_are_missing_or_have_no_effect_are_found(public: Path) -> No
     assert found_in(public, f"[machines.a]\nallow = ['unlock-ocotp-scs']\n{allow}") == []
 
 
+def test_the_page_for_people_is_looked_at(public: Path) -> None:
+    """Who only looks needs no backend; nobody could open it, or everybody who can reach the host could."""
+    page = "[page]\nenabled = true\ncallers = ['{}']\n"
+    looks = "[callers.anna]\nmachines = ['*']\n[[callers.anna.tokens]]\nsha256 = '" + "1" * 64 + "'\n"
+    assert found_in(public, page.format("an*") + looks) == []
+    nobody, nothing = found_in(public, page.format("ben") + looks)
+    assert nobody == "page.callers: no caller has such a name, so nobody can open the page"
+    assert nothing.startswith("callers.anna: may sign nothing")
+    everywhere = "[listen]\nendpoint = 'tcp:9999'\nallow_anonymous = true\n"
+    (found,) = found_in(public, everywhere + page.format("*"))
+    assert found.startswith("page.enabled: everybody who can reach this host sees its record")
+    assert found_in(public, page.format("*")) == []
+    assert found_in(public, everywhere) == []
+
+
 def test_tokens_in_clear_on_the_network_are_found(public: Path) -> None:
     """Not on loopback, and not with TLS."""
     token = f"{CALLER}[[callers.ci.tokens]]\nsha256 = '{'1' * 64}'\n"

@@ -22,8 +22,12 @@ from tests.soak.test_raw_requests import CONFIG, check_clean
 
 OPENAPI = Path(__file__).parents[2] / "docs/openapi.yaml"
 # Which part of all requests each path gets; two thirds of them are as described.
-SHARES = {"POST /sign/imx": 0.6, "GET /machines/{machine}": 0.25, "GET /healthz": 0.05, "GET /readyz": 0.05,
-          "GET /record/key": 0.05}  # fmt: skip
+SHARES = {
+    "POST /sign/imx": 0.55, "GET /machines/{machine}": 0.2, "GET /healthz": 0.02, "GET /readyz": 0.02,
+    "GET /record/key": 0.02, "GET /": 0.02, "GET /page/machines": 0.02, "GET /page/signatures": 0.02,
+    "GET /page/signatures/{record}": 0.02, "GET /page/verify": 0.01, "GET /page/{style}": 0.01,
+    "POST /page/verify": 0.09,
+}  # fmt: skip
 # Not whether good requests are told from bad ones: unknown fields are ignored, and a good one can name unknown keys.
 CHECKED = (
     "not_a_server_error",
@@ -37,7 +41,7 @@ CHECKED = (
 
 def test_answers_are_as_described(scale: Scale, figures: Figures, start: Start, pki: TrialPki) -> None:
     """Status, type, headers and form of each; no 5xx, and nothing is left of them."""
-    daemon = start(CONFIG)
+    daemon = start(f"{CONFIG}\n[page]\nenabled = true\n")
     assert daemon.post(pki).status_code == 200
     before = len(daemon.descriptors())
     load_all_checks()

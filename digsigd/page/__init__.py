@@ -1,0 +1,1 @@
+"""The HTML of the page for people, from values. It does no I/O and decides nothing about rights."""
