@@ -189,6 +189,11 @@ class Parts:
         self.factory = self.tls.around(self.site, reactor)
         self._refuse_new()
 
+    @property
+    def state(self) -> str:
+        """How many cst run, and how many requests wait for one, as a text."""
+        return f"{self._queue.running} running, {self._queue.waiting} waiting"
+
     async def findings(self) -> list[Finding]:
         """Return what is not safe about the configuration and the files that it names. Raises `KeyStoreTimeout`."""
         certificate = self.tls.value.certificate if self.tls.value is not None else None
