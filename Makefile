@@ -11,6 +11,8 @@ DEMO_TOKEN := softhsm2=softhsm2-util opensc=pkcs11-tool 'libengine-pkcs11-openss
 TEST_TOKEN := $(DEMO_TOKEN) faketime
 # The cage where the launcher was not built.
 TEST_CAGE := bubblewrap=bwrap
+# What reads the systemd units.
+TEST_UNITS := systemd=systemd-analyze
 # Packages that make the images for tests.
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 # The load generator of the benchmarks, which one test runs, too.
@@ -84,7 +86,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(BENCH_TOOLS)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_UNITS) $(TEST_IMAGES) $(TEST_RECORD) $(BENCH_TOOLS)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools

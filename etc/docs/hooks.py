@@ -20,6 +20,8 @@ PLACES = {
     "changelog.d/README.md": "changelog.d/README.md",
     "etc/digsigd.toml": "etc/digsigd.toml",
     "etc/digsigd.service": "etc/digsigd.service",
+    "etc/systemd/digsigd.service": "etc/systemd/digsigd.service",
+    "etc/systemd/digsigd.socket": "etc/systemd/digsigd.socket",
     "etc/yocto/README.md": "etc/yocto/README.md",
 }
 _LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
