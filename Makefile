@@ -30,7 +30,7 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants soak clean \
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak clean \
   bench bench-growth bench-docs profile
 
 help:
@@ -40,6 +40,7 @@ help:
 	@echo "make test           install what the tests need, and run them; ARGS='tests/hab -x' for pytest"
 	@echo "make test-fast      run the tests that need no daemon and no tools, in half a minute"
 	@echo "make coverage       run all tests, and report the lines and branches that ran"
+	@echo "make boot           boot systemd in a bare Debian, as root, and run digsigd there; SUITE=bookworm"
 	@echo "make fresh          run the demos in a bare Debian, as root; SUITE=trixie (or bookworm) RUN='make test'"
 	@echo "make lint           run ruff"
 	@echo "make types          run mypy --strict"
@@ -105,6 +106,10 @@ coverage: $(DEV_STAMP) check-tools
 fresh: export RUN := $(RUN)
 fresh:
 	@FRESH='$(FRESH)' etc/fresh-debian '$(SUITE)' "$$RUN"
+
+# The set-up of docs/operate/systemd.md below a real systemd, in a container.
+boot:
+	@FRESH='$(FRESH)' etc/fresh-debian '$(SUITE)' etc/boot-systemd
 
 lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .

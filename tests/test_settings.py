@@ -8,8 +8,8 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 import pytest
@@ -124,7 +124,7 @@ def test_a_credential_may_be_in_every_text(tmp_path: Path) -> None:
         '[cst]\npaths = ["${CREDENTIALS_DIRECTORY}/p"]\n[cst.versions]\n"1" = "${CREDENTIALS_DIRECTORY}/cst"\n',
     )
     settings = load(path, {"CREDENTIALS_DIRECTORY": folder})
-    assert (None, "ssl") == options(settings.listen.endpoint)[0]
+    assert options(settings.listen.endpoint)[0] == (None, "ssl")
     assert dict(options(settings.listen.endpoint))["privateKey"] == f"{folder}/key"
     assert settings.keys.uri is not None
     assert unquote(urlsplit(settings.keys.uri).path) == f"{folder}/keys"

@@ -101,7 +101,7 @@ def test_what_a_unit_says_becomes_a_property(more: str, expected: str) -> None:
 
 
 def test_the_state_of_the_daemon_stays_its_own() -> None:
-    """systemd gives the folders of a unit to the user of the check: it has to be the same one."""
+    """Systemd gives the folders of a unit to the user of the check: it has to be the same one."""
     words = command(UNIT + "DynamicUser=yes\nStateDirectory=digsigd\n", "signing.service", [])
     assert "--property=User=signing" in words
     assert "--unit=signing-check" in words
