@@ -321,7 +321,6 @@ class Parts:
 
     async def _stop_in_order(self, grace: float) -> None:
         self._refuse_new()
-        await self.site.answer_last()
         under_way = self.uploads.active + self._key_requests.active + self.direct.active
         if under_way or self._queue.running:
             self.log.info("{count} requests have {grace:g} s to finish", count=under_way, grace=grace, event="stopping")
@@ -337,6 +336,7 @@ class Parts:
             # Before connections are closed: answers wait for their entries.
             await self.in_thread(self.recorder.stop)
             await self._publisher.stop()
+        await self.site.answer_last()
         self.site.close_connections()
         await self.keys.stop()
 

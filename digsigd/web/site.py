@@ -68,10 +68,12 @@ class SigningChannel(HTTPChannel):
             text = "too many connections from this address"
             self._refuse(_answer(b"503 Service Unavailable", text, b"Retry-After: 5\r\n"))
 
-    def may_ask(self) -> bool:
-        """Return whether the client has just connected, and its first request may be on its way."""
-        waits = self.waiting_since is not None and not self._has_asked
-        return waits and self.site.reactor.seconds() - (self.waiting_since or 0.0) < SPARE_SECONDS
+    def is_in_use(self) -> bool:
+        """Return whether the client is owed an answer, or has just connected and may be about to ask."""
+        if self.requests or self._discards is not None:
+            return True
+        asks = self.waiting_since is not None and not self._has_asked
+        return asks and self.site.reactor.seconds() - (self.waiting_since or 0.0) < SPARE_SECONDS
 
     def has_sent(self) -> bool:
         """Return whether something of the client waits to be read."""
@@ -250,11 +252,12 @@ class SigningSite(Site):
             self._accept_again()
 
     async def answer_last(self) -> None:
-        """Wait until clients that have just connected have sent their requests, at most `SPARE_SECONDS`.
+        """Wait, for at most two seconds, until clients that connected in the moment of a stop have their answers.
 
-        Without it, those that connected in the moment of a stop would get no answer at all.
+        Their requests may be on the way, and an answer is lost if its connection is closed while a body still arrives.
         """
-        while any(channel.may_ask() for channel in self.channels):
+        last = self.reactor.seconds() + max(SPARE_SECONDS, LINGER_SECONDS)
+        while self.reactor.seconds() < last and any(channel.is_in_use() for channel in self.channels):
             await deferLater(self.reactor, _LAST_LOOK_SECONDS)
 
     def close_connections(self) -> None:
