@@ -39,7 +39,10 @@ def from_systemd(reactor: SigningReactor, endpoint: str) -> IStreamServerEndpoin
     What Twisted does not do: the domain is that of the socket, and the socket stays usable for the next start. Raises
     `LookupError` if systemd has not passed it, and `ValueError` if it is not one that listens.
     """
-    if not any(name == "domain" for name, _ in options(endpoint)):
+    names = {name for name, _ in options(endpoint)}
+    if not names & {"name", "index"}:
+        raise ValueError("expected name= or index=, as in systemd:name=digsigd")
+    if "domain" not in names:
         endpoint += ":domain=INET"
     # Only Twisted's parser knows them: it takes the variables out of the environment when it is imported.
     parsed: Any = serverFromString(reactor, endpoint)

@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from tests.helpers.units import filter_of, unit_calls
 
 __all__ = ["public"]
 DOCUMENT = Path(__file__).parent.parent / "docs/operate/systemd.md"
-SECTIONS = dict(re.findall(r"^### (.*)\n(.*?)(?=^##|\Z)", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE))
+SECTIONS = dict(re.findall(r"^### ([^\n]*)\n(.*?)(?=^##|\Z)", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE))
 
 
 def commands(section: str, root: Path, port: int = 9999) -> str:
@@ -42,6 +44,11 @@ def run(text: str, folder: Path) -> None:
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+
+
+def is_reachable(path: Path) -> bool:
+    """Whether every user can reach it."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
 
 
 class AsService(Managed):
@@ -63,6 +70,10 @@ class AsService(Managed):
             os.chown(path, USER, USER)
         super().__init__(root / "daemon", cst_base, listener=listener, environ=environ)
         self.config = root / "etc/digsigd/digsigd.toml"
+        if not is_reachable(Path(sys.executable).resolve()):
+            # One that root has built for itself. Debian's of the same version runs the same packages.
+            self._program[0] = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+            self.environ["PYTHONPATH"] = f"{sysconfig.get_path('purelib')}:{DOCUMENT.parents[2]}"
         kept = {name: value for name, value in self.environ.items() if not name.startswith("COVERAGE_")}
         self.environ = {name: value for name, value in kept.items() if name != "DIGSIGSERVER_KEYFILE_URI"}
         (groups,) = re.findall(r"^SupplementaryGroups=(.*)$", drop_in, re.MULTILINE)

@@ -89,7 +89,7 @@ UNIT = "[Unit]\nDescription=x\n[Service]\nExecStart=/bin/twistd -n digsigd\n"
     [
         ("LoadCredential=a:/x/%%1\n", "--property=LoadCredential=a:/x/%1"),
         ("Environment=A=%d/key\n", "--property=Environment=A=/run/credentials/digsigd-check.service/key"),
-        ("BindPaths=%t/x \\\n  # why\n  /y\n", "--property=BindPaths=/run/x   /y"),
+        ("BindPaths=%t/x \\\n  # why\n  /y\n", "--property=BindPaths=/run/x    /y"),
         ("DynamicUser=yes\n", "--property=User=digsigd"),
         ("# a drop-in\n[Service]\nExecStart=\nExecStart=-/bin/twistd digsigd -c 'a b'\n[Install]\nAlias=x\n", "a b"),
     ],

@@ -246,7 +246,7 @@ def test_a_request_that_comes_with_the_stop_gets_an_answer(make: Make, listener:
     [
         ("systemd:name=other", "systemd has not passed this socket"),
         ("systemd:index=1", "systemd has not passed this socket"),
-        ("systemd:", "Specify exactly one"),
+        ("systemd:", "expected name= or index="),
     ],
 )
 def test_a_socket_that_was_not_passed_is_named(make: Make, listener: socket.socket, endpoint: str, reason: str) -> None:

@@ -56,14 +56,12 @@ class Managed(Daemon):
         """Start it, and wait until it says that it is ready."""
         self.hear()
         self.said.clear()
-        if self.listener is not None:
-            self.pass_fds = (self.listener.fileno(),)
         with self.logfile.open("ab") as log:
             command = [*shlex.split(self.environ.get("DAEMON_PREFIX", "")), *self.command("--log-format", self.form)]
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
-                pass_fds=self.pass_fds,
+                pass_fds=() if self.listener is None else (self.listener.fileno(),),
             )  # fmt: skip
         RUNNING.add(self)
         self.wait_for(lambda: self.has_said("READY=1") or self.process_ended(), what="READY=1")
