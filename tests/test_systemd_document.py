@@ -123,6 +123,7 @@ def test_the_set_up_lets_both_callers_sign(public: Path, cst_base: Path, listene
         assert "not safe" not in daemon.log()
     finally:
         daemon.stop()
+        daemon.notices.close()
     for path in (
         tarball,
         public / "etc/digsigd/host.key",

@@ -18,7 +18,7 @@ from tests.helpers.units import SETS, UNIT, in_unit, unit_calls
 
 def test_inside_its_unit_the_daemon_signs_in_the_cage(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
     """With both versions; namespaces are forbidden there, Landlock and seccomp work and are required."""
-    for line in ("RestrictNamespaces=yes", "MemoryDenyWriteExecute=yes", "SystemCallFilter=~@privileged @resources"):
+    for line in ("RestrictNamespaces=yes", "CapabilityBoundingSet=", "SystemCallFilter=~@privileged @resources"):
         assert f"\n{line}\n" in UNIT
     daemon = in_unit(tmp_path, cst_base, '[cst]\ncage = "require"\n', unit_calls())
     daemon.put_keys(MACHINE, pki.tarball())

@@ -1,5 +1,5 @@
-/* unit_filter PROGRAM ARGUMENT...: run a program as a systemd unit does with SystemCallFilter=, RestrictNamespaces=yes,
-   CapabilityBoundingSet= and MemoryDenyWriteExecute=yes, by a filter as systemd 252 and by prctl as later ones.
+/* unit_filter PROGRAM ARGUMENT...: run a program as a systemd unit does with SystemCallFilter=, RestrictNamespaces=yes
+   and CapabilityBoundingSet=.
    allowed.h, made by the test, has the numbers of the allowed calls: ALLOWED. Other calls end the process. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -8,9 +8,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,14 +21,6 @@
 	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM), \
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
 
-/* Ends with EPERM if all of these bits are set. */
-#define REFUSE_ALL(call, argument, bits) \
-	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 5), \
-	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[argument])), \
-	BPF_STMT(BPF_ALU | BPF_AND | BPF_K, bits), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, bits, 0, 1), \
-	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM), \
-	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
-
 static const int allowed[] = {ALLOWED};
 
 int main(int argc, char **argv)
@@ -40,10 +30,8 @@ int main(int argc, char **argv)
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		REFUSE(__NR_unshare, 0, NAMESPACES), REFUSE(__NR_clone, 0, NAMESPACES), REFUSE(__NR_setns, 1, ~0U),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone3, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-		REFUSE_ALL(__NR_mmap, 2, PROT_EXEC | PROT_WRITE), REFUSE(__NR_mprotect, 2, PROT_EXEC),
-		REFUSE(__NR_pkey_mprotect, 2, PROT_EXEC), REFUSE(__NR_shmat, 2, SHM_EXEC),
 	};
-	unsigned short length = 1 + 3 * 5 + 2 + 6 + 3 * 5;
+	unsigned short length = 1 + 3 * 5 + 2;
 	for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) {
 		program[length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i], 0, 1);
 		program[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
@@ -53,8 +41,6 @@ int main(int argc, char **argv)
 	/* CapabilityBoundingSet=: root, too, has none then once it executes a program. */
 	for (unsigned long capability = 0; capability < 64; capability++)
 		prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
-	/* PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN: Linux 6.3. */
-	prctl(65, 1, 0, 0, 0);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
 		return 99;
 	execv(argv[1], argv + 1);

@@ -1,4 +1,4 @@
-"""A daemon below the filters of its systemd unit: system calls, namespaces, and memory that is written and executed."""
+"""A daemon below the filters of its systemd unit: system calls, namespaces, capabilities."""
 
 from __future__ import annotations
 
