@@ -194,12 +194,9 @@ def test_no_connection_is_lost_over_a_restart(make: Make, listener: socket.socke
     assert lost == []
 
 
-@WORKERS
-def test_what_connects_while_it_is_down_is_answered_later(
-    make: Make, listener: socket.socket, pki: TrialPki, count: int
-) -> None:
+def test_what_connects_while_it_is_down_is_answered_later(make: Make, listener: socket.socket, pki: TrialPki) -> None:
     """The socket stays open, at the same address."""
-    daemon = make(ADOPTS + with_workers(count), listener=listener).start()
+    daemon = make(ADOPTS, listener=listener).start()
     daemon.stop()
     thread, answers = in_background(lambda: daemon.post(pki))
     daemon.start()
