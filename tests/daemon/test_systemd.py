@@ -224,20 +224,6 @@ def test_a_unix_socket_of_systemd_stays_as_it_is(make: Make, count: int) -> None
             assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
 
-def test_a_request_that_comes_with_the_stop_gets_an_answer(make: Make, listener: socket.socket) -> None:
-    """On a connection that was accepted a moment before: not a closed connection without a word."""
-    daemon = make(ADOPTS, listener=listener).start()
-    with socket.create_connection(listener.getsockname()) as client:
-        # Accepted before this answer.
-        httpx.get(f"{daemon.url}/healthz", timeout=DEADLINE)
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGTERM)
-        daemon.wait_for_notice("STOPPING=1")
-        head = b"POST /sign/imx HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-        client.sendall(head + b"Content-Length: 0\r\n\r\n")
-        assert client.makefile("rb").readline().startswith(b"HTTP/1.1 503 ")
-
-
 @pytest.mark.parametrize(
     ("endpoint", "reason"),
     [
