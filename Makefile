@@ -11,6 +11,8 @@ DEMO_TOKEN := softhsm2=softhsm2-util opensc=pkcs11-tool 'libengine-pkcs11-openss
 TEST_TOKEN := $(DEMO_TOKEN) faketime
 # The cage where the launcher was not built.
 TEST_CAGE := bubblewrap=bwrap
+# What reads the systemd units.
+TEST_UNITS := systemd=systemd-analyze
 # Packages that make the images for tests.
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 # The load generator of the benchmarks, which one test runs, too.
@@ -33,7 +35,7 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants soak clean \
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak clean \
   bench bench-growth bench-docs profile
 
 help:
@@ -43,6 +45,7 @@ help:
 	@echo "make test           install what the tests need, and run them; ARGS='tests/hab -x' for pytest"
 	@echo "make test-fast      run the tests that need no daemon and no tools, in half a minute"
 	@echo "make coverage       run all tests, and report the lines and branches that ran"
+	@echo "make boot           boot systemd in a bare Debian, as root, and run digsigd there; SUITE=bookworm"
 	@echo "make fresh          run the demos in a bare Debian, as root; SUITE=trixie (or bookworm) RUN='make test'"
 	@echo "make lint           run ruff"
 	@echo "make types          run mypy --strict"
@@ -91,7 +94,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_METRICS) $(TEST_BROWSER) $(BENCH_TOOLS)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_METRICS) $(TEST_BROWSER) $(TEST_UNITS) $(BENCH_TOOLS)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools
@@ -110,6 +113,10 @@ coverage: $(DEV_STAMP) check-tools
 fresh: export RUN := $(RUN)
 fresh:
 	@FRESH='$(FRESH)' etc/fresh-debian '$(SUITE)' "$$RUN"
+
+# The set-up of docs/operate/systemd.md below a real systemd, in a container.
+boot:
+	@FRESH='$(FRESH)' etc/fresh-debian '$(SUITE)' etc/boot-systemd
 
 lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .

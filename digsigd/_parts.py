@@ -232,6 +232,11 @@ class Parts:
             ),
         )
 
+    @property
+    def state(self) -> str:
+        """How many cst run, and how many requests wait for one, as a text."""
+        return f"{self._queue.running} running, {self._queue.waiting} waiting"
+
     async def findings(self) -> list[Finding]:
         """Return what is not safe about the configuration and the files that it names. Raises `KeyStoreTimeout`."""
         certificate = self.tls.value.certificate if self.tls.value is not None else None
@@ -379,6 +384,7 @@ class Parts:
             await self.in_thread(self.recorder.stop)
             await self._publisher.stop()
         await self.observing.last(self._reactor)
+        await self.site.answer_last()
         self.site.close_connections()
         await self.keys.stop()
 

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
+from digsigd.adopted import from_systemd
 from digsigd.reactor import SigningReactor
 from digsigd.settings import SettingsError, with_backlog
 from digsigd.settings.endpoints import options
@@ -33,6 +34,8 @@ def server_endpoint(reactor: SigningReactor, endpoint: str, *, key: str = "liste
     Raises `SettingsError` with the setting's `key` if the string is malformed, or a file in it cannot be used.
     """
     try:
+        if options(endpoint)[0] == (None, "systemd"):
+            return from_systemd(reactor, endpoint)
         made: IStreamServerEndpoint = serverFromString(reactor, endpoint)
     except LookupError:
         # Of the kinds that there are, only `systemd:` looks something up.

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 import pytest
@@ -112,6 +113,39 @@ def test_paths_are_relative_to_the_file_and_may_be_credentials(tmp_path: Path) -
     assert callers["c"].token_file == Path("/abs/c")
     with pytest.raises(SettingsError, match=r"callers\.b\.token_file.*CREDENTIALS_DIRECTORY"):
         load(path, {})
+
+
+def test_a_credential_may_be_in_every_text(tmp_path: Path) -> None:
+    """In an endpoint and in a URI it is written as these need it; on the command line and in the environment, too."""
+    folder = "/run/credentials/digsigd@a\\x2d:b.service"
+    path = written(
+        tmp_path,
+        '[listen]\nendpoint = "ssl:9999:interface=127.0.0.1:privateKey=${CREDENTIALS_DIRECTORY}/key"\n'
+        '[keys]\nuri = "file://${CREDENTIALS_DIRECTORY}/keys"\n'
+        '[record]\nurl = "postgresql://u@h/d?sslkey=${CREDENTIALS_DIRECTORY}/key"\n'
+        'checkpoints = ["file://${CREDENTIALS_DIRECTORY}/c"]\n'
+        '[cst]\npaths = ["${CREDENTIALS_DIRECTORY}/p"]\n[cst.versions]\n"1" = "${CREDENTIALS_DIRECTORY}/cst"\n',
+    )
+    settings = load(path, {"CREDENTIALS_DIRECTORY": folder})
+    assert options(settings.listen.endpoint)[0] == (None, "ssl")
+    assert dict(options(settings.listen.endpoint))["privateKey"] == f"{folder}/key"
+    assert settings.keys.uri is not None
+    assert unquote(urlsplit(settings.keys.uri).path) == f"{folder}/keys"
+    assert settings.record.url is not None
+    assert parse_qs(urlsplit(settings.record.url).query) == {"sslkey": [f"{folder}/key"]}
+    assert [unquote(urlsplit(one).path) for one in settings.record.checkpoints] == [f"{folder}/c"]
+    assert settings.cst.paths == (Path(f"{folder}/p"),)
+    assert settings.cst.versions == {"1": Path(f"{folder}/cst")}
+    given = load(
+        None,
+        {"CREDENTIALS_DIRECTORY": "/c", "DIGSIGSERVER_KEYFILE_URI": "file://${CREDENTIALS_DIRECTORY}/k"},
+        listen="unix:${CREDENTIALS_DIRECTORY}/s",
+    )
+    assert (given.keys.uri, given.listen.endpoint) == ("file:///c/k", "unix:/c/s")
+    with pytest.raises(SettingsError, match=r"digsigd.toml: listen\.endpoint: expected \$CREDENTIALS_DIRECTORY"):
+        load(path, {})
+    with pytest.raises(SettingsError, match=r"--listen: listen\.endpoint: expected \$CREDENTIALS_DIRECTORY"):
+        load(None, {}, listen="unix:${CREDENTIALS_DIRECTORY}/s")
 
 
 PROXY = "[callers.a]\ntoken_file = 'x'\n[listen.proxy]\n"

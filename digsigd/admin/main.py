@@ -9,6 +9,7 @@ from digsigd.cli.commands import run_command
 
 COMMANDS = {
     "token": "make a token for a caller",
+    "check": "check the configuration as the systemd unit runs it",
     "explain": "show what a caller may do with a machine's keys, and why",
     "record": "read, verify, prove and prune the record of what was signed",
 }

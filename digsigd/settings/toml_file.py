@@ -16,6 +16,7 @@ from msgspec import inspect
 
 from digsigd.config_files import read_toml
 from digsigd.settings.checks import check
+from digsigd.settings.credentials import with_credentials
 from digsigd.settings.errors import SettingsError
 from digsigd.settings.tables import Settings
 
@@ -53,32 +54,29 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ, *, l
     mistakes = [f"{origin}: {mistake}" for mistake in _unknown_keys(raw, Settings)]
     if mistakes:
         raise SettingsError("\n".join(mistakes))
-    settings = _convert(raw, origin, path.parent if path else Path(), environ)
+    settings = _convert(with_credentials(raw, origin, environ), origin, path.parent if path else Path())
     for variable, (section, key) in ENVIRONMENT.items():
         if value := environ.get(variable):
-            override = _convert({section: {key: value}}, f"the environment variable {variable}", Path(), environ)
+            named = f"the environment variable {variable}"
+            override = _convert(with_credentials({section: {key: value}}, named, environ), named, Path())
             changed = msgspec.structs.replace(
                 getattr(settings, section), **{key: getattr(getattr(override, section), key)}
             )
             settings = msgspec.structs.replace(settings, **{section: changed})
     if listen is not None:
-        settings = msgspec.structs.replace(settings, listen=msgspec.structs.replace(settings.listen, endpoint=listen))
         origin = "--listen"
+        endpoint = with_credentials({"listen": {"endpoint": listen}}, origin, environ)["listen"]["endpoint"]
+        settings = msgspec.structs.replace(settings, listen=msgspec.structs.replace(settings.listen, endpoint=endpoint))
     check(settings, origin)
     return settings
 
 
-def _convert(raw: Mapping[str, Any], origin: str, folder: Path, environ: Mapping[str, str]) -> Settings:
+def _convert(raw: Mapping[str, Any], origin: str, folder: Path) -> Settings:
     def decode(kind: type, value: Any) -> Any:
         if kind is not Path:
             raise NotImplementedError(kind)
         if not isinstance(value, str) or not value or "\0" in value:
             raise ValueError("expected a path")
-        credentials = environ.get("CREDENTIALS_DIRECTORY")
-        if value.startswith("${CREDENTIALS_DIRECTORY}"):
-            if not credentials:
-                raise ValueError("expected $CREDENTIALS_DIRECTORY to be set (systemd sets it for LoadCredential=)")
-            value = value.replace("${CREDENTIALS_DIRECTORY}", credentials, 1)
         return folder.absolute() / value
 
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
@@ -28,6 +29,8 @@ LAST_SECONDS = 60.0
 SPARE_SECONDS = 2.0
 # How often room is looked for while no connection is accepted, in seconds; how many are closed at a time.
 _LOOK_SECONDS, _CLOSED_AT_ONCE = 0.25, 64
+# How often new connections are looked at before the last of them are closed, in seconds.
+_LAST_LOOK_SECONDS = 0.05
 # The part of all connections that one address may have if clients are told apart by their addresses only.
 _SHARE = 0.75
 # No length has more digits than this one, which is 8 EiB.
@@ -53,6 +56,7 @@ class SigningChannel(HTTPChannel):
         self._turn: IDelayedCall | None = None
         self._last: IDelayedCall | None = None
         self._discards: int | None = None
+        self._has_asked = False
 
     def connectionMade(self) -> None:
         """Begin, or refuse a connection of an address that has too many."""
@@ -63,6 +67,13 @@ class SigningChannel(HTTPChannel):
         if not self.site.admit(self):
             text = "too many connections from this address"
             self._refuse(_answer(b"503 Service Unavailable", text, b"Retry-After: 5\r\n"))
+
+    def is_in_use(self) -> bool:
+        """Return whether the client is owed an answer, or has just connected and may be about to ask."""
+        if self.requests or self._discards is not None:
+            return True
+        asks = self.waiting_since is not None and not self._has_asked
+        return asks and self.site.reactor.seconds() - (self.waiting_since or 0.0) < SPARE_SECONDS
 
     def has_sent(self) -> bool:
         """Return whether something of the client waits to be read."""
@@ -117,6 +128,7 @@ class SigningChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """Handle the end of the headers. Uploads have their own time limits from here on."""
         self.waiting_since = None
+        self._has_asked = True
         super().allHeadersReceived()
         if getattr(self.requests[-1], "state", None) is not None:
             self._stop_head()
@@ -238,6 +250,15 @@ class SigningSite(Site):
             del self._of_address[channel.address]
         if self._looking is not None and len(self.channels) < self.max_connections:
             self._accept_again()
+
+    async def answer_last(self) -> None:
+        """Wait, for at most two seconds, until clients that connected in the moment of a stop have their answers.
+
+        Their requests may be on the way, and an answer is lost if its connection is closed while a body still arrives.
+        """
+        last = self.reactor.seconds() + max(SPARE_SECONDS, LINGER_SECONDS)
+        while self.reactor.seconds() < last and any(channel.is_in_use() for channel in self.channels):
+            await deferLater(self.reactor, _LAST_LOOK_SECONDS)
 
     def close_connections(self) -> None:
         """Close every connection, after its buffered output has been sent."""

@@ -27,7 +27,7 @@ _LAST_SECONDS = 15.0
 # How long what it has said is waited for after its process has ended, in seconds.
 _LAST_WORDS = 1.0
 # What systemd passes to the supervisor alone.
-_NOT_PASSED_ON = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
+_NOT_PASSED_ON = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class WorkerGone(Exception):

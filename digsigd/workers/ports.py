@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from zope.interface import implementer
 
+from digsigd.adopted import Adopted, adopt
 from digsigd.reactor import SigningReactor
 from digsigd.settings import SettingsError
 from digsigd.settings.endpoints import options
@@ -39,7 +37,7 @@ def inherited_endpoint(reactor: SigningReactor, endpoint: str, descriptor: int) 
     inherited: Any = _Inherited(reactor, descriptor)
     if options(endpoint)[0] == (None, "systemd"):
         # The descriptors that systemd has passed are those of the supervisor.
-        return _Adopted(inherited)
+        return Adopted(reactor, descriptor)
     made: IStreamServerEndpoint = serverFromString(inherited, endpoint)
     return made
 
@@ -66,40 +64,4 @@ class _Inherited:
 
     def adopt(self, factory: Any) -> IListeningPort:
         """Listen on the inherited socket."""
-        with socket.socket(fileno=socket.dup(self._descriptor)) as inherited:
-            family = inherited.family
-        if family == socket.AF_UNIX:
-            port: Any = _UnixPort._fromListeningDescriptor(self._reactor, self._descriptor, factory)  # noqa: SLF001
-            port.startListening()
-        else:
-            port = self._reactor.adoptStreamPort(self._descriptor, family, factory)
-        adopted: IListeningPort = port
-        return adopted
-
-
-class _UnixPort(unix.Port):
-    """A Unix socket whose file is the supervisor's: it is not changed, and not removed at the end."""
-
-    _shouldShutdown = False
-
-    def startListening(self) -> None:
-        port: Any = self
-        port.factory.doStart()
-        port.socket, port._preexistingSocket = port._preexistingSocket, None  # noqa: SLF001
-        port.fileno = port.socket.fileno
-        port.connected = True
-        port.startReading()
-
-    def connectionLost(self, reason: Any) -> None:
-        tcp.Port.connectionLost(self, reason)
-
-
-@implementer(IStreamServerEndpoint)
-class _Adopted:
-    """An endpoint that listens on the inherited socket."""
-
-    def __init__(self, reactor: _Inherited) -> None:
-        self._reactor = reactor
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
-        return execute(self._reactor.adopt, protocolFactory)
+        return adopt(self._reactor, self._descriptor, factory)

@@ -46,6 +46,11 @@ class HostQueues:
         # By worker and number: a turn that is waited for, or a slot.
         self._turns: defaultdict[int, dict[int, Deferred[Any] | Slot]] = defaultdict(dict)
 
+    @property
+    def state(self) -> str:
+        """How many cst run, and how many requests wait for one, as a text."""
+        return f"{self._cst.running} running, {self._cst.waiting} waiting"
+
     def enter(self, worker: int, say: Say, number: int, name: str, party: str) -> None:
         """Enter a queue for a worker, which is told `turn` or `busy` with this number."""
         turn = Deferred.fromCoroutine(self._queues[name].enter(party))

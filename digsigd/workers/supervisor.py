@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from digsigd.listening import address_of, begin_listening, server_endpoint
 from digsigd.log import LineObserver
+from digsigd.notices import Notices
 from digsigd.process_life import ProcessLife
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.reloading import in_force
@@ -67,6 +68,7 @@ class Supervisor(Service):
         self._read = read
         self._options = options
         self._life = ProcessLife(self._reactor, observer=observer, hung_up=self._hung_up)
+        self._notices = Notices(self._reactor, self._state)
         self._count = settings.worker_count
         self._children: dict[int, Child] = {}
         # Replacements that wait for their pause, by number; how long the next one is; how many started in vain.
@@ -105,6 +107,7 @@ class Supervisor(Service):
         super().stopService()
         over: Deferred[None] = Deferred()
         self._stopping = over
+        self._notices.stopping(self.settings.daemon.shutdown_grace)
         self._watch.stop()
         for call in self._pending.values():
             call.cancel()
@@ -118,6 +121,7 @@ class Supervisor(Service):
         over.addBoth(lambda _: self._port.stopListening())
         over.addBoth(lambda _: self._metrics.stop())
         over.addBoth(lambda _: self.log.info("stopped", event="stopped"))
+        over.addBoth(lambda _: self._notices.close())
         # The port is closed last: what waits in its queue is for the workers, as long as they accept.
         self._port.stopReading()
         self._check_over()
@@ -140,6 +144,10 @@ class Supervisor(Service):
         self._queues = HostQueues(self.settings, self._board, clock=self._reactor)
         self._metrics = HostMetrics(self.settings, self._count, reactor=self._reactor)
         self._metrics.start()
+
+    def _state(self) -> str:
+        ready = sum(child.is_ready for child in self._children.values())
+        return f"{self._queues.state}, {ready} of {self._count} workers"
 
     # Life and death of workers.
 
@@ -174,6 +182,7 @@ class Supervisor(Service):
         if not self._listens and all(one.is_ready for one in self._children.values()):
             self._listens = True
             self.log.info("listening on {address}", address=address_of(self._port), event="listening")
+            self._notices.ready()
 
     def _ended(self, child: Child, how: str) -> None:
         del self._children[child.number]
@@ -288,15 +297,19 @@ class Supervisor(Service):
         Deferred.fromCoroutine(self._reload())
 
     async def _reload(self) -> None:
+        refused = True
         await self._reloading.acquire()
+        self._notices.reloading()
         try:
             settings = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._read)
             await self._take(settings)
+            refused = False
         except SettingsError as error:
             self.log.error("not reloaded: {error} (everything is as before)", error=str(error), event="reloaded")
         except Exception:  # noqa: BLE001 - the daemon goes on with what it has
             self.log.failure("not reloaded, everything is as before", event="reloaded")
         finally:
+            self._notices.reloaded(refused=refused)
             self._reloading.release()
 
     async def _take(self, settings: Settings) -> None:

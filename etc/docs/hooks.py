@@ -23,6 +23,8 @@ PLACES = {
     "etc/grafana/digsigd.json": "etc/grafana/digsigd.json",
     "etc/prometheus/alerts.yml": "etc/prometheus/alerts.yml",
     "etc/prometheus/alerts_test.yml": "etc/prometheus/alerts_test.yml",
+    "etc/systemd/digsigd.service": "etc/systemd/digsigd.service",
+    "etc/systemd/digsigd.socket": "etc/systemd/digsigd.socket",
     "etc/yocto/README.md": "etc/yocto/README.md",
 }
 _LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -14,48 +13,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from digsigd.testing import TrialImage, TrialPki
 from tests.helpers.daemons import IMAGE, MACHINE, Daemon
 from tests.helpers.proof import proven
-
-HELPERS = Path(__file__).parent.parent / "helpers"
-UNIT = (Path(__file__).parent.parent.parent / "etc/digsigd.service").read_text()
-SETS = {"@system-service": (HELPERS / "system-service.txt").read_text().partition("\n")[2].split()}
-
-
-def filter_of(folder: Path, allowed: Sequence[str]) -> Path:
-    """A program that runs another with these system calls, and without new namespaces."""
-    lines = ["#include <sys/syscall.h>", "#define X(name) name,"]
-    for name in sorted(set(allowed)):
-        lines += [f"#ifdef __NR_{name}", f"#define A_{name} __NR_{name},", "#else", f"#define A_{name}", "#endif"]
-    lines.append("#define ALLOWED " + " ".join(f"A_{name}" for name in sorted(set(allowed))))
-    (folder / "allowed.h").write_text("\n".join(lines) + "\n")
-    target = folder / "unit-filter"
-    subprocess.run(["gcc", "-w", "-I", folder, "-o", target, HELPERS / "unit_filter.c"], check=True)
-    return target
-
-
-class InUnit(Daemon):
-    """A daemon below such a filter."""
-
-    filter: Path
-
-    def command(self, *options: str) -> list[str]:
-        return [str(self.filter), *super().command(*options)]
-
-
-def in_unit(tmp_path: Path, cst_base: Path, config: str, allowed: Sequence[str]) -> InUnit:
-    daemon = InUnit(tmp_path, cst_base, config)
-    daemon.filter = filter_of(tmp_path, allowed)
-    return daemon
-
-
-def unit_calls() -> list[str]:
-    """What the unit's own lines allow, its sets unfolded."""
-    words = [word for line in re.findall(r"^SystemCallFilter=(.*)$", UNIT, re.MULTILINE) for word in line.split()]
-    return [call for word in words for call in SETS.get(word, [word])]
+from tests.helpers.units import SETS, UNIT, in_unit, unit_calls
 
 
 def test_inside_its_unit_the_daemon_signs_in_the_cage(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
     """With both versions; namespaces are forbidden there, Landlock and seccomp work and are required."""
-    assert "RestrictNamespaces=yes" in UNIT
+    for line in ("RestrictNamespaces=yes", "CapabilityBoundingSet=", "SystemCallFilter=~@privileged @resources"):
+        assert f"\n{line}\n" in UNIT
     daemon = in_unit(tmp_path, cst_base, '[cst]\ncage = "require"\n', unit_calls())
     daemon.put_keys(MACHINE, pki.tarball())
     daemon.start()

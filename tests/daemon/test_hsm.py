@@ -19,6 +19,7 @@ from tests.helpers.daemons import IMAGE, MACHINE, Daemon, Start
 from tests.helpers.hsm import SoftHsm, label, provider
 from tests.helpers.keys import trial_keys
 from tests.helpers.proof import proven
+from tests.helpers.units import in_unit, unit_calls
 
 PIN = 'p "i\\n$7391'
 VERSIONS = ["3.4.1", "4.0.1"]
@@ -66,6 +67,31 @@ def nowhere(secret: str, daemon: Daemon, *answers: httpx.Response) -> None:
     assert daemon.left_behind() == []
     for text in (daemon.log(), *(answer.text for answer in answers)):
         assert secret not in text
+
+
+def test_a_token_signs_inside_the_unit(
+    tmp_path: Path, cst_base: Path, hsm: SoftHsm, pki: TrialPki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With both versions below the filters of the systemd unit, in the cage that works there."""
+    for name, value in hsm.environ.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "pin").write_text(PIN)
+    daemon = in_unit(
+        tmp_path,
+        cst_base,
+        f'[cst]\ncage = "require"\n[pkcs11]\nmodule = "{hsm.MODULE}"\nprovider = "{provider(cst_base)}"\n'
+        f'paths = ["{hsm.folder}"]\n[pkcs11.tokens.release]\npin_file = "{tmp_path}/pin"\n',
+        unit_calls(),
+    )
+    daemon.put_keys(MACHINE, hsm.srk_tarball(pki))
+    daemon.start()
+    try:
+        for version in VERSIONS:
+            answer = post(daemon, pki, hsm.csf(pki, "release", IMAGE.blocks("spl.bin")), version)
+            assert answer.status_code == 200, answer.text + daemon.log()
+            proven(pki, IMAGE, answer.content)
+    finally:
+        daemon.stop()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,4 +1,5 @@
-/* unit_filter PROGRAM ARGUMENT...: run a program as a systemd unit with SystemCallFilter= and RestrictNamespaces=yes does.
+/* unit_filter PROGRAM ARGUMENT...: run a program as a systemd unit does with SystemCallFilter=, RestrictNamespaces=yes
+   and CapabilityBoundingSet=.
    allowed.h, made by the test, has the numbers of the allowed calls: ALLOWED. Other calls end the process. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,6 +38,9 @@ int main(int argc, char **argv)
 	}
 	program[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
 	struct sock_fprog filter = {length, program};
+	/* CapabilityBoundingSet=: root, too, has none then once it executes a program. */
+	for (unsigned long capability = 0; capability < 64; capability++)
+		prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
 		return 99;
 	execv(argv[1], argv + 1);

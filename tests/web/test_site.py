@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
@@ -325,3 +326,21 @@ def test_a_client_that_does_not_read_its_last_answer_is_cut_off(server: Server) 
     assert not transport.aborted()
     server.clock.advance(LAST_SECONDS)
     assert transport.aborted()
+
+
+def test_a_stop_waits_for_clients_that_have_just_connected(server: Server) -> None:
+    """Until they have an answer or two seconds have passed; not for those that are idle after one."""
+    idle, _ = server.connect()
+    idle.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    server.clock.advance(0)
+    assert Deferred.fromCoroutine(server.site.answer_last()).called
+    asks, transport = server.connect()
+    server.connect()
+    closing = Deferred.fromCoroutine(server.site.answer_last())
+    server.clock.pump([0.25] * 4)
+    asks.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert transport.value().endswith(b"here")
+    server.clock.pump([0.125] * 7)
+    assert not closing.called
+    server.clock.pump([0.125] * 2)
+    assert closing.called
