@@ -110,15 +110,15 @@ def test_commands_of_the_package_are_those_of_the_project(environment: ModuleTyp
 def test_a_container_starts_what_the_unit_starts() -> None:
     """It has the folders of the unit, too."""
     text = (ROOT / "etc/container/Containerfile").read_text()
-    (entry,) = re.findall("^ENTRYPOINT (.*)$", text, re.MULTILINE)
+    entry, options = re.findall("^(?:ENTRYPOINT|CMD) (.*)$", text, re.MULTILINE)
     start = re.findall("^ExecStart=(.*)$", UNIT.read_text(), re.MULTILINE)
-    assert json.loads(entry) == start[0].split()
+    assert [*json.loads(entry), *json.loads(options)] == start[0].split()
     for line in re.findall("^Environment=(.*)$", UNIT.read_text(), re.MULTILINE):
         assert line in text
     for folder, name in (("Runtime", "/run/digsigd"), ("State", "/var/lib/digsigd")):
         assert f"{folder}Directory={name.rpartition('/')[2]}\n" in UNIT.read_text()
         assert f"{folder.upper()}_DIRECTORY={name}" in text
-    assert re.findall("^USER (.*)$", text, re.MULTILINE) == ["65532:65532"]
+    assert re.findall("^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
 
 
 def test_a_container_copies_nothing_but_a_clone_and_the_package() -> None:
