@@ -6,6 +6,7 @@ import os
 import pty
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,9 +70,8 @@ def offered(command: list[str], folder: Path) -> set[str]:
 
 def zsh(completions: Path, folder: Path, line: str) -> set[str]:
     """What zsh offers: its line editor on a terminal gets the line and TAB, and a widget then writes the matches."""
-    result = folder.parent / f"{folder.name}.matches"
-    setup = folder.parent / f"{folder.name}.zsh"
-    setup.mkdir()
+    setup = Path(tempfile.mkdtemp(dir=completions.parent))
+    result = setup / "matches"
     (setup / ".zshrc").write_text(f"""
         fpath=({shlex.quote(str(completions))} $fpath)
         autoload -Uz compinit && compinit -u -d {shlex.quote(str(setup / "dump"))}
