@@ -127,21 +127,13 @@ def test_two_builds_of_the_wheel_are_the_same_bytes(tmp_path: Path) -> None:
             "LC_ALL": language,
             "SETUPTOOLS_SCM_PRETEND_VERSION": "1.2.3",
         }
-        command = [
-            sys.executable,
-            "-m",
-            "hatchling",
-            "build",
-            "--target",
-            "wheel",
-            "--directory",
-            tmp_path / f"out{number}",
-        ]
+        out = tmp_path / f"out{number}"
+        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
         done = subprocess.run(
             command, cwd=place, env=environment, umask=umask, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        (wheel,) = (tmp_path / f"out{number}").iterdir()
+        (wheel,) = out.iterdir()
         built.append(wheel)
     first, second = built
     assert first.name == second.name
