@@ -24,6 +24,10 @@ TEST_METRICS := prometheus=promtool
 # A browser for the page, which a script drives, and letters that it can show.
 TEST_BROWSER := chromium chromium-driver=chromedriver \
   fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
+# Manual pages, and the shells whose completions are tried.
+TEST_MANUAL := man-db=man fish zsh
+# What builds the Debian package.
+DEB_TOOLS := debhelper=dh dpkg-dev=dpkg-buildpackage gcc 'libc6-dev=/usr/include/stdio.h' git
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 # The tests that need no daemon and, with `-m "not cst"`, no tools such as cst, mkimage and dtc.
@@ -63,6 +67,10 @@ help:
 	@echo "make constraints    update etc/constraints.txt to the newest dependencies, with hashes"
 	@echo "make sbom           write an SBOM of digsigd and its dependencies, as CycloneDX"
 	@echo "make release-check  build sdist and wheel, install them in a bare environment, and use them"
+	@echo "make manual         write the man pages and shell completions to .digsigd/manual"
+	@echo "make deb            build the Debian package for the Debian that runs here, in .digsigd/deb"
+	@echo "make deb-check      build it in a bare Debian, install, use, upgrade and remove it, as root; SUITE=trixie"
+	@echo "make container      build a container image with it; BUILDER=buildah (or podman, docker)"
 	@echo "make test-lowest    run the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make test-pythons   run the tests with each of $(PYTHONS) that can be installed"
 	@echo "make hooks          run lint, types and a check of fragment names before each git commit"
@@ -94,7 +102,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_METRICS) $(TEST_BROWSER) $(TEST_UNITS) $(BENCH_TOOLS)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_METRICS) $(TEST_BROWSER) $(TEST_UNITS) $(TEST_MANUAL) $(BENCH_TOOLS)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools
@@ -176,7 +184,7 @@ PYTHONS ?= 3.11 3.12 3.13
 # What `make test-lowest` and `make test-pythons` run without ARGS: all tests except those that test only tools.
 SOME_TESTS := tests/csf tests/hab tests/image tests/keys tests/signing tests/web tests/client tests/daemon
 
-.PHONY: docs changelog constraints sbom release-check test-lowest test-pythons hooks
+.PHONY: docs changelog constraints sbom release-check manual deb deb-check container test-lowest test-pythons hooks
 
 $(DOCS_STAMP): $(RUN_STAMP)
 	@$(PIP) install --group docs
@@ -197,6 +205,8 @@ changelog: $(RELEASE_STAMP)
 constraints: $(RELEASE_STAMP)
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra s3 --extra postgresql --extra otel --generate-hashes \
 	  --no-annotate --custom-compile-command 'make constraints' pyproject.toml --output-file etc/constraints.txt
+	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group pyproject.toml:build \
+	  --generate-hashes --no-annotate --custom-compile-command 'make constraints' --output-file etc/constraints-build.txt
 
 sbom: $(RELEASE_STAMP)
 	@rm -rf .digsigd/sbom
@@ -208,6 +218,26 @@ sbom: $(RELEASE_STAMP)
 release-check: $(RELEASE_STAMP)
 	@etc/need curl
 	@etc/release-check $(PYTHON) $(VENV)
+
+manual: $(DEV_STAMP)
+	@$(VENV)/bin/python -m etc.manual .digsigd/manual
+	@echo "see .digsigd/manual: man -l .digsigd/manual/share/man/man1/digsign.1"
+
+# With Debian's own Python, for which the package is.
+deb:
+	@etc/need $(DEB_TOOLS)
+	@etc/make-deb
+
+deb-check:
+	@FRESH='$(FRESH)' etc/fresh-debian '$(SUITE)' 'DIGSIGD_BARE=yes etc/deb-check'
+
+# From a clone: no file of this folder gets into the image that is not in a commit.
+BUILDER ?= buildah
+container:
+	@etc/need $(BUILDER)
+	@rm -rf .digsigd/container
+	@git clone --quiet --no-hardlinks . .digsigd/container
+	$(BUILDER) build --file etc/container/Containerfile --tag digsigd $(ARGS) .digsigd/container
 
 test-lowest: $(RELEASE_STAMP) check-tools
 	@DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) etc/test-with $(VENV)/bin/uv --lowest $(PYTHON) -- \

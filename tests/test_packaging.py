@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
@@ -101,6 +105,42 @@ def test_the_constraints_have_every_dependency_in_a_version_that_is_allowed() ->
         assert "--hash=sha256:" in entry, entry
 
 
+def test_two_builds_of_the_wheel_are_the_same_bytes(tmp_path: Path) -> None:
+    """In other folders, at other times, with another umask, language and time zone; the launcher included."""
+    built = []
+    for number, (folder, umask, zone, language) in enumerate(
+        [("a", 0o022, "UTC", "C"), ("b c", 0o077, "Asia/Tokyo", "C.UTF-8")]
+    ):
+        place = tmp_path / folder
+        for name in ("digsigd", "twisted", "etc/build_launcher.py", "pyproject.toml", "README.md", "LICENSE"):
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__", "digsigd-launcher*"))
+            else:
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, place / name)
+        for path in place.rglob("*"):
+            os.utime(path, (1_000_000_000 + number * 100_000, 1_000_000_000 + number * 100_000))
+        environment = {
+            "PATH": os.environ["PATH"],
+            "TZ": zone,
+            "LC_ALL": language,
+            "SETUPTOOLS_SCM_PRETEND_VERSION": "1.2.3",
+        }
+        out = tmp_path / f"out{number}"
+        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
+        done = subprocess.run(
+            command, cwd=place, env=environment, umask=umask, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        (wheel,) = out.iterdir()
+        built.append(wheel)
+    first, second = built
+    assert first.name == second.name
+    assert "digsigd/signing/launcher/digsigd-launcher" in zipfile.ZipFile(first).namelist()
+    assert hashlib.sha256(first.read_bytes()).digest() == hashlib.sha256(second.read_bytes()).digest()
+
+
 def test_each_dependency_has_a_lowest_version_and_nothing_else() -> None:
     """`make test-lowest` installs exactly those; an upper bound would keep users from security fixes."""
     for needed in project()["project"]["dependencies"]:
@@ -134,7 +174,7 @@ def test_hooks_run_the_tools_of_the_project() -> None:
         assert hook["entry"].startswith(".venv/bin/"), hook["id"]
 
 
-@pytest.mark.parametrize("script", ["release-check", "sbom", "test-with"])
+@pytest.mark.parametrize("script", ["release-check", "sbom", "test-with", "make-deb", "deb-check"])
 def test_scripts_for_releases_are_shell_scripts_without_mistakes(script: str) -> None:
     """As far as the shell itself sees them."""
     path = ROOT / "etc" / script
@@ -142,7 +182,9 @@ def test_scripts_for_releases_are_shell_scripts_without_mistakes(script: str) ->
     assert path.stat().st_mode & 0o111
 
 
-@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/releasing.md", "changelog.d/README.md"])
+@pytest.mark.parametrize(
+    "document", ["CONTRIBUTING.md", "docs/releasing.md", "docs/operate/install.md", "changelog.d/README.md"]
+)
 def test_commands_that_are_described_are_there(document: str) -> None:
     """Every make target that is named."""
     named = set(re.findall(r"`make ([a-z-]+)", (text := (ROOT / document).read_text())))

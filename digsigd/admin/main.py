@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from digsigd.cli.commands import run_command
+from digsigd.cli.commands import Program
 
 COMMANDS = {
     "token": "make a token for a caller",
@@ -13,11 +13,12 @@ COMMANDS = {
     "explain": "show what a caller may do with a machine's keys, and why",
     "record": "read, verify, prove and prune the record of what was signed",
 }
+PROGRAM = Program("digsigd", "Administer a signing host for i.MX boards.", "digsigd.admin", COMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return the exit code: 0 for success, 1 for an error, 2 for a wrong command line."""
-    return run_command("digsigd", "Administer a signing host for i.MX boards.", "digsigd.admin", COMMANDS, arguments)
+    return PROGRAM.run(arguments)
 
 
 if __name__ == "__main__":

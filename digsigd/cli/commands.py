@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -28,32 +29,42 @@ class _Once(argparse.Action):
         parser.exit(message=f"{parser.prog} {version('digsigd')}\n")
 
 
-def run_command(
-    prog: str, description: str, package: str, commands: Mapping[str, str], arguments: Sequence[str] | None
-) -> int:
-    """Run a command of the program `prog`, and return the exit code: 0 for success, 1 for an error, 2 for a wrong line.
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program with commands: its name, a line about it, and its modules in `package`, each with a line for --help."""
 
-    `commands` are the names of the modules in `package`, each with a line for --help.
-    """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog=prog, description=description, epilog=f"See {prog} COMMAND --help for the options of a command."
-    )
-    parser.add_argument("--version", nargs=0, action=_Once, help="show the version and exit")
-    parsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((word for word in arguments if not word.startswith("-")), None)
-    for name, text in commands.items():
-        if name != chosen:
-            parsers.add_parser(name, help=text, add_help=False)
-            continue
-        module = import_module(f"{package}.{name}")
-        command = parsers.add_parser(
-            name, help=text, description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    name: str
+    description: str
+    package: str
+    commands: Mapping[str, str]
+
+    def parser(self, *only: str) -> argparse.ArgumentParser:
+        """Return the parser of the command line, with the options of the commands in `only`. Others are only listed."""
+        parser = argparse.ArgumentParser(
+            prog=self.name,
+            description=self.description,
+            epilog=f"See {self.name} COMMAND --help for the options of a command.",
         )
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    options = parser.parse_args(arguments)
-    return guarded(lambda console: int(options.run(options, console)), prog=prog)
+        parser.add_argument("--version", nargs=0, action=_Once, help="show the version and exit")
+        parsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+        for name, text in self.commands.items():
+            if name not in only:
+                parsers.add_parser(name, help=text, add_help=False)
+                continue
+            module = import_module(f"{self.package}.{name}")
+            command = parsers.add_parser(
+                name, help=text, description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+            )
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+        return parser
+
+    def run(self, arguments: Sequence[str] | None) -> int:
+        """Run a command, and return the exit code: 0 for success, 1 for an error, 2 for a wrong command line."""
+        arguments = sys.argv[1:] if arguments is None else arguments
+        chosen = next((word for word in arguments if not word.startswith("-")), "")
+        options = self.parser(chosen).parse_args(arguments)
+        return guarded(lambda console: int(options.run(options, console)), prog=self.name)
 
 
 def guarded(run: Callable[[Console], int], *, prog: str = "digsign") -> int:

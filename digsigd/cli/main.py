@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from digsigd.cli.commands import run_command
+from digsigd.cli.commands import Program
 
 COMMANDS = {
     "sign": "sign an image: find its parts, sign them, insert the CSFs, verify the whole image",
@@ -16,17 +16,17 @@ COMMANDS = {
     "ping": "ask a signing host whether it is ready, and which keys it has for a machine",
     "cst": "a replacement for NXP's cst that signs with a signing host",
 }
+PROGRAM = Program(
+    "digsign",
+    "Sign images for i.MX boards (HAB4) with a signing host, and verify the result.",
+    "digsigd.cli",
+    COMMANDS,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return the exit code: 0 for success, 1 for an error, 2 for a wrong command line."""
-    return run_command(
-        "digsign",
-        "Sign images for i.MX boards (HAB4) with a signing host, and verify the result.",
-        "digsigd.cli",
-        COMMANDS,
-        arguments,
-    )
+    return PROGRAM.run(arguments)
 
 
 if __name__ == "__main__":
