@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.soc import add_soc_argument
+from digsigd.hab.keystore import TRIAL
 
 if TYPE_CHECKING:
     from digsigd.pki import KeyKind, Pki
@@ -128,7 +129,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     target = _target(options)
     phrase = _pass_phrase(options.pass_file)
     kind: KeyKind = options.kind or ("rsa2048" if options.trial else "rsa4096")
-    prefix = " ".join(part for part in ("TRIAL" if options.trial else "", options.name or "") if part)
+    prefix = " ".join(part for part in (TRIAL if options.trial else "", options.name or "") if part)
     if options.soc is not None:
         from digsigd.client._internal.image_signing.checks import check_keys
 

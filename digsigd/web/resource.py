@@ -18,10 +18,12 @@ from werkzeug.exceptions import HTTPException
 from digsigd.errors import Busy, DigsigError, out_of_descriptors, shutting_down
 from digsigd.signing.request import SigningRequest
 from digsigd.web.answers import (
+    NOTE,
     OWN_ID,
     HttpError,
     common_headers,
     not_routed,
+    note_headers,
     render,
     request_id_of,
     text_of,
@@ -85,6 +87,8 @@ class Endpoint:
         headers = common_headers(upload.request_id, signed.record)
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
+        for note in note_headers(signed.notes):
+            request.responseHeaders.addRawHeader(NOTE, note)
         return self._answer(request, 200, headers, signed.blob, None)
 
     @app.route("/machines/<machine>", methods=["GET"])

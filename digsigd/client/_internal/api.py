@@ -63,12 +63,14 @@ _JSON = "application/json, application/problem+json"
 class SignedBlob:
     """A CSF blob, to be inserted into the image, and the ID of the request in the host's log.
 
-    `record` is the ID of its entry in the host's record; empty if the host keeps none.
+    `record` is the ID of its entry in the host's record; empty if the host keeps none. `notes` are the host's remarks,
+    which are not reasons to refuse: a certificate has expired, the keys are trial keys.
     """
 
     blob: bytes = field(repr=False)
     request_id: str
     record: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class SigningClient:
@@ -145,7 +147,7 @@ class SigningClient:
             answer = await self._answer("POST", "/sign/imx", headers, form, max_bytes=_BLOB_BYTES)
             if answer.status != 200:
                 raise self._failed(answer, request_id)
-            return SignedBlob(read_blob(answer), answer.request_id or request_id, answer.record)
+            return SignedBlob(read_blob(answer), answer.request_id or request_id, answer.record, answer.notes)
 
         return await self._call(attempt)
 

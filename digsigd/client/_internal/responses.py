@@ -21,6 +21,8 @@ T = TypeVar("T")
 # Characters of a server's text that are shown. digsigd's longest text lists the certificates of a tarball.
 _MAX_SHOWN = 4000
 _CHECK_HOST = "check that the address is that of a signing host, not of a proxy in front of it"
+# How many notes are shown, and how long each is, in characters.
+_MAX_NOTES, _MAX_NOTE = 16, 500
 _PROBLEM = re.compile(r"urn:digsigd:problem:([a-z0-9-]{1,40})")
 _RECORD = re.compile(r"[0-9a-f]{8}\.[0-9]{1,18}")
 # The header of a CSF: HAB_TAG_CSF, two bytes of length, HAB version 4.x. HABv4 API Reference Manual, "Header".
@@ -62,6 +64,12 @@ class Answer:
         """The host's ID of the entry in its record; "" if it sent no valid one."""
         given = self.header("x-digsigd-record")
         return given if _RECORD.fullmatch(given) else ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The host's remarks on the signature, as printable text."""
+        values = self.headers.getRawHeaders(b"x-digsigd-note", [])[:_MAX_NOTES]
+        return tuple(clean(one.decode("utf-8", "replace"))[:_MAX_NOTE] for one in values)
 
 
 class _Problem(Struct):
