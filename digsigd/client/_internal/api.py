@@ -24,7 +24,7 @@ from digsigd.client._internal.errors import (
 )
 from digsigd.client._internal.form import ArtifactChanged, Form, Progress
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
-from digsigd.client._internal.no_response import explained
+from digsigd.client._internal.no_response import explained, looked_closer
 from digsigd.client._internal.responses import Answer, error_of, read_blob, read_machine_keys, read_missing
 from digsigd.client._internal.retries import Timeouts, counted, passes
 from digsigd.client._internal.settings import ClientSettings, wrong_with
@@ -108,6 +108,8 @@ class SigningClient:
             certificate=own_certificate(settings),
         )
         self._calls: set[Deferred[Any]] = set()
+        # Whether a failed connection was looked at more closely, which is done once.
+        self._has_looked = False
 
     @property
     def settings(self) -> ClientSettings:
@@ -240,6 +242,10 @@ class SigningClient:
                     # The error of the caller's progress function.
                     raise cause from None
             told, passing = explained(error, url)
+            if not self._has_looked:
+                self._has_looked = True
+                closer = await looked_closer(error, url, self._reactor, seconds=self._timeouts.connect)
+                told, passing = (closer, False) if closer is not None else (told, passing)
             raise (Again(told) if passing else told) from None
         return Answer(response.status, response.headers, response.body, bool(response.codings))
 
