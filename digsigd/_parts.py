@@ -9,6 +9,7 @@ from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
+from digsigd import __version__
 from digsigd._pools import Pools
 from digsigd.callers.access import CurrentAccess
 from digsigd.callers.findings import findings
@@ -177,6 +178,8 @@ class Parts:
             missing=partial(host.missing, self.readiness.missing),
             machine_key_requests=self._key_requests,
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
+            is_known=self.access.is_known,
+            version=__version__,
         )
         self.resource: IResource = endpoint.resource()
         self.site = SigningSite(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from klein import Klein
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
+from digsigd.callers.access import Asking
 from digsigd.errors import Busy, DigsigError, out_of_descriptors, shutting_down
 from digsigd.signing.request import SigningRequest
 from digsigd.web.answers import (
@@ -41,7 +43,8 @@ Missing = Callable[[], Awaitable[list[str]]]
 class Endpoint:
     """The routes `POST /sign/imx`, `GET /machines/{machine}`, `GET /record/key`, `GET /healthz` and `GET /readyz`.
 
-    `record_key` returns the public half of the record's key, None if there is none (yet).
+    `record_key` returns the public half of the record's key, None if there is none (yet). `is_known` returns whether a
+    request is from somebody who may sign, for whom `/healthz` has the `version`.
     `missing` returns what is missing before requests can be signed, one line each; an empty list means ready.
     """
 
@@ -55,7 +58,11 @@ class Endpoint:
         missing: Missing,
         machine_key_requests: MachineKeyRequests,
         record_key: Callable[[], str | None],
+        is_known: Callable[[Asking], bool],
+        version: str,
     ) -> None:
+        self._is_known = is_known
+        self._version = version
         self._record_key = record_key
         self._sign = sign
         self._missing = missing
@@ -121,8 +128,9 @@ class Endpoint:
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:
-        """Answer 200: the daemon is alive."""
-        return _status(request, 200, [])
+        """Answer 200: the daemon is alive. Callers also get its version, which would help others to attack it."""
+        asking = asking_of(request.channel, request.requestHeaders)  # type: ignore[attr-defined]
+        return _status(request, 200, [], {"version": self._version} if self._is_known(asking) else {})
 
     @app.route("/readyz", methods=["GET"])
     async def readyz(self, request: IRequest) -> bytes:
@@ -214,12 +222,12 @@ def _who(request: Any) -> dict[str, str]:
     return who
 
 
-def _status(request: Any, status: int, missing: list[str]) -> bytes:
+def _status(request: Any, status: int, missing: list[str], more: Mapping[str, str] = MappingProxyType({})) -> bytes:
     headers = common_headers(_who(request)["request_id"])
     accept = text_of(request.requestHeaders, b"accept")
     if wants_json(accept):
         headers["Content-Type"] = "application/json"
-        body = json.dumps({"ok": not missing, "missing": missing}).encode() + b"\n"
+        body = json.dumps({"ok": not missing, "missing": missing, **more}).encode() + b"\n"
     else:
         headers["Content-Type"] = "text/plain; charset=utf-8"
         body = ("\n".join(missing) if missing else "ok").encode() + b"\n"

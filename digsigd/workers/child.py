@@ -89,7 +89,7 @@ class Child(ProcessProtocol):
             reactor.spawnProcess(
                 self,
                 sys.executable,
-                [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()", *options],
+                [sys.executable, "-P", "-c", "from digsigd.foreground import run; run()", *options],
                 env={**environment, VARIABLE: f"{self.number} {count} {self.generation}"},
                 childFDs={0: 0, 1: 1, 2: 2, CHANNEL: theirs.fileno(), BOARD: board, SETTINGS: text, PORT: port},
             )

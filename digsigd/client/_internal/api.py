@@ -25,7 +25,14 @@ from digsigd.client._internal.errors import (
 from digsigd.client._internal.form import ArtifactChanged, Form, Progress
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
 from digsigd.client._internal.no_response import explained, looked_closer
-from digsigd.client._internal.responses import Answer, error_of, read_blob, read_machine_keys, read_missing
+from digsigd.client._internal.responses import (
+    Answer,
+    error_of,
+    read_blob,
+    read_machine_keys,
+    read_missing,
+    read_version,
+)
 from digsigd.client._internal.retries import Timeouts, counted, passes
 from digsigd.client._internal.settings import ClientSettings, wrong_with
 from digsigd.client._internal.tls import own_certificate, trust_root
@@ -153,10 +160,12 @@ class SigningClient:
 
         return await self._call(attempt)
 
-    async def alive(self) -> None:
-        """Return when the host has answered. Raises `ClientError` if it does not."""
-        answer = await self._get("/healthz")
-        read_missing(answer)
+    async def alive(self) -> str:
+        """Return the version of digsigd on the host, when it has answered. Raises `ClientError` if it does not.
+
+        The version is empty if the host does not know the caller, to whom it tells none, or has another server.
+        """
+        return read_version(await self._get("/healthz"))
 
     async def ready(self) -> list[str]:
         """Return what the host lacks before it can sign, one line each; empty if ready. Raises `ClientError`."""

@@ -81,6 +81,7 @@ class _Problem(Struct):
 
 class _Readiness(Struct):
     missing: Annotated[list[Annotated[str, Meta(max_length=_MAX_SHOWN)]], Meta(max_length=64)]
+    version: Annotated[str, Meta(max_length=100)] = ""
 
 
 _Name = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -127,6 +128,11 @@ def read_blob(answer: Answer) -> bytes:
 def read_missing(answer: Answer) -> list[str]:
     """Return what the host lacks, from a response of `/readyz` with any status: one line each. Raises `ClientError`."""
     return [clean(line) for line in _decoded(answer, _Readiness).missing]
+
+
+def read_version(answer: Answer) -> str:
+    """Return the version of a host, from a response of `/healthz`; "" if it tells none. Raises `ClientError`."""
+    return clean(_decoded(answer, _Readiness).version)
 
 
 def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
