@@ -112,7 +112,7 @@ async def ask(client: SigningClient, machine: str) -> list[str]:
     until: datetime = certificate.not_after
     names: KeyNames = key_names(keys, srk=certificate.srk or 1, fast_auth=certificate.is_srk)
     said = [table.fuse_value.hex(), until.isoformat(), *keys.versions, *keys.backends, names.table]
-    return said + await client.ready()
+    return [host_version, *said, *await client.ready()]
 
 
 async def describe(client: SigningClient, description: bytes) -> bytes:
