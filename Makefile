@@ -15,6 +15,8 @@ TEST_CAGE := bubblewrap=bwrap
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 # The load generator of the benchmarks, which one test runs, too.
 BENCH_TOOLS := nghttp2-client=h2load
+# Commands of the operators' manual.
+TEST_MANUAL := jq
 # For the record in PostgreSQL.
 TEST_RECORD := 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
@@ -84,7 +86,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(BENCH_TOOLS)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_MANUAL) $(BENCH_TOOLS)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools

@@ -85,12 +85,12 @@ async def looked_closer(error: BaseException, url: str, reactor: Reactor, *, sec
     if parts.scheme == "http":
         return ServerUnreachable(f"{place} uses TLS", hint="use https:// instead of http:// in its address")
     if certificate.not_valid_after_utc < now:
-        when = f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-    elif certificate.not_valid_before_utc > now:
-        when = f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
-    else:
-        return None
-    return ServerUnreachable(f"the certificate of {place} {when}", hint=_OUT_OF_DATE)
+        end = certificate.not_valid_after_utc
+        return ServerUnreachable(f"the certificate of {place} expired on {end:%Y-%m-%d}", hint=_OUT_OF_DATE)
+    if certificate.not_valid_before_utc > now:
+        begin = certificate.not_valid_before_utc
+        return ServerUnreachable(f"the certificate of {place} is not valid before {begin:%Y-%m-%d}", hint=_OUT_OF_DATE)
+    return None
 
 
 def _port(url: str) -> int:
