@@ -27,7 +27,7 @@ def blocks(document: str, kind: str = "sh") -> list[str]:
 
 
 class Shell:
-    """Runs a script in the new folder `folder`, with the commands of the project and a systemctl that calls `systemctl`."""
+    """Runs scripts in a new folder, with the commands of the project and a systemctl that calls `systemctl`."""
 
     def __init__(self, folder: Path, systemctl: Callable[[str], None] = lambda _: None) -> None:
         self.folder = folder
