@@ -182,6 +182,16 @@ async def test_a_port_that_closes_is_not_taken_for_one_with_tls(client: MakeClie
     assert [data[:4] == b"GET " for data in came] == [True, False, True, True]
 
 
+async def test_a_signing_host_without_tls(daemon: Daemon, client: MakeClient) -> None:
+    """Says nothing of its own in TLS, and is told at once, before the time for headers is over."""
+    retried: list[str] = []
+    one = client(daemon.url.replace("http://", "https://"), retries=4, on_retry=retried.append)
+    with pytest.raises(ServerUnreachable, match="does not speak TLS") as caught:
+        await one.ready()
+    assert "http://" in caught.value.hint
+    assert retried == []
+
+
 async def test_files_that_cannot_be_used_are_named(tmp_path: Path, client: MakeClient) -> None:
     """When the client is made, and nothing of a key is told."""
     certificate, key = Authority().issue("builder")
