@@ -6,7 +6,7 @@ from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, ITransport
+from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -34,18 +34,23 @@ async def certificate_at(reactor: Reactor, host: str, port: int, *, seconds: flo
         look.close()
 
 
+@implementer(IHandshakeListener)
 class _Look(Protocol):
-    """A connection that ends when the certificate has come."""
+    """A connection that has its use when the handshake is over, also if the server wants a certificate of ours."""
 
     def __init__(self) -> None:
+        self.certificate: x509.Certificate | None = None
         self.found: Deferred[x509.Certificate | None] = Deferred()
 
-    def has(self, certificate: x509.Certificate | None) -> None:
-        if not self.found.called:
-            self.found.callback(certificate)
+    def handshakeCompleted(self) -> None:
+        self._over()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
-        self.has(None)
+        self._over()
+
+    def _over(self) -> None:
+        if not self.found.called:
+            self.found.callback(self.certificate)
 
     def close(self) -> None:
         transport: ITransport | None = self.transport
@@ -71,5 +76,6 @@ class _Creator:
 
     def _seen(self, _: object, certificate: object, __: int, depth: int, ___: int) -> bool:
         if depth == 0:
-            self._look.has(certificate.to_cryptography())  # type: ignore[attr-defined]
+            # Not passed on from here: OpenSSL is in the middle of the handshake.
+            self._look.certificate = certificate.to_cryptography()  # type: ignore[attr-defined]
         return True
