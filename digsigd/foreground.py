@@ -16,7 +16,7 @@ from twisted.scripts import twistd
 
 # As in twisted/plugins/digsigd_plugin.py, which is for twistd itself.
 _MAKER: Any = ServiceMaker("digsigd", "digsigd.tap", "Signing daemon for NXP i.MX boot and kernel images.", "digsigd")
-_TwistdOptions: Any = twistd.ServerOptions
+_TwistdOptions: Any = getattr(twistd, "ServerOptions")  # noqa: B009 - it is not in the module's __all__
 
 
 class _Options(_TwistdOptions):

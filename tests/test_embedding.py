@@ -398,7 +398,7 @@ async def test_settings_are_made_from_public_names(rig: ServiceSetup) -> None:
     for name in digsigd.settings.__all__:
         assert not name.endswith("Settings") or getattr(digsigd, name) is getattr(digsigd.settings, name)
     with pytest.raises(AttributeError):
-        digsigd.NoSuchSettings  # noqa: B018
+        getattr(digsigd, "NoSuch" + "Settings")
 
 
 async def test_a_missing_image_is_an_answer_of_the_example(rig: ServiceSetup, service: SigningService) -> None:

@@ -62,13 +62,15 @@ def test_its_options_are_those_of_the_plugin(tmp_path: Path, cst_base: Path, pki
     assert done.returncode == 1
     assert re.search(r"^FAILED +nobody ", done.stdout, re.MULTILINE)
     logfile = tmp_path / "lines"
-    listen = f"unix:{tmp_path}/socket:mode=600"
-    with subprocess.Popen(
-        daemon.command("--listen", listen, "--logfile", str(logfile)), cwd=tmp_path, env=daemon.environ
-    ) as process:
-        daemon.wait_for(lambda: logfile.exists() and f"listening on {tmp_path}/socket" in logfile.read_text())
+    command = daemon.command("--listen", "tcp:0:interface=127.0.0.2", "--logfile", str(logfile))
+    process = subprocess.Popen(command, cwd=tmp_path, env=daemon.environ)
+    try:
+        daemon.wait_for(lambda: logfile.exists() and "listening on 127.0.0.2:" in logfile.read_text())
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
     for options, words, code in (
         (("--listen", "nonsense:1"), "listen.endpoint", 1),
         (("--machine", "a"), "need --check", 1),

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from OpenSSL.SSL import Error
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 from digsigd.web.failed_tls import LINES, LINES_OF_ADDRESS, FailedTls, reason_of, sent_plain_http, sent_tls
 
@@ -17,6 +18,7 @@ def lines() -> Iterator[list[str]]:
     """The lines that are logged."""
     found: list[str] = []
 
+    @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
         if event.get("event") == "tls":
             found.append(formatEvent(event))
