@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.soc import add_soc_argument
-from digsigd.hab.keystore import TRIAL
 
 if TYPE_CHECKING:
     from digsigd.pki import KeyKind, Pki
@@ -124,6 +123,7 @@ def _name(text: str) -> str:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the keys, check them, write them, and return the exit code. Raises `Trouble`."""
+    from digsigd.hab import TRIAL
     from digsigd.pki import PASS_PHRASE_FILE, Pki, Protection, Validity, pack
 
     target = _target(options)

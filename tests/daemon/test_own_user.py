@@ -131,6 +131,8 @@ def test_what_the_user_may_not_open_is_not_green(public: Path, cst_base: Path) -
         assert f"FAILED listens on      listen.endpoint: {place!r}: Permission denied" in done.stdout, done.stdout
 
 
+# This interpreter, and the same of the system if that is in somebody's home.
+PYTHONS = (Path(sys.executable).resolve(), Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"))
 # How the daemon is started, and whether Twisted's plugins are looked for.
 STARTS = {
     "digsigd run": (("from digsigd.admin.main import main; main()", "run"), False),
@@ -158,13 +160,14 @@ class OfRoot(OwnUser):
         shutil.copytree(ROOT / "digsigd", library / "digsigd", ignore=ignored)
         shutil.copy(ROOT / "twisted/plugins/digsigd_plugin.py", library / "twisted/plugins")
         self.environ.update(PYTHONPATH=str(library), PYTHONDONTWRITEBYTECODE="1")
+        # Not the virtual environment's interpreter, which would bring its own packages; a worker is started by it, too.
+        self._python = next(path for path in PYTHONS if all(one.stat().st_mode & stat.S_IXOTH for one in path.parents))
 
     def command(self, *options: str) -> list[str]:
         command = super().command()
         command = command[: command.index("--bounding-set=-all") + 1]
-        # Not the virtual environment's, which would bring its own packages.
         return [
-            *command, os.path.realpath(sys.executable), "-c", *self._start, "--config", str(self.config), *options
+            *command, str(self._python), "-c", *self._start, "--config", str(self.config), *options
         ]  # fmt: skip
 
 

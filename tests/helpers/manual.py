@@ -32,7 +32,7 @@ class Shell:
     def __init__(self, folder: Path, systemctl: Callable[[str], None] = lambda _: None) -> None:
         self.folder = folder
         self._systemctl = systemctl
-        self._asked = folder / "asked"
+        self._asked = folder / ".systemctl"
         programs = folder / "programs"
         programs.mkdir(parents=True)
         for name in ("digsigd", "digsign"):
