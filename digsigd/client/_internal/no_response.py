@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from twisted.web.client import ResponseNeverReceived
+
 from digsigd.client._internal.errors import ClientError, ServerUnreachable
 from digsigd.client._internal.form import ArtifactChanged
 from digsigd.client._internal.responses import clean
@@ -76,7 +78,9 @@ def explained(error: BaseException, url: str) -> tuple[ClientError, bool]:
 async def looked_closer(error: BaseException, url: str, reactor: Reactor, *, seconds: float) -> ClientError | None:
     """Return what the port of `url` shows of the reason, in another connection; None if that is not more."""
     cause, parts = cause_of(error)[0], urlsplit(url)
-    if (cause, parts.scheme) not in {(Cause.UNTRUSTED, "https"), (Cause.CLOSED, "http")} or parts.hostname is None:
+    # A server that has begun to answer in HTTP has no TLS.
+    silent = cause is Cause.CLOSED and isinstance(error, ResponseNeverReceived)
+    if parts.hostname is None or not (silent if parts.scheme == "http" else cause is Cause.UNTRUSTED):
         return None
     certificate = await certificate_at(reactor, parts.hostname, _port(url), seconds=seconds)
     if certificate is None:
