@@ -17,6 +17,8 @@ TEST_UNITS := systemd=systemd-analyze
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 # The load generator of the benchmarks, which one test runs, too.
 BENCH_TOOLS := nghttp2-client=h2load
+# Commands of the operators' manual.
+TEST_MANUAL := jq
 # For the record in PostgreSQL.
 TEST_RECORD := 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 # promtool, for the alerts.

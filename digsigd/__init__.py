@@ -12,18 +12,63 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from digsigd.errors import DigsigError
     from digsigd.service import SigningService
-    from digsigd.settings import Settings, SettingsError, load
+    from digsigd.settings import (
+        CallerCsfSettings,
+        CallerSettings,
+        CallerTokenSettings,
+        CstSettings,
+        DaemonSettings,
+        HttpStoreSettings,
+        KeysSettings,
+        ListenSettings,
+        MachineSettings,
+        Pkcs11Settings,
+        PolicySettings,
+        ProxySettings,
+        RecordSettings,
+        S3StoreSettings,
+        Settings,
+        SettingsError,
+        TlsSettings,
+        TokenSettings,
+        UploadSettings,
+        load,
+    )
     from digsigd.signing.request import Signed, SigningRequest
 
     __version__: str
 
-__all__ = ["DigsigError", "Error", "Settings", "SettingsError", "Signed", "SigningRequest", "SigningService", "load"]
+__all__ = [
+    "CallerCsfSettings",
+    "CallerSettings",
+    "CallerTokenSettings",
+    "CstSettings",
+    "DaemonSettings",
+    "DigsigError",
+    "Error",
+    "HttpStoreSettings",
+    "KeysSettings",
+    "ListenSettings",
+    "MachineSettings",
+    "Pkcs11Settings",
+    "PolicySettings",
+    "ProxySettings",
+    "RecordSettings",
+    "S3StoreSettings",
+    "Settings",
+    "SettingsError",
+    "Signed",
+    "SigningRequest",
+    "SigningService",
+    "TlsSettings",
+    "TokenSettings",
+    "UploadSettings",
+    "load",
+]
 
-_WHERE = {
+_WHERE = {name: "digsigd.settings" for name in __all__ if "Settings" in name} | {
     "DigsigError": "digsigd.errors",
     "SigningService": "digsigd.service",
-    "Settings": "digsigd.settings",
-    "SettingsError": "digsigd.settings",
     "load": "digsigd.settings",
     "Signed": "digsigd.signing.request",
     "SigningRequest": "digsigd.signing.request",

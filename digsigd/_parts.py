@@ -10,6 +10,7 @@ from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
+from digsigd import __version__
 from digsigd._observing import Observing
 from digsigd._pages import pages_of
 from digsigd._pools import Pools
@@ -193,6 +194,8 @@ class Parts:
             machine_key_requests=self._key_requests,
             record_key=lambda: self.recorder.vkey if self.recorder is not None else None,
             scrape=self.observing.scrape_for(self.access),
+            is_known=self.access.is_known,
+            version=__version__,
         )
         self.resource: IResource = endpoint.resource()
         self.site = SigningSite(

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.resource import IResource, Resource
 
+from digsigd import __version__
 from digsigd._parts import Parts
 from digsigd.descriptors import room
 from digsigd.errors import shutting_down
@@ -207,7 +208,9 @@ class SigningService(Service):
         self._reactor.callWhenRunning(partial(self._say_listening, address_of(port)))
 
     def _say_listening(self, address: str) -> None:
-        self.log.info("listening on {address}", address=address, event="listening")
+        self.log.info(
+            "listening on {address} (digsigd {version})", address=address, version=__version__, event="listening"
+        )
 
     def _cannot_listen(self, failure: Failure) -> None:
         self.log.failure("cannot listen on {endpoint}", failure, endpoint=self.settings.listen.endpoint)

@@ -8,16 +8,20 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from twisted.application.service import IService
 from twisted.python import usage
 
+from digsigd import __version__
 from digsigd.log import FORMATS, LineObserver, observer
 from digsigd.names import MACHINE, MACHINE_FORM
 from digsigd.reactor import Reactor, reactor_of
 from digsigd.settings import Settings, SettingsError, load
 from digsigd.workers.inherited import Inherited, inherited
+
+# Twisted's choice on Linux. A worker chooses the same, and nothing looks for Twisted's plugins.
+_DEFAULT_REACTOR = "twisted.internet.epollreactor"
 
 
 class Options(usage.Options):
@@ -53,6 +57,11 @@ class Options(usage.Options):
             raise usage.UsageError(f"--machine {name!r} is not a machine name: expected {MACHINE_FORM}")
         self.machines.append(name)
 
+    def opt_version(self) -> NoReturn:
+        """show the version of digsigd and exit"""  # noqa: D400, D403, D415 - the text of --help
+        sys.stdout.write(f"digsigd {__version__}\n")
+        raise SystemExit(0)
+
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse the command line; below twistd a mistake raises `SystemExit`, alone `UsageError`.
 
@@ -63,7 +72,7 @@ class Options(usage.Options):
         except usage.UsageError as error:
             if self.parent is None:
                 raise
-            raise SystemExit(f"twistd digsigd: {error}") from None
+            raise SystemExit(f"digsigd: {error}") from None
 
     def read(self) -> Settings:
         """Read the settings again, for a reload. Raises `SettingsError`."""
@@ -169,10 +178,12 @@ def _worker_options(options: Options, reactor: object) -> list[str]:
     """Return the command line of a worker below twistd: in the foreground, with the log and the reactor of this one."""
     twistd: Any = getattr(options, "parent", None) or {}
     words = ["--nodaemon", "--pidfile="]
-    from twisted.application.reactors import getReactorTypes
-
     module = type(reactor).__module__
-    words += [f"--reactor={one.shortName}" for one in getReactorTypes() if getattr(one, "moduleName", "") == module][:1]
+    if module != _DEFAULT_REACTOR:
+        from twisted.application.reactors import getReactorTypes
+
+        names = [one.shortName for one in getReactorTypes() if getattr(one, "moduleName", "") == module]
+        words += [f"--reactor={name}" for name in names[:1]]
     if twistd.get("syslog"):
         words += ["--syslog", f"--prefix={twistd['prefix']}"]
     elif (logfile := _logfile_of(twistd)) is not None:

@@ -27,12 +27,15 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
-from digsigd import DigsigError, SigningRequest, SigningService
+import digsigd
+import digsigd.settings
+from digsigd import DigsigError, SigningRequest, SigningService, load
 from digsigd.errors import Busy
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, PageSettings
 from digsigd.signing.marks import is_mark
 from digsigd.signing.workdir import Workdir
 from digsigd.testing import TrialPki
+from tests.helpers.daemons import Daemon
 from tests.helpers.embedded import IMAGE, MACHINE, ServiceSetup
 from tests.helpers.pages import Page
 
@@ -383,3 +386,51 @@ async def test_a_recorder_of_somebodys_own(rig: ServiceSetup) -> None:
     with pytest.raises(Busy, match="cannot write its record"):
         await service.sign(request)
     await service.stopService()
+
+
+class OfTac(Daemon):
+    """The application file of the document, run by twistd beside its configuration."""
+
+    def command(self, *_: str) -> list[str]:
+        (text,) = [text for text in EXAMPLES if text.startswith("# signing.tac: ")]
+        (self.folder / "signing.tac").write_text(text)
+        command = text.splitlines()[0].removeprefix("# signing.tac: ").split()
+        return [str(Path(sys.executable).with_name(command[0])), *command[1:]]
+
+
+def test_an_application_file_of_twistd(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
+    """By the command in its first line: it signs, logs as the plugin does, and leaves no pidfile."""
+    daemon = OfTac(tmp_path, cst_base)
+    assert daemon.config == tmp_path / "digsigd.toml"
+    daemon.put_keys(MACHINE, pki.tarball())
+    daemon.start()
+    answer = daemon.post(pki)
+    assert answer.status_code == 200, answer.text
+    assert not list(tmp_path.glob("*.pid"))
+    daemon.stop()
+
+
+async def test_settings_are_made_from_public_names(rig: ServiceSetup) -> None:
+    """The example's are those that a file with the same keys has; every class of settings is a name of digsigd."""
+    token = rig.folder / "token"
+    token.write_text("a-token-of-the-release-team-1234\n")
+    made = example("make_settings")(rig.folder / "keys", rig.folder, token)
+    config = rig.folder / "same.toml"
+    config.write_text(
+        f'[keys]\nuri = "{(rig.folder / "keys").as_uri()}"\n[cst]\nbase = "/opt/NXP"\nmax_running = 2\n'
+        f'[daemon]\nshutdown_grace = 10\n[record]\nfolder = "{rig.folder}"\n'
+        f'[callers.ci]\ntoken_file = "{token}"\nmachines = ["imx8mm-*"]\nbackends = ["ssl"]\ncst_versions = ["*"]\n'
+    )
+    assert made == load(config, {})
+    assert not SigningService(made, listen=False).running
+    for name in digsigd.settings.__all__:
+        assert not name.endswith("Settings") or getattr(digsigd, name) is getattr(digsigd.settings, name)
+    with pytest.raises(AttributeError):
+        getattr(digsigd, "NoSuch" + "Settings")
+
+
+async def test_a_missing_image_is_an_answer_of_the_example(rig: ServiceSetup, service: SigningService) -> None:
+    """As what is wrong with a request is."""
+    missing = rig.folder / "missing.bin"
+    with pytest.raises(SystemExit, match=r"not signed: .*/missing\.bin: No such file or directory"):
+        await example("sign")(service, missing, rig.csf)

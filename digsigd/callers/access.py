@@ -18,7 +18,7 @@ from digsigd.callers.credentials import credentials_in
 from digsigd.callers.hosts import check_host, check_origin
 from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.callers.tokens import CallerToken, sha256_of
-from digsigd.errors import NotAuthenticated
+from digsigd.errors import DigsigError, NotAuthenticated
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +142,11 @@ class CurrentAccess:
     def identify(self, asking: Asking) -> Caller:
         """Call `Access.identify` of the current value."""
         return self.value.identify(asking)
+
+    def is_known(self, asking: Asking) -> bool:
+        """Return whether a request is from a caller, or authentication is off."""
+        try:
+            self.identify(asking)
+        except DigsigError:
+            return False
+        return True

@@ -26,7 +26,8 @@ class _Once(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"{parser.prog} {version('digsigd')}\n")
+        sys.stdout.write(f"{parser.prog} {version('digsigd')}\n")
+        parser.exit()
 
 
 @dataclass(frozen=True, slots=True)

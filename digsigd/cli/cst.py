@@ -165,6 +165,8 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
             )
         if key not in found.others:
             console.tell(f"{shown(key.name)}: the signing host signed with a different file than the local one")
+    for note in signed.notes:
+        console.tell(f"note: {shown(note)}")
     _write(options.output, signed.blob)
     if options.verbose:
         console.tell(f"request {shown(signed.request_id)}: {len(signed.blob)} bytes, {shown(str(proven))}")

@@ -25,6 +25,7 @@ cst and the backend that --cst and --backend name. The request is sent once, wit
 class _Found:
     """The host's answers: what it lacks, and a machine's keys or the error instead of them."""
 
+    version: str
     missing: list[str]
     keys: MachineKeys | None = None
     error: ClientError | None = None
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     settings = replace(from_options(options, os.environ), retries=0)
     found = ask_server(settings, lambda client: _ask(client, settings), console, quiet=True)
     console.say(f"server   {shown(settings.server)}")
+    if found.version:
+        console.say(f"version  {shown(found.version)}")
     console.say(f"ready    {console.coloured('no', 'bad') if found.missing else console.coloured('yes', 'good')}")
     for line in found.missing:
         console.say(f"         {shown(line)}")
@@ -54,8 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 async def _ask(client: SigningClient, settings: ClientSettings) -> _Found:
     from digsigd.client import ClientError
 
-    await client.alive()
-    found = _Found(await client.ready())
+    found = _Found(await client.alive(), await client.ready())
     if settings.machine is not None:
         try:
             found.keys = await client.machine_keys(settings.machine)

@@ -123,12 +123,13 @@ def _name(text: str) -> str:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the keys, check them, write them, and return the exit code. Raises `Trouble`."""
+    from digsigd.hab import TRIAL
     from digsigd.pki import PASS_PHRASE_FILE, Pki, Protection, Validity, pack
 
     target = _target(options)
     phrase = _pass_phrase(options.pass_file)
     kind: KeyKind = options.kind or ("rsa2048" if options.trial else "rsa4096")
-    prefix = " ".join(part for part in ("TRIAL" if options.trial else "", options.name or "") if part)
+    prefix = " ".join(part for part in (TRIAL if options.trial else "", options.name or "") if part)
     if options.soc is not None:
         from digsigd.client._internal.image_signing.checks import check_keys
 

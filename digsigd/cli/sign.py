@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -189,11 +189,22 @@ async def _signed(
     """Sign into each of `files`: (path to write, final path, address of the DCD for serial download or None)."""
     from digsigd.client import VerificationFailed, sign_image
 
+    told: set[str] = set()
+
     def tell(part: SignedPart) -> None:
-        if not options.quiet:
-            console.tell(
-                f"{part.name}: {part.csf_length} bytes of CSF at {part.csf_offset:#x}, request {shown(part.request_id)}"
-            )
+        if options.quiet:
+            return
+        console.tell(
+            f"{part.name}: {part.csf_length} bytes of CSF at {part.csf_offset:#x}, request {shown(part.request_id)}"
+        )
+        note_once(part.notes)
+
+    def note_once(notes: Iterable[str]) -> None:
+        """Print remarks on the keys, which are the same for each part."""
+        for note in notes:
+            if not options.quiet and note not in told:
+                console.tell(f"note: {shown(note)}")
+            told.add(note)
 
     def signed_part(part: SignedPart, *, download: bool) -> None:
         tell(part)
@@ -202,7 +213,7 @@ async def _signed(
 
     async def signed(place: Path, path: Path, sdp: int | None) -> Report:
         try:
-            return await sign_image(
+            report = await sign_image(
                 client,
                 options.image,
                 place,
@@ -222,6 +233,9 @@ async def _signed(
                 "the signed image fails verification, so nothing was written",
                 hint="see the failed checks in the report above",
             ) from None
+        # Those of a host that sends none.
+        note_once(note for one in report.csfs if one.proven for note in one.proven.notes)
+        return report
 
     return [await signed(*file) for file in files]
 

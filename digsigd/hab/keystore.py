@@ -20,6 +20,8 @@ SRK_INDEX, CSFK_INDEX = 0, 1
 LAST_INDEX = 4
 # The extension that some boot ROMs do not accept, by its object identifier's DER: extKeyUsage, RFC 5280, 4.2.1.12.
 _EXTENDED_KEY_USAGE = bytes.fromhex("0603551d25")
+# The first word of the names in certificates of throw-away keys: `digsign pki new --trial`.
+TRIAL = "TRIAL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +127,21 @@ class KeyStore:
         )
 
     def _note(self, installed: Certificate, name: str) -> None:
-        whose = f"the certificate of {name} ({installed.name})"
-        if _EXTENDED_KEY_USAGE in installed.tbs:
-            self.notes.append(f"{whose} has an extended key usage, which some i.MX 6 are reported to refuse")
-        if self._now is None:
-            return
-        if installed.not_after < self._now:
-            self.notes.append(f"{whose} expired on {installed.not_after:%Y-%m-%d}")
-        if installed.not_before > self._now:
-            self.notes.append(f"{whose} is not valid before {installed.not_before:%Y-%m-%d}")
+        self.notes += notes_on(installed, f"the certificate of {name}", self._now)
+
+
+def notes_on(installed: Certificate, what: str, now: datetime | None) -> list[str]:
+    """Return remarks on a certificate that are not reasons to refuse it. `now` is for those on dates."""
+    whose, notes = f"{what} ({installed.name})", []
+    if installed.name.startswith(f"{TRIAL} "):
+        notes.append(f"{whose} is of trial keys, which must not be burnt into boards for real use")
+    if _EXTENDED_KEY_USAGE in installed.tbs:
+        notes.append(f"{whose} has an extended key usage, which some i.MX 6 are reported to refuse")
+    if now is not None and installed.not_after < now:
+        notes.append(f"{whose} expired on {installed.not_after:%Y-%m-%d}")
+    if now is not None and installed.not_before > now:
+        notes.append(f"{whose} is not valid before {installed.not_before:%Y-%m-%d}")
+    return notes
 
 
 def load(der: bytes, name: str, offset: int | None = None) -> Certificate:

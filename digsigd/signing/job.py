@@ -27,6 +27,7 @@ from digsigd.signing.key_checks import (
     certificates_in,
     check_fit,
     check_key_is_elsewhere,
+    srk_notes,
     tables_of,
 )
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
@@ -232,9 +233,9 @@ class Job:
 
     def _check_fit(self, certificates: dict[str, Certificate]) -> None:
         table = hab.SrkTable.parse(self._table)
-        check_fit(
-            self._description, Tables(table, lambda: tables_of(self._members, self._plan.srk_table)), certificates
-        )
+        tables = Tables(table, lambda: tables_of(self._members, self._plan.srk_table))
+        check_fit(self._description, tables, certificates)
+        self._notes: list[str] = srk_notes(self._description, certificates)
 
     def _content(self, needed: FileNeeded) -> bytes:
         if needed.member in self._plain:
@@ -385,7 +386,7 @@ class Job:
         # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
             self.workdir.remove_known() if at_once else self.workdir.remove()
-        return Signed(blob, tuple(result.notes)), str(result)
+        return Signed(blob, (*result.notes, *self._notes)), str(result)
 
     def _check_room(self, length: int) -> None:
         try:

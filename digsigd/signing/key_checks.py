@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from digsigd import csf, hab
 from digsigd.csf.errors import quoted
@@ -97,6 +98,16 @@ def check_fit(description: csf.Description, tables: Tables, certificates: Mappin
                 f"{quoted(command.file)} is a CA certificate; HAB does not accept data signatures made with its key",
                 hint="name the certificate of a CSF or IMG key",
             )
+
+
+def srk_notes(description: csf.Description, certificates: Mapping[str, Certificate]) -> list[str]:
+    """Return remarks on the certificate for fast authentication, which is not in the CSF blob."""
+    return [
+        note
+        for one in description.commands
+        if isinstance(one, InstallNocak) and one.file in certificates
+        for note in hab.notes_on(certificates[one.file], "the certificate of the SRK", datetime.now(UTC))
+    ]
 
 
 def check_key_is_elsewhere(certificate_member: str, members: Mapping[str, bytes]) -> None:

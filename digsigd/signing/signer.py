@@ -164,6 +164,8 @@ class Signer:
             "verified: {proven}",
             **request.log_fields, event="verified", proven=proven, notes=list(signed.notes),
         )  # fmt: skip
+        for note in signed.notes:
+            self.log.warn("note: {note}", **request.log_fields, event="note", note=note)
         return signed
 
     async def _prepared(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from twisted.web.http_headers import Headers
@@ -75,6 +76,10 @@ STATUS: dict[type[DigsigError], int] = {
 _ROUTES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), methods) for path, methods in ROUTES.items()]
 # The header with this host's own id of a request.
 OWN_ID = "X-Digsigd-Request"
+# The header with a remark on a signature that is not a reason to refuse it, once for each remark.
+NOTE = "X-Digsigd-Note"
+# How many there are at most, and how long each is, in characters.
+_MAX_NOTES, _MAX_NOTE = 8, 400
 # Only this much of a header is parsed, in characters: werkzeug takes time in the square of its length.
 MAX_HEADER = 1024
 _JSON = {"application/json", "application/problem+json", "application/*"}
@@ -186,6 +191,11 @@ def common_headers(request_id: str, record: str = "") -> dict[str, str]:
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
     }
+
+
+def note_headers(notes: Sequence[str]) -> list[str]:
+    """Return the values of `X-Digsigd-Note` for remarks on a signature, in ASCII."""
+    return [one_line(note)[:_MAX_NOTE].encode("ascii", "backslashreplace").decode() for note in notes[:_MAX_NOTES]]
 
 
 def wants_json(accept: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -22,11 +23,13 @@ from digsigd.page import frame
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.web.answers import (
     MAX_HEADER,
+    NOTE,
     OWN_ID,
     HttpError,
     common_headers,
     is_page,
     not_routed,
+    note_headers,
     render,
     request_id_of,
     text_of,
@@ -51,7 +54,8 @@ class Endpoint:
     """The routes of `digsigd.web.answers.ROUTES`.
 
     `pages` is the page for people, None if there is none. `record_key` returns the public half of the record's key,
-    None if there is none (yet).
+    None if there is none (yet). `is_known` returns whether a request is from somebody who may sign, for whom `/healthz`
+    has the `version`.
     `missing` returns what is missing before requests can be signed, one line each; an empty list means ready.
     `scrape` returns the body and the media type of `GET /metrics`, for who is asking and an Accept header; None: off.
     """
@@ -66,9 +70,13 @@ class Endpoint:
         missing: Missing,
         machine_key_requests: MachineKeyRequests,
         record_key: Callable[[], str | None],
+        is_known: Callable[[Asking], bool],
+        version: str,
         scrape: Scrape | None = None,
         pages: Pages | None = None,
     ) -> None:
+        self._is_known = is_known
+        self._version = version
         self._scrape = scrape
         self._pages = pages
         self._record_key = record_key
@@ -94,6 +102,8 @@ class Endpoint:
         headers = common_headers(upload.request_id, signed.record)
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
+        for note in note_headers(signed.notes):
+            request.responseHeaders.addRawHeader(NOTE, note)
         return self._answer(request, 200, headers, signed.blob, None)
 
     @app.route("/machines/<machine>", methods=["GET"])
@@ -126,8 +136,9 @@ class Endpoint:
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:
-        """Answer 200: the daemon is alive."""
-        return _status(request, 200, [])
+        """Answer 200: the daemon is alive. Callers also get its version, which would help others to attack it."""
+        asking = asking_of(request.channel, request.requestHeaders)  # type: ignore[attr-defined]
+        return _status(request, 200, [], {"version": self._version} if self._is_known(asking) else {})
 
     @app.route("/readyz", methods=["GET"])
     async def readyz(self, request: IRequest) -> bytes:
@@ -334,12 +345,12 @@ def _query(request: Any) -> dict[str, str]:
     return {_text(name): _text(values[0]) for name, values in request.args.items()}
 
 
-def _status(request: Any, status: int, missing: list[str]) -> bytes:
+def _status(request: Any, status: int, missing: list[str], more: Mapping[str, str] = MappingProxyType({})) -> bytes:
     headers = common_headers(_who(request)["request_id"])
     accept = text_of(request.requestHeaders, b"accept")
     if wants_json(accept):
         headers["Content-Type"] = "application/json"
-        body = json.dumps({"ok": not missing, "missing": missing}).encode() + b"\n"
+        body = json.dumps({"ok": not missing, "missing": missing, **more}).encode() + b"\n"
     else:
         headers["Content-Type"] = "text/plain; charset=utf-8"
         body = ("\n".join(missing) if missing else "ok").encode() + b"\n"

@@ -7,6 +7,7 @@ import select
 from collections import Counter
 from typing import Any
 
+from OpenSSL.SSL import Error as TlsError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import deferLater
@@ -15,6 +16,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from digsigd.web.failed_tls import FailedTls, reason_of, sent_tls
 from digsigd.web.request import LINGER_SECONDS, RequestFactory
 from digsigd.web.shares import is_on_this_host
 from digsigd.web.upload import Uploads
@@ -43,7 +45,10 @@ _ACCEPTED_AT_ONCE = 8
 
 
 class SigningChannel(HTTPChannel):
-    """A connection of a `SigningSite`. `waiting_since` is when it began to wait for headers; None within a request."""
+    """A connection of a `SigningSite`.
+
+    `waiting_since` is when it began to wait for headers; None within a request. `is_new` is true until something comes.
+    """
 
     site: SigningSite
     transport: Any
@@ -51,6 +56,7 @@ class SigningChannel(HTTPChannel):
     def __init__(self) -> None:
         super().__init__()
         self.waiting_since: float | None = None
+        self.is_new = True
         self.address = ""
         self._head: IDelayedCall | None = None
         self._turn: IDelayedCall | None = None
@@ -92,8 +98,20 @@ class SigningChannel(HTTPChannel):
             self.transport.write(_answer(b"503 Service Unavailable", text, b"Retry-After: 5\r\n"))
             self.transport.loseConnection()
 
+    def sent_plain_http(self, transport: Any) -> None:
+        """Answer a client that sent plain HTTP to this port with TLS, over its bare transport."""
+        self.waiting_since = None
+        text = "this port uses TLS: use https:// instead of http://"
+        self.site.failed_tls.failed(self.address, "the client sent plain HTTP to this port with TLS")
+        self._stop_head()
+        self.setTimeout(None)
+        transport.write(_answer(b"400 Bad Request", text))
+        self._head = self.callLater(LINGER_SECONDS, transport.loseConnection)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Forget the connection and its timers."""
+        """Forget the connection and its timers. Log why TLS failed."""
+        if isinstance(reason.value, TlsError):
+            self.site.failed_tls.failed(self.address, reason_of(reason.value))
         for clock in (self._head, self._turn, self._last):
             if clock is not None and clock.active():
                 clock.cancel()
@@ -102,7 +120,11 @@ class SigningChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes, or discard them after a refusal. The first of a later request starts the time for its headers."""
-        if self._discards is None:
+        if self._discards is None and self.is_new and sent_tls(data) and not self.isSecure():
+            self.site.failed_tls.failed(self.address, "the client sent TLS to this port without TLS")
+            self._refuse(_answer(b"400 Bad Request", "this port has no TLS: use http:// instead of https://"))
+        elif self._discards is None:
+            self.is_new = False
             super().dataReceived(data)
             if self._head is None and self._buffer and not self.requests:
                 self._head = self.callLater(HEAD_SECONDS, self._head_too_slow)
@@ -217,11 +239,14 @@ class SigningSite(Site):
         self._of_address: Counter[str] = Counter()
         self._port: Any = None
         self._looking: IDelayedCall | None = None
+        self.failed_tls = FailedTls(self.reactor)
 
     def listens_on(self, port: Any) -> None:
         """Note the port (None: no more), which stops accepting connections while there is no room for them."""
         self._port = port
-        if port is not None:
+        if port is None:
+            self.failed_tls.close()
+        else:
             # Those beyond the limit need descriptors, too.
             port.numberAccepts = max(1, min(_ACCEPTED_AT_ONCE, self.max_connections // _ACCEPTED_AT_ONCE))
         if self._looking is not None and self._looking.active():

@@ -17,6 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from digsigd.settings import SettingsError, TlsSettings
+from digsigd.web.failed_tls import ToldTransport
 
 # TLS 1.2: ephemeral key exchange and authenticated encryption. All of TLS 1.3 has both. RFC 9325, 4.2.
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -188,5 +189,7 @@ class CurrentTls:
         """Return a factory for the port: the given one, behind TLS if there is TLS."""
         if self.value is None:
             return factory
-        wrapped: IProtocolFactory = TLSMemoryBIOFactory(self, False, factory, clock)
-        return wrapped
+        wrapped = TLSMemoryBIOFactory(self, False, factory, clock)
+        wrapped.protocol = ToldTransport
+        made: IProtocolFactory = wrapped
+        return made

@@ -99,7 +99,7 @@ class Child(ProcessProtocol):
             reactor.spawnProcess(
                 self,
                 sys.executable,
-                [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()", *options],
+                [sys.executable, "-P", "-c", "from digsigd.foreground import run; run()", *options],
                 env={**environment, VARIABLE: f"{self.number} {count} {self.generation}"},
                 childFDs={
                     0: 0,

@@ -18,6 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from digsigd import __version__
 from digsigd.listening import address_of, begin_listening, server_endpoint
 from digsigd.log import LineObserver
 from digsigd.notices import Notices
@@ -181,7 +182,10 @@ class Supervisor(Service):
         self.log.info("worker {worker} is ready (process {pid})", worker=child.number, pid=child.pid, event="worker")
         if not self._listens and all(one.is_ready for one in self._children.values()):
             self._listens = True
-            self.log.info("listening on {address}", address=address_of(self._port), event="listening")
+            self.log.info(
+                "listening on {address} (digsigd {version})",
+                address=address_of(self._port), version=__version__, event="listening",
+            )  # fmt: skip
             self._notices.ready()
 
     def _ended(self, child: Child, how: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from digsigd import __version__
 from digsigd.testing import TrialPki
 from tests.helpers.certificates import Authority
 from tests.helpers.commands import Run
@@ -45,7 +46,7 @@ def test_a_host_that_is_ready(digsign: Run, daemon: Daemon) -> None:
     """Ends with 0, wherever its address is from."""
     done = digsign("ping", "--server", daemon.url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [f"server   {daemon.url}", "ready    yes"]
+    assert done.stdout.splitlines() == [f"server   {daemon.url}", f"version  {__version__}", "ready    yes"]
     assert digsign("ping", DIGSIGN_SERVER=daemon.url).stdout == done.stdout
 
 
@@ -183,7 +184,8 @@ def test_a_host_that_is_not_ready(digsign: Run, cst_base: Path, tmp_path: Path) 
     finally:
         daemon.stop()
     assert done.returncode == 1
-    assert done.stdout.startswith(f"server   {daemon.url}\nready    no\n         no cst: neither in ")
+    assert done.stdout.startswith(f"server   {daemon.url}\nversion  {__version__}\n")
+    assert "\nready    no\n         no cst: neither in " in done.stdout
     assert "not ready" in done.stderr
 
 
@@ -232,3 +234,14 @@ def test_ctrl_c(tmp_path: Path) -> None:
             # The host never answers: without the signal it would end after 60 s.
             out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, "", "digsign: interrupted\n")
+
+
+def test_only_callers_learn_the_version(digsign: Run, guarded: Daemon, tmp_path: Path) -> None:
+    """A host with callers shows it to them, and the host is alive for everybody."""
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    done = digsign("ping", "--server", guarded.url, "--token-file", "token")
+    assert done.stdout.splitlines() == [f"server   {guarded.url}", f"version  {__version__}", "ready    yes"]
+    (tmp_path / "wrong").write_text("a-token-of-nobody-whom-the-host-knows\n")
+    for more in ((), ("--token-file", "wrong")):
+        done = digsign("ping", "--server", guarded.url, *more)
+        assert done.stdout.splitlines() == [f"server   {guarded.url}", "ready    yes"]

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, PrivateCertificate
 from twisted.protocols.portforward import ProxyFactory
 
@@ -58,9 +59,13 @@ async def test_a_daemon_with_tls_of_its_own(
         other = written(tmp_path, "other.pem", Authority().pem)
         with pytest.raises(ServerUnreachable, match="not trusted"):
             await client(daemon.url, ca_file=other, retries=4).ready()
-        with pytest.raises(ServerUnreachable, match="closed the connection") as caught:
-            await client(daemon.url.replace("https", "http")).ready()
+        retried: list[str] = []
+        one = client(daemon.url.replace("https", "http"), retries=4, on_retry=retried.append)
+        with pytest.raises(ServerUnreachable, match=r"^127\.0\.0\.1:\d+ uses TLS") as caught:
+            await one.sign(**order)
         assert "https://" in caught.value.hint
+        assert retried == []
+        assert "failed: http request (the client sent plain HTTP" in daemon.log()
     finally:
         daemon.stop()
 
@@ -136,6 +141,55 @@ async def test_a_server_without_tls(serve: Serve, client: MakeClient) -> None:
     with pytest.raises(ServerUnreachable, match="does not speak TLS") as caught:
         await client(server.url.replace("http", "https"), retries=4).ready()
     assert "http://" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(-0.5, r"of 127\.0\.0\.1:\d+ expired on 20\d\d-\d\d-\d\d:"), (None, "is not valid before 20")]
+)
+async def test_a_certificate_that_is_out_of_date(
+    serve: Serve, tmp_path: Path, client: MakeClient, hours: float | None, words: str
+) -> None:
+    """Is reported with its date, and not as one of an unknown authority."""
+    authority = Authority()
+    pair = authority.issue("store", hours=hours) if hours is not None else authority.issue("store", since=1, hours=2)
+    server = await serve(answer(200), tls=PrivateCertificate.loadPEM(b"".join(pair)).options())
+    ca_file = written(tmp_path, "ca.pem", authority.pem)
+    with pytest.raises(ServerUnreachable, match=words) as caught:
+        await client(server.url, ca_file=ca_file, retries=4).ready()
+    assert "operator" in caught.value.hint
+    assert "--ca-file" not in caught.value.hint
+    assert all(not connection.got for connection in server.connections)
+
+
+async def test_a_port_that_closes_is_not_taken_for_one_with_tls(client: MakeClient) -> None:
+    """A server that restarts is tried again, and looked at once."""
+    came: list[bytes] = []
+
+    class Closes(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            came.append(data)
+            assert self.transport is not None
+            self.transport.loseConnection()
+
+    factory = Factory.forProtocol(Closes)
+    factory.noisy = False
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    try:
+        with pytest.raises(ServerUnreachable, match=r"closed the connection before it answered \(3 tries"):
+            await client(f"http://127.0.0.1:{port.getHost().port}", retries=2).ready()
+    finally:
+        await maybeDeferred(port.stopListening)
+    assert [data[:4] == b"GET " for data in came] == [True, False, True, True]
+
+
+async def test_a_signing_host_without_tls(daemon: Daemon, client: MakeClient) -> None:
+    """Says nothing of its own in TLS, and is told at once, before the time for headers is over."""
+    retried: list[str] = []
+    one = client(daemon.url.replace("http://", "https://"), retries=4, on_retry=retried.append)
+    with pytest.raises(ServerUnreachable, match="does not speak TLS") as caught:
+        await one.ready()
+    assert "http://" in caught.value.hint
+    assert retried == []
 
 
 async def test_files_that_cannot_be_used_are_named(tmp_path: Path, client: MakeClient) -> None:

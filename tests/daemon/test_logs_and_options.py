@@ -219,7 +219,7 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, cst_base: Path, p
         assert process.stdout is not None
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
         said = b""
-        while not (found := re.search(rb"listening on (\S+)\n", said)):
+        while not (found := re.search(rb"listening on (\S+) .*\n", said)):
             said += os.read(process.stdout.fileno(), 1 << 16)
         daemon.url = f"http://{found[1].decode()}"
         for _ in range(30):

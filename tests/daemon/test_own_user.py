@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import twisted
 from digsigd.testing import TrialPki
 from tests.helpers.daemons import DEADLINE, MACHINE, RIGHTS, TOKEN, Daemon
 
@@ -128,3 +129,62 @@ def test_what_the_user_may_not_open_is_not_green(public: Path, cst_base: Path) -
         )  # fmt: skip
         assert done.returncode == 1
         assert f"FAILED listens on      listen.endpoint: {place!r}: Permission denied" in done.stdout, done.stdout
+
+
+# This interpreter, and the same of the system if that is in somebody's home.
+PYTHONS = (Path(sys.executable).resolve(), Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"))
+# How the daemon is started, and whether Twisted's plugins are looked for.
+STARTS = {
+    "digsigd run": (("from digsigd.admin.main import main; main()", "run"), False),
+    "twistd digsigd": (
+        ("from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "digsigd"), True
+    ),
+}  # fmt: skip
+
+
+class OfRoot(OwnUser):
+    """Runs from packages that root has installed, without a cache of plugins, in two processes."""
+
+    def __init__(self, folder: Path, cst_base: Path, start: tuple[str, ...]) -> None:
+        super().__init__(folder, cst_base, (GROUP,))
+        self._start = start
+        self.config.write_text(self.config.read_text().replace("[daemon]", "[daemon]\nworkers = 2"))
+        library = folder / "packages"
+        library.mkdir()
+        for path in Path(sysconfig.get_path("purelib")).iterdir():
+            # A link to each, because a copy of all that tests need takes long.
+            if path.name not in {"twisted", "digsigd"} and path.suffix != ".pth":
+                (library / path.name).symlink_to(path)
+        ignored = shutil.ignore_patterns("__pycache__", "test", "dropin.cache")
+        shutil.copytree(Path(twisted.__file__).parent, library / "twisted", ignore=ignored)
+        shutil.copytree(ROOT / "digsigd", library / "digsigd", ignore=ignored)
+        shutil.copy(ROOT / "twisted/plugins/digsigd_plugin.py", library / "twisted/plugins")
+        self.environ.update(PYTHONPATH=str(library), PYTHONDONTWRITEBYTECODE="1")
+        # Not the virtual environment's interpreter, which would bring its own packages; a worker is started by it, too.
+        self._python = next(path for path in PYTHONS if all(one.stat().st_mode & stat.S_IXOTH for one in path.parents))
+
+    def command(self, *options: str) -> list[str]:
+        command = super().command()
+        command = command[: command.index("--bounding-set=-all") + 1]
+        return [
+            *command, str(self._python), "-c", *self._start, "--config", str(self.config), *options
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("start", "looks"), STARTS.values(), ids=STARTS)
+def test_a_user_who_may_write_nowhere_gets_no_warnings(
+    public: Path, cst_base: Path, pki: TrialPki, start: tuple[str, ...], looks: bool
+) -> None:
+    """By `digsigd run`: no plugins are looked for, here or in a worker, so that no cache of them would be written."""
+    if os.geteuid() != 0 or not all(one.stat().st_mode & stat.S_IXOTH for one in ROOT.parents):
+        return  # only root can start a process as another user, who must reach the packages
+    daemon = OfRoot(public, cst_base, start)
+    daemon.put_keys(MACHINE, pki.tarball())
+    daemon.lock_keys()
+    daemon.start()
+    try:
+        assert daemon.post(pki, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    finally:
+        daemon.stop()
+    assert ("plugin cache" in daemon.log()) is looks
+    assert not list(public.glob("*.pid"))

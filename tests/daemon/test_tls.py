@@ -19,7 +19,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from digsigd.testing import TrialPki
-from tests.helpers.daemons import DEADLINE, MACHINE, TOKEN
+from tests.helpers.daemons import DEADLINE, MACHINE, TOKEN, Start
 from tests.helpers.tls_daemons import OwnTls
 
 BEARER = ("-H", f"Authorization: Bearer {TOKEN}")
@@ -240,3 +240,39 @@ def test_files_that_cannot_work_end_the_start_in_one_line(
         assert words in said
         assert "listen.tls" in said
         assert "Traceback" not in said
+
+
+def test_plain_http_to_the_port_is_answered_and_logged(fresh: OwnTls) -> None:
+    """In plain HTTP, with what to do, also where a large body follows; and signs nothing."""
+    plain = fresh.url.replace("https://", "http://")
+    (fresh.folder / "spl.bin").write_bytes(bytes(1 << 20))
+    fresh.url = plain
+    for path in ("/readyz", "/sign/imx"):
+        status, text = fresh.curl(*BEARER, path=path)
+        assert (status, text) == (400, "this port uses TLS: use https:// instead of http://\n")
+    fresh.wait_for_log("connection of 127.0.0.1 failed: the client sent plain HTTP to this port with TLS", 2)
+    assert "received" not in fresh.log()
+
+
+def test_a_handshake_that_fails_is_logged_with_its_reason(fresh: OwnTls) -> None:
+    """Of a client that does not know the authority, and of a client with a certificate of a stranger."""
+    done = subprocess.run(
+        ["curl", "--noproxy", "*", "--silent", "--show-error", f"{fresh.url}/readyz"],
+        capture_output=True, text=True, check=False, timeout=DEADLINE,
+    )  # fmt: skip
+    assert "certificate" in done.stderr
+    fresh.wait_for_log("connection of 127.0.0.1 failed: tlsv1 alert unknown ca (the client does not know the authority")
+    assert fresh.curl(certificate="stranger")[0] == 0
+    fresh.wait_for_log("certificate verify failed (the client's certificate is not of an authority in client_ca")
+
+
+def test_tls_to_a_port_without_it_ends_at_once(start: Start) -> None:
+    """The client says so without a wait, and the log does, too."""
+    daemon = start()
+    url = daemon.url.replace("http://", "https://")
+    done = subprocess.run(
+        ["curl", "--noproxy", "*", "--silent", "--show-error", f"{url}/readyz"],
+        capture_output=True, text=True, check=False, timeout=DEADLINE,
+    )  # fmt: skip
+    assert "wrong version number" in done.stderr, done.stderr
+    daemon.wait_for_log("connection of 127.0.0.1 failed: the client sent TLS to this port without TLS")

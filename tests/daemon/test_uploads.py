@@ -18,7 +18,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent, HTTPConnectionPool
 
-from digsigd import hab
+from digsigd import __version__, hab
 from digsigd.testing import TrialImage, TrialPki
 from tests.daemon.test_life import body_of, connected
 from tests.daemon.test_statuses import answer_from
@@ -357,7 +357,9 @@ def test_health_and_readiness(daemon: Daemon) -> None:
         assert (answer.status_code, answer.text) == (200, "ok\n")
         assert httpx.head(daemon.url + path).status_code == 200
         as_json = httpx.get(daemon.url + path, headers={"Accept": "application/json"})
-        assert json.loads(as_json.text) == {"ok": True, "missing": []}
+        version = {"version": __version__} if path == "/healthz" else {}
+        assert json.loads(as_json.text) == {"ok": True, "missing": [], **version}
+    assert f" (digsigd {__version__})\n" in daemon.log()
 
 
 def test_readiness_tells_what_is_missing(start: Start, tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
         self.pem = self._issue(self._name, self._key, ca=True).public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str, *, rsa_key: bool = False, hours: float = 1) -> tuple[bytes, bytes]:
-        """A certificate, which ends in so many hours, and its key, both in PEM."""
+    def issue(self, name: str, *, rsa_key: bool = False, hours: float = 1, since: float = -1) -> tuple[bytes, bytes]:
+        """A certificate, which begins and ends in so many hours, and its key, both in PEM."""
         key: Key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._issue(subject, key, ca=False, hours=hours)
+        certificate = self._issue(subject, key, ca=False, hours=hours, since=since)
         return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -50,7 +50,9 @@ class Authority:
         certificate, key = self.issue("store")
         return PrivateCertificate.loadPEM(certificate + key).options()
 
-    def _issue(self, subject: x509.Name, key: Key, *, ca: bool, hours: float = 1) -> x509.Certificate:
+    def _issue(
+        self, subject: x509.Name, key: Key, *, ca: bool, hours: float = 1, since: float = -1
+    ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         # Python 3.13 demands the uses of an authority's key: RFC 5280, 4.2.1.3.
@@ -64,7 +66,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_before(now + datetime.timedelta(hours=since))
             .not_valid_after(now + datetime.timedelta(hours=hours))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(uses, critical=True)

@@ -35,6 +35,11 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.got += data
+        if self.factory.scheme == "http" and self.got.startswith(b"\x16\x03"):
+            # A look at whether this port speaks TLS, which is no request.
+            self.factory.connections.remove(self)
+            self.transport.loseConnection()
+            return
         if not self.asked and self._is_time():
             self.asked = True
             says = self.factory.says

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 import digsigd
 import digsigd.client
-from digsigd import DigsigError, Settings, Signed, SigningRequest, SigningService
+from digsigd import CstSettings, DigsigError, KeysSettings, Settings, Signed, SigningRequest, SigningService
 from digsigd.client import (
     CertificateInfo,
     ClientError,
@@ -40,6 +40,7 @@ from digsigd.record.entry import Entry
 from digsigd.record.errors import RecordError
 
 version: str = digsigd.__version__
+own_settings = Settings(keys=KeysSettings(uri="file:///keys"), cst=CstSettings(max_running=2))
 daemon_settings: Settings = digsigd.load(Path("digsigd.toml"))
 settings: ClientSettings = digsigd.client.load(None, os.environ, machine="imx8mm-evk")
 made = ClientSettings(server="https://signer.example:9999", token="secret", timeout=600, retries=0)
@@ -104,14 +105,14 @@ report: Report = run(sign)
 
 
 async def ask(client: SigningClient, machine: str) -> list[str]:
-    await client.alive()
+    host_version: str = await client.alive()
     keys: MachineKeys = await client.machine_keys(machine)
     table: SrkTableInfo = keys.srk_tables[0]
     certificate: CertificateInfo = keys.certificates[0]
     until: datetime = certificate.not_after
     names: KeyNames = key_names(keys, srk=certificate.srk or 1, fast_auth=certificate.is_srk)
     said = [table.fuse_value.hex(), until.isoformat(), *keys.versions, *keys.backends, names.table]
-    return said + await client.ready()
+    return [host_version, *said, *await client.ready()]
 
 
 async def describe(client: SigningClient, description: bytes) -> bytes:

@@ -84,7 +84,14 @@ class Host:
 
     def serve(self, sign: Sign) -> None:
         unused: Any = None
-        self.resource = Endpoint(sign=sign, missing=unused, machine_key_requests=unused, record_key=unused).resource()
+        self.resource = Endpoint(
+            sign=sign,
+            missing=unused,
+            machine_key_requests=unused,
+            record_key=unused,
+            is_known=unused,
+            version="1",
+        ).resource()
         self.site = SigningSite(self.resource, self.uploads)
         self.site.reactor = self.clock
 

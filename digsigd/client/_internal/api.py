@@ -24,8 +24,15 @@ from digsigd.client._internal.errors import (
 )
 from digsigd.client._internal.form import ArtifactChanged, Form, Progress
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
-from digsigd.client._internal.no_response import explained
-from digsigd.client._internal.responses import Answer, error_of, read_blob, read_machine_keys, read_missing
+from digsigd.client._internal.no_response import explained, looked_closer
+from digsigd.client._internal.responses import (
+    Answer,
+    error_of,
+    read_blob,
+    read_machine_keys,
+    read_missing,
+    read_version,
+)
 from digsigd.client._internal.retries import Timeouts, counted, passes
 from digsigd.client._internal.settings import ClientSettings, wrong_with
 from digsigd.client._internal.tls import own_certificate, trust_root
@@ -63,12 +70,14 @@ _JSON = "application/json, application/problem+json"
 class SignedBlob:
     """A CSF blob, to be inserted into the image, and the ID of the request in the host's log.
 
-    `record` is the ID of its entry in the host's record; empty if the host keeps none.
+    `record` is the ID of its entry in the host's record; empty if the host keeps none. `notes` are the host's remarks,
+    which are not reasons to refuse: a certificate has expired, the keys are trial keys.
     """
 
     blob: bytes = field(repr=False)
     request_id: str
     record: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class SigningClient:
@@ -106,6 +115,8 @@ class SigningClient:
             certificate=own_certificate(settings),
         )
         self._calls: set[Deferred[Any]] = set()
+        # Whether a failed connection was looked at more closely, which is done once.
+        self._has_looked = False
 
     @property
     def settings(self) -> ClientSettings:
@@ -145,14 +156,16 @@ class SigningClient:
             answer = await self._answer("POST", "/sign/imx", headers, form, max_bytes=_BLOB_BYTES)
             if answer.status != 200:
                 raise self._failed(answer, request_id)
-            return SignedBlob(read_blob(answer), answer.request_id or request_id, answer.record)
+            return SignedBlob(read_blob(answer), answer.request_id or request_id, answer.record, answer.notes)
 
         return await self._call(attempt)
 
-    async def alive(self) -> None:
-        """Return when the host has answered. Raises `ClientError` if it does not."""
-        answer = await self._get("/healthz")
-        read_missing(answer)
+    async def alive(self) -> str:
+        """Return the version of digsigd on the host, when it has answered. Raises `ClientError` if it does not.
+
+        The version is empty if the host does not know the caller, to whom it tells none, or has another server.
+        """
+        return read_version(await self._get("/healthz"))
 
     async def ready(self) -> list[str]:
         """Return what the host lacks before it can sign, one line each; empty if ready. Raises `ClientError`."""
@@ -238,6 +251,10 @@ class SigningClient:
                     # The error of the caller's progress function.
                     raise cause from None
             told, passing = explained(error, url)
+            if not self._has_looked:
+                self._has_looked = True
+                closer = await looked_closer(error, url, self._reactor, seconds=self._timeouts.connect)
+                told, passing = (closer, False) if closer is not None else (told, passing)
             raise (Again(told) if passing else told) from None
         return Answer(response.status, response.headers, response.body, bool(response.codings))
 

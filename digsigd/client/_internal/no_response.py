@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from twisted.web.client import ResponseNeverReceived
 
 from digsigd.client._internal.errors import ClientError, ServerUnreachable
 from digsigd.client._internal.form import ArtifactChanged
 from digsigd.client._internal.responses import clean
 from digsigd.http.causes import Cause, cause_of, causes_of
 from digsigd.http.connection import HEAD_BYTES
+from digsigd.http.probe import certificate_at
 
+if TYPE_CHECKING:
+    from digsigd.http.reactor import Reactor
+
+_OUT_OF_DATE = "ask the operator of the signing host for a new certificate, and check the clock of this computer"
 _CHECK_HOST = "check that the address is that of a signing host"
 # What happened, and what to do about it.
 _TEXTS = {
@@ -18,7 +27,7 @@ _TEXTS = {
         "use a name from the certificate: openssl s_client -connect {place} </dev/null | openssl x509 -noout -text",
     ),
     Cause.UNTRUSTED: (
-        "the certificate of {place} is not trusted: its authority is unknown here, or it is expired or not valid yet",
+        "the certificate of {place} is not trusted: its authority is unknown here, or has expired",
         "pass the authority that signed it: --ca-file FILE, DIGSIGN_CA_FILE, or ca_file in digsign.toml",
     ),
     Cause.NO_TLS: ("{place} does not speak TLS", "check the address: use http:// instead of https://, or another port"),
@@ -57,11 +66,43 @@ def explained(error: BaseException, url: str) -> tuple[ClientError, bool]:
             return ClientError(f"the artifact {one}", hint="do not change the file while it is being signed"), False
     cause, reason = cause_of(error)
     parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    place = f"{host}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}"
+    place = _place(url)
     what, hint = _TEXTS[cause]
     if parts.scheme == "http":
         hint += _OVER_PLAIN_HTTP.get(cause, "")
     reason = clean(reason) or "no reason given"
     what = what.format(place=place, host=parts.hostname, reason=reason)
     return ServerUnreachable(what, hint=hint.format(place=place)), cause.passing
+
+
+async def looked_closer(error: BaseException, url: str, reactor: Reactor, *, seconds: float) -> ClientError | None:
+    """Return what the port of `url` shows of the reason, in another connection; None if that is not more."""
+    cause, parts = cause_of(error)[0], urlsplit(url)
+    # A server that has begun to answer in HTTP has no TLS.
+    silent = cause is Cause.CLOSED and isinstance(error, ResponseNeverReceived)
+    if parts.hostname is None or not (silent if parts.scheme == "http" else cause is Cause.UNTRUSTED):
+        return None
+    certificate = await certificate_at(reactor, parts.hostname, _port(url), seconds=seconds)
+    if certificate is None:
+        return None
+    place, now = _place(url), datetime.now(UTC)
+    if parts.scheme == "http":
+        return ServerUnreachable(f"{place} uses TLS", hint="use https:// instead of http:// in its address")
+    if certificate.not_valid_after_utc < now:
+        end = certificate.not_valid_after_utc
+        return ServerUnreachable(f"the certificate of {place} expired on {end:%Y-%m-%d}", hint=_OUT_OF_DATE)
+    if certificate.not_valid_before_utc > now:
+        begin = certificate.not_valid_before_utc
+        return ServerUnreachable(f"the certificate of {place} is not valid before {begin:%Y-%m-%d}", hint=_OUT_OF_DATE)
+    return None
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or {"http": 80, "https": 443}[parts.scheme]
+
+
+def _place(url: str) -> str:
+    """Return host and port of an address."""
+    host = urlsplit(url).hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{_port(url)}"

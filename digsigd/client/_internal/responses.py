@@ -21,6 +21,8 @@ T = TypeVar("T")
 # Characters of a server's text that are shown. digsigd's longest text lists the certificates of a tarball.
 _MAX_SHOWN = 4000
 _CHECK_HOST = "check that the address is that of a signing host, not of a proxy in front of it"
+# How many notes are shown, and how long each is, in characters.
+_MAX_NOTES, _MAX_NOTE = 16, 500
 _PROBLEM = re.compile(r"urn:digsigd:problem:([a-z0-9-]{1,40})")
 _RECORD = re.compile(r"[0-9a-f]{8}\.[0-9]{1,18}")
 # The header of a CSF: HAB_TAG_CSF, two bytes of length, HAB version 4.x. HABv4 API Reference Manual, "Header".
@@ -63,6 +65,12 @@ class Answer:
         given = self.header("x-digsigd-record")
         return given if _RECORD.fullmatch(given) else ""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The host's remarks on the signature, as printable text."""
+        values = self.headers.getRawHeaders(b"x-digsigd-note", [])[:_MAX_NOTES]
+        return tuple(clean(one.decode("utf-8", "replace"))[:_MAX_NOTE] for one in values)
+
 
 class _Problem(Struct):
     """The members of RFC 9457, 3.1, that are used."""
@@ -73,6 +81,7 @@ class _Problem(Struct):
 
 class _Readiness(Struct):
     missing: Annotated[list[Annotated[str, Meta(max_length=_MAX_SHOWN)]], Meta(max_length=64)]
+    version: Annotated[str, Meta(max_length=100)] = ""
 
 
 _Name = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -119,6 +128,11 @@ def read_blob(answer: Answer) -> bytes:
 def read_missing(answer: Answer) -> list[str]:
     """Return what the host lacks, from a response of `/readyz` with any status: one line each. Raises `ClientError`."""
     return [clean(line) for line in _decoded(answer, _Readiness).missing]
+
+
+def read_version(answer: Answer) -> str:
+    """Return the version of a host, from a response of `/healthz`; "" if it tells none. Raises `ClientError`."""
+    return clean(_decoded(answer, _Readiness).version)
 
 
 def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:

@@ -29,7 +29,7 @@ class SignedPart:
     """A signed part of an image: its CSF has `csf_length` bytes at `csf_offset` in the file.
 
     `name` is the name of the part, such as "SPL" or "FIT", `request_id` the ID of the request in the host's log,
-    `record` that of its entry in the host's record, empty if it keeps none.
+    `record` that of its entry in the host's record, empty if it keeps none. `notes` are the host's remarks.
     """
 
     name: str
@@ -37,6 +37,7 @@ class SignedPart:
     csf_length: int
     request_id: str
     record: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,14 @@ async def sign_image(
             await in_thread(reactor, insert, copy.new, signing, signed.blob)
             if on_part is not None:
                 on_part(
-                    SignedPart(signing.name, signing.csf_offset, len(signed.blob), signed.request_id, signed.record)
+                    SignedPart(
+                        signing.name,
+                        signing.csf_offset,
+                        len(signed.blob),
+                        signed.request_id,
+                        signed.record,
+                        signed.notes,
+                    )
                 )
         await in_thread(reactor, finish, copy.new, plan, masked)
         report = await in_thread(reactor, verify_file, copy.new, asked, fuse_value=fuse_value, srk_table=keys.srk_table)
