@@ -37,6 +37,18 @@ def der(pem: bytes) -> bytes:
     return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
 
 
+def served_at(port: int, ca_file: Path) -> bytes:
+    """Return the certificate of a port on loopback, as DER; nothing while there is no connection."""
+    context = ssl.create_default_context(cafile=str(ca_file))
+    with (
+        suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        return secure.getpeercert(binary_form=True) or b""
+    return b""
+
+
 class Balancer:
     """A load balancer in front of the hosts at `addresses`, all on loopback, with authorities and certificates.
 
@@ -130,14 +142,7 @@ class Balancer:
 
     def served(self) -> bytes:
         """Return the certificate that clients see, as DER; nothing while there is no connection."""
-        context = ssl.create_default_context(cafile=str(self.folder / "hosts-ca.pem"))
-        with (
-            suppress(OSError),
-            socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as secure,
-        ):
-            return secure.getpeercert(binary_form=True) or b""
-        return b""
+        return served_at(self.port, self.folder / "hosts-ca.pem")
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
@@ -156,13 +161,20 @@ class HAProxy(Balancer):
 
     name = "haproxy"
 
+    def __init__(self, addresses: list[str], *, as_shipped: bool = False) -> None:
+        """With `as_shipped`, hosts are checked as often as the file says, else more often."""
+        super().__init__(addresses)
+        self._as_shipped = as_shipped
+        self._unused = [f"127.0.0.1:{port}" for port in own_ports(3 - len(addresses))]
+
     @property
     def environ(self) -> dict[str, str]:
-        servers = [*self.addresses, *[f"127.0.0.1:{port}" for port in own_ports(3 - len(self.addresses))]]
+        servers = [*self.addresses, *self._unused]
+        often = {} if self._as_shipped else {"CHECK_EVERY": "200ms", "SLOW_START": "1s"}
         return {
             **os.environ,
             "CERTS": str(self.folder), "SITE": f"127.0.0.1:{self.port}", "ADMIN": str(self.folder / "admin"),
-            "CHECK_EVERY": "200ms", "SLOW_START": "1s",
+            **often,
             **{f"SIGN{number}": address for number, address in enumerate(servers, 1)},
             **{f"SIGN{number}_NAME": "localhost" for number in (1, 2, 3)},
         }  # fmt: skip

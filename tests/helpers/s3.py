@@ -49,6 +49,10 @@ class Store:
         self.url = self._wait_for_address()
         self.key_id, self.secret = "", ""
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def _wait_for_address(self) -> str:
         while self._process.poll() is None:
             if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", self._log.read_text()):
