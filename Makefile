@@ -18,7 +18,7 @@ BENCH_TOOLS := nghttp2-client=h2load
 # For the record in PostgreSQL.
 TEST_RECORD := 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 # Load balancers in front of several daemons.
-TEST_FLEET := haproxy=/usr/sbin/haproxy nginx=/usr/sbin/nginx
+TEST_FLEET := haproxy=/usr/sbin/haproxy nginx=/usr/sbin/nginx socat
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 # The tests that need no daemon and, with `-m "not cst"`, no tools such as cst, mkimage and dtc.

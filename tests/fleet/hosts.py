@@ -25,6 +25,8 @@ certificate = "sha256:{proxy}"
 {rights}
 [callers.lab]
 {rights}
+[callers.yocto-release]
+{rights}
 [callers.builder]
 token_file = "token"
 {rights}
