@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.fleet.ports import own_ports
+from tests.fleet.processes import children
 from tests.helpers.certificates import Authority
 from tests.helpers.daemons import DEADLINE
 
@@ -107,7 +108,8 @@ class Balancer:
 
     @property
     def environ(self) -> dict[str, str]:
-        return dict(os.environ)
+        # The programs are in /usr/sbin, which is not on every user's PATH.
+        return {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
 
     def start(self) -> Self:
         """Start it, and wait until it accepts connections."""
@@ -119,10 +121,13 @@ class Balancer:
         return self
 
     def reload(self, how: signal.Signals, expected: bytes) -> None:
-        """Send a signal, and wait until clients see the certificate `expected`."""
+        """Send a signal, and wait until clients see the certificate `expected` and no process from before is left."""
         assert self.process is not None
+        pid = self.process.pid
+        before = children(pid)
         self.process.send_signal(how)
         self.wait_for(lambda: self.served() == der(expected), "the new certificate")
+        self.wait_for(lambda: not before & children(pid), "the end of the processes from before")
 
     def stop(self) -> None:
         """End it and its processes, and remove its folder."""
@@ -161,20 +166,19 @@ class HAProxy(Balancer):
 
     name = "haproxy"
 
-    def __init__(self, addresses: list[str], *, as_shipped: bool = False) -> None:
-        """With `as_shipped`, hosts are checked as often as the file says, else more often."""
+    def __init__(self, addresses: list[str], **settings: str) -> None:
+        """`settings` replace others of those at the top of the file."""
         super().__init__(addresses)
-        self._as_shipped = as_shipped
+        self._settings = settings
         self._unused = [f"127.0.0.1:{port}" for port in own_ports(3 - len(addresses))]
 
     @property
     def environ(self) -> dict[str, str]:
         servers = [*self.addresses, *self._unused]
-        often = {} if self._as_shipped else {"CHECK_EVERY": "200ms", "SLOW_START": "1s"}
         return {
-            **os.environ,
+            **super().environ,
             "CERTS": str(self.folder), "SITE": f"127.0.0.1:{self.port}", "ADMIN": str(self.folder / "admin"),
-            **often,
+            **self._settings,
             **{f"SIGN{number}": address for number, address in enumerate(servers, 1)},
             **{f"SIGN{number}_NAME": "localhost" for number in (1, 2, 3)},
         }  # fmt: skip

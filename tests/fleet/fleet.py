@@ -44,11 +44,10 @@ class Size:
     code: int
     gap: int
     seconds: float
-    as_shipped: bool
 
 
-QUICK = Size(images=60, clients=6, hosts=2, code=0x4000, gap=6, seconds=240, as_shipped=False)
-FULL = Size(images=3000, clients=32, hosts=3, code=0x10000, gap=250, seconds=570, as_shipped=True)
+QUICK = Size(images=60, clients=6, hosts=2, code=0x4000, gap=6, seconds=240)
+FULL = Size(images=3000, clients=32, hosts=3, code=0x10000, gap=250, seconds=570)
 
 
 class Fleet:
@@ -67,7 +66,7 @@ class Fleet:
             (folder / "keys.tar.gz").write_bytes(pki.tarball())
             self.store.set_up(folder / "keys.tar.gz")
             ports = own_ports(size.hosts)
-            self.balancer = HAProxy([f"127.0.0.1:{port}" for port in ports], as_shipped=size.as_shipped)
+            self.balancer = HAProxy([f"127.0.0.1:{port}" for port in ports])
             self._stack.callback(self.balancer.stop)
             self.hosts = [
                 Host(

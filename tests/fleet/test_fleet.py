@@ -14,7 +14,12 @@ from tests.fleet.figures import figures_of, keep, markdown
 from tests.fleet.fleet import FULL, QUICK, Fleet, Size
 
 
-@pytest.fixture(params=["quick", pytest.param("full", marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+@pytest.fixture(
+    params=[
+        pytest.param("quick", marks=pytest.mark.timeout(600)),
+        pytest.param("full", marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
+    ]
+)
 def size(request: pytest.FixtureRequest) -> Size:
     """How much it does: a little in `make test`, more in `make fleet`."""
     return QUICK if request.param == "quick" else FULL
