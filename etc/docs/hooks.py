@@ -21,6 +21,10 @@ PLACES = {
     "etc/digsigd.toml": "etc/digsigd.toml",
     "etc/digsigd.service": "etc/digsigd.service",
     "etc/yocto/README.md": "etc/yocto/README.md",
+    "etc/haproxy/haproxy.cfg": "etc/haproxy/haproxy.cfg",
+    "etc/nginx/digsigd.conf": "etc/nginx/digsigd.conf",
+    "etc/kubernetes/kustomization.yaml": "etc/kubernetes/kustomization.yaml",
+    "etc/get-cst": "etc/get-cst.txt",
 }
 _LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 

@@ -49,7 +49,7 @@ def curl(balancer: Balancer, *options: str, certificate: str | None = None, path
     ) if path == "/sign/imx" else ()  # fmt: skip
     done = subprocess.run(
         [
-            "curl", "--noproxy", "*", "--silent", "--show-error", "--include", "--cacert", "hosts-ca.pem",
+            "curl", "--noproxy", "*", "--silent", "--show-error", "--include", "--path-as-is", "--cacert", "hosts-ca.pem",
             "-H", "Expect:", *form, *(("--cert", f"{certificate}.pem") if certificate else ()),
             "-o", "answer", "-w", "%{http_code}", *options, f"{balancer.url}{path}",
         ],
@@ -143,7 +143,13 @@ def reload(balancer: Balancer) -> None:
     ready(balancer, "sign1")
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/record/key", "/sign/imx/", "/%6detrics", "//readyz", "/machines"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/metrics", "/record/key", "/sign/imx/", "/%6detrics", "//readyz", "/machines", "/machines/a/b",
+        "/machines/../metrics", "/machines/%2e%2e/metrics", "/healthz/../metrics",
+    ],
+)  # fmt: skip
 def test_only_the_api_of_builds_is_there(front: Front, path: str) -> None:
     """What is of one host only, and what is unknown, is 404 of the load balancer."""
     status, text = front.curl(path=path, certificate="release")
