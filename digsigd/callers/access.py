@@ -91,7 +91,8 @@ class Access:
             return self._by_token(authorization)
         if named is not None:
             return named
-        if asking.certificate is not None:
+        # The proxy's certificate says nothing about the client behind it, even if it has the name of a caller.
+        if asking.certificate is not None and not (self.proxy is not None and self.proxy.sent(asking)):
             return self._by_certificate(asking.certificate)
         raise NotAuthenticated(
             "authentication required",
