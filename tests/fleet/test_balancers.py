@@ -51,7 +51,8 @@ def curl(balancer: Balancer, *options: str, certificate: str | None = None, path
         [
             "curl", "--noproxy", "*", "--silent", "--show-error", "--include", "--path-as-is",
             "--cacert", "hosts-ca.pem", "-H", "Expect:", *form,
-            *(("--cert", f"{certificate}.pem") if certificate else ()), "-o", "answer", "-w", "%{http_code}", *options, f"{balancer.url}{path}",
+            *(("--cert", f"{certificate}.pem") if certificate else ()), "-o", "answer",
+            "-w", "%{http_code}", *options, f"{balancer.url}{path}",
         ],
         cwd=balancer.folder, capture_output=True, text=True, check=False, timeout=DEADLINE,
     )  # fmt: skip
