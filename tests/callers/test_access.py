@@ -242,7 +242,8 @@ def test_a_pin_of_a_proxy_is_a_fingerprint(tmp_path: Path) -> None:
 
 def test_a_proxy_itself_is_no_caller(tmp_path: Path) -> None:
     """A client whom it does not name is nobody, also if the proxy's certificate has a caller's name."""
-    tls = "[listen.tls]\ncertificate = 'c'\nkey = 'k'\nclient_ca = 'a'\n[callers.ci]\ncertificate = 'CN=ci,OU=Build,O=Example'\n"
+    tls = "[listen.tls]\ncertificate = 'c'\nkey = 'k'\nclient_ca = 'a'\n"
+    tls += "[callers.ci]\ncertificate = 'CN=ci,OU=Build,O=Example'\n"
     pin = PLAIN.fingerprint(hashes.SHA256()).hex()
     made = access(tmp_path, f"{tls}[listen.proxy]\ncaller_header = 'X-A'\ncertificate = 'sha256:{pin}'\n")
     assert replace(made, proxy=None).identify(asking(certificate=PLAIN)).name == "ci"
