@@ -53,6 +53,8 @@ class Crowd:
         finally:
             self._process.wait()
             self._reader.join()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
         if kind is None:
             assert self._process.returncode == 0, self._errors.read_text()
 
