@@ -60,7 +60,7 @@ def markdown(figures: Any) -> str:
         ("most tries for one image", figures["most tries of one image"]),
         ("signed and recorded, but the answer was lost with the host", figures["signed, and the answer lost"]),
         ("signed by each host", by_host),
-        ("connections that HAProxy tried again; of these to another host", f"{counts['wretr']}; {counts['wredis']}"),
+        ("requests that had not reached a host, and that HAProxy gave to another one", counts["wredis"]),
     ]
     text = ["| what | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows), ""]
     text += ["| CPU time, ms a signature | |", "|---|---:|"]
@@ -95,8 +95,14 @@ def draw(figures: Any) -> str:
             [one * step for one in edges], [bins[one] / step for one in edges], where="post", color=plots._LINES[0]
         )
         upper.set_ylabel("signatures/s")
-        lower.plot([at for at, _ in answers], [wait for _, wait in answers], ".", color=plots._LINES[1], markersize=2)
-        lower.set_yscale("log")
+        waits: dict[int, list[float]] = {}
+        for at, wait in answers:
+            waits.setdefault(int(at / step), []).append(wait)
+        middles = [(one + 0.5) * step for one in sorted(waits)]
+        for number, (name, part) in enumerate({"median": 0.5, "longest": 1.0}.items(), 1):
+            values = [quantile(waits[one], part) for one in sorted(waits)]
+            lower.plot(middles, values, color=plots._LINES[number], linewidth=1.4, label=name)
+        lower.legend(ncols=2)
         lower.set_ylabel("s to a signature")
         lower.set_xlabel("seconds")
         for axes in (upper, lower):
@@ -104,6 +110,7 @@ def draw(figures: Any) -> str:
             for one in figures["events"]:
                 axes.axvspan(one["from"], one["to"], color=plots._FAINT, alpha=0.5, linewidth=0)
         upper.set_ylim(bottom=0)
+        lower.set_ylim(bottom=0)
         high = upper.get_ylim()[1]
         for one in figures["events"]:
             upper.text(one["from"], high, one["event"], rotation=20, ha="left", va="bottom", fontsize=8)
