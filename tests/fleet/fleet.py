@@ -124,12 +124,14 @@ class Fleet:
         self.events.append((name, began, time.monotonic()))
 
     def kill(self, number: int) -> None:
-        """Kill a host with SIGKILL, and wait until the load balancer has noticed."""
-        process = self.hosts[number - 1].process
+        """Kill a host with SIGKILL while it has requests, and wait until the load balancer has noticed."""
+        process, name = self.hosts[number - 1].process, f"sign{number}"
         assert process is not None
+        least = max(1, self.size.clients // 16)
+        self.balancer.wait_for(lambda: int(self.balancer.servers()[name]["scur"]) >= least, f"requests at {name}")
         process.kill()
         process.wait()
-        self.balancer.wait_for_status(f"sign{number}", "DOWN")
+        self.balancer.wait_for_status(name, "DOWN")
 
     def start(self, number: int) -> None:
         """Start a host again, and wait until it gets requests."""
