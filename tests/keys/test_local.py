@@ -91,9 +91,10 @@ async def test_other_keys_are_seen_by_the_next_request(
     keys: Watched, other_pki: TrialPki, change: Callable[[Watched, bytes], None]
 ) -> None:
     """However they came there."""
+    other = other_pki.tarball()
     version = (await keys.source.fetch(MACHINE, None)).version
-    change(keys, other_pki.tarball())
-    assert (await keys.source.fetch(MACHINE, version)).data == other_pki.tarball()
+    change(keys, other)
+    assert (await keys.source.fetch(MACHINE, version)).data == other
 
 
 @pytest.mark.usefixtures("local")
