@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from contextlib import suppress
@@ -14,7 +15,7 @@ READY = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n"
 
 
 class Breaking:
-    """Answers GET /readyz with 200. `begun` counts the requests to sign of which it has read the headers.
+    """Answers GET /readyz with 200. `begun` counts requests to sign, which it reads whole, and then breaks off.
 
     With `early`, it closes connections once `break_now` is set, before TLS is spoken.
     """
@@ -64,3 +65,8 @@ class Breaking:
             elif head.startswith(b"POST "):
                 with self._lock:
                     self.begun += 1
+                # All of it, so that the connection is closed in order.
+                length = int(re.search(rb"(?i)\r\ncontent-length: (\d+)", head)[1])  # type: ignore[index]
+                missing = length - len(head.partition(b"\r\n\r\n")[2])
+                while missing > 0 and (more := secure.recv(65536)):
+                    missing -= len(more)

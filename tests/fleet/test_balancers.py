@@ -186,6 +186,8 @@ def test_a_request_that_a_host_has_begun_is_not_sent_to_another(tmp_path: Path, 
     hosts = [Breaking(tmp_path / f"host{number}", balancer, port) for number, port in enumerate(ports)]
     try:
         put_form(balancer)
+        # So small that HAProxy could keep it, and send it again.
+        (balancer.folder / "spl.bin").write_bytes(b"small")
         balancer.start()
         ready(balancer, "sign1", "sign2")
         status, text = curl(balancer, certificate="release")
