@@ -30,6 +30,8 @@ TEST_BROWSER := chromium chromium-driver=chromedriver \
 TEST_MANUAL := man-db=man fish zsh
 # What builds the Debian package.
 DEB_TOOLS := debhelper=dh dpkg-dev=dpkg-buildpackage gcc 'libc6-dev=/usr/include/stdio.h' git
+# Load balancers in front of several daemons.
+TEST_FLEET := haproxy=/usr/sbin/haproxy nginx=/usr/sbin/nginx socat
 # Tests run on all processors, or PYTEST_XDIST_AUTO_NUM_WORKERS. ARGS='-n0 tests/x' runs them in one.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 # The tests that need no daemon and, with `-m "not cst"`, no tools such as cst, mkimage and dtc.
@@ -42,6 +44,7 @@ RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
 .PHONY: help demo demo-hsm serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak clean \
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants soak fleet clean \
   bench bench-growth bench-docs profile
 
 help:
@@ -63,6 +66,7 @@ help:
 	@echo "make profile        show where the CPU time of a request goes; ARGS='--case p256,64K,4'"
 	@echo "make bench-docs     put docs/benchmarks.json into docs/benchmarks.md and its plots"
 	@echo "make soak           load, faults and fuzzers for ten minutes; ARGS='--soak-requests 1000' (docs/soak.md)"
+	@echo "make fleet          three daemons behind HAProxy sign 3,000 images while all kinds of things fail (docs/scaling.md)"
 	@echo "make clean          remove .venv and .digsigd"
 	@echo "make docs           build the documentation site in .digsigd/site; warnings are errors"
 	@echo "make changelog      show the next release's changelog from changelog.d"
@@ -104,7 +108,7 @@ serve: $(RUN_STAMP)
 	@$(VENV)/bin/python etc/demo --serve
 
 check-tools: $(DEV_STAMP)
-	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_METRICS) $(TEST_BROWSER) $(TEST_UNITS) $(TEST_MANUAL) $(BENCH_TOOLS)
+	@etc/need $(TEST_TOKEN) $(TEST_CAGE) $(TEST_IMAGES) $(TEST_RECORD) $(TEST_METRICS) $(TEST_BROWSER) $(TEST_UNITS) $(TEST_MANUAL) $(TEST_FLEET) $(BENCH_TOOLS)
 	@etc/get-cst --base $(CST_BASE) --provider $(TEST_CST)
 
 test: $(DEV_STAMP) check-tools
@@ -174,6 +178,12 @@ soak: $(DEV_STAMP) check-tools
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group bench
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest --soak -m soak --session-timeout 600 \
 	  --soak-folder $(SOAK_FOLDER) tests/record tests/soak $(ARGS)
+
+# Three daemons behind HAProxy, with PostgreSQL and S3: figures and the plot are kept in FLEET_FOLDER.
+FLEET_FOLDER ?= .digsigd/fleet
+fleet: $(DEV_STAMP) check-tools
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest --soak -m soak --session-timeout 600 \
+	  --soak-folder $(FLEET_FOLDER) tests/fleet $(ARGS)
 
 clean:
 	rm -rf --one-file-system $(VENV) .digsigd

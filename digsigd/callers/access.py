@@ -39,18 +39,18 @@ class Asking:
 class Proxy:
     """A proxy that says in the header `header` who the caller is.
 
-    It is known by the SHA-256 of its certificate; None means that it alone can reach the Unix socket.
+    It is known by the SHA-256 of one of its certificates; none means that it alone can reach the Unix socket.
     """
 
     header: str
-    certificate: bytes | None = None
+    certificates: tuple[bytes, ...] = ()
 
     def sent(self, asking: Asking) -> bool:
         """Return whether a request comes from the proxy."""
-        if self.certificate is None:
+        if not self.certificates:
             return asking.is_unix
         given = asking.certificate.fingerprint(SHA256()) if asking.certificate is not None else b""
-        return hmac.compare_digest(given, self.certificate)
+        return any(hmac.compare_digest(given, one) for one in self.certificates)
 
 
 def _now() -> datetime:
@@ -91,7 +91,8 @@ class Access:
             return self._by_token(authorization)
         if named is not None:
             return named
-        if asking.certificate is not None:
+        # The proxy's certificate says nothing about the client behind it, even if it has the name of a caller.
+        if asking.certificate is not None and not (self.proxy is not None and self.proxy.sent(asking)):
             return self._by_certificate(asking.certificate)
         raise NotAuthenticated(
             "authentication required",

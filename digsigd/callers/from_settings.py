@@ -62,12 +62,13 @@ def _proxy_of(settings: Settings) -> Proxy | None:
     proxy = settings.listen.proxy
     if proxy.caller_header is None:
         return None
-    if proxy.certificate is None:
-        return Proxy(proxy.caller_header)
-    pin = _parsed("listen.proxy.certificate", proxy.certificate)
-    if not isinstance(pin.value, bytes):
-        raise SettingsError("listen.proxy.certificate: expected sha256:FINGERPRINT of the proxy's certificate")
-    return Proxy(proxy.caller_header, pin.value)
+    pins = []
+    for one in proxy.certificates:
+        pin = _parsed("listen.proxy.certificate", one).value
+        if not isinstance(pin, bytes):
+            raise SettingsError("listen.proxy.certificate: expected sha256:FINGERPRINT of the proxy's certificate")
+        pins.append(pin)
+    return Proxy(proxy.caller_header, tuple(pins))
 
 
 def _check_different(tokens: Sequence[CallerToken], names: Sequence[tuple[str, CertificateName]]) -> None:

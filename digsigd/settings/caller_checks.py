@@ -63,7 +63,7 @@ def _check_tls(settings: Settings, wrong: Wrong) -> None:
 def _check_proxy(settings: Settings, wrong: Wrong) -> None:
     proxy = settings.listen.proxy
     if proxy.caller_header is None:
-        if proxy.certificate is not None:
+        if proxy.certificates:
             raise wrong("listen.proxy.certificate", "needs caller_header")
         return
     if not _HEADER.fullmatch(proxy.caller_header) or proxy.caller_header.lower() in _TAKEN:
@@ -71,18 +71,18 @@ def _check_proxy(settings: Settings, wrong: Wrong) -> None:
     if not settings.callers:
         raise wrong("listen.proxy.caller_header", "needs [callers.NAME], a table for each caller that the proxy names")
     is_unix = options(settings.listen.endpoint)[0] == (None, "unix")
-    if proxy.certificate is None and not is_unix:
+    if not proxy.certificates and not is_unix:
         raise wrong(
             "listen.proxy",
             "needs certificate, the fingerprint of the proxy's client certificate, or an endpoint unix:;"
             " anybody else could send the header",
         )
-    if proxy.certificate is None and _mode(settings.listen.endpoint) & 0o007:
+    if not proxy.certificates and _mode(settings.listen.endpoint) & 0o007:
         raise wrong(
             "listen.endpoint",
             f"{settings.listen.endpoint!r} lets every user of this host send the header; add :mode=660",
         )
-    if proxy.certificate is not None and settings.listen.tls.client_ca is None:
+    if proxy.certificates and settings.listen.tls.client_ca is None:
         raise wrong("listen.proxy.certificate", "needs listen.tls.client_ca, the authority of the proxy's certificate")
 
 

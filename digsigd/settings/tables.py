@@ -34,10 +34,15 @@ class TlsSettings(_Section, frozen=True):
 
 
 class ProxySettings(_Section, frozen=True):
-    """A proxy that authenticates callers: the header with the caller's name, and the fingerprint of its certificate."""
+    """A proxy that authenticates callers: the header with the caller's name, and fingerprints of its certificates."""
 
     caller_header: str | None = None
-    certificate: str | None = None
+    certificate: str | tuple[str, ...] = ()
+
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """The certificates by which the proxy is known: several while it gets a new one."""
+        return (self.certificate,) if isinstance(self.certificate, str) else self.certificate
 
 
 class ListenSettings(_Section, frozen=True):

@@ -26,6 +26,10 @@ PLACES = {
     "etc/systemd/digsigd.service": "etc/systemd/digsigd.service",
     "etc/systemd/digsigd.socket": "etc/systemd/digsigd.socket",
     "etc/yocto/README.md": "etc/yocto/README.md",
+    "etc/haproxy/haproxy.cfg": "etc/haproxy/haproxy.cfg",
+    "etc/nginx/digsigd.conf": "etc/nginx/digsigd.conf",
+    "etc/kubernetes/kustomization.yaml": "etc/kubernetes/kustomization.yaml",
+    "etc/get-cst": "etc/get-cst.txt",
 }
 _LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 

@@ -236,8 +236,31 @@ def test_a_pin_of_a_proxy_is_a_fingerprint(tmp_path: Path) -> None:
         access(tmp_path, f"{tls}[listen.proxy]\ncaller_header = 'X-A'\ncertificate = 'CN=proxy'\n")
     pin = PLAIN.fingerprint(hashes.SHA256())
     made = access(tmp_path, f"{tls}[listen.proxy]\ncaller_header = 'X-A'\ncertificate = 'sha256:{pin.hex()}'\n")
-    assert made.proxy == Proxy("X-A", pin)
+    assert made.proxy == Proxy("X-A", (pin,))
     assert made.identify(asking({"X-A": "ci"}, PLAIN)).proof == "proxy"
+
+
+def test_a_proxy_itself_is_no_caller(tmp_path: Path) -> None:
+    """A client whom it does not name is nobody, also if the proxy's certificate has a caller's name."""
+    tls = "[listen.tls]\ncertificate = 'c'\nkey = 'k'\nclient_ca = 'a'\n"
+    tls += "[callers.ci]\ncertificate = 'CN=ci,OU=Build,O=Example'\n"
+    pin = PLAIN.fingerprint(hashes.SHA256()).hex()
+    made = access(tmp_path, f"{tls}[listen.proxy]\ncaller_header = 'X-A'\ncertificate = 'sha256:{pin}'\n")
+    assert replace(made, proxy=None).identify(asking(certificate=PLAIN)).name == "ci"
+    with pytest.raises(NotAuthenticated, match="authentication required"):
+        made.identify(asking(certificate=PLAIN))
+
+
+def test_a_proxy_has_two_certificates_while_it_gets_a_new_one(tmp_path: Path) -> None:
+    """With either it names callers, and with no other."""
+    tls = "[listen.tls]\ncertificate = 'c'\nkey = 'k'\nclient_ca = 'a'\n[callers.ci]\ncertificate = 'CN=ci'\n"
+    old, new = "sha256:" + "00" * 32, f"sha256:{PLAIN.fingerprint(hashes.SHA256()).hex()}"
+    made = access(tmp_path, f"{tls}[listen.proxy]\ncaller_header = 'X-A'\ncertificate = ['{old}', '{new}']\n")
+    assert made.identify(asking({"X-A": "ci"}, PLAIN)).proof == "proxy"
+    alone = access(tmp_path, f"{tls}[listen.proxy]\ncaller_header = 'X-A'\ncertificate = ['{old}']\n")
+    for certificate in (PLAIN, None):
+        with pytest.raises(NotAuthenticated, match="trusted proxy only"):
+            alone.identify(asking({"X-A": "ci"}, certificate))
 
 
 @pytest.mark.parametrize(
