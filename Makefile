@@ -17,8 +17,6 @@ TEST_UNITS := systemd=systemd-analyze
 TEST_IMAGES := u-boot-tools=mkimage device-tree-compiler=dtc
 # The load generator of the benchmarks, which one test runs, too.
 BENCH_TOOLS := nghttp2-client=h2load
-# Commands of the operators' manual.
-TEST_MANUAL := jq
 # For the record in PostgreSQL.
 TEST_RECORD := 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 # promtool, for the alerts.
@@ -26,8 +24,8 @@ TEST_METRICS := prometheus=promtool
 # A browser for the page, which a script drives, and letters that it can show.
 TEST_BROWSER := chromium chromium-driver=chromedriver \
   fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
-# Manual pages, and the shells whose completions are tried.
-TEST_MANUAL := man-db=man fish zsh
+# Manual pages, the shells whose completions are tried, and what commands of the documents need.
+TEST_MANUAL := man-db=man fish zsh jq
 # What builds the Debian package.
 DEB_TOOLS := debhelper=dh dpkg-dev=dpkg-buildpackage gcc 'libc6-dev=/usr/include/stdio.h' git
 # Load balancers in front of several daemons.
@@ -43,8 +41,7 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
 RUN = make demo && make demo-hsm
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak clean \
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh check-tools lint types fuzz corpus mutants soak fleet clean \
+.PHONY: help demo demo-hsm serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak fleet clean \
   bench bench-growth bench-docs profile
 
 help:

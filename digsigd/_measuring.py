@@ -27,7 +27,7 @@ from digsigd.signing.threads import InThread
 from digsigd.signing.workroot import WorkRoot
 from digsigd.web.room import Room
 from digsigd.web.tls import CurrentTls
-from digsigd.web.upload import Uploads
+from digsigd.web.uploads import Uploads
 
 # The stall that is shown is the longest of this window and the one before, in seconds.
 _WINDOW = 30.0
@@ -149,7 +149,7 @@ class Measuring:
 
     def _show(self, parts: Measured) -> None:
         put = self._cells.set
-        put("active", parts.uploads.active)
+        put("active", sum(not upload.is_of_page for upload in parts.uploads.under_way()))
         if self._queue is not None and self._room is not None:
             put("running", self._queue.running)
             put("waiting", self._queue.waiting)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from importlib.metadata import version
 
 from twisted.internet.interfaces import IReactorTime
 
+import digsigd
 from digsigd._pools import Pools
 from digsigd.callers.access import CurrentAccess
 from digsigd.keys import KeySource
@@ -22,7 +22,7 @@ from digsigd.signing.self_tests import SelfTests
 from digsigd.web.page_queries import RecordView
 from digsigd.web.pages import HostFacts, Pages
 from digsigd.web.shares import Shares
-from digsigd.web.upload import Uploads
+from digsigd.web.uploads import Uploads
 from digsigd.web.verify_upload import PATH, VerifyUpload
 
 
@@ -56,7 +56,7 @@ def pages_of(
         clock=clock,
     )
     pages = Pages(
-        host=HostFacts(socket.gethostname(), version("digsigd"), settings.worker_count),
+        host=HostFacts(socket.gethostname(), digsigd.__version__, settings.worker_count),
         callers=settings.page.callers,
         access=access,
         shares=shares,

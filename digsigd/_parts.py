@@ -14,21 +14,19 @@ from digsigd import __version__
 from digsigd._observing import Observing
 from digsigd._pages import pages_of
 from digsigd._pools import Pools
+from digsigd._safety import cage_of, no_cage, unsafe
 from digsigd.callers.access import CurrentAccess
-from digsigd.callers.findings import findings
 from digsigd.callers.from_settings import access_of
 from digsigd.errors import DigsigError
 from digsigd.keys import KeySource, KeyStore, key_source
-from digsigd.keys.file import FileSource
 from digsigd.listening import server_endpoint
 from digsigd.metrics.cells import Cells
 from digsigd.reactor import SigningReactor
 from digsigd.readiness import Readiness
 from digsigd.record.recorder import Recorder
-from digsigd.reloading import Prepared, check_same_kind, needs_restart, rules_of, with_endpoint
-from digsigd.settings import Settings, SettingsError, own_workdir, workdir_of
-from digsigd.settings.permissions import Finding, check_writable, writable_findings
-from digsigd.signing.cage import Cage, strongest
+from digsigd.reloading import Prepared, check_same_kind, needs_restart, rates_of, rules_of, with_endpoint
+from digsigd.settings import Settings, own_workdir, workdir_of
+from digsigd.settings.permissions import Finding, check_writable
 from digsigd.signing.cst import CstRunner
 from digsigd.signing.decisions import Decisions, RecordedSigner
 from digsigd.signing.direct import DirectRequests
@@ -37,7 +35,6 @@ from digsigd.signing.machine_keys import MachineKeyReader
 from digsigd.signing.rules import CurrentRules
 from digsigd.signing.self_tests import SelfTests
 from digsigd.signing.signer import RunBounds, Signer
-from digsigd.signing.start import Script
 from digsigd.signing.tools import CstTools
 from digsigd.signing.workroot import WorkRoot
 from digsigd.tokens import pins_of, tokens_of
@@ -48,7 +45,7 @@ from digsigd.web.room import Room
 from digsigd.web.shares import Shares
 from digsigd.web.site import SigningSite
 from digsigd.web.tls import CurrentTls, server_tls
-from digsigd.web.upload import Uploads
+from digsigd.web.uploads import Uploads
 
 # How long finished answers may take to be sent, in seconds.
 _LAST_SECONDS = 5.0
@@ -123,7 +120,7 @@ class Parts:
             limited=self._shares.is_limited,
         )
         self.runner = CstRunner(reactor, timeout=settings.cst.timeout, kill_after=settings.cst.kill_after)
-        self.cage = Cage(Script(), "none, as cst.cage says", (), weak=True)
+        self.cage = no_cage()
         self._settings = settings
         self.bounds = RunBounds(
             cpu_seconds=settings.cst.cpu_seconds, memory=settings.cst.memory, open_files=settings.cst.open_files
@@ -242,16 +239,10 @@ class Parts:
 
     async def findings(self) -> list[Finding]:
         """Return what is not safe about the configuration and the files that it names. Raises `KeyStoreTimeout`."""
-        certificate = self.tls.value.certificate if self.tls.value is not None else None
-        found = findings(self._as_running(self._settings), self.access.value, certificate)
-        if isinstance(self.source, FileSource):
-            found += await self.source.findings()
-        found += await self.in_thread(self._writable_programs)
-        return found
-
-    def _writable_programs(self) -> list[Finding]:
-        tools = self.tools.available()
-        return writable_findings((f"cst {tool.version}", path) for tool in tools for path in tool.files())
+        running, certificate = self._as_running(self._settings), self.tls.value.certificate if self.tls.value else None
+        return await unsafe(
+            running, self.access.value, certificate, source=self.source, tools=self.tools, in_thread=self.in_thread
+        )
 
     async def warn(self) -> None:
         """Log what is not safe, and what is missing before requests can be signed. Raises nothing."""
@@ -275,7 +266,8 @@ class Parts:
         `SettingsError` if the cage that the settings require does not work here.
         """
         self.used = True
-        self._choose_cage()
+        self.cage = cage_of(self._settings.cst)
+        self.runner.use(self.cage.start)
         self.root.open()
         self._pools.start()
         if self.recorder is not None:
@@ -288,20 +280,6 @@ class Parts:
         self.direct.start()
         self.readiness.start()
         self.observing.start()
-
-    def _choose_cage(self) -> None:
-        chosen = self._settings.cst
-        if chosen.cage != "none":
-            self.cage = cage = strongest(chosen.paths)
-            self.runner.use(cage.start)
-            if cage.weak and chosen.cage == "require":
-                raise SettingsError(
-                    f'cst.cage: is "require", but Landlock and seccomp do not both work here: {"; ".join(cage.missing)}'
-                )
-        (self.log.warn if self.cage.weak else self.log.info)(
-            "cage of cst: {told}{missing}",
-            told=self.cage.told, missing="".join(f"; not {one}" for one in self.cage.missing), event="cage",
-        )  # fmt: skip
 
     async def stop(self, grace: float) -> None:
         """Refuse new requests, let the others finish within `grace` seconds, end the rest, remove every directory."""
@@ -404,8 +382,3 @@ class Parts:
         every = DeferredList([part.drained() for part in waiting if part is not None], consumeErrors=True)
         every.addTimeout(seconds, self._reactor)
         await every.addErrback(lambda _: None)
-
-
-def rates_of(settings: Settings) -> dict[str, float | None]:
-    """Return the rate of each caller, in requests per minute; None means the general one."""
-    return {name: caller.rate for name, caller in settings.callers.items()}

@@ -65,6 +65,11 @@ def _rules_of(settings: Settings, name: str | None) -> MachineRules:
     )
 
 
+def rates_of(settings: Settings) -> dict[str, float | None]:
+    """Return the rate of each caller, in requests per minute; None means the general one."""
+    return {name: caller.rate for name, caller in settings.callers.items()}
+
+
 def needs_restart(old: Settings, new: Settings) -> list[str]:
     """Return the keys whose new values have no effect before a restart, such as `listen.endpoint`."""
     return [key for key in _different(old, new) if not _is_reloaded(key)]

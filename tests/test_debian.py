@@ -97,7 +97,7 @@ def test_what_builds_the_package_is_pinned_with_hashes() -> None:
 def test_the_unit_starts_what_the_package_installs(environment: ModuleType) -> None:
     """With the configuration that is its conffile."""
     start = re.findall("^ExecStart=(.*)$", UNIT.read_text(), re.MULTILINE)
-    assert start == [f"{environment.PREFIX}/bin/twistd -n --pidfile= digsigd --config /etc/digsigd/digsigd.toml"]
+    assert start == [f"{environment.PREFIX}/bin/digsigd run --config /etc/digsigd/digsigd.toml"]
     assert (ROOT / "etc/debian/install").read_text().split() == ["etc/digsigd.toml", "etc/digsigd"]
 
 

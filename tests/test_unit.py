@@ -17,7 +17,7 @@ from digsigd.workers.supervisor import _LAST_SECONDS as SUPERVISORS
 
 FOLDER = Path(__file__).parent.parent / "etc/systemd"
 SERVICE = (FOLDER / "digsigd.service").read_text()
-TWISTD = Path(sys.executable).with_name("twistd")
+DIGSIGD = Path(sys.executable).with_name("digsigd")
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -26,12 +26,12 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_systemd_reads_the_units_without_a_word(tmp_path: Path) -> None:
     """Every setting is known to it, and its value is one."""
-    (tmp_path / "digsigd.service").write_text(SERVICE.replace("/opt/digsigd/bin/twistd", str(TWISTD)))
+    (tmp_path / "digsigd.service").write_text(SERVICE.replace("/opt/digsigd/bin/digsigd", str(DIGSIGD)))
     (tmp_path / "digsigd.socket").write_text((FOLDER / "digsigd.socket").read_text())
     done = analyze("verify", "--man=no", tmp_path / "digsigd.service", tmp_path / "digsigd.socket")
     said = [line for line in (done.stdout + done.stderr).splitlines() if "digsigd" in line]
     assert (done.returncode, said) == (0, [])
-    wrong = SERVICE.replace("/opt/digsigd/bin/twistd", str(TWISTD)).replace("PrivateUsers=yes", "PrivateUser=yes")
+    wrong = SERVICE.replace("/opt/digsigd/bin/digsigd", str(DIGSIGD)).replace("PrivateUsers=yes", "PrivateUser=yes")
     (tmp_path / "digsigd.service").write_text(wrong)
     assert "PrivateUser" in analyze("verify", "--man=no", tmp_path / "digsigd.service").stderr
 
@@ -64,7 +64,7 @@ def test_the_check_runs_as_the_unit_does(capsys: pytest.CaptureFixture[str]) -> 
     words = printed(capsys, "--unit", str(FOLDER / "digsigd.service"), "--machine", "imx8mm-evk")
     assert words[0] == "systemd-run"
     assert words[words.index("--") + 1 :] == [
-        "/opt/digsigd/bin/twistd", "-n", "--pidfile=", "digsigd", "--config", "/etc/digsigd/digsigd.toml",
+        "/opt/digsigd/bin/digsigd", "run", "--config", "/etc/digsigd/digsigd.toml",
         "--check", "--machine=imx8mm-evk",
     ]  # fmt: skip
     given = [word.removeprefix("--property=") for word in words if word.startswith("--property=")]
@@ -91,6 +91,7 @@ UNIT = "[Unit]\nDescription=x\n[Service]\nExecStart=/bin/twistd -n digsigd\n"
         ("Environment=A=%d/key\n", "--property=Environment=A=/run/credentials/digsigd-check.service/key"),
         ("BindPaths=%t/x \\\n  # why\n  /y\n", "--property=BindPaths=/run/x    /y"),
         ("DynamicUser=yes\n", "--property=User=digsigd"),
+        ("ExecStart=\nExecStart=/bin/digsigd run -c x\n", "/bin/digsigd"),
         ("# a drop-in\n[Service]\nExecStart=\nExecStart=-/bin/twistd digsigd -c 'a b'\n[Install]\nAlias=x\n", "a b"),
     ],
     ids=str,
@@ -114,6 +115,8 @@ def test_the_state_of_the_daemon_stays_its_own() -> None:
         ("[Service]\n", "0 commands in ExecStart="),
         (UNIT + "ExecStart=/bin/true\n", "2 commands in ExecStart="),
         ("[Service]\nExecStart=/bin/true\n", "is not the command of a daemon"),
+        ("[Service]\nExecStart=/bin/digsigd token new x\n", "is not the command of a daemon"),
+        ("[Service]\nExecStart=digsigd run\n", "is not the command of a daemon"),
         (UNIT + "Environment=A=%b\n", "has %b, which cannot be replaced"),
     ],
     ids=str,

@@ -56,7 +56,7 @@ def _text(unit: str) -> str:
     if done.returncode:
         raise Trouble(
             f"{shown(unit)}: {shown(done.stderr.strip()) or 'systemctl cat failed'}",
-            hint="without systemd, use `twistd digsigd --config FILE --check --as USER`",
+            hint="without systemd, use `digsigd run --config FILE --check --as USER`",
         )
     return done.stdout
 
@@ -67,5 +67,5 @@ def _run(words: list[str], *, capture: bool = False) -> subprocess.CompletedProc
     except OSError as error:
         raise Trouble(
             f"{words[0]} cannot be run: {error.strerror}",
-            hint="without systemd, use `twistd digsigd --config FILE --check --as USER`",
+            hint="without systemd, use `digsigd run --config FILE --check --as USER`",
         ) from None

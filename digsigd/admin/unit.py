@@ -14,6 +14,7 @@ _NOT_PASSED_ON = re.compile(
     r"|RemainAfterExit|GuessMainPID|SuccessExitStatus|OOMPolicy|KillMode|KillSignal|SendSIG\w*|FinalKillSignal"
     r"|StandardInput|StandardOutput|StandardError|RuntimeDirectoryPreserve|Slice"
 )
+_RUNS = re.compile(r"/\S*digsigd run")
 _FOLDERS = {"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc"}
 
 
@@ -41,11 +42,12 @@ def command(text: str, unit: str, extra: Sequence[str]) -> list[str]:
     found = [(name, _expanded(name, value, unit, own)) for name, value in properties(text)]
     starts = _last_list(value for name, value in found if name == "ExecStart")
     if len(starts) != 1:
-        raise Trouble(f"{unit} has {len(starts)} commands in ExecStart=; expected one, of twistd")
+        raise Trouble(f"{unit} has {len(starts)} commands in ExecStart=; expected one, `digsigd run`")
     words = shlex.split(starts[0].lstrip("-:!"))
-    if not words or words[0][0] != "/" or "digsigd" not in words:
+    if not words or not (_RUNS.fullmatch(" ".join(words[:2])) or (words[0][0] == "/" and "digsigd" in words[1:])):
         raise Trouble(
-            f"ExecStart={starts[0]} of {unit} is not the command of a daemon: expected /.../twistd ... digsigd"
+            f"ExecStart={starts[0]} of {unit} is not the command of a daemon: expected /.../digsigd run ..., or"
+            " /.../twistd ... digsigd"
         )
     passed = [(name, value) for name, value in found if not _NOT_PASSED_ON.fullmatch(name)]
     passed = [(name, f"{own}" if name == "RuntimeDirectory" and value else value) for name, value in passed]

@@ -12,7 +12,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from digsigd.web.request import RequestFactory
-from digsigd.web.upload import Uploads
+from digsigd.web.uploads import Uploads
 
 # RFC 3986, 2.3: unreserved characters. A URL can write other characters in several ways.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")

@@ -29,7 +29,7 @@ from digsigd.signing.workdir import Workdir
 from digsigd.web.answers import HttpError
 from digsigd.web.page_queries import RecordView, known_of, selected, soonest, with_fuse_value
 from digsigd.web.shares import Shares
-from digsigd.web.upload import Uploads
+from digsigd.web.uploads import Uploads
 from digsigd.web.verify_upload import Question, Verified, VerifyUpload, answer
 
 T = TypeVar("T")

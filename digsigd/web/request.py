@@ -21,8 +21,9 @@ from zope.interface import implementer
 from digsigd.errors import DigsigError, TooLarge, UploadTimeout
 from digsigd.web.answers import OWN_ID, methods_of, not_routed, render, request_id_of, text_of, trace_of
 from digsigd.web.asking import asking_of
-from digsigd.web.upload import Upload, Uploads
+from digsigd.web.upload import Upload
 from digsigd.web.upload_state import Action, Event, State, UploadState
+from digsigd.web.uploads import Uploads
 
 # Smaller pieces of a body, in bytes, are collected before the form parses them, if more follow in the same turn.
 SMALL_PIECE = 16 << 10

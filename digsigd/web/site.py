@@ -19,8 +19,8 @@ from twisted.web.server import Site
 from digsigd.web.failed_tls import FailedTls, reason_of, sent_tls
 from digsigd.web.request import LINGER_SECONDS, RequestFactory
 from digsigd.web.shares import is_on_this_host
-from digsigd.web.upload import Uploads
 from digsigd.web.upload_state import LINGER_BYTES
+from digsigd.web.uploads import Uploads
 
 # How long the headers of a request may take, in seconds, from the connection or the request's first byte. A request
 # that is not an upload may take as long with its body, too.
