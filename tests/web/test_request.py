@@ -43,8 +43,8 @@ from digsigd.web.request import LINGER_SECONDS, RequestFactory, UploadRequest
 from digsigd.web.resource import Endpoint
 from digsigd.web.site import SigningSite
 from digsigd.web.upload import Sign
-from digsigd.web.uploads import Uploads
 from digsigd.web.upload_state import LINGER_BYTES
+from digsigd.web.uploads import Uploads
 from tests.helpers.turns import Turns
 
 TYPE = "multipart/form-data; boundary=b"

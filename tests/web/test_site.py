@@ -25,8 +25,8 @@ from digsigd.signing.rules import CurrentRules, MachineRules, Rules
 from digsigd.signing.workroot import WorkRoot
 from digsigd.web.request import LINGER_SECONDS
 from digsigd.web.site import HEAD_SECONDS, LAST_SECONDS, SPARE_SECONDS, SigningSite
-from digsigd.web.uploads import Uploads
 from digsigd.web.upload_state import LINGER_BYTES
+from digsigd.web.uploads import Uploads
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
