@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from digsigd.metrics.catalogue import STAGES
 from digsigd.testing import TrialPki
 from tests.daemon.test_workers import workers
-from tests.helpers.daemons import IMAGE, MACHINE, RIGHTS, TOKEN, Daemon, Start
+from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, RIGHTS, TOKEN, Daemon, Start
 from tests.helpers.scrapes import OWN_PORT, names, parsed, place, scraped, value
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -62,6 +62,20 @@ def counts(samples: dict[tuple[str, tuple[tuple[str, str], ...]], float]) -> dic
 
 def refused(samples: dict[tuple[str, tuple[tuple[str, str], ...]], float]) -> str:
     return next(outcome for outcome, machine in counts(samples) if machine == MACHINE and outcome != "signed")
+
+
+def test_an_image_that_is_verified_on_the_page_is_no_request_to_sign(start: Start, pki: TrialPki) -> None:
+    """Neither one that gets its report, nor one that is refused."""
+    daemon = start(OWN_PORT + "[page]\nenabled = true\n")
+    url, page = place(daemon), f"{daemon.url}/page/verify"
+    assert httpx.post(page, files={"artifact": ("flash.bin", IMAGE.data)}, timeout=DEADLINE).status_code == 200
+    assert httpx.post(page, files={"artifact": ("flash.bin", b"")}, timeout=DEADLINE).status_code == 400
+    assert daemon.post(pki).status_code == 200
+    daemon.wait_for(lambda: bool(counts(scraped(url))), what="a counted request")
+    samples = scraped(url)
+    assert counts(samples) == {("signed", MACHINE): 1}
+    assert len(IMAGE.data) < value(samples, "received_bytes_total") < 2 * len(IMAGE.data)
+    assert value(samples, "stage_seconds_count", stage="upload") == 1
 
 
 def test_the_state_of_the_host_is_shown(start: Start, pki: TrialPki) -> None:
