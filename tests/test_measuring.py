@@ -54,11 +54,13 @@ class Host:
         source: Any = self.source
         self.keys = KeyStore(source, keep=0, clock=self.clock, in_thread=in_thread, max_unpacked=16 << 20)
         self.measuring = Measuring(self.cells, number, settings=settings, clock=self.clock, in_thread=in_thread)
-        quiet: Any = SimpleNamespace(active=1, running=2, waiting=3, slots=4, held=(5, 6, 7))
+        # The image that somebody sent to the page is not a request to sign.
+        uploads: Any = SimpleNamespace(under_way=lambda: [SimpleNamespace(is_of_page=one) for one in (False, True)])
+        quiet: Any = SimpleNamespace(running=2, waiting=3, slots=4, held=(5, 6, 7))
         self.tokens: Any = []
         self.tls: Any = SimpleNamespace(value=None)
         parts: Any = SimpleNamespace(
-            uploads=quiet, keys=self.keys, tokens=self.tokens, rules=CurrentRules(Rules(MachineRules(csf.Policy()))),
+            uploads=uploads, keys=self.keys, tokens=self.tokens, rules=CurrentRules(Rules(MachineRules(csf.Policy()))),
             tls=self.tls, recorder=None,
         )  # fmt: skip
         self.measuring.start(parts, quiet, quiet)
