@@ -22,7 +22,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 CONTROL = (ROOT / "etc/debian/control").read_text()
 DOCUMENT = (ROOT / "docs/operate/install.md").read_text()
-UNIT = next(path for path in (ROOT / "etc/systemd/digsigd.service", ROOT / "etc/digsigd.service") if path.exists())
+UNIT = ROOT / "etc/systemd/digsigd.service"
 
 
 @pytest.fixture(scope="module")

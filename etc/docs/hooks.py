@@ -19,7 +19,6 @@ PLACES = {
     "LICENSE": "LICENSE.txt",
     "changelog.d/README.md": "changelog.d/README.md",
     "etc/digsigd.toml": "etc/digsigd.toml",
-    "etc/digsigd.service": "etc/digsigd.service",
     "etc/grafana/digsigd.json": "etc/grafana/digsigd.json",
     "etc/prometheus/alerts.yml": "etc/prometheus/alerts.yml",
     "etc/prometheus/alerts_test.yml": "etc/prometheus/alerts_test.yml",
