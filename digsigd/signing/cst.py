@@ -203,7 +203,8 @@ class CstRunner:
             # Show only the script's own text: a tool's output can contain secrets.
             if not last.startswith(NAME):
                 raise _not_started(f"{executable}: {describe(run)}")
-            cause = next((one for one in _EXHAUSTED if last.endswith(os.strerror(one))), 0)
+            words = (one for one in _EXHAUSTED if one != errno.EBADF)  # which would be a fault of the launcher
+            cause = next((one for one in words if last.endswith(os.strerror(one))), 0)
             raise _not_started(f"{executable}: {last}", cause)
         return run
 
