@@ -35,6 +35,8 @@ _RANKS = {level: rank for rank, level in enumerate(LogLevel.iterconstants())}
 _OWN = frozenset(
     {"time", "message", "isError", "failure", "format", "system", "logSource", "why", "request_id", "event"}
 )
+# What `twisted.plugin` logs at each start of a user who may not write into Twisted's folder: plugins are found anyway.
+_NO_PLUGIN_CACHE = "Unable to write to plugin cache"
 # Twisted's parts that log every connection: only their warnings and errors are logged.
 _QUIET = ("twisted.web.http.HTTPChannel", "twisted.web.client", "twisted.internet", "treq")
 
@@ -71,11 +73,13 @@ class LineObserver:
         self._stream.close()
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event. Events below `level`, and information from Twisted's connections, are dropped."""
+        """Write one event. Events below `level`, and information about connections and plugins, are dropped."""
         level = event.get("log_level", LogLevel.info)
         if _RANKS[level] < self._least:
             return
         if level in {LogLevel.debug, LogLevel.info} and str(event.get("log_namespace", "")).startswith(_QUIET):
+            return
+        if str(event.get("format", "")).startswith(_NO_PLUGIN_CACHE):
             return
         line = self._render(event) + "\n"
         try:

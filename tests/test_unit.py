@@ -134,3 +134,19 @@ def test_a_unit_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tm
     assert main(["check", "--unit", "digsigd-is-not-here"]) == 1
     assert "--as USER" in capsys.readouterr().err
     assert main(["check", "--machine", "../x"]) == 2
+
+
+def test_a_check_that_systemd_cannot_start_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the exit code, and where to read more; the code of a check that ran is passed on."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for code, expected in ((0, 0), (1, 1), (217, 1)):
+        (tmp_path / "systemd-run").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "systemd-run").chmod(0o755)
+        assert main(["check", "--unit", str(FOLDER / "digsigd.service")]) == expected
+    said = capsys.readouterr().err
+    assert "exit code 217" in said
+    assert "systemd-analyze exit-status 217" in said
+    assert "journalctl -u digsigd-check" in said

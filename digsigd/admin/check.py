@@ -42,7 +42,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return 0
     if os.geteuid() != 0:
         raise Trouble("only root can start a unit", hint="run it with sudo")
-    return _run(words).returncode
+    code = _run(words).returncode
+    if code not in {0, 1}:
+        own = next(word.removeprefix("--unit=") for word in words if word.startswith("--unit="))
+        raise Trouble(
+            f"systemd could not run the check in a unit like {shown(name)}: exit code {code}",
+            hint=f"`systemd-analyze exit-status {code}` names the cause, `journalctl -u {own}` says more",
+        )
+    return code
 
 
 def _text(unit: str) -> str:

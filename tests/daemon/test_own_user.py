@@ -133,13 +133,11 @@ def test_what_the_user_may_not_open_is_not_green(public: Path, cst_base: Path) -
 
 # This interpreter, and the same of the system if that is in somebody's home.
 PYTHONS = (Path(sys.executable).resolve(), Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"))
-# How the daemon is started, and whether Twisted's plugins are looked for.
+# How the daemon is started. Only `digsigd run` does not look for Twisted's plugins, of which a cache would be written.
 STARTS = {
-    "digsigd run": (("from digsigd.admin.main import main; main()", "run"), False),
-    "twistd digsigd": (
-        ("from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "digsigd"), True
-    ),
-}  # fmt: skip
+    "digsigd run": ("from digsigd.admin.main import main; main()", "run"),
+    "twistd digsigd": ("from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "digsigd"),
+}
 
 
 class OfRoot(OwnUser):
@@ -171,11 +169,11 @@ class OfRoot(OwnUser):
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("start", "looks"), STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
 def test_a_user_who_may_write_nowhere_gets_no_warnings(
-    public: Path, cst_base: Path, pki: TrialPki, start: tuple[str, ...], looks: bool
+    public: Path, cst_base: Path, pki: TrialPki, start: tuple[str, ...]
 ) -> None:
-    """By `digsigd run`: no plugins are looked for, here or in a worker, so that no cache of them would be written."""
+    """Twisted's message on its cache of plugins is not in the log of the daemon, nor in that of a worker."""
     if os.geteuid() != 0 or not all(one.stat().st_mode & stat.S_IXOTH for one in ROOT.parents):
         return  # only root can start a process as another user, who must reach the packages
     daemon = OfRoot(public, cst_base, start)
@@ -186,5 +184,5 @@ def test_a_user_who_may_write_nowhere_gets_no_warnings(
         assert daemon.post(pki, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
     finally:
         daemon.stop()
-    assert ("plugin cache" in daemon.log()) is looks
+    assert "plugin cache" not in daemon.log()
     assert not list(public.glob("*.pid"))
