@@ -1,6 +1,6 @@
 /* unit_filter PROGRAM ARGUMENT...: run a program as a systemd unit does with SystemCallFilter=, RestrictNamespaces=yes
    and CapabilityBoundingSet=.
-   allowed.h, made by the test, has the numbers of the allowed calls: ALLOWED. Other calls end the process. */
+   allowed.h, made by the test, has the numbers of the allowed calls, ALLOWED, and what happens at others, DENIED. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/audit.h>
@@ -36,7 +36,7 @@ int main(int argc, char **argv)
 		program[length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i], 0, 1);
 		program[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	}
-	program[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	program[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, DENIED);
 	struct sock_fprog filter = {length, program};
 	/* CapabilityBoundingSet=: root, too, has none then once it executes a program. */
 	for (unsigned long capability = 0; capability < 64; capability++)

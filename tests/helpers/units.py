@@ -24,6 +24,8 @@ def filter_of(folder: Path, allowed: Sequence[str]) -> Path:
     for name in sorted(set(allowed)):
         lines += [f"#ifdef __NR_{name}", f"#define A_{name} __NR_{name},", "#else", f"#define A_{name}", "#endif"]
     lines.append("#define ALLOWED " + " ".join(f"A_{name}" for name in sorted(set(allowed))))
+    denied = "ERRNO | EPERM" if "\nSystemCallErrorNumber=EPERM\n" in UNIT else "KILL_PROCESS"
+    lines.append(f"#define DENIED (SECCOMP_RET_{denied})")
     (folder / "allowed.h").write_text("\n".join(lines) + "\n")
     target = folder / "unit-filter"
     subprocess.run(["gcc", "-w", "-I", folder, "-o", target, HELPERS / "unit_filter.c"], check=True)
