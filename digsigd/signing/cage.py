@@ -9,6 +9,7 @@ works, the script alone starts cst.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import shutil
@@ -123,7 +124,9 @@ def _problem(command: list[str]) -> tuple[str, str]:
     said = done.stdout.decode(errors="replace").strip()
     if done.returncode == 0:
         return said, ""
-    if done.returncode == -signal.SIGSYS:
+    # The kernel has other errors for what it does not know; a filter makes this one, or ends the process.
+    forbidden = said.endswith(f"{_NAMES['l']}: {os.strerror(errno.EPERM)}")
+    if forbidden or done.returncode == -signal.SIGSYS:
         return said, "a filter of system calls forbids it (SystemCallFilter= of a systemd unit?)"
     return said, said.rpartition("\n")[2][:200] or f"exit code {done.returncode}"
 

@@ -232,7 +232,9 @@ async def test_with_a_real_module_loaded_no_attack_succeeds(scene: Scene, tmp_pa
 def test_a_descriptor_that_was_left_open_does_not_reach_cst(scene: Scene, layers: str) -> None:
     """Whoever left it open in the daemon."""
     program = scene.tools.folder / "descriptors"
-    text = "#include <fcntl.h>\nint main(void) { for (int i = 3; i < 64; i++) if (fcntl(i, F_GETFD) >= 0) return i; }\n"
+    text = (
+        "#include <fcntl.h>\nint main(void) { for (int i = 3; i < 256; i++) if (fcntl(i, F_GETFD) >= 0) return i; }\n"
+    )
     program.with_suffix(".c").write_text(text)
     subprocess.run(["gcc", "-o", program, program.with_suffix(".c")], check=True)
     start = Launcher(LAUNCHER, possible(layers))

@@ -24,7 +24,8 @@ OPENAPI = Path(__file__).parents[2] / "docs/openapi.yaml"
 # Which part of all requests each path gets; two thirds of them are as described.
 SHARES = {
     "POST /sign/imx": 0.55, "GET /machines/{machine}": 0.2, "GET /healthz": 0.02, "GET /readyz": 0.02,
-    "GET /record/key": 0.02, "GET /": 0.02, "GET /page/machines": 0.02, "GET /page/signatures": 0.02,
+    "GET /metrics": 0.01, "GET /record/key": 0.01, "GET /": 0.02, "GET /page/machines": 0.02,
+    "GET /page/signatures": 0.02,
     "GET /page/signatures/{record}": 0.02, "GET /page/verify": 0.01, "GET /page/{style}": 0.01,
     "POST /page/verify": 0.09,
 }  # fmt: skip
@@ -41,7 +42,7 @@ CHECKED = (
 
 def test_answers_are_as_described(scale: Scale, figures: Figures, start: Start, pki: TrialPki) -> None:
     """Status, type, headers and form of each; no 5xx, and nothing is left of them."""
-    daemon = start(f"{CONFIG}\n[page]\nenabled = true\n")
+    daemon = start(f"{CONFIG}\n[page]\nenabled = true\n[metrics]\npath = true\n")
     assert daemon.post(pki).status_code == 200
     before = len(daemon.descriptors())
     load_all_checks()
