@@ -10,6 +10,7 @@ import httpx
 from digsigd.signing.trial import NAME
 from digsigd.testing import TrialImage, TrialPki
 from tests.helpers.daemons import MACHINE, Daemon, Start
+from tests.helpers.hsm import SoftHsm
 from tests.helpers.scrapes import OWN_PORT, place, scraped, value
 
 CANARY = f'{OWN_PORT}[canary]\nmachine = "{MACHINE}"\nevery = 0.2\n'
@@ -72,3 +73,24 @@ def test_the_canary_may_have_a_description_of_its_own(start: Start, pki: TrialPk
     assert "canary: csf:" in httpx.get(f"{daemon.url}/readyz").text
     text.unlink()
     daemon.wait_for(lambda: "canary: No such file" in httpx.get(f"{daemon.url}/readyz").text, what="the reason")
+
+
+def test_the_canary_signs_with_keys_on_a_token(start: Start, pki: TrialPki, tmp_path: Path) -> None:
+    """And a host whose token is away is not ready."""
+    hsm = SoftHsm(tmp_path / "hsm")
+    hsm.init_token("release", "73915")
+    hsm.put_pki("release", "73915", pki)
+    (tmp_path / "pin").write_text("73915\n")
+    text = tmp_path / "canary.csf"
+    text.write_text(hsm.csf(pki, "release", TrialImage.of_size(0x4000).blocks(NAME)))
+    daemon = start(
+        f'{CANARY}backend = "pkcs11"\ncst_version = "3.4.1"\ncsf = "{text}"\n[pkcs11]\nmodule = "{SoftHsm.MODULE}"\n'
+        f'paths = ["{hsm.folder}"]\n[pkcs11.tokens.release]\npin_file = "{tmp_path / "pin"}"\n',
+        **hsm.environ,
+    )
+    daemon.put_keys(MACHINE, hsm.srk_tarball(pki))
+    daemon.wait_for(lambda: is_ready(daemon), what="a ready host")
+    hsm.folder.joinpath("tokens").rename(hsm.folder / "away")
+    daemon.wait_for(lambda: not is_ready(daemon), what="a host that is not ready")
+    hsm.folder.joinpath("away").rename(hsm.folder / "tokens")
+    daemon.wait_for(lambda: is_ready(daemon), what="a ready host")
