@@ -64,6 +64,8 @@ def explain(settings: Settings, caller: str, machine: str, *, name: str, text: s
     where = lines.of("callers", caller, "cst_versions")
     versions = [Reason(f"cst {one}", True, where) for one in chosen.cst_versions]
     found += versions or [Reason("cst", False, where)]
+    if settings.metrics.path:
+        found.append(Reason("metrics", chosen.metrics, lines.of("callers", caller, "metrics")))
     may_sign = found[0].allowed and bool(chosen.backends) and bool(versions)
     found += _unlocks(settings, chosen, machine, caller, lines)
     return Explanation(tuple(_proofs(settings, chosen, caller, lines)), tuple(found), may_sign)

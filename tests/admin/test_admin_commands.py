@@ -125,6 +125,16 @@ def test_what_a_caller_may_not_is_explained_as_well(run: Run, config: Path) -> N
     assert "lab may not sign for imx8mm-evk" in out
 
 
+def test_who_may_read_the_metrics_is_explained(run: Run, config: Path) -> None:
+    """Where the daemon's own port serves them."""
+    assert "metrics" not in run("explain", "ci", "imx8mm-evk", "--config", config)[1]
+    config.write_text(CONFIG.replace("[callers.ci]\n", "[callers.ci]\nmetrics = true\n") + "[metrics]\npath = true\n")
+    out = run("explain", "ci", "imx8mm-evk", "--config", config)[1]
+    assert "allowed    metrics                           digsigd.toml:9: callers.ci.metrics" in out
+    out = run("explain", "lab", "imx8mm-evk", "--config", config)[1]
+    assert "refused    metrics                           callers.lab.metrics is not set" in out
+
+
 def test_without_callers_everybody_may(run: Run, config: Path) -> None:
     """What the policy allows, whoever it is."""
     config.write_text('[policy]\nallow = ["unlock-ocotp-scs"]\n')
