@@ -132,7 +132,9 @@ def test_a_unit_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tm
     assert main(["check", "--unit", str(tmp_path / "x.service")]) == 1
     assert "x.service cannot be read: No such file" in capsys.readouterr().err
     assert main(["check", "--unit", "digsigd-is-not-here"]) == 1
-    assert "--as USER" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--as USER" in said
+    assert "\\n" not in said
     assert main(["check", "--machine", "../x"]) == 2
 
 

@@ -61,8 +61,9 @@ def _text(unit: str) -> str:
             raise Trouble(f"{shown(unit)} cannot be read: {getattr(error, 'strerror', error)}") from None
     done = _run(["systemctl", "cat", "--no-pager", "--", unit], capture=True)
     if done.returncode:
+        said = "; ".join(shown(line) for line in done.stderr.splitlines())
         raise Trouble(
-            f"{shown(unit)}: {shown(done.stderr.strip()) or 'systemctl cat failed'}",
+            f"{shown(unit)}: {said or 'systemctl cat failed'}",
             hint="without systemd, use `digsigd run --config FILE --check --as USER`",
         )
     return done.stdout
