@@ -125,7 +125,9 @@ def test_a_container_copies_nothing_but_a_clone_and_the_package() -> None:
     """Nothing that is only on the machine that builds it, such as keys in .digsigd."""
     text = (ROOT / "etc/container/Containerfile").read_text()
     assert re.findall("^(?:COPY|ADD) (.*)$", text, re.MULTILINE) == [". /src"]
-    recipe = subprocess.run(["make", "-n", "container"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    recipe = subprocess.run(
+        ["make", "--no-print-directory", "-n", "container"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert "git clone" in recipe
     assert recipe.split()[-1] == ".digsigd/container"
 

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
 
 # In CSS pixels.
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -32,6 +34,15 @@ class Browser:
         parts = urlsplit(url)
         who = f"{name}:{token}@" if name else ""
         self.driver.get(parts._replace(netloc=f"{who}{parts.netloc}").geturl())
+
+    @contextmanager
+    def next_page(self) -> Iterator[None]:
+        """Wait until what is done within has led to another page, which is loaded: a click returns before."""
+        old = self.driver.find_element(By.TAG_NAME, "html")
+        yield
+        wait = WebDriverWait(self.driver, _DEADLINE)
+        wait.until(staleness_of(old))
+        wait.until(lambda driver: driver.execute_script("return document.readyState") == "complete")
 
     def look(self, *, dark: bool = False, size: tuple[int, int] = DESKTOP) -> None:
         """Choose the theme and the size of the window."""

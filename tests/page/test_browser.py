@@ -111,7 +111,8 @@ def test_a_thousand_machines(site: Site) -> None:
     assert "1000 machines, page 1 of 40" in site.browser.text()
     check(site, "machines")
     field = site.browser.driver.find_element(By.ID, "machine")
-    field.send_keys("board-0990", Keys.ENTER)
+    with site.browser.next_page():
+        field.send_keys("board-0990", Keys.ENTER)
     assert "1 machine" in site.browser.text()
     wait_for(site, "/page/machines?order=expiry", "ended")
     site.open("/page/machines?machine=o")
@@ -133,7 +134,8 @@ def test_an_image_is_dropped_and_verified(site: Site) -> None:
     site.open("/page/verify")
     check(site, "verify")
     site.browser.driver.find_element(By.ID, "artifact").send_keys(str(site.image))
-    site.browser.driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+    with site.browser.next_page():
+        site.browser.driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
     assert "Everything holds for boards with the fuse value" in site.browser.text()
     check(site, "report")
 
@@ -147,7 +149,8 @@ def test_a_changed_image_shows_in_the_map(site: Site, tmp_path: Path) -> None:
     site.open("/page/verify")
     site.browser.driver.find_element(By.ID, "artifact").send_keys(str(changed))
     site.browser.driver.find_element(By.ID, "fuses").send_keys("0" * 64)
-    site.browser.driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+    with site.browser.next_page():
+        site.browser.driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
     assert "It does not hold" in site.browser.text()
     check(site, "report-fails")
 
