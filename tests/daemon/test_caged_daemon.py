@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from digsigd.testing import TrialImage, TrialPki
 from tests.helpers.daemons import IMAGE, MACHINE, Daemon
 from tests.helpers.proof import proven
-from tests.helpers.units import SETS, UNIT, in_unit, unit_calls
+from tests.helpers.units import SETS, UNIT, filter_of, in_unit, unit_calls
 
 
 def test_inside_its_unit_the_daemon_signs_in_the_cage(tmp_path: Path, cst_base: Path, pki: TrialPki) -> None:
@@ -199,3 +199,10 @@ def test_decrypted_keys_are_not_in_memory_once_they_are_forgotten(tmp_path: Path
             [sys.executable, "-c", SIGNING, *words], env=AS_IN_THE_UNIT, capture_output=True, text=True, check=False
         )
         assert done.stdout.strip() == expected, done.stderr
+
+
+def test_a_call_that_the_unit_forbids_is_an_error(tmp_path: Path) -> None:
+    """And not the end of the process: Debian 13's ncurses, which Python may load, calls setfsuid."""
+    call = "import ctypes, os; os._exit(7 if ctypes.CDLL(None).setfsuid(0) == -1 else 0)"
+    done = subprocess.run([filter_of(tmp_path, unit_calls()), sys.executable, "-S", "-c", call], check=False)
+    assert done.returncode == 7
