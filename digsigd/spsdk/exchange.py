@@ -22,12 +22,12 @@ _SHOWN = 300
 
 
 class Order(Struct):
-    """What a process is to do: `keys` are those of the signer, `region` the bytes to be signed, `copy` a new file."""
+    """What a process is to do: `keys` are those of the signer, `region` the bytes to be signed, `folder` an empty one."""
 
     call: Literal["length", "sign"]
     keys: dict[str, str]
     search_paths: list[str]
-    copy: str = ""
+    folder: str = ""
     region: bytes = b""
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from digsigd import ahab
-from digsigd.mapped import Mapped
+from digsigd.client import ClientError
+from digsigd.client._internal.files import mapped
+from digsigd.image.model import Buffer
 from digsigd.spsdk.errors import ProviderError
 from digsigd.spsdk.region import Region
 
@@ -17,6 +18,7 @@ from digsigd.spsdk.region import Region
 _FLAGS, _VERSIONS, _COUNT = 4, 8, 11
 _ENTRIES = 0x10
 _SHOWN = 8
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +37,18 @@ def copied(image: Path, copy: Path, region: Region) -> Place:
     one container in it has the images of `region`.
     """
     try:
-        shutil.copyfile(image, copy)
-        if not copy.stat().st_size:
-            raise ProviderError(f"image: {image} is empty", hint=_NAME_IT)
-        with copy.open("r+b") as file:
-            with Mapped.of(file.fileno()) as data:
-                place = _place(data, image, region)
-                own = struct.unpack_from("<I", data, place.offset + _FLAGS)[0] & 0xFFFF
-            file.seek(place.offset + _FLAGS)
-            file.write(struct.pack("<I", own | region.flags_above) + region.data[_VERSIONS:_COUNT])
+        with mapped(image) as data:
+            place = _place(data, image, region)
+            own = int.from_bytes(data[place.offset + _FLAGS : place.offset + _VERSIONS], "little") & 0xFFFF
+            with copy.open("xb") as file:
+                for start in range(0, len(data), _PIECE):
+                    file.write(data[start : start + _PIECE])
+                file.seek(place.offset + _FLAGS)
+                file.write(struct.pack("<I", own | region.flags_above) + region.data[_VERSIONS:_COUNT])
+    except ClientError as error:
+        raise ProviderError(f"image: {error.what}", hint=_NAME_IT) from None
     except OSError as error:
-        raise ProviderError(f"image: {image} cannot be read or copied: {error.strerror}", hint=_NAME_IT) from None
+        raise ProviderError(f"image: {image} cannot be copied to {copy}: {error.strerror}") from None
     return place
 
 
@@ -55,7 +58,7 @@ _NAME_IT = (
 )
 
 
-def _place(data: Mapped, image: Path, region: Region) -> Place:
+def _place(data: Buffer, image: Path, region: Region) -> Place:
     wanted = region.container
     end = wanted.header_length
     entries = region.data[_ENTRIES:end]

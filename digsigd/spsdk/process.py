@@ -36,7 +36,7 @@ async def _answered(order: Order, reactor: Reactor) -> Result:
     try:
         if order.call == "length":
             return Result(length=await signature_length(client, configuration))
-        signature = await sign_region(client, configuration, order.region, Path(order.copy))
+        signature = await sign_region(client, configuration, order.region, Path(order.folder))
         return Result(signature=signature.raw, notes=list(signature.notes))
     finally:
         await client.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from digsigd.spsdk.configuration import configured
 from digsigd.spsdk.exchange import Order, called
@@ -41,8 +40,7 @@ class Provider:
         """
         parse_region(data)
         with tempfile.TemporaryDirectory(prefix="digsigd-spsdk-") as folder:
-            copy = str(Path(folder, "image"))
-            order = Order("sign", self._keys, self._search_paths, copy=copy, region=data)
+            order = Order("sign", self._keys, self._search_paths, folder=folder, region=data)
             result = called(order, timeout=self._configuration.settings.timeout)
         self.notes = tuple(result.notes)
         return result.signature
