@@ -125,6 +125,14 @@ def read_blob(answer: Answer) -> bytes:
     return answer.body
 
 
+def check_file(answer: Answer, length: int, expected: int) -> None:
+    """Check a 200 whose body, a signed file, was written away: `length` bytes. Raises `ClientError`."""
+    if answer.coded or answer.kind != "application/octet-stream":
+        raise _no_answer_of_ours(answer, "without a signed file")
+    if length != expected:
+        raise _nonsense(answer, f"the signed file has {length} bytes, the one that was sent has {expected}")
+
+
 def read_missing(answer: Answer) -> list[str]:
     """Return what the host lacks, from a response of `/readyz` with any status: one line each. Raises `ClientError`."""
     return [clean(line) for line in _decoded(answer, _Readiness).missing]
