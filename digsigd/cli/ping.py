@@ -75,6 +75,11 @@ def _show(keys: MachineKeys, console: Console) -> None:
     for table in keys.srk_tables:
         console.say(f"fuses    {table.fuse_value.hex()}")
         console.say(f"         {shown(table.name)}")
+    for one in keys.ahab_tables:
+        console.say(f"AHAB     {shown(one.name)}: {shown(', '.join(dict.fromkeys(one.keys)))}")
+        if one.version == 1:
+            console.say(f"         fuse value of 8ULP and 9x (SHA-256): {one.sha256.hex()}")
+        console.say(f"         {'fuse value of 8 and 8X' if one.version == 1 else 'fuse value'} (SHA-512): {one.sha512.hex()}")
     if not keys.certificates:
         console.say("         no certificates: the keys are on a token, or the host cannot sign for this machine")
         return

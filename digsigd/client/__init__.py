@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from digsigd.client._internal.image_signing.key_names import KeyNames, key_names
     from digsigd.client._internal.image_signing.sign import SignedPart, sign_image
     from digsigd.client._internal.image_signing.verify import verify_image
-    from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
+    from digsigd.client._internal.machine_keys import AhabTableInfo, CertificateInfo, MachineKeys, SrkTableInfo
     from digsigd.client._internal.run import run
     from digsigd.client._internal.settings import ClientSettings, load
     from digsigd.image.errors import ImageError
     from digsigd.image.report import Report
 
 __all__ = [
+    "AhabTableInfo",
     "CertificateInfo",
     "ClientError",
     "ClientSettings",
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 _WHERE = {
+    "AhabTableInfo": "digsigd.client._internal.machine_keys",
     "CertificateInfo": "digsigd.client._internal.machine_keys",
     "ClientError": "digsigd.client._internal.errors",
     "ClientSettings": "digsigd.client._internal.settings",
