@@ -6,7 +6,6 @@ from pathlib import Path
 
 from digsigd import ahab
 from digsigd.client._internal.files import mapped
-from digsigd.image.model import Buffer
 from digsigd.spsdk.errors import ProviderError
 from digsigd.spsdk.place import Place
 from digsigd.spsdk.region import Region
@@ -27,30 +26,32 @@ _UPPER_FLAGS = 0xFFFF0000
 _ENTRY = 0x80
 
 
-def signature_of(signed: Path, place: Place, region: Region) -> bytes:
+def signature_of(signed: Path, place: Place, region: Region, chip: ahab.AhabChip | None = None) -> bytes:
     """Return the raw signature of the container at `place` in the file `signed`.
 
     Its signed bytes must be those of `region`, byte by byte, and all of it must hold: the signature, with the key of
-    the SRK table in `region`, and the images. Raises `ProviderError` otherwise, and `ClientError` if the file cannot be
+    the SRK table in `region`, which `chip` accepts, and the images. Raises `ProviderError` otherwise, and `ClientError` if the file cannot be
     read.
     """
     with mapped(signed) as answer:
-        return _signature(answer, place, region)
+        return _signature(answer, place, region, chip)
 
 
-def _signature(answer: Buffer, place: Place, region: Region) -> bytes:
+def _signature(answer: ahab.Buffer, place: Place, region: Region, chip: ahab.AhabChip | None) -> bytes:
     made = answer[place.offset : place.offset + len(region.data)]
     if made != region.data:
         what, hint = _difference(region, made)
         raise ProviderError(f"the container that the host has signed is not the one that SPSDK makes: {what}", hint=hint)
     try:
-        ahab.verify(answer, place.offset, srk_table=region.table, srk_index=region.container.srk_index)
-        block = ahab.parse(answer, place.offset).block
+        verified = ahab.verify(
+            answer, place.offset, chip=chip, srk_table=region.table, srk_index=region.container.srk_index
+        )
     except ahab.AhabError as error:
         raise ProviderError(
             f"the container that the host has signed fails verification: {error.summary()}",
             hint="check that the signing host can be trusted",
         ) from None
+    block = verified.container.block
     if block is None or len(block.signatures) != 1 or len(block.signatures[0]) != region.signature_length:
         raise ProviderError(f"the host's container does not have one signature of {region.signature_length} bytes")
     return block.signatures[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from digsigd import ahab
 from digsigd.client import ClientError, ClientSettings, load
 from digsigd.spsdk.errors import ProviderError
 from digsigd.text import one_line
@@ -38,13 +39,13 @@ _DIGESTS = {"prehash", "prehashed"}
 class Configuration:
     """The configuration of a signer.
 
-    `image` is the file with the images that the container names. `soc` is the chip, "" if the host's settings know it.
+    `image` is the file with the images that the container names. `chip` is None if the host's settings know it.
     """
 
     settings: ClientSettings
     machine: str
     image: Path
-    soc: str
+    chip: ahab.AhabChip | None
 
 
 def configured(values: Mapping[str, str], search_paths: Sequence[str], environ: Mapping[str, str]) -> Configuration:
@@ -72,7 +73,7 @@ def configured(values: Mapping[str, str], search_paths: Sequence[str], environ: 
         settings=settings,
         machine=settings.machine,
         image=_found(values["image"], search_paths),
-        soc=values.get("soc", ""),
+        chip=_chip(values["soc"]) if "soc" in values else None,
     )
 
 
@@ -106,6 +107,13 @@ def _settings(values: Mapping[str, str], search_paths: Sequence[str], environ: M
         return load(config, environ, server_needed=False, **given)
     except ClientError as error:
         raise ProviderError.of(error) from None
+
+
+def _chip(name: str) -> ahab.AhabChip:
+    try:
+        return ahab.chip(name)
+    except ahab.AhabError as error:
+        raise ProviderError(f"soc: {error.what}", hint=error.hint) from None
 
 
 def _found(name: str, search_paths: Sequence[str]) -> Path:

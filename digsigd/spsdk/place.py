@@ -10,7 +10,6 @@ from typing import Any
 from digsigd import ahab
 from digsigd.client import ClientError
 from digsigd.client._internal.files import mapped
-from digsigd.image.model import Buffer
 from digsigd.spsdk.errors import ProviderError
 from digsigd.spsdk.region import Region
 
@@ -58,7 +57,7 @@ _NAME_IT = (
 )
 
 
-def _place(data: Buffer, image: Path, region: Region) -> Place:
+def _place(data: ahab.Buffer, image: Path, region: Region) -> Place:
     wanted = region.container
     end = wanted.header_length
     entries = region.data[_ENTRIES:end]

@@ -82,7 +82,7 @@ def parse_region(data: bytes) -> Region:
         container = ahab.parse(data + empty)
     except ahab.AhabError as error:
         raise ProviderError(f"SPSDK asks for a signature over a container with a fault: {error.summary()}") from None
-    if container.srk_set is not ahab.SrkSet.OEM:
+    if container.srk_set != ahab.SrkSet.OEM:
         raise ProviderError("the container is not for OEM keys", hint="set srk_set: oem in SPSDK's configuration")
     return Region(bytes(data), container, signature_length)
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-
 from digsigd import ahab
 from digsigd.client import MachineKeys, SigningClient
-from digsigd.client._internal.machine_keys import newest_cst
+from digsigd.client._internal.machine_keys import AhabTableInfo, newest_cst
 from digsigd.client._internal.threads import in_thread
 from digsigd.csf.ahab import AuthenticateData, Description, Header, InstallSrk, write
 from digsigd.spsdk.answer import signature_of
@@ -39,7 +37,7 @@ async def signature_length(client: SigningClient, configuration: Configuration) 
     keys = await client.machine_keys(configuration.machine)
     named = configuration.settings.srk_table
     lengths = {
-        one.name: _signature_bytes(one.data) for one in keys.ahab_tables if named is None or one.name == named
+        one.name: _signature_bytes(one) for one in keys.ahab_tables if named is None or one.name == named
     }
     if not lengths:
         raise _no_table(configuration.machine, keys, f"no SRK table {named!r} for AHAB" if named else "no SRK tables for AHAB")
@@ -72,21 +70,22 @@ async def sign_region(client: SigningClient, configuration: Configuration, data:
         to=signed,
         cst_version=configuration.settings.cst or newest_cst(keys),
         backend=configuration.settings.backend or "ssl",
-        soc_type=configuration.soc,
+        soc_type=configuration.chip.name if configuration.chip is not None else "",
     )
-    raw = await in_thread(client.reactor, signature_of, signed, place, region)
+    raw = await in_thread(client.reactor, signature_of, signed, place, region, configuration.chip)
     return RawSignature(raw, answer.notes)
 
 
 def _description(region: Region, place: Place, configuration: Configuration, keys: MachineKeys) -> Description:
     """Return the description of what SPSDK has decided: key, revocations, container. The host checks each."""
     container = region.container
+    table = _table(region, configuration, keys)
     return Description(
         (
             Header(version=(1, 0) if container.version == 0 else (2, 0)),
             InstallSrk(
-                file=_table(region, configuration, keys),
-                source=_certificate(region, configuration, keys),
+                file=table,
+                source=_certificate(table, region, configuration, keys),
                 source_index=container.srk_index,
                 source_set="OEM",
                 revocations=container.revoke_mask,
@@ -120,12 +119,12 @@ def _no_table(machine: str, keys: MachineKeys, what: str) -> ProviderError:
     )
 
 
-def _certificate(region: Region, configuration: Configuration, keys: MachineKeys) -> str:
+def _certificate(table: str, region: Region, configuration: Configuration, keys: MachineKeys) -> str:
     """Return the name of the certificate of the container's SRK."""
     if configuration.settings.srk_certificate is not None:
         return configuration.settings.srk_certificate
     number = region.container.srk_index + 1
-    found = [one.name for one in keys.certificates if one.is_srk and one.srk == number]
+    found = [one.name for one in keys.certificates if one.is_srk and one.srk == number and one.is_in(table)]
     if len(found) != 1:
         raise ProviderError(
             f"machine {configuration.machine!r} has {len(found) or 'no'} certificates of SRK {number}"
@@ -135,10 +134,7 @@ def _certificate(region: Region, configuration: Configuration, keys: MachineKeys
     return found[0]
 
 
-def _signature_bytes(table: bytes) -> int:
-    parsed = ahab.parse_table(table)
+def _signature_bytes(table: AhabTableInfo) -> int:
+    parsed = ahab.parse_table(table.data)
     records = parsed.tables[0].records if isinstance(parsed, ahab.SrkArray) else parsed.records
-    key = records[0].public_key()
-    bits: int = key.key_size
-    length = (bits + 7) // 8
-    return 2 * length if isinstance(key, EllipticCurvePublicKey) else length
+    return records[0].signature_size
