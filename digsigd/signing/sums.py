@@ -172,12 +172,16 @@ class CheckedFile:
 
     def _checked(self, number: int) -> bytes:
         length = min(CHUNK, self.size - number * CHUNK)
-        chunk = os.pread(self._descriptor, length, number * CHUNK)
+        chunk = self._raw(length, number * CHUNK)
         if len(chunk) < length:
             raise ChangedError
         if self._unchecked is None or not self._unchecked.takes(self._sums, number, chunk):
             self._sums.check(number, chunk)
         return chunk
+
+    def _raw(self, length: int, offset: int) -> bytes:
+        """Return what is to be compared. Raises `OSError`."""
+        return os.pread(self._descriptor, length, offset)
 
     def check_size(self) -> None:
         """Raise `ChangedError` if the file has another size now."""
