@@ -13,8 +13,8 @@ from hashlib import sha256
 from digsigd import csf, hab
 from digsigd.csf import cst_files
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN, TRACE
+from digsigd.csf.finding import FileNeeded
 from digsigd.csf.members import CERTIFICATE
-from digsigd.csf.resolve import FileNeeded
 from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
 from digsigd.hab.certificate import Certificate, load_file
 from digsigd.keys import Keys
