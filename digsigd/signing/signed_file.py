@@ -39,7 +39,7 @@ class PatchedFile(CheckedFile):
 
 
 class SignedFile:
-    """An answer of `size` bytes, whose SHA-256 is `sha256`, in hex. It owns the descriptor. For one thread at a time."""
+    """An answer of `size` bytes, with `sha256` in hex. It owns the descriptor, and is for one thread at a time."""
 
     def __init__(self, descriptor: int, sums: Sums, patches: Sequence[Patch]) -> None:
         self.size = sums.size

@@ -60,7 +60,8 @@ class Sending:
             self._stop_timer()
             if end.active():
                 end.cancel()
-            self._request.unregisterProducer()
+            if self._request.channel is not None:
+                self._request.unregisterProducer()
 
     async def _write_all(self) -> None:
         offset, size = 0, self._file.size
@@ -85,9 +86,8 @@ class Sending:
         """Write no more: the client has not read what was written."""
         if self._resumed is None:
             self._resumed = Deferred()
-            self._timer = self._clock.callLater(
-                self._idle, self._abort, f"the answer was not read for {self._idle:g} s"
-            )
+            why = f"the answer was not read for {self._idle:g} s"
+            self._timer = self._clock.callLater(self._idle, self._abort, why)
 
     def resumeProducing(self) -> None:
         """Write again."""
@@ -106,4 +106,5 @@ class Sending:
 
     def _abort(self, why: str) -> None:
         self.log.error("the connection is aborted: {why}", why=why, **self._who, event="not-sent")
-        self._request.channel.transport.abortConnection()
+        if self._request.channel is not None:
+            self._request.channel.transport.abortConnection()
