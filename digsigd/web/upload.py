@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 from digsigd.callers.access import Asking
 from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.errors import DigsigError, NotAllowed, TooLarge
-from digsigd.signing.block_sums import expected
+from digsigd.signing.ahab_sums import expected
 from digsigd.signing.evidence import Evidence
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.signed_file import SignedFile
