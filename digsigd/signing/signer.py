@@ -17,7 +17,8 @@ from digsigd.keys import Keys, KeyStore
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
 from digsigd.signing.host import Turns
-from digsigd.signing.job import MAX_BLOB, QUICK, Job, csf_errors
+from digsigd.signing.job import QUICK, Job
+from digsigd.signing.job_base import MAX_BLOB, csf_errors
 from digsigd.signing.libraries import for_modules
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Tokens, Way
 from digsigd.signing.private_keys import SlowError
