@@ -30,8 +30,8 @@ def signature_of(signed: Path, place: Place, region: Region, chip: ahab.AhabChip
     """Return the raw signature of the container at `place` in the file `signed`.
 
     Its signed bytes must be those of `region`, byte by byte, and all of it must hold: the signature, with the key of
-    the SRK table in `region`, which `chip` accepts, and the images. Raises `ProviderError` otherwise, and `ClientError` if the file cannot be
-    read.
+    the SRK table in `region`, which `chip` accepts, and the images. Raises `ProviderError` otherwise, and `ClientError`
+    if the file cannot be read.
     """
     with mapped(signed) as answer:
         return _signature(answer, place, region, chip)
@@ -41,7 +41,7 @@ def _signature(answer: ahab.Buffer, place: Place, region: Region, chip: ahab.Aha
     made = answer[place.offset : place.offset + len(region.data)]
     if made != region.data:
         what, hint = _difference(region, made)
-        raise ProviderError(f"the container that the host has signed is not the one that SPSDK makes: {what}", hint=hint)
+        raise ProviderError(f"the host has signed a container that is not the one that SPSDK makes: {what}", hint=hint)
     try:
         verified = ahab.verify(
             answer, place.offset, chip=chip, srk_table=region.table, srk_index=region.container.srk_index

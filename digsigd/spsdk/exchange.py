@@ -22,7 +22,7 @@ _SHOWN = 300
 
 
 class Order(Struct):
-    """What a process is to do: `keys` are those of the signer, `region` the bytes to be signed, `folder` an empty one."""
+    """What a process is to do: `keys` are those of the signer, `region` the bytes to sign, `folder` an empty one."""
 
     call: Literal["length", "sign"]
     keys: dict[str, str]

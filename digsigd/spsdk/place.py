@@ -84,9 +84,7 @@ def _difference(containers: Any, wanted: ahab.Container) -> str:
             continue
         pairs = zip(one.images, wanted.images, strict=True)
         if all((ours.offset, ours.size) == (theirs.offset, theirs.size) for ours, theirs in pairs):
-            number = next(
-                ours.number for ours, theirs in zip(one.images, wanted.images, strict=True) if ours != theirs
-            )
+            number = next(ours.number for ours, theirs in zip(one.images, wanted.images, strict=True) if ours != theirs)
             return (
                 f"was made from something else: of the container at {one.offset:#x}, the entry of image {number}"
                 " differs from the one to be signed"

@@ -14,6 +14,7 @@ _BLOCK = struct.Struct("<BHBHHHHI")
 _IMAGE_LENGTH = 0x80
 _CONTAINER, _SIGNED_MESSAGE, _V2X, _BLOCK_TAG, _CERTIFICATE = 0x87, 0x89, 0x82, 0x90, 0xAF
 _SIGNATURE_HEADER = 8
+_VERSION_2 = 2
 # In bytes: SHA-1, SHA-224, SHA-256, SHA-384, SHA-512.
 _DIGESTS = frozenset({20, 28, 32, 48, 64})
 _WHOLE = "sign the whole file instead: digsign sign"
@@ -23,19 +24,13 @@ _WHOLE = "sign the whole file instead: digsign sign"
 class Region:
     """The signed bytes of one container, from its header to its signature, whose length in bytes is `signature_length`.
 
-    `container` is what the bytes say, with a signature of zeros.
+    `container` is what the bytes say, with a signature of zeros; `table` is its SRK table.
     """
 
     data: bytes = field(repr=False)
     container: ahab.Container
+    table: bytes = field(repr=False)
     signature_length: int
-
-    @property
-    def table(self) -> bytes:
-        """The SRK table, byte by byte."""
-        block = self.container.block
-        assert block is not None and block.srk is not None  # noqa: S101, PT018 - parse_region has seen to it
-        return bytes(block.srk.raw)
 
     @property
     def flags_above(self) -> int:
@@ -47,9 +42,10 @@ def parse_region(data: bytes) -> Region:
     """Return the container that `data` is, up to its signature.
 
     Raises `ProviderError` for a bare digest, for whatever is not exactly one container that OEM keys are to sign, and
-    for containers whose bytes cst does not make: with a certificate, a blob, or a block not padded to 8 bytes.
+    for containers whose bytes cst does not make: of version 2, with a certificate, a blob, or a block that is not
+    padded to 8 bytes.
     """
-    version, length, images, block_offset = _header(data)
+    length, images, block_offset = _header(data)
     end = block_offset + _BLOCK.size
     if block_offset != _HEADER.size + images * _IMAGE_LENGTH or end > len(data):
         raise _odd(f"its signature block is at {block_offset:#x}, with {images} images, of {len(data)} bytes")
@@ -70,13 +66,13 @@ def parse_region(data: bytes) -> Region:
     signature_length = block_length - signature - _SIGNATURE_HEADER
     if block_length % 8 or signature % 8:
         raise ProviderError(
-            f"SPSDK lays out a signature block of {block_length} bytes with the signature at {signature}, and cst, which"
-            " signs on the host, pads both to 8 bytes, so the signed bytes cannot be the same",
-            hint=f"containers of version 2 and P-521 keys are affected; {_WHOLE}" if version else
-            f"P-521 keys are affected; {_WHOLE}",
+            f"SPSDK does not pad the signature block, which has {block_length} bytes; cst, which signs on the host,"
+            " pads it to a multiple of 8, so the signed bytes cannot be the same",
+            hint=f"it is always so with P-521 keys; {_WHOLE}",
         )
     if signature_length <= 0:
         raise _odd(f"its signature block of {block_length} bytes has no room for a signature at {signature}")
+    # With a signature of zeros in place of the one to be made, it must be a whole container.
     empty = struct.pack("<BHBI", 0, _SIGNATURE_HEADER + signature_length, 0xD8, 0) + bytes(signature_length)
     try:
         container = ahab.parse(data + empty)
@@ -84,11 +80,17 @@ def parse_region(data: bytes) -> Region:
         raise ProviderError(f"SPSDK asks for a signature over a container with a fault: {error.summary()}") from None
     if container.srk_set != ahab.SrkSet.OEM:
         raise ProviderError("the container is not for OEM keys", hint="set srk_set: oem in SPSDK's configuration")
-    return Region(bytes(data), container, signature_length)
+    block = container.block
+    srks = block.srk if block is not None else None
+    if not isinstance(srks, ahab.SrkTable):
+        raise _odd("it has no SRK table")
+    if (expected := srks.records[container.srk_index].signature_size) != signature_length:
+        raise _odd(f"its signature has {signature_length} bytes, its key makes {expected}")
+    return Region(bytes(data), container, srks.raw, signature_length)
 
 
-def _header(data: bytes) -> tuple[int, int, int, int]:
-    """Return version, length, number of images and the offset of the signature block of a container's header."""
+def _header(data: bytes) -> tuple[int, int, int]:
+    """Return length, number of images and the offset of the signature block of a container's header."""
     if len(data) in _DIGESTS or len(data) < _HEADER.size:
         raise ProviderError(
             f"SPSDK asks for a signature over {len(data)} bytes, such as a bare digest: the host signs containers whose"
@@ -101,7 +103,7 @@ def _header(data: bytes) -> tuple[int, int, int, int]:
         _V2X: "a container of V2X",
         _CERTIFICATE: "a certificate (SGK)",
     }
-    if tag != _CONTAINER or version not in {0, 2}:
+    if tag != _CONTAINER or version not in {0, _VERSION_2}:
         what = others.get(tag, "bytes that are no AHAB container")
         raise ProviderError(
             f"SPSDK asks for a signature over {what}: this signer signs AHAB containers only",
@@ -109,11 +111,14 @@ def _header(data: bytes) -> tuple[int, int, int, int]:
             if tag == _CERTIFICATE
             else "",
         )
-    return version, length, images, block_offset
+    if version == _VERSION_2:
+        raise ProviderError(
+            "the container is of version 2 (i.MX 94, 95 B0, 952): cst, which signs on the host, pads its SRKs to a"
+            " multiple of 8 bytes, and SPSDK does not, so the signed bytes cannot be the same",
+            hint=_WHOLE,
+        )
+    return length, images, block_offset
 
 
 def _odd(what: str) -> ProviderError:
-    return ProviderError(f"SPSDK asks for a signature over {_CONTAINER_WORDS}: {what}")
-
-
-_CONTAINER_WORDS = "bytes that are not one AHAB container up to its signature"
+    return ProviderError(f"SPSDK asks for a signature over something else than one container up to it: {what}")

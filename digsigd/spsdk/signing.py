@@ -18,6 +18,8 @@ from digsigd.spsdk.region import Region, parse_region
 
 # What the file is called in the description and in the host's log.
 _NAME = "image.bin"
+# The version of SRK tables for containers of version 0.
+_TABLE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,19 @@ async def signature_length(client: SigningClient, configuration: Configuration) 
     """
     keys = await client.machine_keys(configuration.machine)
     named = configuration.settings.srk_table
-    lengths = {
-        one.name: _signature_bytes(one) for one in keys.ahab_tables if named is None or one.name == named
-    }
+    tables = [one for one in keys.ahab_tables if one.version == _TABLE and named in (None, one.name)]
+    lengths = {_signature_bytes(one) for one in tables}
     if not lengths:
-        raise _no_table(configuration.machine, keys, f"no SRK table {named!r} for AHAB" if named else "no SRK tables for AHAB")
-    if len(set(lengths.values())) > 1:
+        raise _no_table(
+            configuration.machine, keys, f"no SRK table{f' {named!r}' if named else ''} for containers of version 0"
+        )
+    if len(lengths) > 1:
         raise ProviderError(
-            f"machine {configuration.machine!r} has SRK tables with keys of different sizes: {', '.join(lengths)}",
+            f"machine {configuration.machine!r} has SRK tables with keys of different sizes:"
+            f" {', '.join(one.name for one in tables)}",
             hint="set srk_table=NAME",
         )
-    return next(iter(lengths.values()))
+    return lengths.pop()
 
 
 async def sign_region(client: SigningClient, configuration: Configuration, data: bytes, folder: Path) -> RawSignature:
@@ -82,7 +86,7 @@ def _description(region: Region, place: Place, configuration: Configuration, key
     table = _table(region, configuration, keys)
     return Description(
         (
-            Header(version=(1, 0) if container.version == 0 else (2, 0)),
+            Header(version=(1, 0)),
             InstallSrk(
                 file=table,
                 source=_certificate(table, region, configuration, keys),
@@ -101,13 +105,10 @@ def _table(region: Region, configuration: Configuration, keys: MachineKeys) -> s
     same = [one.name for one in keys.ahab_tables if one.data == region.table]
     if named is not None and named in same:
         return named
-    if not same or named is not None:
-        raise _no_table(
-            configuration.machine,
-            keys,
-            f"an SRK table {named!r} that is not the container's" if named else "not the SRK table that is in the container",
-        )
-    return same[0]
+    if same and named is None:
+        return same[0]
+    what = f"another SRK table {named!r} than the container" if named else "not the SRK table of the container"
+    raise _no_table(configuration.machine, keys, what)
 
 
 def _no_table(machine: str, keys: MachineKeys, what: str) -> ProviderError:
@@ -134,7 +135,7 @@ def _certificate(table: str, region: Region, configuration: Configuration, keys:
     return found[0]
 
 
-def _signature_bytes(table: AhabTableInfo) -> int:
-    parsed = ahab.parse_table(table.data)
-    records = parsed.tables[0].records if isinstance(parsed, ahab.SrkArray) else parsed.records
-    return records[0].signature_size
+def _signature_bytes(info: AhabTableInfo) -> int:
+    table = ahab.parse_table(info.data)
+    records = table.records if isinstance(table, ahab.SrkTable) else ()
+    return max((one.signature_size for one in records), default=0)
