@@ -60,26 +60,16 @@ class ContainerSum:
     def __init__(self, offset: int) -> None:
         self._offset = offset
         self._head = bytearray()
-        # None until the header is known.
-        self._rest: deque[_Part] | None = None
+        self._known = False
+        self._rest: deque[_Part] = deque()
         self._done: list[_Part] = []
 
     def update(self, offset: int, data: memoryview) -> None:
         """Take bytes of the file, which are at `offset`, behind those that were taken before."""
-        if self._rest is None:
-            wanted = self._wanted()
-            low = max(0, self._offset + len(self._head) - offset)
-            while self._rest is None and low < len(data):
-                piece = data[low : low + wanted - len(self._head)]
-                self._head += piece
-                low += len(piece)
-                if len(self._head) == wanted and self._wanted() == wanted:
-                    self._read_header()
-                wanted = self._wanted()
-            if self._rest is None:
-                return
-            offset, data = offset + low, data[low:]
         end = offset + len(data)
+        if not self._known:
+            data = self._collect(offset, data)
+            offset = end - len(data)
         while self._rest:
             part = self._rest[0]
             low, high = max(part.offset, offset), min(part.offset + part.length, end)
@@ -88,6 +78,20 @@ class ContainerSum:
             if part.offset + part.length > end:
                 break
             self._done.append(self._rest.popleft())
+
+    def _collect(self, offset: int, data: memoryview) -> memoryview:
+        """Take what is of the container's header, and return what is behind that."""
+        while not self._known:
+            wanted = self._wanted()
+            low = max(0, self._offset + len(self._head) - offset)
+            piece = data[low : low + wanted - len(self._head)]
+            if not piece:
+                return data[len(data) :]
+            self._head += piece
+            if len(self._head) == self._wanted():
+                self._known = True
+                self._read_header()
+        return data[self._offset + len(self._head) - offset :]
 
     def digests(self) -> dict[tuple[str, int, int], bytes]:
         """Return the digests of the images that have arrived whole, by the hash's name, file offset and length."""
@@ -100,7 +104,6 @@ class ContainerSum:
         return _HEADER + _ENTRY * min(self._head[11], _MOST_IMAGES) + _BLOCK
 
     def _read_header(self) -> None:
-        self._rest = deque()
         try:
             container = ahab.read_header(bytes(self._head))
         except ahab.FormatError:
@@ -114,4 +117,3 @@ class ContainerSum:
                 except ValueError:
                     continue
                 reached = start + image.size
-        self._head = bytearray()

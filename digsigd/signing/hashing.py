@@ -178,7 +178,7 @@ class HashedStream(StreamSum):
         self.images = {part: digest for one in self._container_sums for part, digest in one.digests().items()}
         super()._finish()
 
-    def _expect(self, expects: Callable[[], Sequence[Extents]]) -> None:
+    def _expect(self, expects: Expects) -> None:
         """Take the digests of blocks from the beginning of the stream on."""
         self._expects = None
         for what in expects():
@@ -187,7 +187,9 @@ class HashedStream(StreamSum):
             else:
                 self._block_sums.append(BlockSum(what, SMALL))
         head, self._head = self._head, bytearray()
-        for one in (*self._block_sums, *self._container_sums):
+        for container in self._container_sums:
+            container.update(0, memoryview(head))
+        for one in self._block_sums:
             one.update(0, memoryview(head))
 
     def _hash(self, view: memoryview) -> None:

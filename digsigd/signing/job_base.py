@@ -68,6 +68,11 @@ class BaseJob:
         self._client_names: Mapping[str, str] = {}
         self._uris: tuple[csf.KeyUri, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """The most bytes that one command signs."""
+        raise NotImplementedError
+
     def _copied(self, name: str, artifact: Artifact) -> Sums:
         """Copy a file of the embedding program into the work directory, and return the digests of the copy."""
         try:
