@@ -7,7 +7,6 @@ may have both, and those for HAB beside them.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,14 +15,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from digsigd import ahab
+from digsigd.ahab.build import write_data
+from digsigd.ahab.srk import data_hash
 from digsigd.hab.certificate import Certificate
 from digsigd.hab.chain import UNREADABLE, is_signed_by
 from digsigd.hab.srk import PublicKey
 
 # A certificate is verified with so many SRKs: those of two sets of keys.
 _MOST_SIGNERS = 8
-# The header of SRK data: version, length, tag, number of the record. ahab_types.h; SPSDK, ahab_srk.py.
-_DATA = struct.Struct("<BHBB3x")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,30 +127,18 @@ def _keys_in(table: NamedAhabTable) -> Iterator[tuple[PublicKey, int, bool, list
 
 def _number(key: PublicKey, table: NamedAhabTable) -> int | None:
     """Return the number, from 1, of the SRK in the table that is this key, or None."""
-    for number, record in enumerate(table.records, 1):
-        first, second = _parts(key)
-        if (len(first), len(second)) != record.lengths:
-            continue
-        if not record.data_hash:
-            if (first, second) == record.crypto:
-                return number
-            continue
-        whole = _DATA.pack(0, _DATA.size + len(first) + len(second), ahab.DATA_TAG, number - 1) + first + second
+    for number, record in enumerate(table.records):
         try:
-            if ahab.data_hash(record.hash_name, whole) == record.data_hash:
-                return number
+            ours = ahab.srk_key(key, record.hash_name)
+            if record.data_hash:
+                found = data_hash(record.hash_name, write_data(ours, number)) == record.data_hash
+            else:
+                found = ours.parts == record.crypto
         except ahab.AhabError:
             continue
+        if found:
+            return number + 1
     return None
-
-
-def _parts(key: PublicKey) -> tuple[bytes, bytes]:
-    """Return the two parts of a key as they are in an SRK record: modulus and exponent, or X and Y."""
-    if isinstance(key, rsa.RSAPublicKey):
-        numbers = key.public_numbers()
-        return numbers.n.to_bytes(key.key_size // 8, "big"), numbers.e.to_bytes((numbers.e.bit_length() + 7) // 8, "big")
-    point, size = key.public_numbers(), (key.curve.key_size + 7) // 8
-    return point.x.to_bytes(size, "big"), point.y.to_bytes(size, "big")
 
 
 def _is_signed_with_pss(certificate: Certificate, key: PublicKey) -> bool:

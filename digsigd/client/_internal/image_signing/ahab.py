@@ -183,5 +183,3 @@ def first_failure(report: AhabReport) -> str:
         if check.holds is False:
             return f"{part}: {check.what}" + (f": {check.detail}" if check.detail else "")
     return "not all of it can be checked"
-
-

@@ -134,9 +134,7 @@ def _check_table(info: AhabTableInfo, plan: AhabPlan, chip: AhabChip, choice: Ah
     return given
 
 
-def _check_room(
-    info: AhabTableInfo, certificate: CertificateInfo | None, plan: AhabPlan, choice: AhabChoice
-) -> None:
+def _check_room(info: AhabTableInfo, certificate: CertificateInfo | None, plan: AhabPlan, choice: AhabChoice) -> None:
     """Check that the signature blocks fit in front of the images, as far as the kinds of the keys are known."""
     record = _record(ahab.parse_table(info.data), choice.srk)
     kinds = [_kind(record.name), _kind(certificate.key) if certificate is not None else None]
