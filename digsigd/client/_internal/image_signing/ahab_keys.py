@@ -65,7 +65,7 @@ async def chosen_ahab_keys(client: SigningClient, plan: AhabPlan, chip: AhabChip
     info = next((one for one in keys.ahab_tables if one.name == names.table), None)
     if info is None:
         return AhabKeys(names, version, None, choice.fuse_value)
-    fuse_value = _check_table(info, plan, chip, choice)
+    fuse_value = _check_table(info, chip, choice)
     certificate = next((one for one in keys.certificates if one.name == names.sgk_certificate), None)
     _check_room(info, certificate, plan, choice)
     return AhabKeys(names, version, info.data, fuse_value)
@@ -112,7 +112,7 @@ def _check_cst(version: str, plan: AhabPlan) -> None:
         )
 
 
-def _check_table(info: AhabTableInfo, plan: AhabPlan, chip: AhabChip, choice: AhabChoice) -> bytes | None:
+def _check_table(info: AhabTableInfo, chip: AhabChip, choice: AhabChoice) -> bytes | None:
     """Check that the chip accepts the SRK and that its fuses have this table; return its fuse value, if it is known."""
     table = ahab.parse_table(info.data)
     record = _record(table, choice.srk)
