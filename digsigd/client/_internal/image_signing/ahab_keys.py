@@ -53,6 +53,8 @@ async def chosen_ahab_keys(client: SigningClient, plan: AhabPlan, chip: AhabChip
     if choice.sgk:
         _check_rule(chip, "a certificate (SGK)", chip.sgk)
     names = choice.names or configured_ahab_names(settings, sgk=choice.sgk)
+    if names is not None:
+        names = _checked_names(names, sgk=choice.sgk)
     version = choice.cst_version or settings.cst
     if names is not None and version is not None:
         _check_cst(version, plan)
@@ -101,6 +103,16 @@ def ahab_key_names(keys: MachineKeys, *, version: int, srk: int, sgk: bool) -> K
     found = first or [name for _, name in signed]
     name = only(found, f"SGK certificate signed by SRK {srk}", "sgk_certificate", keys)
     return KeyNames(table, srk_certificate=source, sgk_certificate=name)
+
+
+def _checked_names(names: KeyNames, *, sgk: bool) -> KeyNames:
+    """Return the names that the caller gives, those that are needed. Raises `ClientError` if one is missing."""
+    if names.srk_certificate is None or (sgk and names.sgk_certificate is None):
+        missing = "srk_certificate" if names.srk_certificate is None else "sgk_certificate"
+        raise ClientError(f"the names of the keys have no {missing}, which signing for AHAB needs")
+    return KeyNames(
+        names.table, srk_certificate=names.srk_certificate, sgk_certificate=names.sgk_certificate if sgk else None
+    )
 
 
 def _check_cst(version: str, plan: AhabPlan) -> None:

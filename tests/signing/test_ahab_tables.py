@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from digsigd import ahab
 from digsigd.errors import BadTarball
 from digsigd.keys import KeyTarball
-from digsigd.signing.ahab_keys import NamedAhabTable
+from digsigd.signing.ahab_tables import NamedAhabTable
 from digsigd.signing.machine_keys import MAX_CERTIFICATES, MAX_TABLES, MachineKeys, read_facts
 from digsigd.testing import TrialPki
 from tests.helpers.ahab_cases import members
