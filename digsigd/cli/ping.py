@@ -76,10 +76,12 @@ def _show(keys: MachineKeys, console: Console) -> None:
         console.say(f"fuses    {table.fuse_value.hex()}")
         console.say(f"         {shown(table.name)}")
     for one in keys.ahab_tables:
-        console.say(f"AHAB     {shown(one.name)}: {shown(', '.join(dict.fromkeys(one.keys)))}")
-        if one.version == 1:
-            console.say(f"         fuse value of 8ULP and 9x (SHA-256): {one.sha256.hex()}")
-        console.say(f"         {'fuse value of 8 and 8X' if one.version == 1 else 'fuse value'} (SHA-512): {one.sha512.hex()}")
+        console.say(f"AHAB     {shown(', '.join(dict.fromkeys(one.keys)))}")
+        console.say(f"         {shown(one.name)}, for containers of version {0 if one.version == 1 else 2}")
+        for name, value in (("sha256", one.sha256), ("sha512", one.sha512)):
+            if chips := _chips_of(one.version, name):
+                console.say(f"fuses    {value.hex()}")
+                console.say(f"         {name} of the table, of {chips}")
     if not keys.certificates:
         console.say("         no certificates: the keys are on a token, or the host cannot sign for this machine")
         return
@@ -96,6 +98,14 @@ def _show(keys: MachineKeys, console: Console) -> None:
         for one in in_order
     ]
     console.table(("SRK", "PART", "CERTIFICATE", "VALID UNTIL"), rows)
+
+
+def _chips_of(version: int, name: str) -> str:
+    """Return the chips whose fuses have this hash of an SRK table for AHAB of this version, "" if there are none."""
+    from digsigd.ahab import CHIPS
+
+    wanted = 0 if version == 1 else 2
+    return ", ".join(one.title for one in CHIPS if wanted in one.versions and one.fuse_hash_cell == name)
 
 
 def _part(certificate: CertificateInfo) -> str:

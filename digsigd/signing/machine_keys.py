@@ -22,7 +22,7 @@ from digsigd.errors import BadTarball
 from digsigd.hab.certificate import Certificate, load_file
 from digsigd.hab.chain import is_srk, signing_srk
 from digsigd.keys import KeyStore, KeyTarball
-from digsigd.signing.ahab_keys import Belongs, NamedAhabTable, ahab_tables, belonging
+from digsigd.signing.ahab_tables import Belongs, NamedAhabTable, ahab_tables, belonging
 from digsigd.signing.pkcs11 import Tokens
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.threads import InThread

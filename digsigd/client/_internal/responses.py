@@ -165,9 +165,10 @@ def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
     if answered.machine != machine:
         raise _nonsense(answer, f"it is for another machine, {clean(answered.machine)!r}")
     of_ahab = answered.ahab_tables
-    for one in (*answered.srk_tables, *of_ahab, *answered.certificates):
-        if not one.name.isprintable():
-            raise _nonsense(answer, f"a name has control characters: {clean(one.name)!r}")
+    names = [one.name for one in answered.srk_tables] + [one.name for one in of_ahab]
+    for name in [*names, *(one.name for one in answered.certificates)]:
+        if not name.isprintable():
+            raise _nonsense(answer, f"a name has control characters: {clean(name)!r}")
     for table in answered.srk_tables:
         _check_table(answer, table)
     return MachineKeys(

@@ -68,8 +68,8 @@ async def sign_ahab(
     is signed already. Of each answer is checked that nothing but the container has changed, and that `soc` accepts it.
     The whole is verified at the end, written if a closed board would boot it, and the report is returned.
 
-    `soc` is the boards' chip, such as "imx93". `srk` is the SRK, 1 to 4; with `sgk` a certificate that it signs makes an
-    SGK the key that signs. `fuse_value` are the 32 or 64 bytes in the boards' SRK fuses: other keys are refused.
+    `soc` is the boards' chip, such as "imx93". `srk` is the SRK, 1 to 4; with `sgk` it signs the certificate of an SGK,
+    which signs the container. `fuse_value` are the 32 or 64 bytes in the boards' SRK fuses: other keys are refused.
     `sw_version` and `fuse_version` are those that all containers to sign must have; they are not changed. `names` are
     the names of table, SRK's certificate and SGK's certificate. The other arguments are those of `sign_image`;
     `on_part` is called with each signed container.
@@ -183,5 +183,3 @@ def first_failure(report: AhabReport) -> str:
         if check.holds is False:
             return f"{part}: {check.what}" + (f": {check.detail}" if check.detail else "")
     return "not all of it can be checked"
-
-

@@ -53,6 +53,8 @@ async def chosen_ahab_keys(client: SigningClient, plan: AhabPlan, chip: AhabChip
     if choice.sgk:
         _check_rule(chip, "a certificate (SGK)", chip.sgk)
     names = choice.names or configured_ahab_names(settings, sgk=choice.sgk)
+    if names is not None:
+        names = _checked_names(names, sgk=choice.sgk)
     version = choice.cst_version or settings.cst
     if names is not None and version is not None:
         _check_cst(version, plan)
@@ -65,7 +67,7 @@ async def chosen_ahab_keys(client: SigningClient, plan: AhabPlan, chip: AhabChip
     info = next((one for one in keys.ahab_tables if one.name == names.table), None)
     if info is None:
         return AhabKeys(names, version, None, choice.fuse_value)
-    fuse_value = _check_table(info, plan, chip, choice)
+    fuse_value = _check_table(info, chip, choice)
     certificate = next((one for one in keys.certificates if one.name == names.sgk_certificate), None)
     _check_room(info, certificate, plan, choice)
     return AhabKeys(names, version, info.data, fuse_value)
@@ -103,6 +105,16 @@ def ahab_key_names(keys: MachineKeys, *, version: int, srk: int, sgk: bool) -> K
     return KeyNames(table, srk_certificate=source, sgk_certificate=name)
 
 
+def _checked_names(names: KeyNames, *, sgk: bool) -> KeyNames:
+    """Return the names that the caller gives, those that are needed. Raises `ClientError` if one is missing."""
+    if names.srk_certificate is None or (sgk and names.sgk_certificate is None):
+        missing = "srk_certificate" if names.srk_certificate is None else "sgk_certificate"
+        raise ClientError(f"the names of the keys have no {missing}, which signing for AHAB needs")
+    return KeyNames(
+        names.table, srk_certificate=names.srk_certificate, sgk_certificate=names.sgk_certificate if sgk else None
+    )
+
+
 def _check_cst(version: str, plan: AhabPlan) -> None:
     numbers = tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
     if plan.version == 2 and numbers < _FOR_VERSION_2:
@@ -112,7 +124,7 @@ def _check_cst(version: str, plan: AhabPlan) -> None:
         )
 
 
-def _check_table(info: AhabTableInfo, plan: AhabPlan, chip: AhabChip, choice: AhabChoice) -> bytes | None:
+def _check_table(info: AhabTableInfo, chip: AhabChip, choice: AhabChoice) -> bytes | None:
     """Check that the chip accepts the SRK and that its fuses have this table; return its fuse value, if it is known."""
     table = ahab.parse_table(info.data)
     record = _record(table, choice.srk)
@@ -134,9 +146,7 @@ def _check_table(info: AhabTableInfo, plan: AhabPlan, chip: AhabChip, choice: Ah
     return given
 
 
-def _check_room(
-    info: AhabTableInfo, certificate: CertificateInfo | None, plan: AhabPlan, choice: AhabChoice
-) -> None:
+def _check_room(info: AhabTableInfo, certificate: CertificateInfo | None, plan: AhabPlan, choice: AhabChoice) -> None:
     """Check that the signature blocks fit in front of the images, as far as the kinds of the keys are known."""
     record = _record(ahab.parse_table(info.data), choice.srk)
     kinds = [_kind(record.name), _kind(certificate.key) if certificate is not None else None]

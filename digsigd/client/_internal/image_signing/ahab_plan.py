@@ -36,9 +36,7 @@ def check_ahab_plan(plan: AhabPlan, *, sw_version: int | None = None, fuse_versi
                 )
 
 
-def describe_container(
-    one: PlannedContainer, names: KeyNames, *, srk: int, artifact_name: str
-) -> csf.Description:
+def describe_container(one: PlannedContainer, names: KeyNames, *, srk: int, artifact_name: str) -> csf.Description:
     """Return the description that signs one container with SRK number `srk`, counted from 1.
 
     With the certificate of an SGK, the SRK signs that, and the SGK the container. Modelled on NXP's examples:

@@ -14,7 +14,8 @@ from digsigd.csf.members import base_of
 class KeyNames:
     """The names of an SRK table and of certificates: of the CSF and IMG keys, or with fast authentication of the SRK.
 
-    For AHAB they are those of the SRK, and of the SGK if one signs. They are names of files in the machine's key tarball, as `key_names` finds them, or URIs of keys on a token.
+    For AHAB they are those of the SRK, and of the SGK if one signs. They are names of files in the machine's key
+    tarball, as `key_names` finds them, or URIs of keys on a token.
     """
 
     table: str
