@@ -74,7 +74,7 @@ async def sign_region(client: SigningClient, configuration: Configuration, data:
         to=signed,
         cst_version=configuration.settings.cst or newest_cst(keys),
         backend=configuration.settings.backend or "ssl",
-        soc_type=configuration.chip.name if configuration.chip is not None else "",
+        soc_type=configuration.chip.name if configuration.chip is not None else None,
     )
     raw = await in_thread(client.reactor, signature_of, signed, place, region, configuration.chip)
     return RawSignature(raw, answer.notes)
