@@ -88,11 +88,7 @@ def test_a_file_is_signed(nxpimage: Nxpimage, host: Daemon, flash: Path, keys: s
         )
         assert (verified.container.revoke_mask, verified.container.sw_version) == (1, 5)
     assert signed[:SPL] == flash.read_bytes()[:SPL]
-    # The salt of cst 3.4.1 is longer than what SPSDK expects, which calls that an error.
-    if keys == "pss2048":
-        nxpimage("verify", "-f", "mimx9352", "-b", "signed.bin", code=2)
-    else:
-        assert "Overall  result: Succeeded" in nxpimage("verify", "-f", "mimx9352", "-b", "signed.bin")
+    assert "Overall  result: Succeeded" in nxpimage("verify", "-f", "mimx9352", "-b", "signed.bin")
 
 
 EXPORT = """\
