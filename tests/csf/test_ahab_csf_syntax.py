@@ -290,7 +290,7 @@ TOLD = {
     "what follows is damaged": '[Header]\nTarget = AHAB\n[Install SRK\nFile = "',
     "a header that is not first": "[Install SRK]\nTarget = HAB\n[Header]\nTarget = AHAB",
 }
-NOT_TOLD = {
+NOT_TOLD: dict[str, str | bytes] = {
     "nothing": "",
     "a description for HAB4": texts.BASE,
     "a target of HAB4": "[Header]\nTarget = HAB\n[Install SRK]\nTarget = AHAB",
