@@ -174,7 +174,9 @@ async def _check_machine(parts: Parts, machine: str, versions: list[str], report
             await parts.in_thread(workdir.remove)
     if signed:
         report.say(machine, f"signs with SRK {', '.join(signed)}")
-    if not tried:
+    if not tried and not facts.tables:
+        report.warn(machine, "not tried: its keys are for AHAB, and no trial image is signed for that")
+    elif not tried:
         report.warn(
             machine,
             "not tried: no SRK has certificates named CSF... and IMG... with their private keys"
