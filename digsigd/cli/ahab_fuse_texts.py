@@ -62,9 +62,19 @@ def places_of(chip: AhabChip) -> tuple[FuseWord, ...]:
 def sets_of(one: FoundTable, chip: AhabChip) -> list[tuple[str, bytes, tuple[FuseWord, ...]]]:
     """Return what is burnt: for each table what it is, its value, and its places. Raises `AhabError`.
 
-    `NotConfirmed` is raised before anything of an unconfirmed chip is used.
+    Keys that the chip does not accept are refused: closed, its boards would never boot again.
     """
+    from digsigd.ahab import AhabError, Refused
+
     places = places_of(chip)
+    for records in one.records:
+        rule = chip.allows(records[0].algorithm)
+        if rule is False or isinstance(rule, Refused):
+            why = f": {rule.why}" if isinstance(rule, Refused) else ""
+            raise AhabError(
+                f"the SRKs are {records[0].name}, which {chip.title} does not accept{why}",
+                hint="make keys of another kind: closed boards with these fuses would never boot",
+            )
     values = one.values(chip)
     found = [("SRK table", values[0], places)]
     if len(values) > 1:
@@ -117,18 +127,25 @@ def show_ahab_fuses(one: FoundTable, chip: AhabChip, source: str, again: str, co
             console.say(f"  {nxpele(chip, place, word)}")
     say(console, _AFTER.format(again=shown(again), reading=reading(sets[0][2])))
     say(console, _CLOSING.format(life_cycle=chip.closed_life_cycle))
-    for note in chip.notes:
+    for note in (*_unconfirmed(one, chip), *chip.notes):
         console.say(f"note: {shown(note)}")
 
 
-def _show_keys(one: FoundTable, console: Console) -> None:
-    from digsigd.ahab import SrkTable
+def _unconfirmed(one: FoundTable, chip: AhabChip) -> list[str]:
+    """Return what is not certain about these keys on the chip."""
+    from digsigd.ahab import Unconfirmed
 
-    if one.table is None:
-        return
-    tables = (one.table,) if isinstance(one.table, SrkTable) else one.table.tables
-    for which, table in enumerate(tables, 1):
-        for number, record in enumerate(table.records, 1):
+    rules = {records[0].name: chip.allows(records[0].algorithm) for records in one.records}
+    return [
+        f"whether {chip.title} accepts {name} is not confirmed: {rule.why}"
+        for name, rule in rules.items()
+        if isinstance(rule, Unconfirmed)
+    ]
+
+
+def _show_keys(one: FoundTable, console: Console) -> None:
+    for which, records in enumerate(one.records, 1):
+        for number, record in enumerate(records, 1):
             flag = "CA flag" if record.is_ca else "no CA flag"
             second = " of the second table" if which > 1 else ""
             console.say(f"  SRK {number}{second}  {record.name} with {record.hash_name}, {flag}")
@@ -141,7 +158,7 @@ def ahab_fuse_values(one: FoundTable, chip: AhabChip, source: str) -> dict[str, 
     return {
         "source": source,
         "of": one.of,
-        "chip": chip.name,
+        "chip": certain_name(chip),
         "hash": chip.fuse_hash,
         "fuse_value": sets[0][1].hex(),
         "second_fuse_value": sets[1][1].hex() if len(sets) > 1 else None,

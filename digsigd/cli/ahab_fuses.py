@@ -28,8 +28,8 @@ def which_ahab_chip(source: str) -> Trouble:
     from digsigd.ahab import CHIPS
 
     return Trouble(
-        f"{shown(source)} is of AHAB, and no chip is given: each chip has its own hash of the table in its own fuses, and"
-        " burning fuses cannot be undone",
+        f"{shown(source)} is of AHAB, and no chip is given: chips differ in the hash of the table and in their fuses,"
+        " and burning fuses cannot be undone",
         hint="set --soc to one of: " + ", ".join(certain_name(chip) for chip in CHIPS),
         code=2,
     )

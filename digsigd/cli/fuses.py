@@ -53,8 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Show or compare the words, and return the exit code. Raises `Trouble`, `ClientError`, `NotConfirmedError`."""
-    from digsigd.image.chips import Chip
-
     if _is_ahab(options):
         return _run_ahab(options, console)
     chip: Chip | None = options.soc

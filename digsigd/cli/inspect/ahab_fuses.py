@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from digsigd.cli.fuse_words import NoFuseValueError
 
 if TYPE_CHECKING:
-    from digsigd.ahab import AhabChip, SrkArray, SrkTable
+    from digsigd.ahab import AhabChip, SrkArray, SrkRecord, SrkTable
 
 _LARGEST_TABLE = 1 << 16
 # srktool -e: the hash of the table alone, SHA-256 or SHA-512.
@@ -31,6 +31,17 @@ class FoundTable:
         if self.table is None:
             return self.value or b""
         return b"".join(self.values())
+
+    @property
+    def records(self) -> tuple[tuple[SrkRecord, ...], ...]:
+        """The four keys of each table; empty if only the value is known."""
+        from digsigd.ahab import SrkArray
+
+        if self.table is None:
+            return ()
+        if isinstance(self.table, SrkArray):
+            return tuple(one.records for one in self.table.tables)
+        return (self.table.records,)
 
     def values(self, chip: AhabChip | None = None) -> tuple[bytes, ...]:
         """Return the fuse value for a chip, 32 or 64 bytes, and that of the second table, if there is one.
