@@ -6,10 +6,10 @@ padded images, those of encrypted ones over the cipher text.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from digsigd.ahab import digests
 from digsigd.ahab.errors import VerificationError
 from digsigd.ahab.model import HASH_SIZES, Buffer, Container, ImageEntry
 
@@ -21,16 +21,17 @@ _HASHES_V0 = ("sha256", "sha384", "sha512", "sm3")
 
 
 def check_images(
-    container: Container, size: int, containers: Sequence[Container], digest: Digest
+    container: Container, size: int, containers: Sequence[Container], digest: Digest, *, has_blob: bool = True
 ) -> tuple[tuple[int, ...], int]:
     """Check the images of a container in a file of `size` bytes, which has these `containers`.
 
-    Returns the numbers of encrypted images and the number of bytes of all. Nothing is hashed before all places are
+    `has_blob` says that encrypted images need a blob with their key; those of NXP's containers have none, because the
+    chip has the key. Returns the numbers of encrypted images and the number of bytes of all. Nothing is hashed before all places are
     good: no byte is hashed twice. Raises `VerificationError`.
     """
     _check_places(container, size, containers)
     encrypted = tuple(image.number for image in container.images if image.encrypted)
-    if encrypted and (container.block is None or container.block.blob is None):
+    if encrypted and has_blob and (container.block is None or container.block.blob is None):
         raise VerificationError(
             "blob", f"image {encrypted[0]} of {_named(container)} is encrypted, but the container has no blob"
         )
@@ -43,18 +44,13 @@ def hashing(data: Buffer) -> Digest:
     """Return the function that hashes parts of `data` for `check_images`."""
 
     def digest(name: str, offset: int, length: int) -> bytes:
-        if name.startswith("shake"):
-            sponge = hashlib.shake_128() if name == "shake128-256" else hashlib.shake_256()
-            for place in range(offset, offset + length, _CHUNK):
-                sponge.update(data[place : min(place + _CHUNK, offset + length)])
-            return sponge.digest(HASH_SIZES[name])
+        end = offset + length
         try:
-            hashed = hashlib.new(name.replace("sha3-", "sha3_"))
+            return digests.digest(
+                name, (data[place : min(place + _CHUNK, end)] for place in range(offset, end, _CHUNK))
+            )
         except ValueError:
             raise VerificationError("image-hash", f"the hash {name} cannot be checked here") from None
-        for place in range(offset, offset + length, _CHUNK):
-            hashed.update(data[place : min(place + _CHUNK, offset + length)])
-        return hashed.digest()
 
     return digest
 

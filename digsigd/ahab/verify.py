@@ -19,7 +19,7 @@ from digsigd.ahab.signature import check_signature
 from digsigd.ahab.splice import check_unchanged
 from digsigd.ahab.srk import DILITHIUM, ML_DSA, SrkArray, SrkRecord, SrkTable, TableV2, parse_table
 
-_SETS = {SrkSet.NONE: "none, so it is not signed", SrkSet.NXP: "NXP's", SrkSet.OEM: "the OEM's"}
+_SETS = ("none, so it is not signed", "NXP's", "the OEM's", "3, which does not exist")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ def verify(
         which = f" {number}" if len(signers) > 1 else ""
         check_signature(signer, signature, signed, "signature", f"signature{which} of the container at {offset:#x}")
     known = containers if containers is not None else find(data)
-    encrypted, covered = check_images(container, len(data), known, digest or hashing(data))
+    nxp = srk_set == SrkSet.NXP
+    encrypted, covered = check_images(container, len(data), known, digest or hashing(data), has_blob=not nxp)
     if encrypted:
         notes.append(_about_encrypted(block, encrypted))
     if original is not None:
@@ -117,7 +118,7 @@ def verify(
 def _check_header(container: Container, chip: AhabChip | None, srk_set: SrkSet) -> SignatureBlock:
     """Check version, tag, SRK set and what is in the signature block. Return the block."""
     at = f"the container at {container.offset:#x}"
-    if container.tag != Tag.CONTAINER:
+    if container.tag != Tag.CONTAINER and not (container.tag == Tag.V2X and srk_set == SrkSet.NXP):
         raise VerificationError("tag", f"{at} has the tag {container.tag:#x}, not {Tag.CONTAINER:#x}")
     if chip is not None and container.version not in chip.versions:
         raise VerificationError(
@@ -125,8 +126,9 @@ def _check_header(container: Container, chip: AhabChip | None, srk_set: SrkSet) 
             hint=" ".join(chip.notes),
         )  # fmt: skip
     if container.srk_set != srk_set:
-        found = _SETS.get(SrkSet(container.srk_set), "") if container.srk_set in _SETS else "3, which does not exist"
-        raise VerificationError("srk-set", f"{at} has the SRK set {found}; it must be {_SETS[srk_set]}")
+        raise VerificationError(
+            "srk-set", f"{at} has the SRK set {_SETS[container.srk_set]}; it must be {_SETS[srk_set]}"
+        )
     block = container.block
     if block is None or block.srk is None or not block.signatures:
         raise VerificationError("signature", f"{at} has no SRK table or no signature, although its header names an SRK")
@@ -138,7 +140,8 @@ def _check_header(container: Container, chip: AhabChip | None, srk_set: SrkSet) 
     for place, padding in block.padding:
         if any(padding):
             raise VerificationError(
-                "padding", f"{at} has the bytes {padding.hex()} at {place:#x}, which nothing signs; they must be zeros"
+                "padding",
+                f"{at} has the bytes {padding.hex()} at {place:#x}, between the parts of its block: they must be zeros",
             )
     if container.revoke_mask >> container.srk_index & 1:
         raise VerificationError(
