@@ -189,8 +189,8 @@ class SigningClient:
         Without `soc_type`, the chip is the one that the host has for the machine.
 
         The answer is the whole file, as long as `artifact`. It is written in pieces while it arrives, in the reactor's
-        thread. After an error, `to` is not complete. The host has verified the answer; it is not verified here. Raises
-        `ClientError`.
+        thread; after an error, `to` is not complete. It is not verified here. `soc_type` is the chip, such as "mx93":
+        if neither that nor the host says which, the host checks only what holds for all chips. Raises `ClientError`.
         """
         fields = {"machine": machine, "cstversion": cst_version, "backend": backend}
         if soc_type is not None:
