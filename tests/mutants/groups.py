@@ -23,6 +23,8 @@ class Group:
         return [str(path.relative_to(root)) for path in sorted(found)]
 
 
+_OF_AHAB = ("syntax", "policy", "names", "properties", "signing")
+
 GROUPS = (
     Group(("digsigd/callers/*.py",), ("tests/callers",)),
     Group(("digsigd/signing/redact.py",), ("tests/signing/test_redact.py",)),
@@ -41,6 +43,10 @@ GROUPS = (
         ("tests/csf/test_csf_work.py",),
     ),
     Group(
+        ("digsigd/csf/ahab/*.py",),
+        tuple(f"tests/csf/test_ahab_csf_{name}.py" for name in _OF_AHAB),
+    ),
+    Group(
         ("digsigd/hab/*.py",),
         ("tests/hab", "tests/model"),
         ("tests/hab/test_blob_changed.py", "tests/hab/test_blob_openssl.py"),
@@ -50,7 +56,7 @@ GROUPS = (
         ("digsigd/image/**/*.py",),
         ("tests/image", "tests/model"),
         (
-            "tests/image/test_ahab.py::test_srk_tables_of_hab_are_not_ahabs",
+            "tests/image/test_ahab_detect.py::test_srk_tables_of_hab_are_not_ahabs",
             "tests/image/test_kind_fuzz.py::test_damaged_headers_are_planned_or_refused",
             "tests/image/test_plan_fuzz.py::test_any_bytes_are_planned_or_refused",
             "tests/image/test_plan_fuzz.py::test_damaged_images_are_planned_or_refused",
