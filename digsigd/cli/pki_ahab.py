@@ -116,6 +116,8 @@ def _hashes(chip: AhabChip | None) -> tuple[str, ...]:
 
 
 def _say_fuse_value(pki: AhabPki, chip: AhabChip | None, console: Console) -> None:
+    from digsigd.ahab import Unconfirmed
+
     if chip is None:
         console.say()
         say_lines(console, _ANY_CHIP)
@@ -123,7 +125,7 @@ def _say_fuse_value(pki: AhabPki, chip: AhabChip | None, console: Console) -> No
     for name in _hashes(chip):
         value = pki.fuse_value(name, min(pki.tables))
         console.say(f"fuse value of {chip.title} ({name.replace('sha', 'SHA-')}) {value.hex()}")
-    if not _hashes(chip):
+    if isinstance(chip.fuse_hash_cell, Unconfirmed):
         console.say(f"no fuse value: {shown(chip.fuse_hash_cell.why)}")
     console.say()
 

@@ -59,7 +59,7 @@ def signed(signing: Signing, pki: TrialAhabPki, version: str, srk: int) -> bytes
     header, block = IMAGE.containers[0]
     text = pki.csf("flash.bin", header, block, srk=srk)
     folder = signing.folder({**pki.files, "flash.bin": IMAGE.data, "csf.txt": text.encode()})
-    command = [signing.tool(version), "-i", "csf.txt", "-o", "out.bin"]
+    command = [str(signing.tool(version)), "-i", "csf.txt", "-o", "out.bin"]
     done = subprocess.run(command, cwd=folder, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return (folder / "out.bin").read_bytes()
@@ -70,7 +70,15 @@ def srktool(signing: Signing, files: dict[str, bytes], version: int, digest: str
     folder = signing.folder(files)
     names = sorted(name for name in files if re.match(r"crts/SRK\d_.*_crt\.pem", name))
     sign_digest = re.findall(r"SRK\d_(sha\d+)_", names[0])[0]
-    command = [signing.tool("4.0.1", "srktool"), "-a", "2" if version == 2 else "1", "-s", sign_digest, "-d", digest]
+    command = [
+        str(signing.tool("4.0.1", "srktool")),
+        "-a",
+        "2" if version == 2 else "1",
+        "-s",
+        sign_digest,
+        "-d",
+        digest,
+    ]
     done = subprocess.run([*command, "-t", "t", "-e", "e", "-c", ",".join(names)], cwd=folder, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return (folder / "t").read_bytes(), (folder / "e").read_bytes()
