@@ -22,10 +22,10 @@ def test_what_is_accepted_is_signed(signer: Signer, normal_pki: TrialPki, fast_p
     assert commands(signed.blob) == meaning(csf.parse(ACCEPTED[name].encode()))
 
 
-@pytest.mark.parametrize("name", csf.ALLOWABLE)
+@pytest.mark.parametrize("name", csf.ALLOWABLE_UNLOCKS)
 def test_what_is_allowed_is_signed(signer: Signer, normal_pki: TrialPki, name: str) -> None:
     """Each unlock gets into the blob with its engine, its bit and its UID."""
-    engine, feature = csf.ALLOWABLE[name]
+    engine, feature = csf.ALLOWABLE_UNLOCKS[name]
     uid = f"\n{UID}" if feature in {"FIELD RETURN", "SCS", "JTAG"} else ""
     text = changed(CAAM_MID, f"Engine = {engine}\nFeatures = {feature}{uid}").encode()
     signed = signer.sign(text, normal_pki.files, ARTIFACT, name)

@@ -29,7 +29,8 @@ from digsigd.errors import (
     Refused,
     VerificationFailed,
 )
-from digsigd.signing.job import MAX_BLOB, QUICK, Job
+from digsigd.signing.job import QUICK, Job
+from digsigd.signing.job_base import MAX_BLOB
 from digsigd.signing.request import Signed
 from digsigd.signing.signer import LARGE, LONG_TEXT, read_description
 from digsigd.testing import TrialImage, TrialPki

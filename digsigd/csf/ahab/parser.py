@@ -1,0 +1,43 @@
+"""Parses CSF descriptions for AHAB: a strict subset of what cst reads, with line and column in every error.
+
+cst skips `-` (it reads -1 as 1), cuts long numbers, and lets a repeated command overwrite the former. What
+`digsigd.csf.parser` reads is the same for both: commands, arguments, comments, continued lines.
+"""
+
+from __future__ import annotations
+
+from digsigd.csf.ahab.grammar import AHAB
+from digsigd.csf.ahab.model import Description
+from digsigd.csf.errors import CsfSyntaxError
+from digsigd.csf.lexer import logical_lines
+from digsigd.csf.parser import command_name, leading_words, read_commands
+from digsigd.csf.values import fold
+
+
+def parse(text: bytes, *, max_bytes: int = 1 << 20) -> Description:
+    """Read a CSF description for AHAB of at most `max_bytes` bytes. Raises `CsfSyntaxError`."""
+    return Description(tuple(read_commands(text, AHAB, max_bytes)))
+
+
+def is_ahab(text: bytes, *, max_bytes: int = 1 << 20) -> bool:
+    """Return whether the first [Header] of a text has `Target = AHAB`; False for what cannot be read up to there.
+
+    Reads no further than this header. Never raises: whichever parser is called then says what is wrong.
+    """
+    in_header = False
+    try:
+        for tokens in logical_lines(text, max_bytes):
+            if tokens[0].kind == "[":
+                if in_header:
+                    return False
+                in_header = fold("".join(command_name(tokens))) == "header"
+                continue
+            words = leading_words(tokens)
+            if not in_header or fold("".join(words)) != "target":
+                continue
+            value = tokens[len(words) :]
+            if value and value[0].kind == "=":
+                return fold("".join(leading_words(value[1:]))) == "ahab"
+    except CsfSyntaxError:
+        return False
+    return False
