@@ -198,7 +198,7 @@ class MachineList:
             return Facts(problem="the key tarball is not the one that keys_sha256 pins")
         found = read_facts(tarball, machine, rules.fuse_value)
         first = min(found.certificates, key=lambda one: one.not_after, default=None)
-        kinds = tuple(dict.fromkeys(one.key for one in found.certificates if one.key))
+        kinds = found.kinds
         if first is None:
             return Facts(found.fuse_values[:_MOST], kinds[:_MOST])
         return Facts(found.fuse_values[:_MOST], kinds[:_MOST], first.not_after, first.subject)

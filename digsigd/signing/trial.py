@@ -35,8 +35,11 @@ class Trial:
 def trials(facts: MachineKeys, members: Collection[str]) -> Iterator[Trial]:
     """Yield the trials that the private keys among a tarball's `members` allow, in the order of the SRKs.
 
-    An SRK without the CA flag signs the image itself: fast authentication. An SRK whose keys are missing has no trial.
+    An SRK without the CA flag signs the image itself: fast authentication. An SRK whose keys are missing has no trial,
+    nor has one for AHAB.
     """
+    if not facts.tables:
+        return
     names = Members(members)
     usable = [one for one in facts.certificates if names.key_of(one.name) is not None]
     for srk in range(1, len(facts.tables[0].table.records) + 1):

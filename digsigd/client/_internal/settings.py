@@ -57,7 +57,7 @@ class ClientSettings:
 
     `server` is an http(s) address, with the path where digsigd is mounted, if any. `timeout` limits one call with all
     its tries, in seconds; `retries` is the number of tries after the first. `allow_plain_http` lets the token go over
-    http to another computer. The last four name keys on the host, for hosts that do not report them.
+    http to another computer. The last five name keys on the host, for hosts that do not report them.
     """
 
     server: str = ""
@@ -75,6 +75,7 @@ class ClientSettings:
     csf_certificate: str | None = None
     image_certificate: str | None = None
     srk_certificate: str | None = None
+    sgk_certificate: str | None = None
 
     def __post_init__(self) -> None:
         for one in fields(self):
