@@ -1,5 +1,6 @@
 """CSF descriptions: parse, check, resolve and write them. Pure: no I/O, and of the rest of digsigd only `hab`."""
 
+from digsigd.csf import ahab
 from digsigd.csf.errors import CsfError, CsfKeyError, CsfNameError, CsfPolicyError, CsfSyntaxError
 from digsigd.csf.finding import FileNeeded
 from digsigd.csf.model import Block, Command, Description
@@ -25,6 +26,7 @@ __all__ = [
     "KeyUri",
     "Policy",
     "Resolved",
+    "ahab",
     "check",
     "parse",
     "resolve",
