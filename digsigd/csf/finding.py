@@ -107,8 +107,8 @@ class Finder:
         self._certificates[member] = ours
         return ours
 
-    def certificate_member(self, ours: str) -> str | None:
-        """Return the member that has become the certificate `ours`; None for one on a token."""
+    def certificate_member(self, ours: str | None) -> str | None:
+        """Return the member that has become the certificate `ours`; None for none, and for one on a token."""
         return next((member for member, name in self._certificates.items() if name == ours), None)
 
     def artifact(self, name: str, place: Place, who: str, they: str) -> tuple[str, int]:

@@ -269,6 +269,10 @@ class MachineKeyReader:
                 del self._facts[next(iter(self._facts))]
         return facts
 
+    def soc(self, machine: str) -> str | None:
+        """Return the chip of a machine's boards, as the operator says it now; None if nobody does."""
+        return self._rules(machine).soc
+
     async def versions(self) -> tuple[str, ...]:
         """Return the cst versions of this host. The list is up to 5 seconds old."""
         if self._clock.seconds() >= self._versions_until:

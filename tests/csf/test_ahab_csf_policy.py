@@ -305,6 +305,7 @@ def test_containers_inside_each_other_are_refused(first: str, second: str, line:
 
 def test_the_number_of_containers_has_a_limit() -> None:
     """Each costs a run of cst."""
+    assert MAX_CONTAINERS == 8
     several = BASE + "".join(another(f"{n:#x}400 {n:#x}490") for n in range(1, MAX_CONTAINERS))
     check(several, "ahab-several-containers")
     assert refusal(several + another("0x9400 0x9490"), *ALL) == (

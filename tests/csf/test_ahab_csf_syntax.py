@@ -271,11 +271,22 @@ def test_each_language_knows_the_words_of_the_other() -> None:
 
 def test_a_long_text_is_not_read() -> None:
     """The bound is the caller's, or a mebibyte."""
-    assert ahab.parse(BASE.encode(), max_bytes=len(BASE)) == ahab.parse(BASE.encode())
-    for text, bound in ((BASE.encode(), {"max_bytes": len(BASE) - 1}), (BASE.encode() + b"#" * (1 << 20), {})):
-        with pytest.raises(csf.CsfSyntaxError, match="bytes; at most"):
-            ahab.parse(text, **bound)
-        assert not ahab.is_ahab(text, **bound)
+    for length, bound in ((len(BASE), {"max_bytes": len(BASE)}), (1 << 20, {})):
+        text = (BASE + "\n" * (length - len(BASE))).encode()
+        assert len(text) == length
+        assert ahab.parse(text, **bound) == ahab.parse(BASE.encode())
+        assert ahab.is_ahab(text, **bound)
+        with pytest.raises(csf.CsfSyntaxError, match=f"has {length + 1} bytes; at most {length} are read"):
+            ahab.parse(text + b"\n", **bound)
+        assert not ahab.is_ahab(text + b"\n", **bound)
+
+
+def test_commands_are_found_wherever_they_are() -> None:
+    """In a description that nobody has checked, too."""
+    description = ahab.Description(tuple(reversed(ahab.parse(WITH_SGK.encode()).commands)))
+    assert (description.header.version, description.srk.source) == ((1, 0), SRK)
+    assert description.certificate is not None
+    assert len(description.data) == 1
 
 
 TOLD = {

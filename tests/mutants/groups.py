@@ -23,6 +23,8 @@ class Group:
         return [str(path.relative_to(root)) for path in sorted(found)]
 
 
+_OF_AHAB = ("syntax", "policy", "names", "properties", "signing")
+
 GROUPS = (
     Group(("digsigd/callers/*.py",), ("tests/callers",)),
     Group(("digsigd/signing/redact.py",), ("tests/signing/test_redact.py",)),
@@ -39,6 +41,10 @@ GROUPS = (
         ("digsigd/csf/*.py",),
         ("tests/csf",),
         ("tests/csf/test_csf_work.py",),
+    ),
+    Group(
+        ("digsigd/csf/ahab/*.py",),
+        tuple(f"tests/csf/test_ahab_csf_{name}.py" for name in _OF_AHAB),
     ),
     Group(
         ("digsigd/hab/*.py",),

@@ -31,13 +31,8 @@ def is_ahab(text: bytes, *, max_bytes: int = 1 << 20) -> bool:
                 if in_header:
                     return False
                 in_header = fold("".join(command_name(tokens))) == "header"
-                continue
-            words = leading_words(tokens)
-            if not in_header or fold("".join(words)) != "target":
-                continue
-            value = tokens[len(words) :]
-            if value and value[0].kind == "=":
-                return fold("".join(leading_words(value[1:]))) == "ahab"
+            elif in_header and fold("".join(words := leading_words(tokens))) == "target":
+                return fold("".join(leading_words(tokens[len(words) + 1 :]))) == "ahab"
     except CsfSyntaxError:
         return False
     return False

@@ -70,11 +70,12 @@ def resolve(
     srk, sgk = description.srk, description.certificate
     table = finder.table(srk.file, srk.file_place)
     source = finder.certificate(srk.source, srk.source_place, "Source")
-    certificate = None if sgk is None else finder.certificate(sgk.file, sgk.file_place)
-    artifact = _artifact(finder, description.data)
     head: list[InstallSrk | InstallCertificate] = [dataclasses.replace(srk, file=cst_files.SRK_TABLE, source=source)]
-    if sgk is not None and certificate is not None:
+    certificate = None
+    if sgk is not None:
+        certificate = finder.certificate(sgk.file, sgk.file_place)
         head.append(dataclasses.replace(sgk, file=certificate))
+    artifact = _artifact(finder, description.data)
     data = in_file_order(description.data)
     return Resolved(
         description=Description(
@@ -87,7 +88,7 @@ def resolve(
         source=finder.certificate_member(source),
         source_line=srk.source_place[0],
         source_index=srk.source_index,
-        certificate=None if certificate is None else finder.certificate_member(certificate),
+        certificate=finder.certificate_member(certificate),
         certificate_line=None if sgk is None else sgk.file_place[0],
         artifact=finder.artifacts_named()[0],
         containers=tuple(one.offsets for one in data),
