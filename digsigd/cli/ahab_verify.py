@@ -38,15 +38,17 @@ def verify_ahab(data: Buffer, options: argparse.Namespace, console: Console) -> 
     given = [text for name, text in _HAB_OPTIONS.items() if getattr(options, name) is not None]
     given += ["--fit-fdt"] if options.fit_fdt != "auto" else []
     if given:
-        raise Trouble(f"{options.image} is an AHAB image, but {given[0]} is for HAB images", hint="Leave it out.", code=2)
+        raise Trouble(
+            f"{options.image} is an AHAB image, but {given[0]} is for HAB images", hint="Leave it out.", code=2
+        )
     raw = None
     if options.srk_table is not None:
         raw, table = read_ahab_table(options.srk_table)
         values = {table.hash("sha256"), table.hash("sha512")}
         if options.fuses is not None and options.fuses not in values:
             raise Trouble(
-                f"{options.srk_table} has the fuse values {', '.join(sorted(one.hex() for one in values))}, which differ"
-                " from --fuses",
+                f"{options.srk_table} has the fuse values {', '.join(sorted(one.hex() for one in values))}, which"
+                " differ from --fuses",
                 code=2,
             )
     try:

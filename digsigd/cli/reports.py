@@ -46,8 +46,8 @@ def fuse_value(text: str) -> bytes:
         value = b""
     if len(value) not in (32, 64):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a fuse value: expected 64 hexadecimal digits, as in `digsign fuses`, or 128 for chips whose"
-            " fuses have a SHA-512 (AHAB)"
+            f"{text!r} is not a fuse value: expected 64 hexadecimal digits, as in `digsign fuses`, or 128 for chips"
+            " with AHAB whose fuses have a SHA-512"
         )
     return value
 

@@ -26,19 +26,21 @@ def block_length(key: str, *, version: int = 0, sgk: str | None = None) -> int:
     """Return the bytes of the signature block that cst makes, for one SRK table and no blob.
 
     `key` is the kind of the SRKs: p256, p384, p521, rsa2048, rsa3072 or rsa4096; `sgk` that of the key of a
-    certificate, if one is used; `version` that of the container, 0 or 2. Raises `KeyError` for other kinds. Sources: cst,
-    ahab_types.h; measured with cst 3.4.1 and 4.0.1.
+    certificate, if one is used; `version` that of the container, 0 or 2. Raises `KeyError` for other kinds. Sources:
+    cst, ahab_types.h; measured with cst 3.4.1 and 4.0.1.
     """
     size, signature = _KEYS[key]
     if version:
         table = _ARRAY_HEADER + _TABLE_HEADER + _RECORDS * _RECORD_V2 + _DATA_HEADER + size
     else:
         table = _TABLE_HEADER + _RECORDS * (_RECORD_HEADER + size)
-    length = _BLOCK_HEADER + _padded(table) + _SIGNATURE_HEADER + (_KEYS[sgk][1] if sgk else signature)
+    length = _padded(_BLOCK_HEADER + table) + _SIGNATURE_HEADER + (_KEYS[sgk][1] if sgk else signature)
     if sgk:
+        # In version 2 its signature is right behind its key.
         own = _KEYS[sgk][0]
         head = _CERTIFICATE_HEADER_V2 + _RECORD_V2 + _DATA_HEADER if version else _CERTIFICATE_HEADER + _RECORD_HEADER
-        length += _padded(_padded(head + own) + _SIGNATURE_HEADER + signature)
+        body = head + own if version else _padded(head + own)
+        length = _padded(length) + body + _SIGNATURE_HEADER + signature
     return _padded(length)
 
 
@@ -128,8 +130,8 @@ class PlannedContainer:
 class AhabPlan:
     """How a file of `size` bytes with AHAB containers is signed.
 
-    `layout` is its name to show. `containers` are in the order of the file, `regions` too, without overlap. `wrong` says
-    what is wrong with the file besides what is wrong with its containers. `chip` is the chip of the boards, if known.
+    `layout` is its name to show. `containers` are in the order of the file, `regions` too, without overlap. `wrong`
+    says what is wrong with the file besides its containers. `chip` is the chip of the boards, if known.
     """
 
     layout: str

@@ -44,7 +44,9 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
     if not found:
         raise ImageError("the file has no AHAB container", hint=_BUILD)
     if data[510:512] == b"\x55\xaa" and found[0].offset > 510:
-        raise ImageError("the file is the image of a disk", hint="Sign flash.bin (imx-boot) before it is written to it.")
+        raise ImageError(
+            "the file is the image of a disk", hint="Sign flash.bin (imx-boot) before it is written to it."
+        )
     digest = hashing(data)
     first_set = _first_set(found)
     overlaps = list(_overlaps(found))
@@ -70,16 +72,20 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
             wrong.append(f"the container at {one.offset:#x} has NXP's firmware, but is not signed by NXP")
         planned.append(
             PlannedContainer(
-                one, owner, images, max(room, 0), one in first_set, key, tuple(wrong[:_MOST_FAULTS]),
+                one,
+                owner,
+                images,
+                max(room, 0),
+                one in first_set,
+                key,
+                tuple(wrong[:_MOST_FAULTS]),
                 tuple(_refused(one, images)) if owner == "OEM" else (),
-            )  # fmt: skip
+            )
         )
     regions, stray = _regions(data, planned)
     wrong_file = [*_wrong_file(found), *stray]
     notes = [*_notes(planned), *inner]
-    return AhabPlan(
-        _layout(planned), len(data), tuple(planned), tuple(regions), chip, tuple(wrong_file), tuple(notes)
-    )  # fmt: skip
+    return AhabPlan(_layout(planned), len(data), tuple(planned), tuple(regions), chip, tuple(wrong_file), tuple(notes))
 
 
 def _without_inner(found: Sequence[Container]) -> tuple[list[Container], list[str]]:

@@ -1,6 +1,6 @@
-"""Verify a file with AHAB containers as ROM, ELE or SECO, and SPL check it: what is signed, by whom, and with which key.
+"""Verify a file with AHAB containers as a board does: what is signed, by whom, and with which key.
 
-What a board checks: uboot-imx, doc/imx/ahab, and the indication codes in ele_ahab.c; see docs/ahab.md.
+What a board checks: uboot-imx, doc/imx/ahab, and the indication codes in ele_ahab.c.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def report_ahab(
     reports = tuple(judge.report(one) for one in plan.containers)
     values, shared = _shared(reports)
     checks = [Check("the file", False, text) for text in plan.wrong if "unknown data" not in text]
-    checks += [Check("only known data", False, text, meaning="unsigned") for text in plan.wrong if "unknown data" in text]
+    checks += [
+        Check("only known data", False, text, meaning="unsigned") for text in plan.wrong if "unknown data" in text
+    ]
     if not plan.to_sign:
         checks.append(Check("an OEM container", False, "none: the file has only NXP's firmware"))
     checks += shared
@@ -164,9 +166,8 @@ class _Judge:
         elif self.fuse_value is not None or self.srk_table is not None:
             yield Check("SRK table", True, "as in the boards' fuses")
         block = one.end - one.block
-        yield Check(
-            "signature", True, f"{proven.bytes_covered:#x} bytes from {one.offset:#x}, block of {block:#x} bytes"
-        )  # fmt: skip
+        detail = f"{proven.bytes_covered:#x} bytes of header and images, block of {block:#x} bytes at {one.block:#x}"
+        yield Check("signature", True, detail)
         for image in one.images:
             secret = ", encrypted" if image.entry.encrypted else ""
             where = f"{image.size:#x} bytes at {image.offset:#x}" if image.size else "loads nothing"

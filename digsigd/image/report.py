@@ -90,32 +90,40 @@ class Drawn(Protocol):
     """What a map is drawn from: `states` are the names of the states in `STATES`."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """The bytes of the file."""
 
     @property
-    def spans(self) -> tuple[Span, ...]: ...
+    def spans(self) -> tuple[Span, ...]:
+        """All of the file, in order."""
 
     @property
-    def states(self) -> Mapping[str, str]: ...
+    def states(self) -> Mapping[str, str]:
+        """What the states are called."""
 
 
 class Judged(Protocol):
-    """What a verdict is made from. `partly` says that only boards can check a part of it."""
+    """What a verdict is made from."""
 
     @property
-    def holds(self) -> bool: ...
+    def holds(self) -> bool:
+        """Whether all checks hold."""
 
     @property
-    def fails(self) -> bool: ...
+    def fails(self) -> bool:
+        """Whether a check fails."""
 
     @property
-    def meaning(self) -> Meaning | None: ...
+    def meaning(self) -> Meaning | None:
+        """What the worst failure means."""
 
     @property
-    def fuse_value(self) -> bytes | None: ...
+    def fuse_value(self) -> bytes | None:
+        """The fuse value that the boards must have."""
 
     @property
-    def partly(self) -> bool: ...
+    def partly(self) -> bool:
+        """Whether only boards can check a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +257,8 @@ class Mapped(Protocol):
     """A plan with the regions of its file."""
 
     @property
-    def regions(self) -> tuple[Region, ...]: ...
+    def regions(self) -> tuple[Region, ...]:
+        """The regions, in order."""
 
 
 def named(plan: Mapped, span: Span) -> str:

@@ -39,7 +39,11 @@ def picture(report: Drawn) -> list[Flattenable]:
         role="img",
     )
     shown = [state for state in STATES if state in _ALWAYS or counts[state]]
-    return [svg, _legend([(state, report.states[state]) for state in shown]), tags.p(f"A cell is {size:#x} bytes.", class_="hint")]
+    return [
+        svg,
+        _legend([(state, report.states[state]) for state in shown]),
+        tags.p(f"A cell is {size:#x} bytes.", class_="hint"),
+    ]
 
 
 def _part(x: int, y: int, width: int, state: str) -> Tag:

@@ -56,7 +56,7 @@ GROUPS = (
         ("digsigd/image/**/*.py",),
         ("tests/image", "tests/model"),
         (
-            "tests/image/test_ahab.py::test_srk_tables_of_hab_are_not_ahabs",
+            "tests/image/test_ahab_detect.py::test_srk_tables_of_hab_are_not_ahabs",
             "tests/image/test_kind_fuzz.py::test_damaged_headers_are_planned_or_refused",
             "tests/image/test_plan_fuzz.py::test_any_bytes_are_planned_or_refused",
             "tests/image/test_plan_fuzz.py::test_damaged_images_are_planned_or_refused",

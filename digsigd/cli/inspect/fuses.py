@@ -63,9 +63,9 @@ def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
 
 
 def _refuse_ahab(data: mmap.mmap | bytes) -> None:
-    from digsigd.image.ahab import CHIPS, containers, srk_table
+    from digsigd.image.ahab_detect import CHIPS, is_ahab, is_srk_table
 
-    what = "an SRK table" if srk_table(data[: 1 << 16]) is not None else "an image" if containers(data) else None
+    what = "an SRK table" if is_srk_table(data[: 1 << 16]) else "an image" if is_ahab(data) else None
     if what is not None:
         raise NoFuseValueError(f"it is {what} of AHAB ({CHIPS}), whose fuses differ from those of HAB")
 

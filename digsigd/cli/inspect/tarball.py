@@ -73,7 +73,7 @@ def _whole_members(data: bytes) -> dict[str, bytes]:
 
 
 def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
-    from digsigd.image.ahab import srk_table
+    from digsigd.image.ahab_detect import is_srk_table
 
     tables, certificates = tables_in(members), _certificates(members)
     kinds = {name: _kind(name, data) for name, data in sorted(members.items())}
@@ -96,7 +96,7 @@ def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
     if len(rows) > MOST_LISTED:
         part.notes.append(f"{len(rows) - MOST_LISTED} more files are not listed")
     for name in kinds:
-        if srk_table(members[name]) is not None and name not in tables:
+        if is_srk_table(members[name]) and name not in tables:
             part.notes.append(f"{name} is an SRK table of AHAB, which HAB cannot use")
         elif name.endswith("_table.bin") and name not in tables:
             part.damage += [f"{name}: {error}" for error in describe_table(members[name]).damage]

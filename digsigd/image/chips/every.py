@@ -17,8 +17,8 @@ _NOT_CERTAIN = {"8": ("mx8qm", "mx8x"), "95": ("mx95-a0", "mx95-b0")}
 def find_any(text: str, *, certain: bool = False) -> AnyChip:
     """Return the chip of this name, with HAB4 or with AHAB: "imx6ull", "i.MX 93", "mx8qxp".
 
-    With `certain`, a name that is also used for chips or silicon with other fuses is ambiguous. Raises `AmbiguousChipError` if
-    several chips have this name, `ChipError` if no chip has it.
+    With `certain`, a name that is also used for chips or silicon with other fuses is ambiguous. Raises
+    `AmbiguousChipError` if several chips have this name, `ChipError` if no chip has it.
     """
     name = without_maker(text)
     if certain and name in _NOT_CERTAIN:
