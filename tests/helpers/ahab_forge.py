@@ -46,7 +46,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 }  # fmt: skip
 Edit: TypeAlias = Callable[[bytearray], None]
 # DER of the key of a certificate: RFC 8017, A.1 and A.2.3.
-_RSA_OID, _PSS_OID = bytes.fromhex("06092a864886f70d0101010500"), bytes.fromhex("06092a864886f70d01010a")
+RSA_OID, PSS_OID = bytes.fromhex("06092a864886f70d0101010500"), bytes.fromhex("06092a864886f70d01010a")
 
 
 @cache
@@ -292,7 +292,7 @@ def certificate_of(kind: Kind, number: int = 0, *, ca: bool = False, digest: str
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .sign(key, None if kind.startswith("mldsa") else _HASHES[digest or digest_of(kind)])
+        .sign(key, None if kind.startswith("mldsa") else _HASHES[digest or digest_of(kind)])  # type: ignore[arg-type]
         .public_bytes(serialization.Encoding.DER)
     )
     return _with_pss(made, key, _HASHES[digest or digest_of(kind)]) if kind.startswith("pss") else made
@@ -302,15 +302,16 @@ def _with_pss(certificate: bytes, key: rsa.RSAPrivateKey, algorithm: hashes.Hash
     """The same certificate with the identifier of RSA-PSS in its key, signed again."""
     body, *rest = (one.whole for one in elements(elements(certificate)[0].content))
     parts = [one.whole for one in elements(elements(body)[0].content)]
-    place = next(n for n, part in enumerate(parts) if _RSA_OID in part and len(part) > 100)
+    place = next(n for n, part in enumerate(parts) if RSA_OID in part and len(part) > 100)
     info = elements(elements(parts[place])[0].content)
-    parts[place] = _der(SEQUENCE, _der(SEQUENCE, _PSS_OID) + info[1].whole)
-    body = _der(SEQUENCE, b"".join(parts))
+    parts[place] = written_der(SEQUENCE, written_der(SEQUENCE, PSS_OID) + info[1].whole)
+    body = written_der(SEQUENCE, b"".join(parts))
     signature = key.sign(body, padding.PKCS1v15(), algorithm)
-    return _der(SEQUENCE, body + rest[0] + _der(0x03, b"\0" + signature))
+    return written_der(SEQUENCE, body + rest[0] + written_der(0x03, b"\0" + signature))
 
 
-def _der(tag: int, content: bytes) -> bytes:
+def written_der(tag: int, content: bytes) -> bytes:
+    """A value in DER."""
     size = len(content)
     if size < 0x80:
         return bytes([tag, size]) + content
