@@ -21,16 +21,17 @@ _HASHES_V0 = ("sha256", "sha384", "sha512", "sm3")
 
 
 def check_images(
-    container: Container, size: int, containers: Sequence[Container], digest: Digest
+    container: Container, size: int, containers: Sequence[Container], digest: Digest, *, has_blob: bool = True
 ) -> tuple[tuple[int, ...], int]:
     """Check the images of a container in a file of `size` bytes, which has these `containers`.
 
-    Returns the numbers of encrypted images and the number of bytes of all. Nothing is hashed before all places are
+    `has_blob` says that encrypted images need a blob with their key; those of NXP's containers have none, because the
+    chip has the key. Returns the numbers of encrypted images and the number of bytes of all. Nothing is hashed before all places are
     good: no byte is hashed twice. Raises `VerificationError`.
     """
     _check_places(container, size, containers)
     encrypted = tuple(image.number for image in container.images if image.encrypted)
-    if encrypted and (container.block is None or container.block.blob is None):
+    if encrypted and has_blob and (container.block is None or container.block.blob is None):
         raise VerificationError(
             "blob", f"image {encrypted[0]} of {_named(container)} is encrypted, but the container has no blob"
         )

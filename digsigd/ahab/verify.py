@@ -94,7 +94,8 @@ def verify(
         which = f" {number}" if len(signers) > 1 else ""
         check_signature(signer, signature, signed, "signature", f"signature{which} of the container at {offset:#x}")
     known = containers if containers is not None else find(data)
-    encrypted, covered = check_images(container, len(data), known, digest or hashing(data))
+    nxp = srk_set == SrkSet.NXP
+    encrypted, covered = check_images(container, len(data), known, digest or hashing(data), has_blob=not nxp)
     if encrypted:
         notes.append(_about_encrypted(block, encrypted))
     if original is not None:
@@ -117,7 +118,7 @@ def verify(
 def _check_header(container: Container, chip: AhabChip | None, srk_set: SrkSet) -> SignatureBlock:
     """Check version, tag, SRK set and what is in the signature block. Return the block."""
     at = f"the container at {container.offset:#x}"
-    if container.tag != Tag.CONTAINER:
+    if container.tag != Tag.CONTAINER and not (container.tag == Tag.V2X and srk_set == SrkSet.NXP):
         raise VerificationError("tag", f"{at} has the tag {container.tag:#x}, not {Tag.CONTAINER:#x}")
     if chip is not None and container.version not in chip.versions:
         raise VerificationError(

@@ -55,6 +55,16 @@ class NamedAhabTable:
         """What can be in the fuses: SHA-256 and SHA-512 of the table; no chip has the former of version 2."""
         return tuple(self.table.hash(one) for one in (("sha256", "sha512") if self.version == 1 else ("sha512",)))
 
+    def fuse_values_of(self, soc: str | None) -> tuple[bytes, ...]:
+        """Return the fuse value for a chip; empty if the table is not for it, all of them if that is not known."""
+        try:
+            chip = ahab.chip(soc) if soc is not None else None
+            return self.fuse_values if chip is None else (ahab.fuse_value(self.table, chip),)
+        except ahab.NotConfirmed:
+            return self.fuse_values
+        except ahab.AhabError:
+            return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Belongs:

@@ -73,19 +73,21 @@ class NamedCertificate:
 class MachineKeys:
     """The public facts of a key tarball, in the order of names. `sha256` is the hash of the tarball, in hex.
 
-    `tables` are those for HAB, `ahab_tables` those for AHAB; a tarball has at least one of them.
+    `tables` are those for HAB, `ahab_tables` those for AHAB; a tarball has at least one of them. `soc` is the chip that
+    the operator says the machine has, if any.
     """
 
     sha256: str
     tables: tuple[NamedTable, ...] = field(repr=False)
     certificates: tuple[NamedCertificate, ...] = field(repr=False)
     ahab_tables: tuple[NamedAhabTable, ...] = field(default=(), repr=False)
+    soc: str | None = None
 
     @property
     def fuse_values(self) -> tuple[str, ...]:
-        """The fuse values of the tables, in hex, without duplicates; for AHAB those that chips may have."""
+        """The fuse values of the tables, in hex, without duplicates; for AHAB those of the chip, or that chips have."""
         found = [one.table.fuse_value for one in self.tables]
-        found += [value for one in self.ahab_tables for value in one.fuse_values]
+        found += [value for one in self.ahab_tables for value in one.fuse_values_of(self.soc)]
         return tuple(dict.fromkeys(value.hex() for value in found))
 
     @property
@@ -98,7 +100,7 @@ class MachineKeys:
         return tuple(dict.fromkeys(kinds))
 
 
-def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None) -> MachineKeys:
+def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None, *, soc: str | None = None) -> MachineKeys:
     """Return the public facts of a machine's tarball. With a pinned fuse value, only tables with that value count.
 
     Blocks, usually for milliseconds. Raises `BadTarball` if there is no SRK table, or none with the pinned value.
@@ -141,7 +143,7 @@ def read_facts(tarball: KeyTarball, machine: str, fuse_value: bytes | None) -> M
         _described(name, certificate, tables[0] if tables else None, place)
         for (name, certificate), place in zip(certificates, places, strict=True)
     ]
-    return MachineKeys(tarball.sha256, tables, tuple(described), of_ahab)
+    return MachineKeys(tarball.sha256, tables, tuple(described), of_ahab, soc)
 
 
 def _described(
@@ -243,8 +245,8 @@ class MachineKeyReader:
         self._tools = tools
         self._in_thread = in_thread
         self._clock = clock
-        # The oldest first. They depend only on the key: tarball, machine and pinned value.
-        self._facts: dict[tuple[str, str, bytes | None], MachineKeys] = {}
+        # The oldest first. They depend only on the key: tarball, machine, pinned value and chip.
+        self._facts: dict[tuple[str, str, bytes | None, str | None], MachineKeys] = {}
         self._versions: tuple[str, ...] = ()
         self._versions_until = float("-inf")
 
@@ -260,11 +262,11 @@ class MachineKeyReader:
             **log_fields, event="keys", machine=machine, how=keys.how, origin=keys.origin,
             seconds=keys.seconds,
         )  # fmt: skip
-        pinned = rules.fuse_value
-        key = (keys.tarball.sha256, machine, pinned)
+        pinned, soc = rules.fuse_value, rules.soc
+        key = (keys.tarball.sha256, machine, pinned, soc)
         facts = self._facts.get(key)
         if facts is None:
-            facts = self._facts[key] = await self._in_thread(read_facts, keys.tarball, machine, pinned)
+            facts = self._facts[key] = await self._in_thread(read_facts, keys.tarball, machine, pinned, soc=soc)
             while len(self._facts) > _KEPT:
                 del self._facts[next(iter(self._facts))]
         return facts

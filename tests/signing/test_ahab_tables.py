@@ -49,6 +49,25 @@ def test_tables_and_fuse_values_are_those_of_srktool(keys: str, kind: str) -> No
     assert found.fuse_values[:2] == (first.table.hash("sha256").hex(), first.table.hash("sha512").hex())
 
 
+@pytest.mark.parametrize(
+    ("soc", "values"),
+    [
+        ("mx93", ["fuse_sha256"]),
+        ("mx8x", ["fuse_sha512"]),
+        ("mx95", ["v2_fuse"]),
+        ("mx8dxl", ["fuse_sha256", "fuse_sha512"]),
+        ("mx8m", []),
+        (None, ["fuse_sha256", "fuse_sha512", "v2_fuse"]),
+    ],
+)
+def test_the_chip_decides_which_hash_is_in_the_fuses(soc: str | None, values: list[str]) -> None:
+    """If the operator says which the machine has, and it is known of the chip; else all that can be are told."""
+    files = members("p384")
+    found = read_facts(KeyTarball(files, "0" * 64), "m", None, soc=soc)
+    expected = [files[f"crts/SRK_1_2_3_4_{name}.bin"].hex() for name in values]
+    assert list(found.fuse_values) == expected
+
+
 def test_each_certificate_is_told_with_its_srk() -> None:
     """In both tables: the SRKs', and those of the SGKs that they signed. The number is the one in the file's name."""
     found = facts(members("p384ca"))

@@ -49,7 +49,7 @@ def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
         return _of_image(data)
     if len(data) in {_BYTES, _SPREAD} and (value := fuse_file(data[:])) is not None:
         return [FuseValue("fuse file", value)]
-    if head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar":
+    if is_tarball(data):
         return _of_tarball(data)
     try:
         if head[:1] == b"\xd7":
@@ -60,6 +60,12 @@ def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
     except FormatError as error:
         raise NoFuseValueError(str(error)) from None
     return _of_image(data)
+
+
+def is_tarball(data: mmap.mmap | bytes) -> bool:
+    """Return whether a file is a tarball, packed or not."""
+    head = data[:512]
+    return head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar"
 
 
 def _refuse_ahab(data: mmap.mmap | bytes) -> None:
