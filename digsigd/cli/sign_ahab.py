@@ -91,7 +91,7 @@ def plan_for(data: Buffer, options: argparse.Namespace) -> AhabPlan:
 def run_ahab(plan: AhabPlan, options: argparse.Namespace, console: Console) -> int:
     """Sign a file whose plan is `plan`, and return the exit code. Raises `Trouble`, `ClientError`, `AhabError`."""
     from digsigd.client import ImageError
-    from digsigd.client._internal.image_signing.ahab_plan import check_ahab_plan
+    from digsigd.client._internal.image_signing.ahab_plan import ahab_chip, check_ahab_plan
 
     if options.dry_run:
         show_ahab_plan(plan, options.image, console)
@@ -105,17 +105,19 @@ def run_ahab(plan: AhabPlan, options: argparse.Namespace, console: Console) -> i
         raise _about(options.image, error) from None
     if options.dry_run:
         return 0
-    if plan.chip is None:
+    settings = from_options(options, os.environ)
+    chip = plan.chip if plan.chip is not None or settings.soc is None else ahab_chip(settings.soc)
+    if chip is None:
         raise Trouble(
             f"{shown(str(options.image))} has AHAB containers of version {plan.version}, which do not say for which"
             " chip they are",
-            hint="set --soc CHIP, such as imx93 or imx8qxp: chips have different hashes in their fuses",
+            hint="set --soc CHIP, such as imx93 or imx8qxp, DIGSIGN_SOC, or soc in digsign.toml: chips have different"
+            " hashes in their fuses",
             code=2,
         )
-    settings = from_options(options, os.environ)
     if options.csf_only is not None:
-        return _write_descriptions(plan, plan.chip, options, settings, console)
-    return _sign(plan, plan.chip, options, settings, console)
+        return _write_descriptions(plan, chip, options, settings, console)
+    return _sign(plan, chip, options, settings, console)
 
 
 def _sign(

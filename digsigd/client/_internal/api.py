@@ -182,15 +182,17 @@ class SigningClient:
         to: Path,
         cst_version: str,
         backend: str = "ssl",
-        soc_type: str,
+        soc_type: str | None = None,
     ) -> SignedFile:
         """Sign `artifact` with a description for AHAB, whose `File` is `artifact_name`, and write the answer into `to`.
 
         The answer is the whole file, as long as `artifact`. It is written in pieces while it arrives, in the reactor's
-        thread. After an error, `to` is not complete. The host has verified the answer; it is not verified here. Raises
-        `ClientError`.
+        thread; after an error, `to` is not complete. It is not verified here. `soc_type` is the chip, such as "mx93":
+        if neither that nor the host says which, the host checks only what holds for all chips. Raises `ClientError`.
         """
-        fields = {"machine": machine, "soctype": soc_type, "cstversion": cst_version, "backend": backend}
+        fields = {"machine": machine, "cstversion": cst_version, "backend": backend}
+        if soc_type is not None:
+            fields["soctype"] = soc_type
 
         async def attempt(request_id: str) -> SignedFile:
             form = Form(
