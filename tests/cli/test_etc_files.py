@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from digsigd.ahab import chip
-from digsigd.testing import TrialPki
+from digsigd.ahab import chip, verify
+from digsigd.testing import TrialAhabImage, TrialAhabPki, TrialPki
 from tests.helpers import golden
 from tests.helpers.blobs import Signing
 from tests.helpers.daemons import MACHINE, RIGHTS, Daemon
@@ -111,6 +111,10 @@ class Recipe:
 
 
 Make = Callable[..., Recipe]
+# A file with containers, and keys for it, without SGKs and with them.
+CONTAINERS = TrialAhabImage.of_size(0x10000)
+AHAB = TrialAhabPki.make("p384", versions=(0,))
+AHAB_SGK = TrialAhabPki.make("p384", sgk=True, versions=(0,))
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     (folder / "token").write_text(TOKEN + "\n")
     running = Daemon(folder, cst_base, f'[callers.build]\ntoken_file = "{folder}/token"\n{RIGHTS}')
     running.put_keys(MACHINE, pki.tarball())
+    for machine, keys in (("imx93-board", AHAB), ("imx8qxp-board", AHAB_SGK)):
+        running.put_keys(machine, keys.tarball())
     running.start()
     yield running
     running.stop()
@@ -241,13 +247,36 @@ def test_the_options_of_digsign_are_set(make: Make, tmp_path: Path, signing: Sig
         "DIGSIGN_CLIENT_KEY": "--client-key", "DIGSIGN_CONFIG": "--config", "DIGSIGN_SOC": "--soc",
     }  # fmt: skip
     values = {name: f"a value of {option}" for name, option in options.items()}
-    every = make(IMX_BOOT, **values, DIGSIGN=str(seen), DIGSIGN_FAST_AUTH="1")
+    every = make(IMX_BOOT, **values, DIGSIGN=str(seen), DIGSIGN_FAST_AUTH="1", DIGSIGN_SGK="1")
     told = re.findall("^<(.*)>$", every.run("do_digsign", tmp_path).stdout, re.MULTILINE)
     for name, option in options.items():
         assert told[told.index(option) + 1] == values[name]
-    assert "--fast-auth" in told
+    assert not {"--fast-auth", "--sgk"} - set(told)
     known = set(re.findall(r"(?<![\w-])--[a-z-]+", digsign("sign", "--help").stdout))
-    assert {*options.values(), "--fast-auth", "--output"} <= known
+    assert {*options.values(), "--fast-auth", "--sgk", "--output"} <= known
+
+
+@pytest.mark.parametrize(("machine", "override", "keys", "digest", "more"), [
+    ("imx93-board", "mx93-generic-bsp", AHAB, "sha256", {}),
+    ("imx8qxp-board", "mx8x-generic-bsp", AHAB_SGK, "sha512", {"DIGSIGN_SGK": "1", "DIGSIGN_SRK": "2"}),
+], ids=["93", "8X"])  # fmt: skip
+def test_files_with_containers_are_signed(
+    make: Make, tmp_path: Path, machine: str, override: str, keys: TrialAhabPki, digest: Any, more: dict[str, str]
+) -> None:
+    """Every container of the owner, with SRK or SGK; again when BitBake runs the task again."""
+    names = [f"imx-boot-{machine}-{config}.bin-flash_singleboot" for config in ("sd", "fspi")]
+    images = [write(tmp_path / "git" / name, CONTAINERS.data) for name in names]
+    fuses = keys.fuse_value(digest).hex()
+    for _ in range(2):
+        recipe = make(IMX_BOOT, override, MACHINE=machine, DIGSIGN_FUSES=fuses, **more)
+        done = recipe.run("do_digsign", tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for image in images:
+            told = digsign("verify", image, "--soc", recipe.value("DIGSIGN_SOC") or "", "--fuses", fuses)
+            assert told.returncode == 0, told.stdout + told.stderr
+            for header, _ in CONTAINERS.containers:
+                assert verify(image.read_bytes(), header).certificate is bool(more)
+    assert TOKEN not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("overrides", "soc"), [
@@ -396,6 +425,30 @@ def test_gitlabs_jobs_sign_and_verify(tmp_path: Path, daemon: Daemon, pki: Trial
     assert {"DIGSIGN_SERVER", "DIGSIGN_TOKEN_FILE", "DIGSIGN_CA_FILE", "DIGSIGN_PACKAGE"} <= set(
         re.findall(r"DIGSIGN_\w+", comments)
     )
+
+
+@pytest.mark.parametrize(("machine", "soc", "keys", "digest"), [
+    ("imx93-board", "imx93", AHAB, "sha256"), ("imx8qxp-board", "mx8x", AHAB_SGK, "sha512"),
+], ids=["93", "8X"])  # fmt: skip
+def test_both_sign_files_with_containers(
+    tmp_path: Path, daemon: Daemon, machine: str, soc: str, keys: TrialAhabPki, digest: Any
+) -> None:
+    """Once the variables name the machine and the chip."""
+    changed = {"DIGSIGN_MACHINE": machine, "SOC": soc, "FUSES": keys.fuse_value(digest).hex()}
+    given = {"DIGSIGN_SERVER": daemon.url, "DIGSIGN_TOKEN": TOKEN, "DIGSIGN_CA": "", "RUNNER_TEMP": str(tmp_path)}
+    gitlab, workflow = load("gitlab-ci.yml"), load("github-actions.yml")
+    steps = {step.get("name"): step for step in workflow["jobs"]["sign"]["steps"]}
+    for name, values, scripts in (
+        ("gitlab", gitlab["variables"], [gitlab[job]["script"] for job in ("sign", "verify")]),
+        ("github", workflow["env"], [[steps[step]["run"]] for step in ("sign", "verify")]),
+    ):
+        folder = tmp_path / name
+        write(folder / "flash.bin", CONTAINERS.data)
+        for script in scripts:
+            done = run_lines(script, folder, **{**values, **changed, **given})
+            assert done.returncode == 0, done.stdout + done.stderr
+        for header, _ in CONTAINERS.containers:
+            verify((folder / "signed-flash.bin").read_bytes(), header)
 
 
 @pytest.mark.parametrize("own_authority", [False, True])

@@ -28,6 +28,8 @@ DIGSIGN_CST ??= ""
 DIGSIGN_BACKEND ??= ""
 DIGSIGN_SRK ??= "1"
 DIGSIGN_FAST_AUTH ??= "0"
+# "1" signs AHAB containers with the SGK below the SRK.
+DIGSIGN_SGK ??= "0"
 # The fuse value of the boards, as printed by `digsign fuses`. Keys with another fuse value are refused.
 DIGSIGN_FUSES ??= ""
 # The load address of a kernel.
@@ -42,6 +44,7 @@ digsign_sign() {
     fi
     set -- sign "$1" --output "$1" --machine "${DIGSIGN_MACHINE}" --srk "${DIGSIGN_SRK}"
     [ "${DIGSIGN_FAST_AUTH}" != "1" ] || set -- "$@" --fast-auth
+    [ "${DIGSIGN_SGK}" != "1" ] || set -- "$@" --sgk
     [ -z "${DIGSIGN_CST}" ] || set -- "$@" --cst "${DIGSIGN_CST}"
     [ -z "${DIGSIGN_BACKEND}" ] || set -- "$@" --backend "${DIGSIGN_BACKEND}"
     [ -z "${DIGSIGN_FUSES}" ] || set -- "$@" --fuses "${DIGSIGN_FUSES}"
