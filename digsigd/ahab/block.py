@@ -32,6 +32,8 @@ from digsigd.ahab.srk import (
 )
 
 ALIGNMENT = 8
+# 8 bytes of header, 48 of the wrapping, the key: SPSDK, ahab_blob.py; cst prints the same.
+BLOB_SIZES = (72, 80, 88)
 _BLOCK = struct.Struct("<BHBHHHHI")
 _SIGNATURE = struct.Struct("<BHB4s")
 _CERTIFICATE = struct.Struct("<BHBHBB")
@@ -66,7 +68,7 @@ def read_block(raw: bytes, start: int, version: int) -> SignatureBlock:
         walk.leave(end)
     signatures: tuple[bytes, ...] = ()
     if signature_at:
-        place = walk.enter(signature_at, "signature", signed=True)
+        place = walk.enter(signature_at, "signature")
         signatures, end = _signatures(raw, place, len(srk.tables) if isinstance(srk, SrkArray) else 1)
         walk.leave(end)
     certificate = None
@@ -96,8 +98,8 @@ class _Walk:
         self._position = start + size
         self.padding: list[tuple[int, bytes]] = []
 
-    def enter(self, offset: int, name: str, *, signed: bool = False) -> int:
-        """Return the place of the part that begins at `offset` of the block. What is before a signature is signed."""
+    def enter(self, offset: int, name: str) -> int:
+        """Return the place of the part that begins at `offset` of the block."""
         place = self._start + offset
         aligned = self._position + -self._position % ALIGNMENT
         if place not in (self._position, aligned):
@@ -106,7 +108,7 @@ class _Walk:
                 " is before it",
                 self._start,
             )
-        if place > self._position and not signed:
+        if place > self._position:
             self.padding.append((self._position, self._raw[self._position : place]))
         return place
 
@@ -197,7 +199,7 @@ def _certificate(raw: bytes, start: int, version: int, tables: int) -> tuple[Cer
     if start + signature_at not in (position, aligned):
         raise FormatError(f"the signature of a certificate is at {signature_at:#x}", start + 4)
     signatures, finish = _signatures(whole, start + signature_at, tables)
-    if end - finish >= ALIGNMENT:
+    if finish != end:
         raise FormatError(f"a certificate has {end - finish} bytes behind its signature", finish)
     return Certificate(
         start, own, permissions, inverted, tuple(records), tuple(data), raw[start : start + signature_at], signatures,
@@ -209,13 +211,13 @@ def _blob(raw: bytes, start: int) -> Blob:
     if start + _BLOB.size > len(raw):
         raise FormatError("the container ends inside its blob", start)
     version, length, tag, flags, size, algorithm, mode = _BLOB.unpack_from(raw, start)
-    if raw[start:] and set(raw[start : start + _BLOB.size]) == {0xCA}:
+    rest = raw[start:]
+    if set(rest) == {0xCA} and len(rest) in BLOB_SIZES:
         # cst writes only its filler: the board makes the blob, which is put in afterwards.
-        rest = raw[start:].rstrip(b"\0") if len(raw) - start else b""
         return Blob(start, 0, 0, 0, 0, rest, rest)
     if (version, tag) != (0, BLOB_TAG):
         raise FormatError(f"a blob begins with version 0 and tag {BLOB_TAG:#x}, not {version:#x} and {tag:#x}", start)
-    if length <= _BLOB.size or start + length > len(raw):
-        raise FormatError(f"a blob of {length} bytes does not fit", start + 1)
+    if length not in BLOB_SIZES or start + length > len(raw):
+        raise FormatError(f"a blob of {length} bytes does not fit, or has no key of 16, 24 or 32 bytes", start + 1)
     whole = raw[start : start + length]
     return Blob(start, flags, size, algorithm, mode, whole[_BLOB.size :], whole)

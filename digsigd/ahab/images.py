@@ -6,10 +6,10 @@ padded images, those of encrypted ones over the cipher text.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from digsigd.ahab import digests
 from digsigd.ahab.errors import VerificationError
 from digsigd.ahab.model import HASH_SIZES, Buffer, Container, ImageEntry
 
@@ -43,18 +43,13 @@ def hashing(data: Buffer) -> Digest:
     """Return the function that hashes parts of `data` for `check_images`."""
 
     def digest(name: str, offset: int, length: int) -> bytes:
-        if name.startswith("shake"):
-            sponge = hashlib.shake_128() if name == "shake128-256" else hashlib.shake_256()
-            for place in range(offset, offset + length, _CHUNK):
-                sponge.update(data[place : min(place + _CHUNK, offset + length)])
-            return sponge.digest(HASH_SIZES[name])
+        end = offset + length
         try:
-            hashed = hashlib.new(name.replace("sha3-", "sha3_"))
+            return digests.digest(
+                name, (data[place : min(place + _CHUNK, end)] for place in range(offset, end, _CHUNK))
+            )
         except ValueError:
             raise VerificationError("image-hash", f"the hash {name} cannot be checked here") from None
-        for place in range(offset, offset + length, _CHUNK):
-            hashed.update(data[place : min(place + _CHUNK, offset + length)])
-        return hashed.digest()
 
     return digest
 

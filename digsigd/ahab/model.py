@@ -167,7 +167,7 @@ class Blob:
     @property
     def is_placeholder(self) -> bool:
         """Whether cst's filler is still there (0xCA), and the board's blob has to be put in."""
-        return set(self.wrapped) == {0xCA} or set(self.raw) == {0xCA}
+        return set(self.raw) == {0xCA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ class SignatureBlock:
     """What follows the images' entries. All offsets count from the container's header.
 
     `signature_offset` is where the first signature begins, with its 8 bytes of header, and where the signed bytes end;
-    0 without signatures. `signatures` are the raw ones. `padding` are the bytes in it that belong to nothing and are
-    not signed: (offset, bytes).
+    0 without signatures. `signatures` are the raw ones. `padding` are the bytes between its parts and behind them:
+    (offset, bytes).
     """
 
     offset: int

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from digsigd.ahab.digests import digest
 from digsigd.ahab.errors import FormatError
 
 TABLE_TAG, TABLE_VERSION, TABLE_V2_VERSION = 0xD7, 0x42, 0x43
@@ -212,13 +213,13 @@ def parse_record(raw: bytes, start: int, *, with_data: bool) -> SrkRecord:
     """Return the record at `start`. `with_data` is the form of version 2. Raises `FormatError`."""
     if start + _RECORD.size > len(raw):
         raise FormatError(f"the SRK table ends inside a record; it must have {RECORDS}", start)
-    tag, length, algorithm, digest, size, reserved, flags, first, second = _RECORD.unpack_from(raw, start)
+    tag, length, algorithm, code, size, reserved, flags, first, second = _RECORD.unpack_from(raw, start)
     if tag != RECORD_TAG:
         raise FormatError(f"an SRK record begins with the byte {RECORD_TAG:#x}, not {tag:#x}", start)
     if algorithm not in ALGORITHMS:
         raise FormatError(f"an SRK record has the unknown algorithm {algorithm:#x}", start + 3)
-    if digest not in SIGNATURE_HASHES:
-        raise FormatError(f"an SRK record has the unknown hash {digest:#x}", start + 4)
+    if code not in SIGNATURE_HASHES:
+        raise FormatError(f"an SRK record has the unknown hash {code:#x}", start + 4)
     if reserved or flags & ~FLAG_CA:
         raise FormatError(f"an SRK record has the unknown flags {reserved:02x} {flags:02x}", start + 6)
     _check_lengths(algorithm, size, first, second, start)
@@ -231,8 +232,8 @@ def parse_record(raw: bytes, start: int, *, with_data: bool) -> SrkRecord:
     body = whole[_RECORD.size :]
     lengths = (first, second)
     if with_data:
-        return SrkRecord(algorithm, digest, size, flags, lengths, (b"", b""), body, whole)
-    return SrkRecord(algorithm, digest, size, flags, lengths, (body[:first], body[first:]), b"", whole)
+        return SrkRecord(algorithm, code, size, flags, lengths, (b"", b""), body, whole)
+    return SrkRecord(algorithm, code, size, flags, lengths, (body[:first], body[first:]), b"", whole)
 
 
 def _check_lengths(algorithm: int, size: int, first: int, second: int, start: int) -> None:
@@ -314,7 +315,7 @@ def with_key(record: SrkRecord, data: SrkData) -> SrkRecord:
 def data_hash(name: str, raw: bytes) -> bytes:
     """Return the 64 bytes for SRK data that stand in a record. Raises `FormatError` for a hash that Python lacks."""
     try:
-        return hashlib.new(name.replace("sha3-", "sha3_"), raw).digest().ljust(DATA_HASH_SIZE, b"\0")
+        return digest(name, [raw]).ljust(DATA_HASH_SIZE, b"\0")
     except ValueError:
         raise FormatError(f"the hash {name} of an SRK record is not known here") from None
 

@@ -19,7 +19,7 @@ from digsigd.ahab.signature import check_signature
 from digsigd.ahab.splice import check_unchanged
 from digsigd.ahab.srk import DILITHIUM, ML_DSA, SrkArray, SrkRecord, SrkTable, TableV2, parse_table
 
-_SETS = {SrkSet.NONE: "none, so it is not signed", SrkSet.NXP: "NXP's", SrkSet.OEM: "the OEM's"}
+_SETS = ("none, so it is not signed", "NXP's", "the OEM's", "3, which does not exist")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,9 @@ def _check_header(container: Container, chip: AhabChip | None, srk_set: SrkSet) 
             hint=" ".join(chip.notes),
         )  # fmt: skip
     if container.srk_set != srk_set:
-        found = _SETS.get(SrkSet(container.srk_set), "") if container.srk_set in _SETS else "3, which does not exist"
-        raise VerificationError("srk-set", f"{at} has the SRK set {found}; it must be {_SETS[srk_set]}")
+        raise VerificationError(
+            "srk-set", f"{at} has the SRK set {_SETS[container.srk_set]}; it must be {_SETS[srk_set]}"
+        )
     block = container.block
     if block is None or block.srk is None or not block.signatures:
         raise VerificationError("signature", f"{at} has no SRK table or no signature, although its header names an SRK")
@@ -138,7 +139,8 @@ def _check_header(container: Container, chip: AhabChip | None, srk_set: SrkSet) 
     for place, padding in block.padding:
         if any(padding):
             raise VerificationError(
-                "padding", f"{at} has the bytes {padding.hex()} at {place:#x}, which nothing signs; they must be zeros"
+                "padding",
+                f"{at} has the bytes {padding.hex()} at {place:#x}, between the parts of its block: they must be zeros",
             )
     if container.revoke_mask >> container.srk_index & 1:
         raise VerificationError(
@@ -293,7 +295,8 @@ def _check_rules(
 
 def _about_encrypted(block: SignatureBlock, encrypted: tuple[int, ...]) -> str:
     numbers = ", ".join(str(number) for number in encrypted)
-    text = f"images {numbers} are encrypted: what is inside can only be proved by a board with the key"
+    which = f"image {numbers} is" if len(encrypted) == 1 else f"images {numbers} are"
+    text = f"{which} encrypted: what is inside can only be proved by a board with the key"
     if block.blob is not None and block.blob.is_placeholder:
         text += "; the key's blob is still a placeholder"
     return text

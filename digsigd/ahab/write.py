@@ -5,12 +5,12 @@ Sources: imx-mkimage lf-6.6.3, src/imx8qxb0.c (headers, hashes, padding); the si
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from digsigd.ahab.block import ALIGNMENT
+from digsigd.ahab.digests import digest
 from digsigd.ahab.errors import AhabError
 from digsigd.ahab.model import BLOCK_TAG, CERTIFICATE_TAG, HASHES, HEADER_SIZE, IMAGE_SIZE, SIGNATURE_TAG, Tag
 from digsigd.ahab.read import BLOCK_HEADER_SIZE
@@ -155,7 +155,7 @@ def _entry(image: ContainerImage, version: int) -> bytes:
     flags = image.kind | image.core << 4 | _HASH_CODES[image.hash_name] << 8
     if image.encrypted:
         flags |= 1 << 12 if version == 2 else 1 << 11
-    digest = hashlib.new(image.hash_name.replace("sha3-", "sha3_"), image.data).digest()
+    hashed = digest(image.hash_name, [image.data])
     return struct.pack(
-        "<IIQQII64s32s", image.offset, len(image.data), image.load, image.entry, flags, image.meta, digest, image.iv
+        "<IIQQII64s32s", image.offset, len(image.data), image.load, image.entry, flags, image.meta, hashed, image.iv
     )
