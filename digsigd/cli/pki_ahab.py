@@ -127,6 +127,8 @@ def _say_fuse_value(pki: AhabPki, chip: AhabChip | None, console: Console) -> No
         console.say(f"fuse value of {chip.title} ({name.replace('sha', 'SHA-')}) {value.hex()}")
     if isinstance(chip.fuse_hash_cell, Unconfirmed):
         console.say(f"no fuse value: {shown(chip.fuse_hash_cell.why)}")
+    for note in chip.notes:
+        console.say(f"note: {note}")
     console.say()
 
 

@@ -110,6 +110,42 @@ def test_both_csts_sign_with_the_keys_and_the_container_holds(
     assert (table, fuses) == (files["crts/SRK_1_2_3_4_v2_table.bin"], files["crts/SRK_1_2_3_4_v2_fuse.bin"])
 
 
+@pytest.mark.parametrize("sgk", [False, True], ids=["srk", "sgk"])
+def test_containers_of_version_2_are_signed_with_the_other_table(signing: Signing, sgk: bool) -> None:
+    """By cst 4.0.1; the fuse value is the one that is said for such chips."""
+    pki = TrialAhabPki.make("p384", sgk=sgk)
+    image = ahab.ContainerImage(b"code".ljust(0x400, b"\0"), 0x2000)
+    file = ahab.build_file([(0, ahab.build_container([image], version=2), [image])])
+    text = pki.csf("flash.bin", 0, 0x90, srk=2, version=2)
+    folder = signing.folder({**pki.files, "flash.bin": file, "csf.txt": text.encode()})
+    done = subprocess.run(
+        [str(signing.tool("4.0.1")), "-i", "csf.txt", "-o", "out.bin"], cwd=folder, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = ahab.verify(
+        (folder / "out.bin").read_bytes(), chip=ahab.chip("mx95"), srk_table=pki.srk_table(2),
+        fuse_value=pki.fuse_value("sha512", 2),
+    )  # fmt: skip
+    assert (found.srk, found.certificate) == (2, sgk)
+
+
+@pytest.mark.parametrize("version", CST_VERSIONS)
+def test_cst_signs_with_the_der_beside_too(digsign: Digsign, signing: Signing, target: Path, version: str) -> None:
+    """Certificates and encrypted keys."""
+    assert digsign("pki", "new", target, "--ahab", "--kind", "rsa-pss2048", "--srk-ca").code == 0
+    files = {name: data for name, data in read_folder(target).items() if not name.endswith(".pem")}
+    pki = as_pki(files, "rsa-pss2048", sgk=True)
+    assert pki.certificate("SGK").endswith(".der")
+    header, block = IMAGE.containers[0]
+    text = pki.csf("flash.bin", header, block)
+    folder = signing.folder({**files, "flash.bin": IMAGE.data, "csf.txt": text.encode()})
+    done = subprocess.run(
+        [str(signing.tool(version)), "-i", "csf.txt", "-o", "out.bin"], cwd=folder, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ahab.verify((folder / "out.bin").read_bytes(), header, srk_table=pki.srk_table()).certificate
+
+
 @pytest.mark.parametrize("kind", ["rsa3072", "rsa-pss4096"])
 def test_long_rsa_keys_sign_too(signing: Signing, kind: AhabKind) -> None:
     """As the short ones do."""
