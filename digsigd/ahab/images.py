@@ -26,8 +26,8 @@ def check_images(
     """Check the images of a container in a file of `size` bytes, which has these `containers`.
 
     `has_blob` says that encrypted images need a blob with their key; those of NXP's containers have none, because the
-    chip has the key. Returns the numbers of encrypted images and the number of bytes of all. Nothing is hashed before all places are
-    good: no byte is hashed twice. Raises `VerificationError`.
+    chip has the key. Returns the numbers of encrypted images and the number of bytes of all. Nothing is hashed before
+    all places are good: no byte is hashed twice. Raises `VerificationError`.
     """
     _check_places(container, size, containers)
     encrypted = tuple(image.number for image in container.images if image.encrypted)

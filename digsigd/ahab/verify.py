@@ -296,7 +296,8 @@ def _check_rules(
 
 def _about_encrypted(block: SignatureBlock, encrypted: tuple[int, ...]) -> str:
     numbers = ", ".join(str(number) for number in encrypted)
-    text = f"images {numbers} are encrypted: what is inside can only be proved by a board with the key"
+    which = f"image {numbers} is" if len(encrypted) == 1 else f"images {numbers} are"
+    text = f"{which} encrypted: what is inside can only be proved by a board with the key"
     if block.blob is not None and block.blob.is_placeholder:
         text += "; the key's blob is still a placeholder"
     return text

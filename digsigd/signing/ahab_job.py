@@ -14,13 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from digsigd import ahab
-from digsigd.ahab.images import check_images
-from digsigd.ahab.model import CHECK_ALL, FAST_BOOT_MASK, INDEX_MASK, REVOKE_MASK, SET_MASK
 from digsigd.csf.ahab import Description, Resolved, resolve, write
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, artifact, container
 from digsigd.csf.errors import CsfKeyError
 from digsigd.errors import CstFailed, DigsigError, Refused, VerificationFailed
 from digsigd.keys import Keys
+from digsigd.signing.ahab_containers import check_places, chosen, placed, refused
 from digsigd.signing.ahab_keys import (
     UNKNOWN_CHIP,
     Named,
@@ -29,6 +28,7 @@ from digsigd.signing.ahab_keys import (
     check_table,
     chip_of,
     fuse_value_of,
+    signer_of,
     table_of,
 )
 from digsigd.signing.ahab_sums import new_hash
@@ -75,7 +75,7 @@ class AhabJob(BaseJob):
         self._file: CheckedFile | None = None
         # All containers of the file, and those that are signed.
         self._all: tuple[ahab.Container, ...] = ()
-        self._containers: list[ahab.Container] = []
+        self._containers: tuple[ahab.Container, ...] = ()
         self._patches: list[Patch] = []
 
     def _resolved(self, description: Description) -> Resolved:
@@ -117,10 +117,12 @@ class AhabJob(BaseJob):
         self._check_keys()
         self._take_artifact()
         with self._reading() as file:
-            self._find_containers(file)
-            for one, line in zip(self._containers, self._plan.containers_line, strict=True):
-                self._check_images(one, line)
-            stubs = [ahab.stub(Original(file), one) for one in self._containers]
+            data, lines = Original(file), self._plan.containers_line
+            version = self._description.header.container_version
+            self._all, self._containers = chosen(data, self._plan.containers, lines, version)
+            for one, line in zip(self._containers, lines, strict=True):
+                check_places(one, line, file.size, self._all, self._digest)
+            stubs = [ahab.stub(data, one) for one in self._containers]
         self.workdir.check_space(_SCRATCH * self.runs)
         files = {needed.name: self._content(needed) for needed in self._plan.files}
         folders = dict.fromkeys(name.partition("/")[0] for name in files)
@@ -176,56 +178,6 @@ class AhabJob(BaseJob):
             raise changed() from None
         except OSError as error:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
-
-    def _find_containers(self, file: CheckedFile) -> None:
-        data = Original(file)
-        self._all = ahab.find(data)
-        version = self._description.header.container_version
-        for (header, block), line in zip(self._plan.containers, self._plan.containers_line, strict=True):
-            try:
-                found = ahab.read_header(data, header)
-            except ahab.FormatError as error:
-                places = ", ".join(f"{one.offset:#x} {one.offset + one.block_offset:#x}" for one in self._all)
-                raise _refused(
-                    line,
-                    f"{error.what}",
-                    hint=f"the file has containers with the Offsets {places}" if places else "is it the right file?",
-                ) from None
-            if found.offset + found.block_offset != block:
-                raise _refused(
-                    line,
-                    f"the signature block of the container at {header:#x} is at {header + found.block_offset:#x}, not"
-                    f" at {block:#x}",
-                )
-            self._check_container(found, line, version)
-            self._containers.append(found)
-
-    def _check_container(self, found: ahab.Container, line: int, version: int) -> None:
-        at = f"the container at {found.offset:#x}"
-        if found.tag != ahab.Tag.CONTAINER:
-            raise _refused(line, f"{at} has the tag {found.tag:#x}: it is not one that an OEM signs")
-        if found.version != version:
-            raise _refused(
-                line,
-                f"{at} has the version {found.version}, but the description is for version {version}",
-                hint=f"write Version = {'2.0' if found.version == 2 else '1.0'} below [Header], and name the SRK table"
-                " for it",
-            )
-        if found.srk_set == ahab.SrkSet.NXP:
-            raise _refused(line, f"{at} is signed by NXP; signing would destroy it", hint="sign the one behind it")
-        if encrypted := [one.number for one in found.images if one.encrypted]:
-            raise _refused(
-                line,
-                f"image {encrypted[0]} of {at} is encrypted; signing would remove the key for it, and encrypted boot is"
-                " not signed here",
-            )
-
-    def _check_images(self, one: ahab.Container, line: int) -> None:
-        """Check places and hashes of a container's images, before anything is signed."""
-        try:
-            check_images(one, len(self._original()), self._all, self._digest)
-        except ahab.VerificationError as error:
-            raise Refused(f"csf: line {line}: {error.what}", line=line, hint=error.hint) from None
 
     def _original(self) -> Original:
         if self._file is None:
@@ -291,26 +243,12 @@ class AhabJob(BaseJob):
             raise CstFailed("the container from cst cannot be read", detail=str(error)) from error
         before, line = self._containers[number], self._plan.containers_line[number]
         with self._reading() as file:
-            data = Original(file)
             try:
-                made = ahab.spliced(before, written, data)
-                after = ahab.read_header(made)
+                made = placed(before, written, Original(file), self._all, line, self.request.cst_version)
             except ahab.AhabError as error:
                 # cst may end with exit code 0 although it could not write everything.
                 self.diagnose()
                 raise _not_proven(error) from None
-            lost = (before.flags ^ after.flags) & ~_written_flags(before.version)
-            if lost:
-                raise Refused(
-                    f"cst {self.request.cst_version} changes the bits {lost:#x} of the flags of the container at"
-                    f" {before.offset:#x}, which are not the signature's",
-                    line=line,
-                    hint="cst 4.0.1 leaves them as they are",
-                )
-            try:
-                ahab.check_room(data, before, len(made), containers=self._all)
-            except ahab.VerificationError as error:
-                raise Refused(f"csf: line {line}: {error.what}", line=line, hint=error.hint) from None
         self._patches.append(Patch(before.offset, made))
 
     def verified(self) -> tuple[Signed, str]:
@@ -318,29 +256,12 @@ class AhabJob(BaseJob):
 
         Raises `VerificationFailed`, `DigsigError`. Removes the work directory on success.
         """
-        table = self._members[self._plan.srk_table]
-        results = []
         with self._reading() as file:
             data = Original(file, self._patches)
-            offsets = {one.offset for one in self._containers}
             try:
-                signed = [ahab.parse(data, offset) for offset in sorted(offsets)]
-                others = [one for one in self._all if one.offset not in offsets]
-                for one in signed:
-                    results.append(
-                        ahab.verify(
-                            data,
-                            one.offset,
-                            chip=self._chip,
-                            fuse_value=self._rules.fuse_value,
-                            srk_table=table,
-                            srk_index=self._plan.source_index,
-                            digest=self._digest,
-                            containers=(*signed, *others),
-                        )
-                    )
+                results = self._proven(data)
             except ahab.AhabError as error:
-                raise _not_proven(error) from None
+                raise self._not_proven(data, error) from None
             sums = sums_of(file, self._patches)
         answer = SignedFile(self._handed_over(), sums, self._patches)
         evidence = self.request.evidence
@@ -356,6 +277,43 @@ class AhabJob(BaseJob):
         unknown = () if self._chip is not None else (UNKNOWN_CHIP,)
         return Signed(b"", (*unknown, *notes), file=answer), "; ".join(map(str, results))
 
+    def _proven(self, data: Original) -> list[ahab.Verified]:
+        """Verify the containers that were signed. Raises `AhabError`."""
+        offsets = sorted(one.offset for one in self._containers)
+        signed = [ahab.parse(data, offset) for offset in offsets]
+        others = [one for one in self._all if one.offset not in offsets]
+        return [
+            ahab.verify(
+                data,
+                offset,
+                chip=self._chip,
+                fuse_value=self._rules.fuse_value,
+                srk_table=self._members[self._plan.srk_table],
+                srk_index=self._plan.source_index,
+                digest=self._digest,
+                containers=(*signed, *others),
+            )
+            for offset in offsets
+        ]
+
+    def _not_proven(self, data: Original, error: ahab.AhabError) -> Refused | VerificationFailed:
+        """Return the error for a container that failed verification."""
+        if not self.token:
+            return _not_proven(error)
+        # Whose certificates are on the token is known only now.
+        found: int | None = None
+        with suppress(ahab.AhabError):
+            one = ahab.parse(data, self._containers[0].offset)
+            found = signer_of(one, data[one.offset : one.offset + one.signed_length])
+        index = self._plan.source_index
+        if found is None or found == index:
+            return _not_proven(error)
+        return refused(
+            self._plan.source_line,
+            f"Source index = {index} is SRK {index + 1}, but the certificate on the token is that of SRK {found + 1}",
+            hint=f"use Source index = {found}, or name the certificate of SRK {index + 1}",
+        )
+
     def _handed_over(self) -> int:
         """Return the descriptor, which belongs to the answer from now on."""
         descriptor, self._descriptor, self._file = self._descriptor, None, None
@@ -364,17 +322,8 @@ class AhabJob(BaseJob):
         return descriptor
 
 
-def _written_flags(version: int) -> int:
-    """Return the bits of a container's flags that a signer writes."""
-    return SET_MASK | INDEX_MASK | REVOKE_MASK | (CHECK_ALL | FAST_BOOT_MASK if version == 2 else 0)
-
-
 def _not_proven(error: ahab.AhabError) -> VerificationFailed:
     return VerificationFailed(
         f"the container from cst failed verification and is not sent: {error}",
         hint="a board would refuse it; check the keys in the tarball against the CSF description",
     )
-
-
-def _refused(line: int, what: str, *, hint: str = "") -> Refused:
-    return Refused(f"csf: line {line}: {what}", line=line, hint=hint)

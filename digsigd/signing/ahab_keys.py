@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from digsigd import ahab
 from digsigd.ahab.build import SrkKey, key_of, write_data
 from digsigd.ahab.errors import NotConfirmed
-from digsigd.ahab.srk import SrkArray, SrkTable, data_hash
+from digsigd.ahab.signature import check_signature
+from digsigd.ahab.srk import RECORDS, SrkArray, SrkData, SrkTable, data_hash, with_key
 from digsigd.csf.ahab import Description
 from digsigd.csf.errors import quoted
 from digsigd.errors import BadTarball, Refused
@@ -215,6 +216,34 @@ def srk_of(table: SrkTable | SrkArray, certificate: bytes, name: str) -> list[in
         if (record.algorithm, record.size_code) == (key.algorithm, key.size_code)
         and record.data_hash == _data_hash(record.hash_name, key, index)
     ]
+
+
+def signer_of(container: ahab.Container, signed: bytes) -> int | None:
+    """Return the index, from 0, of the SRK of a container's table that made its signature; None if none of them did.
+
+    `signed` are the bytes that the container's signature covers. With a certificate, it is the one that signed that.
+    """
+    block = container.block
+    if block is None or block.srk is None or not block.signatures:
+        return None
+    certificate = block.certificate
+    text, signature = (signed, block.signatures[0]) if certificate is None else (
+        certificate.signed, certificate.signatures[0]
+    )  # fmt: skip
+    for index in range(RECORDS):
+        with suppress(ahab.AhabError):
+            check_signature(_record_with_key(block.srk, index), signature, text, "signature", "")
+            return index
+    return None
+
+
+def _record_with_key(table: SrkTable | SrkArray, index: int) -> ahab.SrkRecord:
+    """Return an SRK with its key. In version 2 the key is that of the SRK data, if it is that of this record."""
+    if isinstance(table, SrkTable):
+        return table.records[index]
+    data = table.tables[0].data
+    raw = data.raw[:4] + bytes([index]) + data.raw[5:]
+    return with_key(table.tables[0].records[index], SrkData(index, data.key, raw))
 
 
 def fuse_value_of(table: SrkTable | SrkArray, chip: ahab.AhabChip | None, pinned: bytes | None) -> bytes | None:

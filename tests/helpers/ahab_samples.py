@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from digsigd import ahab
+from tests.helpers.ahab_forge import Kind, signed_container
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "ahab"
 
@@ -30,3 +32,17 @@ def signed(case: str) -> bytes:
 def changed(data: bytes, place: int, new: bytes) -> bytes:
     """The same data with other bytes at a place."""
     return data[:place] + new + data[place + len(new) :]
+
+
+def all_signed(data: bytes, kind: Kind = "p384", *, skip: int | None = None, **options: Any) -> bytes:
+    """A file whose OEM containers are all signed with trial keys, but for the one at the offset `skip`.
+
+    The options are those of `signed_container`.
+    """
+    whole = bytearray(data)
+    for one in ahab.find(data):
+        if one.srk_set != ahab.SrkSet.NXP and one.offset != skip:
+            head = data[one.offset : one.offset + one.header_length]
+            new = signed_container(head, kind, version=one.version, **options)
+            whole[one.offset : one.offset + len(new)] = new
+    return bytes(whole)
