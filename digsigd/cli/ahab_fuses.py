@@ -73,6 +73,9 @@ def show_or_compare(
     `chip` is None only to compare. `again` are the arguments for the same keys, without the chip. Raises `Trouble`,
     and `AhabError` for values that are not confirmed.
     """
+    if chip is not None:
+        # Of the two tables that NXP's scripts make, one is for the chip.
+        found = [one for one in found if one.is_for(chip)] or found
     one = chosen(found, options.table, source)
     if chip is not None:
         again += f" --soc {certain_name(chip)}"

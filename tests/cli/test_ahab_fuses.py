@@ -137,7 +137,10 @@ def test_files_without_a_table_are_refused(digsign: Digsign, file: Path) -> None
 
 
 def test_of_several_tables_one_is_chosen(digsign: Digsign, file: Path) -> None:
-    """By its name."""
+    """By the version of the chip's containers, or by its name."""
+    file.write_bytes((SAMPLES / "keys" / "p384.tar.gz").read_bytes())
+    assert digsign("fuses", file, "--soc", "mx93").code == 0
+    assert digsign("fuses", file, "--soc", "mx95-b0").code == 0
     file.write_bytes(pack({"crts/a_table.bin": P384, "crts/b_table.bin": RSA}))
     assert "has several SRK tables" in digsign("fuses", file, "--soc", "mx8qm").err
     assert digsign("fuses", file, "--soc", "mx8qm", "--table", "b_table.bin").code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,64 @@ def test_a_signed_message_is_told_as_one(show: Inspect) -> None:
     """It is not signed here."""
     values = show.values(MESSAGE)
     assert (values["kind"], values["signed_by"], values["srk"]) == ("ahab-message", "OEM", 1)
+
+
+def test_key_tarballs_are_told_with_both_fuse_values_and_the_chain(show: Inspect) -> None:
+    """Of tables of both versions; the CA has signed SRKs, and SRKs their SGKs."""
+    values = show.values((SAMPLES / "keys" / "p384ca.tar.gz").read_bytes())
+    assert [(one["of"].rpartition("/")[2], one["kind"]) for one in values["fuse_values"]][:3] == [
+        ("SRK_1_2_3_4_table.bin", "SRK table of AHAB, version 1, sha256"),
+        ("SRK_1_2_3_4_table.bin", "SRK table of AHAB, version 1, sha512"),
+        ("SRK_1_2_3_4_v2_table.bin", "SRK table of AHAB, version 2, sha512"),
+    ]
+    assert [one["in_the_chain"] for one in values["certificates"]] == [
+        *(f"signed by SRK {number}" for number in range(1, 5)), *(f"SRK {number}" for number in range(1, 5)),
+    ]  # fmt: skip
+    # The fuse files of srktool are those of the tables.
+    assert "matches no SRK table" not in notes(values)
+    assert "no SRK table" not in notes(values)
+
+
+@pytest.mark.parametrize("kind", ["p256", "p521", "pss2048", "r2048"])
+def test_certificates_of_every_kind_belong_to_their_srks(show: Inspect, kind: str) -> None:
+    """RSA-PSS keys too."""
+    values = show.values((SAMPLES / "keys" / f"{kind}.tar.gz").read_bytes())
+    assert [one["in_the_chain"] for one in values["certificates"]] == [f"SRK {number}" for number in range(1, 5)]
+
+
+def test_certificates_of_other_keys_belong_to_no_srk(show: Inspect) -> None:
+    """The table is one of its own."""
+    with tarfile.open(SAMPLES / "keys" / "p384.tar.gz") as keys:
+        inner = keys.extractfile("crts/SRK1_sha384_secp384r1_v3_usr_crt.pem")
+        assert inner is not None
+        certificate = inner.read()
+    values = show.values(pack({"SRK_table.bin": table("SRK_rsa2048_table.bin"), "SRK1_crt.pem": certificate}))
+    assert [one["in_the_chain"] for one in values["certificates"]] == ["not signed by an SRK of the table"]
+
+
+@pytest.mark.parametrize("case", ["good-qxp-spl-sgk", "good-v2-p384", "bad-two-authenticate-data"])
+def test_descriptions_are_told_command_by_command(show: Inspect, case: str) -> None:
+    """With the containers that they sign, and what a host refuses unless it is allowed."""
+    values = show.values((SAMPLES / "cases" / case / "csf.txt").read_bytes())
+    assert values["kind"] == "ahab-csf-description"
+    commands = [one["command"] for one in values["commands"]]
+    assert commands[:2] == ["Header", "Install SRK"]
+    offsets = {
+        "good-qxp-spl-sgk": [(0x400, 0x510)],
+        "good-v2-p384": [(0, 0x110)],
+        "bad-two-authenticate-data": [(0x400, 0x490), (0x4000, 0x4190)],
+    }
+    assert [(one["header"], one["signature_block"]) for one in values["containers"]] == offsets[case]
+    assert ("Install Certificate" in commands) == (case == "good-qxp-spl-sgk")
+    assert ("a signing host refuses it" in notes(values)) == (case == "bad-two-authenticate-data")
+
+
+def test_a_wrong_description_is_told_up_to_there(show: Inspect) -> None:
+    """With the line of what is wrong."""
+    text = (SAMPLES / "cases" / "good-93-pss" / "csf.txt").read_bytes().replace(b"Source set", b"Sauce set")
+    values = show.values(text, code=1)
+    assert [one["command"] for one in values["commands"]] == ["Header"]
+    assert "line 9" in values["damage"][0]
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "in a tarball"])

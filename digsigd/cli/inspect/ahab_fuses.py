@@ -32,6 +32,12 @@ class FoundTable:
             return self.value or b""
         return b"".join(self.values())
 
+    def is_for(self, chip: AhabChip) -> bool:
+        """Return whether it is of the version that the chip's containers have; a fuse file is of any."""
+        from digsigd.ahab import SrkArray
+
+        return self.table is None or (2 if isinstance(self.table, SrkArray) else 0) in chip.versions
+
     @property
     def records(self) -> tuple[tuple[SrkRecord, ...], ...]:
         """The four keys of each table; empty if only the value is known."""
