@@ -58,10 +58,6 @@ class Grammar:
     foreign_labels: frozenset[str]
     hint: str
 
-    def labels(self) -> frozenset[str]:
-        """Return the folded labels of all arguments."""
-        return frozenset(label for form in self.commands.values() for label in form.arguments)
-
 
 def command_form(name: str, make: type, *arguments: Argument, ignored: tuple[str, ...] = ()) -> tuple[str, CommandForm]:
     """Return the form of a command, with its folded name, from the class of the model and its arguments."""

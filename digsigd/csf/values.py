@@ -143,12 +143,12 @@ def target() -> Kind:
 
 def version(known: Collection[tuple[int, int]], which: str) -> Kind:
     """Return the kind for one of these versions, as 4.3 or 4 3; `which` tells about them in errors."""
+    texts = {f"{major}.{minor}": (major, minor) for major, minor in known}
 
     def read(value: Value) -> tuple[int, int]:
         tokens = value.single()
-        match = re.fullmatch(r"([0-9])[ .]([0-9])", " ".join(token.text for token in tokens))
-        found = (int(match[1]), int(match[2])) if match else None
-        if found is None or found not in known or any(token.kind != "word" for token in tokens):
+        found = texts.get(".".join(token.text for token in tokens))
+        if found is None or any(token.kind != "word" for token in tokens):
             raise value.wrong(which, tokens[0])
         return found
 

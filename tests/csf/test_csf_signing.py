@@ -47,6 +47,8 @@ def test_a_hash_that_cst_does_not_know_is_refused_by_its_line() -> None:
     text = BASE + "[Set Engine]\nEngine = CAAM\nHash Algorithm = sha384\n"
     with pytest.raises(csf.CsfSyntaxError, match=r'line 21, column 18: Hash Algorithm: "sha384" is not known'):
         csf.parse(text.encode())
+    with pytest.raises(csf.CsfSyntaxError, match=r"line 19, column 1: \[Set Engine\] needs Hash Algorithm"):
+        csf.parse(text.replace("Hash Algorithm = sha384\n", "").encode())
 
 
 def test_64_blocks_are_signed(signer: Signer, normal_pki: TrialPki) -> None:

@@ -59,12 +59,14 @@ COMMANDS = dict(
 
 REFUSED = {fold(name): name for name in ("Install Secret Key",)}
 
+_HAB4 = grammar.HAB4
 AHAB = grammar.Grammar(
     "AHAB",
     COMMANDS,
     REFUSED,
     "HAB4",
-    (frozenset(grammar.COMMANDS) | frozenset(grammar.REFUSED)) - frozenset(COMMANDS) - frozenset(REFUSED),
-    grammar.HAB4.labels() - {label for form in COMMANDS.values() for label in form.arguments},
+    frozenset({*_HAB4.commands, *_HAB4.refused} - {*COMMANDS, *REFUSED}),
+    frozenset(label for form in _HAB4.commands.values() for label in form.arguments)
+    - frozenset(label for form in COMMANDS.values() for label in form.arguments),
     "for HAB4, leave Target = AHAB out of [Header]",
 )
