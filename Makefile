@@ -38,15 +38,16 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
   $(patsubst %,tests/image/test_%.py,chips commands encryption fdt_bounds fit_bounds kind_barebox kind_kernels kind_rt \
   kind_sdp regions report rom_bounds small_parts verify verify_layout)
 # The command that `make fresh` runs in a bare Debian, and the folder where it keeps that Debian.
-RUN = make demo && make demo-hsm
+RUN = make demo && make demo-hsm && make demo-ahab
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak test-spsdk fleet clean \
+.PHONY: help demo demo-hsm demo-ahab serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak test-spsdk fleet clean \
   bench bench-growth bench-docs profile
 
 help:
 	@echo "make demo           sign a trial image through the daemon with a real cst, and verify it (about a minute)"
 	@echo "make demo-hsm       the same, with the keys in a SoftHSM2 token"
+	@echo "make demo-ahab      sign a trial file for i.MX 93 with curl and with digsign, verify it, and refuse a changed one"
 	@echo "make serve          the same as demo, and keep the daemon running for you to try"
 	@echo "make test           install what the tests need, and run them; ARGS='tests/hab -x' for pytest"
 	@echo "make test-fast      run the tests that need no daemon and no tools, in half a minute"
@@ -100,6 +101,10 @@ demo: $(RUN_STAMP)
 demo-hsm: $(RUN_STAMP)
 	@etc/need curl $(DEMO_TOKEN)
 	@$(VENV)/bin/python etc/demo --hsm
+
+demo-ahab: $(RUN_STAMP)
+	@etc/need curl
+	@$(VENV)/bin/python etc/demo --ahab
 
 serve: $(RUN_STAMP)
 	@etc/need curl

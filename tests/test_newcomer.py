@@ -56,6 +56,19 @@ def test_the_demonstration_with_a_token_signs_and_verifies(cst_base: Path) -> No
         assert tar.getnames() == ["crts/SRK_1_2_3_4_table.bin"]
 
 
+def test_the_demonstration_for_ahab_signs_verifies_and_refuses(cst_base: Path) -> None:
+    """With curl and with digsign, twice; the file whose byte was changed does not hold."""
+    for _ in range(2):
+        done = run(sys.executable, ROOT / "etc/demo", "--ahab", DIGSIGSERVER_IMX_CST_BASE=str(cst_base))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("the answer is the whole file, 196608 bytes") == 2
+        assert done.stdout.count("Everything that can be checked here holds") == 2, done.stdout
+        assert "its hash in the container differs" in done.stdout
+        for words in ("-F soctype=mx93", "one bit at 0x", "does not hold", "Signed and verified"):
+            assert words in done.stdout
+        assert "Traceback" not in done.stdout + done.stderr
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

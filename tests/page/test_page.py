@@ -10,8 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from digsigd import ahab
 from digsigd.callers.tokens import new_token, sha256_of
 from digsigd.testing import TrialImage, TrialPki
+from tests.helpers.ahab_forge import table_of
+from tests.helpers.ahab_samples import all_signed, flash
 from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, USE, Daemon
 from tests.helpers.keys import trial_keys
 from tests.helpers.pages import HTML, Page
@@ -245,6 +248,20 @@ def test_an_image_is_verified(daemon: Daemon, keys: TrialPki) -> None:
     assert daemon.left_behind() == []
     other = Page(send(daemon, data, fields={"fuses": f" {'0' * 64} "}))
     assert "It does not hold: a closed board would not boot this image." in other.text
+
+
+def test_an_image_with_containers_is_verified(daemon: Daemon) -> None:
+    """With the chip and the fuse value of the form; a chip with HAB4 is not one of its boards."""
+    good = all_signed(flash("good-93-sd-spl"))
+    value = ahab.parse_table(table_of("p384")).hash("sha256").hex()
+    page = Page(send(daemon, good, fields={"soc": "mx93", "fuses": value}))
+    assert f"holds for boards with the fuse value {value}" in page.text
+    assert page.facts()["Chip"] == "i.MX 93"
+    assert "It does not hold" in Page(send(daemon, good, fields={"fuses": "00" * 64})).text
+    answer = send(daemon, good, fields={"soc": "imx8mm"})
+    assert answer.status_code == 422
+    assert "for chips with AHAB, but i.MX 8M Mini has HAB4" in answer.text
+    assert "not proven: OEM container at 0x400" in Page(send(daemon, flash("good-93-sd-spl"))).text
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from digsigd.ahab import AhabChip, AhabError
+from digsigd.ahab import CHIPS, AhabChip, AhabError
 from digsigd.ahab import chip as ahab_chip
 from digsigd.image.chips.model import AmbiguousChipError, Chip, ChipError
 from digsigd.image.chips.names import find, without_maker
@@ -32,6 +32,11 @@ def find_any(text: str, *, certain: bool = False) -> AnyChip:
             raise
         except ChipError as error:
             raise ChipError(error.what, hint=f"{error.hint} With AHAB: {_names(unknown)}") from None
+
+
+def ahab_chips() -> tuple[AhabChip, ...]:
+    """Return the chips with AHAB."""
+    return CHIPS
 
 
 def _names(unknown: AhabError) -> str:
