@@ -37,7 +37,7 @@ BLOB_SIZES = (72, 80, 88)
 _BLOCK = struct.Struct("<BHBHHHHI")
 _SIGNATURE = struct.Struct("<BHB4s")
 _CERTIFICATE = struct.Struct("<BHBHBB")
-_CERTIFICATE_V2 = struct.Struct("<12sB3s16s")
+_CERTIFICATE_V2 = struct.Struct("<12sBB2s16s")
 _BLOB = struct.Struct("<BHBBBBB")
 
 
@@ -174,13 +174,13 @@ def _certificate(raw: bytes, start: int, version: int, tables: int) -> tuple[Cer
         raise FormatError(f"a certificate of {length} bytes does not fit", start + 1)
     whole = raw[:end]
     position = start + _CERTIFICATE.size
-    extra, fuse_version, uuid = b"", 0, b""
+    extra, fuse_version, extension, uuid = b"", 0, 0, b""
     if version == 2:
         if position + _CERTIFICATE_V2.size > end:
             raise FormatError("a certificate is too short", start + 1)
-        extra, fuse_version, reserved, uuid = _CERTIFICATE_V2.unpack_from(whole, position)
+        extra, fuse_version, extension, reserved, uuid = _CERTIFICATE_V2.unpack_from(whole, position)
         if any(reserved):
-            raise FormatError(f"a certificate has the reserved bytes {reserved.hex()}", position + 13)
+            raise FormatError(f"a certificate has the reserved bytes {reserved.hex()}", position + 14)
         position += _CERTIFICATE_V2.size
     records: list[SrkRecord] = []
     data: list[SrkData] = []
@@ -203,7 +203,7 @@ def _certificate(raw: bytes, start: int, version: int, tables: int) -> tuple[Cer
         raise FormatError(f"a certificate has {end - finish} bytes behind its signature", finish)
     return Certificate(
         start, own, permissions, inverted, tuple(records), tuple(data), raw[start : start + signature_at], signatures,
-        raw[start:end], extra, fuse_version, uuid,
+        raw[start:end], extra, extension, fuse_version, uuid,
     ), end  # fmt: skip
 
 

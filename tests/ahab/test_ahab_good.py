@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from digsigd import ahab
-from tests.helpers import ahab_forge
 from tests.helpers.ahab_cst import second_opinion, signed_by_cst
 from tests.helpers.ahab_forge import KINDS, Kind, forge
 from tests.helpers.blobs import Signing
@@ -94,22 +93,6 @@ def test_version_2_has_more_hashes_of_images(name: str) -> None:
     # (What are the bits of SHAKE there says that the image is encrypted in version 0.)
     with pytest.raises(ahab.VerificationError, match=r"unknown|no blob"):
         forge(images=[image]).verify()
-
-
-@pytest.mark.skipif(not ahab_forge.HAS_ML_DSA, reason="this cryptography has no ML-DSA")
-@pytest.mark.parametrize("second", ["mldsa65", "mldsa87"])
-@pytest.mark.parametrize("sgk", [None, "p521"], ids=["srk", "sgk"])
-def test_hybrid_containers_hold(second: Kind, sgk: Kind | None) -> None:
-    """Two tables, two signatures; the fuse value of the second table is its own."""
-    signed = forge("p384", version=2, second=second, sgk=sgk)
-    table = ahab.parse_table(signed.table)
-    assert isinstance(table, ahab.SrkArray)
-    values = {"fuse_value": table.hash("sha512"), "pqc_fuse_value": table.tables[1].hash("sha512")}
-    found = signed.verify(srk_table=signed.table, chip=ahab.chip("mx95"), **values)
-    assert found.pqc_fuse_value == values["pqc_fuse_value"]
-    assert not [note for note in found.notes if "second" in note]
-    alone = signed.verify(fuse_value=values["fuse_value"])
-    assert alone.notes == ("the fuse value of the second SRK table was not compared: it was not given",)
 
 
 def test_one_table_leaves_nothing_of_a_second_one_to_note() -> None:
