@@ -8,6 +8,7 @@ from itertools import pairwise
 from digsigd import ahab
 from digsigd.ahab import AhabChip, Container, SrkSet
 from digsigd.ahab.images import Digest, hashing
+from digsigd.ahab.model import KINDS
 from digsigd.image.ahab_detect import containers, is_message
 from digsigd.image.ahab_model import AhabPlan, Owner, PlannedContainer, PlannedImage
 from digsigd.image.appended import find_tag
@@ -23,6 +24,8 @@ _NXP_KINDS = (0x6, 0xB, 0xC, 0xD)
 _FLASH_TAG, _FLASH_TAGS, _BEHIND_FLASH = b"FCFB", (0, 0x400), 0x1000
 # What fills the place between headers and images: imx-mkimage has 00, erased flash ff, NXP's own builds ca.
 _FILLERS = b"\0\xff\xca"
+# SPSDK, ahab_iae.py: containers of version 2 have others too.
+_HASHES_0 = ("sha256", "sha384", "sha512", "sm3")
 _CHUNK = 1 << 16
 _MOST_FAULTS = 20
 
@@ -70,6 +73,8 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         owner = _owner(one)
         if owner == "NXP" and not one.is_signed:
             wrong.append(f"the container at {one.offset:#x} has NXP's firmware, but is not signed by NXP")
+        if one.srk_set not in tuple(SrkSet):
+            wrong.append(f"the container at {one.offset:#x} names the SRK set {one.srk_set}, which is unknown")
         planned.append(
             PlannedContainer(
                 one,
@@ -188,6 +193,8 @@ def _wrong_images(
 def _wrong_hash(image: PlannedImage, digest: Digest) -> str | None:
     """Return what is wrong with the hash of an image that is in the file, or None."""
     entry = image.entry
+    if entry.version == 0 and entry.hash_name not in _HASHES_0:
+        return f"its hash, {entry.hash_name}, is not one of containers of version 0"
     try:
         found = digest(entry.hash_name, image.offset, image.size)
     except ahab.VerificationError as error:
@@ -244,6 +251,9 @@ def _notes(planned: Sequence[PlannedContainer]) -> Iterator[str]:
     for one in planned:
         if one.signed and one.must_sign:
             yield f"the {one.name} is already signed, which signing replaces" + (f": by {one.key}" if one.key else "")
+        for image in one.images:
+            if image.entry.kind not in KINDS:
+                yield f"{image.name} of the {one.name} is of a type that is unknown here"
 
 
 def _layout(planned: Sequence[PlannedContainer]) -> str:

@@ -246,3 +246,17 @@ def test_no_image_is_refused() -> None:
     head = bytes.fromhex("00600089020000000000000048000000")
     message = head.ljust(0x4B, b"\0") + b"\x90" + bytes(0x20)
     assert "is a signed message" in why_not(message)
+
+
+def test_what_is_unknown_is_told() -> None:
+    """An SRK set that nobody has, a hash of the other version, and a type of image."""
+    assert any("the SRK set 3, which is unknown" in text for text in plan_ahab(made(0, flags=3)).faults)
+    image = ContainerImage(CODE, 0x2000, hash_name="sha3-256")
+    what = why_not(build_file([(0, build_container([image]), (image,))]))
+    assert "sha3-256, is not one of containers of version 0" in what
+    image = ContainerImage(CODE, 0xC000, hash_name="sha3-256")
+    plan_ahab(build_file([(0, build_container([image], version=2), (image,))])).check_signable()
+    image = ContainerImage(CODE, 0x2000, kind=0xA)
+    plan = plan_ahab(build_file([(0, build_container([image]), (image,))]))
+    plan.check_signable()
+    assert plan.notes == ("image 0 (type 0xa) of the OEM container at 0x0 is of a type that is unknown here",)
