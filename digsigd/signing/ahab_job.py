@@ -236,7 +236,12 @@ class AhabJob(BaseJob):
         wrote = run.exit_code == 0 and bool(self.workdir.size_of(name))
         if not wrote:
             self.diagnose()
-        self._judge(run, wrote=wrote)
+        try:
+            self._judge(run, wrote=wrote)
+        except Refused as error:
+            if self._description.header.container_version == 2:
+                error.hint = f"containers of version 2 need cst 4.0.1 or later; {error.hint}"
+            raise
         try:
             written = self.workdir.read(name, MOST_WRITTEN + 1)
         except OSError as error:

@@ -37,6 +37,9 @@ def test_a_case_is_answered_as_it_has_to_be(daemon: Daemon, case: Path, version:
     """The whole file, proven again here, or a refusal that says whose mistake it is."""
     expect = expectation(case.name)
     if version not in expect.get("version", version):
+        answer = post_ahab(daemon, "p384", description(case.name), image(case.name), cstversion=version)
+        assert answer.status_code == 422
+        assert "containers of version 2 need cst 4.0.1 or later" in answer.text
         return
     keys, sent = expect["machine"].removeprefix("ahab-"), image(case.name)
     answer = post_ahab(daemon, keys, description(case.name), sent, cstversion=version)

@@ -84,9 +84,8 @@ class Scene:
         self.ended: list[Any] = []
 
     def begin(self) -> Deferred[None]:
-        sending = Sending(
-            self.request, self.file, in_thread=self.threads, clock=self.clock, idle=10, longest=100, who={}
-        )
+        threads: Any = self.threads
+        sending = Sending(self.request, self.file, in_thread=threads, clock=self.clock, idle=10, longest=100, who={})
         result = Deferred.fromCoroutine(sending.send())
         result.addBoth(self.ended.append)
         return result
