@@ -52,6 +52,7 @@ def _signature(answer: ahab.Buffer, place: Place, region: Region, chip: ahab.Aha
         ) from None
     block = verified.container.block
     if block is None or len(block.signatures) != 1 or len(block.signatures[0]) != region.signature_length:
+        # The container's signed bytes are SPSDK's, so it has one signature: nothing else may get into SPSDK's container.
         raise ProviderError(f"the host's container does not have one signature of {region.signature_length} bytes")
     return block.signatures[0]
 

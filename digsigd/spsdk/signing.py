@@ -20,6 +20,10 @@ from digsigd.spsdk.region import Region, parse_region
 _NAME = "image.bin"
 # The version of SRK tables for containers of version 0.
 _TABLE = 1
+_SPSDKS_TABLE = (
+    "srk_table in SPSDK's configuration needs the machine's four certificates in order, the hash_algorithm of the table,"
+    " and flag_ca: true if they are CA certificates"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,8 @@ async def signature_length(client: SigningClient, configuration: Configuration) 
     tables = [one for one in keys.ahab_tables if one.version == _TABLE and named in (None, one.name)]
     lengths = {_signature_bytes(one) for one in tables}
     if not lengths:
-        raise _no_table(
-            configuration.machine, keys, f"no SRK table{f' {named!r}' if named else ''} for containers of version 0"
-        )
+        what = f"no SRK table {named!r} for containers of version 0" if named else "no SRK table for containers of version 0"
+        raise _no_table(configuration.machine, keys, what, "this signer signs no other containers; digsign sign does")
     if len(lengths) > 1:
         raise ProviderError(
             f"machine {configuration.machine!r} has SRK tables with keys of different sizes:"
@@ -108,16 +111,12 @@ def _table(region: Region, configuration: Configuration, keys: MachineKeys) -> s
     if same and named is None:
         return same[0]
     what = f"another SRK table {named!r} than the container" if named else "not the SRK table of the container"
-    raise _no_table(configuration.machine, keys, what)
+    raise _no_table(configuration.machine, keys, what, _SPSDKS_TABLE)
 
 
-def _no_table(machine: str, keys: MachineKeys, what: str) -> ProviderError:
+def _no_table(machine: str, keys: MachineKeys, what: str, hint: str) -> ProviderError:
     there = ", ".join(one.name for one in keys.ahab_tables) or "none"
-    return ProviderError(
-        f"machine {machine!r} has {what}; its SRK tables for AHAB are: {there}",
-        hint="srk_table in SPSDK's configuration needs the machine's four certificates in order, the hash_algorithm of"
-        " the table, and flag_ca: true if they are CA certificates",
-    )
+    return ProviderError(f"machine {machine!r} has {what}; its SRK tables for AHAB are: {there}", hint=hint)
 
 
 def _certificate(table: str, region: Region, configuration: Configuration, keys: MachineKeys) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,16 @@ def test_an_export_is_signed(nxpimage: Nxpimage, host: Daemon, tmp_path: Path) -
     exported(nxpimage, tmp_path)
     signed = exported(nxpimage, tmp_path, signer(host, "p384", "unsigned.bin")).read_bytes()
     assert len(ahab.verify(signed, chip=ahab.chip("mx93")).images) == 2
+    assert "Overall  result: Succeeded" in nxpimage("verify", "-f", "mimx9352", "-b", "signed.bin")
+
+
+def test_an_export_without_signatures_is_signed_by_digsign(nxpimage: Nxpimage, host: Daemon, tmp_path: Path) -> None:
+    """As docs/spsdk.md has it, for builds that do not need SPSDK's signature: SPSDK finds nothing wrong with it."""
+    exported(nxpimage, tmp_path)
+    digsign = Path(sys.executable).with_name("digsign")
+    options = ["--soc", "mx93", "--server", host.url, "--machine", "p384", "--token-file", f"{host.folder}/token"]
+    subprocess.run([digsign, "sign", "unsigned.bin", "-o", "signed.bin", *options], cwd=tmp_path, check=True)
+    ahab.verify((tmp_path / "signed.bin").read_bytes(), chip=ahab.chip("mx93"))
     assert "Overall  result: Succeeded" in nxpimage("verify", "-f", "mimx9352", "-b", "signed.bin")
 
 

@@ -186,8 +186,6 @@ class SigningClient:
     ) -> SignedFile:
         """Sign `artifact` with a description for AHAB, whose `File` is `artifact_name`, and write the answer into `to`.
 
-        Without `soc_type`, the chip is the one that the host has for the machine.
-
         The answer is the whole file, as long as `artifact`. It is written in pieces while it arrives, in the reactor's
         thread; after an error, `to` is not complete. It is not verified here. `soc_type` is the chip, such as "mx93":
         if neither that nor the host says which, the host checks only what holds for all chips. Raises `ClientError`.
