@@ -132,6 +132,13 @@ def test_what_is_forged_here_holds_for_nxp_s_verifier(
         assert second_opinion(signing, tmp_path, signed.data, signed.offset) == "good"
 
 
+def test_what_was_verified_is_said_in_one_line() -> None:
+    """With the number of images."""
+    assert str(forge().verify()).endswith("the container at 0x400 and 2 images, 2648 bytes")
+    alone = forge(images=[ahab.ContainerImage(b"\1" * 0x400, 0x2000)]).verify()
+    assert str(alone).endswith("the container at 0x400 and 1 image, 1496 bytes")
+
+
 def test_a_container_may_be_in_the_middle_of_a_file() -> None:
     """All its offsets count from its header; NXP's own one holds with NXP's set."""
     signed = forge("p384")

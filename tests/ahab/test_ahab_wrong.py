@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from digsigd import ahab
-from digsigd.ahab import build
+from digsigd.ahab import build, write
 from tests.helpers.ahab_forge import Edit, Forged, forge, keys_of, srk_of
 
 # Places in a container with two images: of its block, of the first record.
@@ -113,7 +113,7 @@ def test_index_and_signer_differ() -> None:
     for version in (0, 2):
         srk = build.write_array([keys_of("p256")], 2) if version == 2 else None
         signed = forge(version=version, number=1, index=2, srk=srk)
-        refused(signed, "signature", "was not made with this ECDSA P-256 key")
+        refused(signed, "signature", "signature: signature of the container at .* was not made with this ECDSA P-256")
         good = forge(version=version, number=2)
         refused(good, "srk-index", "is for SRK 3, not 2", srk_index=1)
         good.verify(srk_index=2)
@@ -186,6 +186,34 @@ def test_an_srk_signs_although_there_is_a_certificate(version: int) -> None:
 def test_an_srk_without_the_flag_signs_a_certificate(version: int) -> None:
     """It has no right to."""
     refused(forge(version=version, sgk="p256", ca=False), "certificate", "does not have the flag CA")
+
+
+def test_a_container_that_says_it_is_signed_and_is_not() -> None:
+    """Whatever is missing: all of the block, the table, the signature."""
+    data = bytearray(forge().unsigned)
+    data[0x404] = 0x02
+    for table, signature in ((b"", False), (build.write_table(keys_of("p256")), False), (b"", True)):
+        head = write.write_block_head(table, [64] if signature else [])
+        block = write.write_block(head, [bytes(64)] if signature else [])
+        container = bytearray(data[0x400 : 0x400 + BLOCK] + block)
+        container[1:3] = len(container).to_bytes(2, "little")
+        file = bytes(data[:0x400] + container + data[0x400 + len(container) :])
+        with pytest.raises(ahab.VerificationError, match=r"signature: .* has no SRK table or no signature"):
+            ahab.verify(file, 0x400)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("place", [0, 3])
+def test_padding_that_is_not_zero(version: int, place: int) -> None:
+    """Every byte of it, signed or not."""
+    signed = forge("p256", version=version, sgk="p521")
+    block = signed.container.block
+    assert block is not None
+    assert block.padding
+    for at, padding in block.padding:
+        start = signed.offset + at + min(place, len(padding) - 1)
+        with pytest.raises(ahab.VerificationError, match="padding: the padding of the container"):
+            signed.verify(signed.data[:start] + b"\1" + signed.data[start + 1 :])
 
 
 def test_a_certificate_without_srks_is_not_looked_at() -> None:
