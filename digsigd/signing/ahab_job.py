@@ -64,7 +64,7 @@ class AhabJob(BaseJob):
     ) -> None:
         super().__init__(request, rules, keys, workdir)
         self._description = description
-        self._chip = chip_of(request, rules)
+        self._chip = chip_of(request, rules, description.header.container_version)
         with csf_errors():
             plan = self._plan = self._resolved(description)
         self.token = plan.token or ""
