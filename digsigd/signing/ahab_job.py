@@ -73,6 +73,7 @@ class AhabJob(BaseJob):
         self._descriptor: int | None = None
         self._sums: Sums | None = None
         self._file: CheckedFile | None = None
+        self._digests: dict[tuple[str, int, int], bytes] = {}
         # All containers of the file, and those that are signed.
         self._all: tuple[ahab.Container, ...] = ()
         self._containers: tuple[ahab.Container, ...] = ()
@@ -186,8 +187,13 @@ class AhabJob(BaseJob):
 
     def _digest(self, name: str, offset: int, length: int) -> bytes:
         """Return the hash of a part of the file as it was sent: from the stream, or from what is read again."""
-        if self._sums is not None and (known := self._sums.of_image(name, offset, length)) is not None:
-            return known
+        part = (name, offset, length)
+        if part not in self._digests:
+            known = self._sums.of_image(*part) if self._sums is not None else None
+            self._digests[part] = self._read_digest(*part) if known is None else known
+        return self._digests[part]
+
+    def _read_digest(self, name: str, offset: int, length: int) -> bytes:
         try:
             running = new_hash(name)
         except ValueError:

@@ -85,9 +85,7 @@ class Scene:
 
     def begin(self) -> Deferred[None]:
         threads: Any = self.threads
-        sending = Sending(
-            self.request, self.file, in_thread=threads, clock=self.clock, idle=10, longest=100, who={}
-        )
+        sending = Sending(self.request, self.file, in_thread=threads, clock=self.clock, idle=10, longest=100, who={})
         result = Deferred.fromCoroutine(sending.send())
         result.addBoth(self.ended.append)
         return result
