@@ -201,6 +201,20 @@ def test_versions_and_fuses_that_are_there_are_fine(digsign: Run, daemon: Daemon
         assert value in done.stdout
 
 
+def test_a_chip_whose_fuses_are_not_confirmed(digsign: Run, daemon: Daemon, flash: Path) -> None:
+    """Its file is signed, but no fuse value is told; one that is given has to be a hash of the table."""
+    command = ("sign", "flash.bin", "-o", "out.bin", "--soc", "imx8dxl")
+    done = digsign(*command, **host(daemon))
+    assert done.returncode == 0, done.stderr
+    assert "for i.MX 8DXLite with this SRK table in their fuses" in done.stdout
+    for name in ("fuse_sha256", "fuse_sha512"):
+        done = digsign(*command, "--fuses", fuse_value("p384", name).hex(), **host(daemon))
+        assert done.returncode == 0, done.stderr
+    done = digsign(*command, "--fuses", "7" * 64, **host(daemon))
+    assert done.returncode == 1
+    assert "--fuses says 777" in done.stderr
+
+
 @pytest.mark.parametrize(
     "option", ["--fast-auth", "--load-address=1", "--sdp=1", "--configuration=a", "--fit-fdt=required"]
 )
