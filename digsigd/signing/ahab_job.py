@@ -45,6 +45,8 @@ from digsigd.signing.workdir import Workdir
 
 # The length of a container is a number of 16 bits, and cst writes no more than a stub with its container.
 MOST_WRITTEN = 1 << 17
+# What cst says if tmpfile(3) fails.
+_NO_TEMPORARY = b"Cannot create temporary file"
 # What cst writes besides, in bytes: files with the container, which it removes.
 _SCRATCH = 4 * MOST_WRITTEN
 
@@ -242,6 +244,11 @@ class AhabJob(BaseJob):
         wrote = run.exit_code == 0 and bool(self.workdir.size_of(name))
         if not wrote:
             self.diagnose()
+            if _NO_TEMPORARY in run.output:
+                raise CstFailed(
+                    "cst cannot make a temporary file on this signing host, which it needs for AHAB",
+                    hint="its operator finds what that takes in docs/security.md, below AHAB",
+                )
         try:
             self._judge(run, wrote=wrote)
         except Refused as error:
