@@ -21,8 +21,8 @@ _NAME = "image.bin"
 # The version of SRK tables for containers of version 0.
 _TABLE = 1
 _SPSDKS_TABLE = (
-    "srk_table in SPSDK's configuration needs the machine's four certificates in order, the hash_algorithm of the table,"
-    " and flag_ca: true if they are CA certificates"
+    "srk_table in SPSDK's configuration needs the machine's four certificates in order, the table's hash_algorithm, and"
+    " flag_ca: true if they are CA certificates"
 )
 
 
@@ -45,7 +45,11 @@ async def signature_length(client: SigningClient, configuration: Configuration) 
     tables = [one for one in keys.ahab_tables if one.version == _TABLE and named in (None, one.name)]
     lengths = {_signature_bytes(one) for one in tables}
     if not lengths:
-        what = f"no SRK table {named!r} for containers of version 0" if named else "no SRK table for containers of version 0"
+        what = (
+            f"no SRK table {named!r} for containers of version 0"
+            if named
+            else "no SRK table for containers of version 0"
+        )
         raise _no_table(configuration.machine, keys, what, "this signer signs no other containers; digsign sign does")
     if len(lengths) > 1:
         raise ProviderError(
