@@ -64,7 +64,7 @@ def test_rsa_pss_may_have_any_salt(version: int, salt: int) -> None:
 
 
 @both_containers
-@pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512", "sha3-256"])
+@pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"])
 def test_every_hash_of_signatures_holds(version: int, digest: str) -> None:
     """It is that of the signing key's record."""
     found = forge("p384", version=version, digest=digest).verify()
@@ -130,6 +130,13 @@ def test_what_is_forged_here_holds_for_nxp_s_verifier(
     for sgk in (None, kind):
         signed = forge(kind, version=version, sgk=sgk, alone=True)
         assert second_opinion(signing, tmp_path, signed.data, signed.offset) == "good"
+
+
+def test_what_was_verified_is_said_in_one_line() -> None:
+    """With the number of images."""
+    assert str(forge().verify()).endswith("the container at 0x400 and 2 images, 2648 bytes")
+    alone = forge(images=[ahab.ContainerImage(b"\1" * 0x400, 0x2000)]).verify()
+    assert str(alone).endswith("the container at 0x400 and 1 image, 1496 bytes")
 
 
 def test_a_container_may_be_in_the_middle_of_a_file() -> None:

@@ -111,3 +111,18 @@ def test_ml_dsa_by_chip() -> None:
     for name in ("mx95", "mx94", "mx952"):
         assert forge(version=2, second="mldsa65").verify(chip=ahab.chip(name)).notes == ()
     assert isinstance(ahab.chip("mx95").allows(0x28), ahab.Unconfirmed)
+
+
+def mixed(*, first: bool, second: bool) -> bytes:
+    """An array whose tables differ in the flag of a CA."""
+    return build.write_array([keys_of("p256", ca=first), keys_of("mldsa65", ca=second)], 0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True)])
+def test_both_srks_need_the_flag_for_a_certificate(first: bool, second: bool) -> None:
+    """Each signs it. Without a certificate, one with the flag is enough for a note."""
+    srk = mixed(first=first, second=second)
+    signed = forge("p256", version=2, second="mldsa65", sgk="p256", srk=srk)
+    refused(signed, "certificate", "does not have the flag CA")
+    (note,) = forge("p256", version=2, second="mldsa65", srk=srk).verify().notes
+    assert "flag CA" in note
