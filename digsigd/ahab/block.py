@@ -12,7 +12,6 @@ import struct
 from digsigd.ahab.errors import FormatError
 from digsigd.ahab.model import (
     BLOB_TAG,
-    BLOCK_TAG,
     CERTIFICATE_TAG,
     SIGNATURE_TAG,
     Blob,
@@ -37,21 +36,18 @@ BLOB_SIZES = (72, 80, 88)
 _BLOCK = struct.Struct("<BHBHHHHI")
 _SIGNATURE = struct.Struct("<BHB4s")
 _CERTIFICATE = struct.Struct("<BHBHBB")
-_CERTIFICATE_V2 = struct.Struct("<12sB3s16s")
+_CERTIFICATE_V2 = struct.Struct("<12sBB2s16s")
 _BLOB = struct.Struct("<BHBBBBB")
 
 
 def read_block(raw: bytes, start: int, version: int) -> SignatureBlock:
     """Return the signature block at `start` of a container, whose bytes are `raw`, to their end.
 
-    `version` is the container's. Raises `FormatError` with an offset that counts from the container's header. What is
-    wrong with values alone (the block's version, padding that is not zero) is left to who verifies.
+    `version` is the container's, whose header is good: 16 bytes of the block are there, with its tag. Raises
+    `FormatError` with an offset that counts from the container's header. What is wrong with values alone (the block's
+    version, padding that is not zero) is left to who verifies.
     """
-    if start + _BLOCK.size > len(raw):
-        raise FormatError("the container ends inside its signature block", start)
-    own, length, tag, certificate_at, srk_at, signature_at, blob_at, key_id = _BLOCK.unpack_from(raw, start)
-    if tag != BLOCK_TAG:
-        raise FormatError(f"a signature block has the tag {BLOCK_TAG:#x}, not {tag:#x}", start + 3)
+    own, length, _, certificate_at, srk_at, signature_at, blob_at, key_id = _BLOCK.unpack_from(raw, start)
     if own not in (0, 1) or (own == 1 and version != 2):
         raise FormatError(f"a signature block has the version {own}", start)
     if start + length != len(raw):
@@ -114,8 +110,6 @@ class _Walk:
 
     def leave(self, end: int) -> None:
         """Note where the part ends."""
-        if end > len(self._raw):
-            raise FormatError("a part of the signature block ends outside of it", self._position)
         self._position = end
 
     def finish(self) -> None:
@@ -174,13 +168,13 @@ def _certificate(raw: bytes, start: int, version: int, tables: int) -> tuple[Cer
         raise FormatError(f"a certificate of {length} bytes does not fit", start + 1)
     whole = raw[:end]
     position = start + _CERTIFICATE.size
-    extra, fuse_version, uuid = b"", 0, b""
+    extra, fuse_version, extension, uuid = b"", 0, 0, b""
     if version == 2:
         if position + _CERTIFICATE_V2.size > end:
             raise FormatError("a certificate is too short", start + 1)
-        extra, fuse_version, reserved, uuid = _CERTIFICATE_V2.unpack_from(whole, position)
+        extra, fuse_version, extension, reserved, uuid = _CERTIFICATE_V2.unpack_from(whole, position)
         if any(reserved):
-            raise FormatError(f"a certificate has the reserved bytes {reserved.hex()}", position + 13)
+            raise FormatError(f"a certificate has the reserved bytes {reserved.hex()}", position + 14)
         position += _CERTIFICATE_V2.size
     records: list[SrkRecord] = []
     data: list[SrkData] = []
@@ -203,7 +197,7 @@ def _certificate(raw: bytes, start: int, version: int, tables: int) -> tuple[Cer
         raise FormatError(f"a certificate has {end - finish} bytes behind its signature", finish)
     return Certificate(
         start, own, permissions, inverted, tuple(records), tuple(data), raw[start : start + signature_at], signatures,
-        raw[start:end], extra, fuse_version, uuid,
+        raw[start:end], extra, extension, fuse_version, uuid,
     ), end  # fmt: skip
 
 

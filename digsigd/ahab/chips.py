@@ -16,7 +16,7 @@ raises `NotConfirmed`, and `verify` only notes it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from digsigd.ahab.errors import AhabError, NotConfirmed
 from digsigd.ahab.srk import ECDSA, ML_DSA, RSA, RSA_PSS, SrkArray, SrkTable
@@ -36,7 +36,8 @@ class Refused:
     why: str
 
 
-Rule: TypeAlias = bool | Refused | Unconfirmed
+# True is yes.
+Rule: TypeAlias = Literal[True] | Refused | Unconfirmed
 # (bank, word) of U-Boot's `fuse prog`.
 FuseWord: TypeAlias = tuple[int, int]
 _Known = TypeVar("_Known")

@@ -124,8 +124,9 @@ class Certificate:
     """A certificate, which makes a key of its own (SGK) the signer of the container.
 
     `offset` is its place from the container's header, `version` 0 or 2. `records` are the keys, one for each table;
-    `signed` are the bytes that the SRKs sign, `signatures` theirs. `permission_data` (12 bytes), `uuid` (16 bytes) and
-    `fuse_version` are of version 2, and empty or 0 else. `inverted` is the complement of `permissions` as it stands.
+    `signed` are the bytes that the SRKs sign, `signatures` theirs. `inverted` is the complement of `permissions` as it
+    stands. `permission_data` (12 bytes) with their extension (1 byte), `uuid` (16 bytes) and `fuse_version` are of
+    version 2, and empty or 0 else.
     """
 
     offset: int
@@ -138,6 +139,7 @@ class Certificate:
     signatures: tuple[bytes, ...] = field(repr=False)
     raw: bytes = field(repr=False)
     permission_data: bytes = b""
+    permission_data_extension: int = 0
     fuse_version: int = 0
     uuid: bytes = b""
 

@@ -79,17 +79,13 @@ def verify(
     """
     container = parse(data, offset)
     notes: list[str] = []
-    block = _check_header(container, chip, srk_set)
-    tables = _check_tables(block, srk_table)
-    values, pqc = _check_fuses(block, chip, fuse_value, pqc_fuse_value, notes)
+    block, srk = _check_header(container, chip, srk_set)
+    tables = _check_tables(srk, srk_table)
+    values, pqc = _check_fuses(srk, chip, fuse_value, pqc_fuse_value, notes)
     records = _check_index(container, tables, srk_index)
     signers = _check_certificate(block.certificate, records, notes)
     _check_rules(chip, records, block.certificate, notes)
     signed = data[offset : offset + container.signed_length]
-    if len(block.signatures) != len(signers):
-        raise VerificationError(
-            "signature", f"the container has {len(block.signatures)} signatures, not {len(signers)}"
-        )
     for number, (signer, signature) in enumerate(zip(signers, block.signatures, strict=True), 1):
         which = f" {number}" if len(signers) > 1 else ""
         check_signature(signer, signature, signed, "signature", f"signature{which} of the container at {offset:#x}")
@@ -115,8 +111,10 @@ def verify(
     )
 
 
-def _check_header(container: Container, chip: AhabChip | None, srk_set: SrkSet) -> SignatureBlock:
-    """Check version, tag, SRK set and what is in the signature block. Return the block."""
+def _check_header(
+    container: Container, chip: AhabChip | None, srk_set: SrkSet
+) -> tuple[SignatureBlock, SrkTable | SrkArray]:
+    """Check version, tag, SRK set and what is in the signature block. Return the block, and its SRKs."""
     at = f"the container at {container.offset:#x}"
     if container.tag != Tag.CONTAINER and not (container.tag == Tag.V2X and srk_set == SrkSet.NXP):
         raise VerificationError("tag", f"{at} has the tag {container.tag:#x}, not {Tag.CONTAINER:#x}")
@@ -140,43 +138,39 @@ def _check_header(container: Container, chip: AhabChip | None, srk_set: SrkSet) 
     for place, padding in block.padding:
         if any(padding):
             raise VerificationError(
-                "padding",
-                f"{at} has the bytes {padding.hex()} at {place:#x}, between the parts of its block: they must be zeros",
+                "padding", f"the padding of {at} at {place:#x} has the bytes {padding.hex()}, not zeros"
             )
     if container.revoke_mask >> container.srk_index & 1:
         raise VerificationError(
             "revoked",
             f"{at} is signed with SRK {container.srk_index + 1}, and revokes it (mask {container.revoke_mask:#x})",
         )
-    return block
+    return block, block.srk
 
 
-def _check_tables(block: SignatureBlock, srk_table: bytes | None) -> tuple[SrkTable | TableV2, ...]:
-    """Check that each table has keys of one type, and that they are the expected ones."""
-    srk = block.srk
-    tables: tuple[SrkTable | TableV2, ...] = srk.tables if isinstance(srk, SrkArray) else (srk,) if srk else ()
+def _check_tables(srk: SrkTable | SrkArray, srk_table: bytes | None) -> tuple[SrkTable | TableV2, ...]:
+    """Check that each table has keys of one type, and that they are the expected ones. Return the tables."""
+    tables: tuple[SrkTable | TableV2, ...] = srk.tables if isinstance(srk, SrkArray) else (srk,)
     for table in tables:
         if len({record.type for record in table.records}) != 1:
             raise VerificationError("srk-table", "the four records of the SRK table are not of one type, hash and flag")
     if srk_table is not None:
         given = parse_table(srk_table)
         expected = given.tables if isinstance(given, SrkArray) else (given,)
-        if type(given) is not type(srk) or [one.raw for one in expected] != [one.raw for one in tables]:
+        # (Tables of the two versions differ in their fourth byte.)
+        if [one.raw for one in expected] != [one.raw for one in tables]:
             raise VerificationError("srk-table", "the container's SRK table is not the expected one")
     return tables
 
 
 def _check_fuses(
-    block: SignatureBlock,
+    srk: SrkTable | SrkArray,
     chip: AhabChip | None,
     fuse_value: bytes | None,
     pqc_fuse_value: bytes | None,
     notes: list[str],
 ) -> tuple[dict[str, bytes], bytes | None]:
     """Return the fuse values of the first table, and that of the second one, after comparing them with the expected."""
-    srk = block.srk
-    if srk is None:
-        raise VerificationError("srk-table", "the container has no SRK table")
     values = {name: srk.hash(name) for name in ("sha256", "sha512")}
     second = srk.tables[1].hash("sha512") if isinstance(srk, SrkArray) and len(srk.tables) > 1 else None
     if fuse_value is not None:
@@ -197,9 +191,7 @@ def _fuse_hash(srk: SrkTable | SrkArray, chip: AhabChip | None, fuse_value: byte
             return chip.fuse_hash
         except NotConfirmed:
             pass
-    if isinstance(srk, SrkArray):
-        return "sha512"
-    return {32: "sha256", 64: "sha512"}.get(len(fuse_value), "sha256")
+    return "sha512" if isinstance(srk, SrkArray) or len(fuse_value) == 64 else "sha256"
 
 
 def _compare(values: Mapping[str, bytes], expected: bytes, name: str, what: str) -> None:
@@ -235,8 +227,6 @@ def _check_index(
             found.append(table.used)
         except FormatError as error:
             raise VerificationError("srk-data", error.what) from None
-    if not found:
-        raise VerificationError("srk-table", "the container has no SRK table")
     return tuple(found)
 
 
@@ -278,7 +268,7 @@ def _check_rules(
     chip: AhabChip | None, srks: tuple[SrkRecord, ...], certificate: Certificate | None, notes: list[str]
 ) -> None:
     """Check what the chip's firmware accepts. What is not confirmed is noted."""
-    if any(one.algorithm in (ML_DSA, DILITHIUM) for one in srks[:1]):
+    if srks[0].algorithm in (ML_DSA, DILITHIUM):
         raise VerificationError("algorithm", f"{srks[0].name} is for the second SRK table, not for the first")
     if chip is None:
         return
@@ -287,9 +277,8 @@ def _check_rules(
     if certificate is not None:
         rules["a certificate (SGK)"] = chip.sgk
     for name, rule in rules.items():
-        if rule is False or isinstance(rule, Refused):
-            why = rule.why if isinstance(rule, Refused) else "its firmware does not have it"
-            raise VerificationError("algorithm", f"{name} is not for {chip.title}: {why}")
+        if isinstance(rule, Refused):
+            raise VerificationError("algorithm", f"{name} is not for {chip.title}: {rule.why}")
         if isinstance(rule, Unconfirmed):
             notes.append(f"whether {chip.title} accepts {name} is not confirmed: {rule.why}")
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
 from digsigd import ahab
-from tests.helpers import ahab_forge
 from tests.helpers.ahab_forge import Kind, forge, table_of
 
 V0 = ("mx8", "mx8x", "mx8dxl", "mx8ulp", "mx91", "mx93", "mx95-a0")
@@ -101,22 +98,6 @@ def test_tables_of_the_other_version_have_no_fuse_value() -> None:
         ahab.fuse_value(new, ahab.chip("mx95"), 1)
 
 
-@pytest.mark.skipif(not ahab_forge.HAS_ML_DSA, reason="this cryptography has no ML-DSA")
-def test_the_second_table_has_a_fuse_value_of_its_own() -> None:
-    """SHA-512 over its own bytes."""
-    signed = forge(version=2, second="mldsa65")
-    table = ahab.parse_table(signed.table)
-    assert isinstance(table, ahab.SrkArray)
-    chip = ahab.chip("mx94")
-    second = ahab.fuse_value(table, chip, 1)
-    assert second == hashlib.sha512(table.tables[1].raw).digest() != ahab.fuse_value(table, chip)
-    signed.verify(chip=chip, pqc_fuse_value=second)
-    with pytest.raises(ahab.VerificationError, match="fuse-value: the sha512 of the second SRK table"):
-        signed.verify(pqc_fuse_value=ahab.fuse_value(table, chip))
-    with pytest.raises(ahab.VerificationError, match="fuse-value: the boards have a second fuse value"):
-        forge(version=2).verify(pqc_fuse_value=second)
-
-
 @pytest.mark.parametrize("name", V0 + V2)
 def test_fuse_values_are_those_of_the_chip(name: str) -> None:
     """The right hash only; a board answers another one with 0xFA."""
@@ -207,16 +188,6 @@ def test_certificates_by_chip() -> None:
     # The rules for algorithms are for the certificate's key, too.
     assert rule("mx8x", "p384", sgk="pss2048") == "noted"
     assert rule("mx8x", "p384", sgk="rsa2048") == "good"
-
-
-@pytest.mark.skipif(not ahab_forge.HAS_ML_DSA, reason="this cryptography has no ML-DSA")
-def test_ml_dsa_by_chip() -> None:
-    """Only chips with containers of version 2 have a second table."""
-    for name in V0:
-        assert isinstance(ahab.chip(name).allows(0xD2), ahab.Refused)
-    for name in V2:
-        assert forge(version=2, second="mldsa65").verify(chip=ahab.chip(name)).notes == ()
-    assert isinstance(ahab.chip("mx95").allows(0x28), ahab.Unconfirmed)
 
 
 def test_every_reason_is_a_sentence() -> None:

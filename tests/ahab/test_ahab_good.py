@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from digsigd import ahab
-from tests.helpers import ahab_forge
 from tests.helpers.ahab_cst import second_opinion, signed_by_cst
 from tests.helpers.ahab_forge import KINDS, Kind, forge
 from tests.helpers.blobs import Signing
@@ -65,7 +64,7 @@ def test_rsa_pss_may_have_any_salt(version: int, salt: int) -> None:
 
 
 @both_containers
-@pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512", "sha3-256"])
+@pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"])
 def test_every_hash_of_signatures_holds(version: int, digest: str) -> None:
     """It is that of the signing key's record."""
     found = forge("p384", version=version, digest=digest).verify()
@@ -94,22 +93,6 @@ def test_version_2_has_more_hashes_of_images(name: str) -> None:
     # (What are the bits of SHAKE there says that the image is encrypted in version 0.)
     with pytest.raises(ahab.VerificationError, match=r"unknown|no blob"):
         forge(images=[image]).verify()
-
-
-@pytest.mark.skipif(not ahab_forge.HAS_ML_DSA, reason="this cryptography has no ML-DSA")
-@pytest.mark.parametrize("second", ["mldsa65", "mldsa87"])
-@pytest.mark.parametrize("sgk", [None, "p521"], ids=["srk", "sgk"])
-def test_hybrid_containers_hold(second: Kind, sgk: Kind | None) -> None:
-    """Two tables, two signatures; the fuse value of the second table is its own."""
-    signed = forge("p384", version=2, second=second, sgk=sgk)
-    table = ahab.parse_table(signed.table)
-    assert isinstance(table, ahab.SrkArray)
-    values = {"fuse_value": table.hash("sha512"), "pqc_fuse_value": table.tables[1].hash("sha512")}
-    found = signed.verify(srk_table=signed.table, chip=ahab.chip("mx95"), **values)
-    assert found.pqc_fuse_value == values["pqc_fuse_value"]
-    assert not [note for note in found.notes if "second" in note]
-    alone = signed.verify(fuse_value=values["fuse_value"])
-    assert alone.notes == ("the fuse value of the second SRK table was not compared: it was not given",)
 
 
 def test_one_table_leaves_nothing_of_a_second_one_to_note() -> None:
@@ -147,6 +130,13 @@ def test_what_is_forged_here_holds_for_nxp_s_verifier(
     for sgk in (None, kind):
         signed = forge(kind, version=version, sgk=sgk, alone=True)
         assert second_opinion(signing, tmp_path, signed.data, signed.offset) == "good"
+
+
+def test_what_was_verified_is_said_in_one_line() -> None:
+    """With the number of images."""
+    assert str(forge().verify()).endswith("the container at 0x400 and 2 images, 2648 bytes")
+    alone = forge(images=[ahab.ContainerImage(b"\1" * 0x400, 0x2000)]).verify()
+    assert str(alone).endswith("the container at 0x400 and 1 image, 1496 bytes")
 
 
 def test_a_container_may_be_in_the_middle_of_a_file() -> None:

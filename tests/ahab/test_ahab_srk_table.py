@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from digsigd import ahab
 from digsigd.ahab import build
-from tests.helpers import ahab_forge
 from tests.helpers.ahab_cst import pem
 from tests.helpers.ahab_forge import KINDS, Kind, certificate_of, digest_of, keys_of, private_key, table_of
 from tests.helpers.blobs import Signing
@@ -111,22 +110,6 @@ def test_an_array_has_the_key_in_use_only(kind: Kind) -> None:
     assert theirs.hash("sha512") == array.hash("sha512") == hashlib.sha512(table.raw).digest()
     with pytest.raises(ahab.FormatError, match="not those whose hash is in the record"):
         _ = theirs.tables[0].used
-
-
-@pytest.mark.skipif(not ahab_forge.HAS_ML_DSA, reason="this cryptography has no ML-DSA")
-@pytest.mark.parametrize(("kind", "name"), [("mldsa65", "ML-DSA 65"), ("mldsa87", "ML-DSA 87")])
-def test_an_array_may_have_a_second_table(kind: Kind, name: str) -> None:
-    """Built from certificates of ML-DSA."""
-    first = [certificate_of("p384", number) for number in range(4)]
-    second = [certificate_of(kind, number) for number in range(4)]
-    raw = ahab.build_srk_array(first, second, second_digest="sha384", number=1)
-    array = ahab.parse_table(raw)
-    assert isinstance(array, ahab.SrkArray)
-    assert [table.used.name for table in array.tables] == ["ECDSA P-384", name]
-    assert [table.used.hash_name for table in array.tables] == ["sha384", "sha384"]
-    assert array.hash("sha256") == array.tables[0].hash("sha256")
-    with pytest.raises(ahab.AhabError, match="hash of the signatures must be one of"):
-        ahab.build_srk_array(first, second)
 
 
 @pytest.mark.parametrize("name", ["SRK_p384_table.bin", "SRK_p384_v2_table.bin", "SRK_rsa2048_table.bin"])

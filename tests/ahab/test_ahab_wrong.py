@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from digsigd import ahab
-from digsigd.ahab import build, write
-from tests.helpers import ahab_forge
-from tests.helpers.ahab_forge import Edit, Forged, forge, keys_of, srk_of
+from digsigd.ahab import build, digests, write
+from tests.helpers.ahab_forge import KINDS, Edit, Forged, Kind, forge, keys_of, srk_of
+from tests.helpers.blobs import changed_at
 
-with_ml_dsa = pytest.mark.skipif(not ahab_forge.HAS_ML_DSA, reason="this cryptography has no ML-DSA")
 # Places in a container with two images: of its block, of the first record.
 BLOCK = 0x110
 ARRAY = BLOCK + 0x10
@@ -87,60 +87,6 @@ def test_srk_data_of_another_length_are_refused() -> None:
     refused(forge(version=2, srk=longer), "srk-data", "have 72 bytes of key, their record has 64")
 
 
-@with_ml_dsa
-@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True)])
-def test_both_signatures_of_a_hybrid_count(first: bool, second: bool) -> None:
-    """One that is wrong is enough, whichever."""
-    good, other = (forge("p256", version=2, second="mldsa65", number=number) for number in (0, 1))
-    block, foreign = good.container.block, other.container.block
-    assert block is not None
-    assert foreign is not None
-    chosen = [foreign.signatures[0] if first else block.signatures[0]]
-    chosen.append(foreign.signatures[1] if second else block.signatures[1])
-    place = good.offset + block.signature_offset
-    raw = b"".join(write.write_signature(one) for one in chosen)
-    which = 1 if first else 2
-    with pytest.raises(ahab.VerificationError, match=f"signature {which} of the container"):
-        good.verify(good.data[:place] + raw + good.data[place + len(raw) :])
-
-
-@with_ml_dsa
-def test_both_signatures_of_a_hybrid_s_certificate_count() -> None:
-    """They are made by the two SRKs."""
-    good, other = (forge("p256", version=2, second="mldsa65", number=number, sgk="p256") for number in (0, 1))
-    block, foreign = good.container.block, other.container.block
-    assert block is not None
-    assert block.certificate is not None
-    assert foreign is not None
-    assert foreign.certificate is not None
-    for chosen in (
-        (foreign.certificate.signatures[0], block.certificate.signatures[1]),
-        (block.certificate.signatures[0], foreign.certificate.signatures[1]),
-    ):
-        raw = block.certificate.signed + b"".join(write.write_signature(one) for one in chosen)
-        place = good.offset + block.certificate.offset
-        assert len(raw) == len(block.certificate.raw)
-        with pytest.raises(ahab.VerificationError, match="certificate"):
-            good.verify(good.data[:place] + raw + good.data[place + len(raw) :])
-
-
-@with_ml_dsa
-def test_ml_dsa_is_for_the_second_table() -> None:
-    """Alone it would be a board's first table."""
-    keys = build.write_array([keys_of("mldsa65")], 0)
-    refused(forge("mldsa65", version=2, srk=keys), "algorithm", "ML-DSA 65 is for the second SRK table")
-
-
-@with_ml_dsa
-def test_ml_dsa_cannot_be_checked_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older cryptography: nobody is told that it holds."""
-    signed = forge("p256", version=2, second="mldsa65")
-    signed.verify()
-    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.mldsa", None)
-    monkeypatch.delattr("cryptography.hazmat.primitives.asymmetric.mldsa", raising=False)
-    refused(signed, "signature", "cannot be checked: this version of cryptography has no ML-DSA")
-
-
 @pytest.mark.parametrize("version", [0, 2])
 @pytest.mark.parametrize(
     "change",
@@ -170,7 +116,7 @@ def test_index_and_signer_differ() -> None:
     for version in (0, 2):
         srk = build.write_array([keys_of("p256")], 2) if version == 2 else None
         signed = forge(version=version, number=1, index=2, srk=srk)
-        refused(signed, "signature", "was not made with this ECDSA P-256 key")
+        refused(signed, "signature", "signature: signature of the container at .* was not made with this ECDSA P-256")
         good = forge(version=version, number=2)
         refused(good, "srk-index", "is for SRK 3, not 2", srk_index=1)
         good.verify(srk_index=2)
@@ -190,6 +136,23 @@ def test_index_and_signer_differ() -> None:
 def test_flags_of_the_header(version: int, options: dict[str, Any], check: str, match: str) -> None:
     """They are signed; all the same no board accepts them."""
     refused(forge("p384", version=version, **options), check, match)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("sgk", [False, True], ids=["srk", "sgk"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_signatures_of_every_kind_count(kind: Kind, sgk: bool, version: int) -> None:
+    """Something else is signed, or the signature is another one: by container and certificate."""
+    signed = forge(kind, version=version, sgk=kind if sgk else None, alone=True)
+    block = signed.container.block
+    assert block is not None
+    places = {8: "signature", block.signature_offset + 8 + 40: "signature"}
+    if block.certificate is not None:
+        places[block.certificate.offset + len(block.certificate.signed) + 8 + 40] = "certificate"
+    for place, check in places.items():
+        with pytest.raises(ahab.VerificationError, match="was not made with this") as raised:
+            signed.verify(changed_at(signed.data, place))
+        assert raised.value.check == check
 
 
 def test_the_other_srks_may_be_revoked() -> None:
@@ -245,6 +208,34 @@ def test_an_srk_without_the_flag_signs_a_certificate(version: int) -> None:
     refused(forge(version=version, sgk="p256", ca=False), "certificate", "does not have the flag CA")
 
 
+def test_a_container_that_says_it_is_signed_and_is_not() -> None:
+    """Whatever is missing: all of the block, the table, the signature."""
+    data = bytearray(forge().unsigned)
+    data[0x404] = 0x02
+    for table, signature in ((b"", False), (build.write_table(keys_of("p256")), False), (b"", True)):
+        head = write.write_block_head(table, [64] if signature else [])
+        block = write.write_block(head, [bytes(64)] if signature else [])
+        container = bytearray(data[0x400 : 0x400 + BLOCK] + block)
+        container[1:3] = len(container).to_bytes(2, "little")
+        file = bytes(data[:0x400] + container + data[0x400 + len(container) :])
+        with pytest.raises(ahab.VerificationError, match=r"signature: .* has no SRK table or no signature"):
+            ahab.verify(file, 0x400)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("place", [0, 3])
+def test_padding_that_is_not_zero(version: int, place: int) -> None:
+    """Every byte of it, signed or not."""
+    signed = forge("p256", version=version, sgk="p521")
+    block = signed.container.block
+    assert block is not None
+    assert [len(padding) for _, padding in block.padding] == [4, 4]
+    for at, padding in block.padding:
+        start = signed.offset + at + min(place, len(padding) - 1)
+        with pytest.raises(ahab.VerificationError, match="padding: the padding of the container"):
+            signed.verify(signed.data[:start] + b"\1" + signed.data[start + 1 :])
+
+
 def test_a_certificate_without_srks_is_not_looked_at() -> None:
     """Nothing vouches for it."""
     signed = forge(sgk="p256")
@@ -275,6 +266,10 @@ def test_encrypted_images_need_a_blob(version: int) -> None:
         assert found.encrypted == (1,)
         assert found.notes == ("image 1 is encrypted: what is inside can only be proved by a board with the key",)
     found = encrypted(b"\xca" * 88, version).verify()
+    assert found.container.block is not None
+    blob = found.container.block.blob
+    assert blob is not None
+    assert (blob.flags, blob.size, blob.algorithm, blob.mode, blob.raw) == (0, 0, 0, 0, b"\xca" * 88)
     assert found.notes[0].endswith("the key's blob is still a placeholder")
 
 
@@ -311,6 +306,60 @@ def test_unknown_hashes_of_images(version: int, flags: int) -> None:
     refused(signed, "image-hash", "has the unknown")
 
 
+def test_an_image_without_bytes_is_nowhere() -> None:
+    """Its offset does not matter, and others may be there."""
+    for offset in (0, 0x10, 0x8000, 0xFFFFFFFF):
+        images = [
+            ahab.ContainerImage(b"", offset, kind=5),
+            ahab.ContainerImage(b"\1" * 0x400, 0x8000),
+            ahab.ContainerImage(b"", 0x8100),
+        ]
+        assert len(forge(images=images).verify().images) == 3
+
+
+def test_images_may_touch() -> None:
+    """Each other, and the ends of containers: it is the next byte that is another's."""
+    signed = forge("p256", alone=True)
+    end = signed.container.end
+    images = [ahab.ContainerImage(b"\1" * 0x100, end), ahab.ContainerImage(b"\2" * 0x100, end + 0x100)]
+    touching = forge("p256", alone=True, images=images)
+    assert touching.container.end == end
+    touching.verify()
+    before = [ahab.ContainerImage(b"\1" * 0x100, end + 0x100), ahab.ContainerImage(b"\2" * 0x100, end)]
+    forge("p256", alone=True, images=before).verify()
+    other = ahab.Container(end + 0x200, 0, 0x100, 0x87, 0, 0, 0, (), 0x90, None)
+    touching.verify(containers=[other])
+    beside = ahab.Container(end, 0, 0x40, 0x87, 0, 0, 0, (), 0x90, None)
+    forge("p256", alone=True).verify(containers=[beside])
+    second = forge("p256")
+    first = ahab.Container(0, 0, 0x400, 0x87, 0, 0, 0, (), 0x90, None)
+    second.verify(containers=[first])
+    with pytest.raises(ahab.VerificationError, match=r"^room"):
+        second.verify(containers=[replace(first, length=0x401)])
+
+
+def test_a_hash_that_python_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SM3, where OpenSSL was built without it."""
+
+    def missing(name: str, parts: object) -> bytes:
+        raise ValueError(name)
+
+    signed = forge()
+    monkeypatch.setattr(digests, "digest", missing)
+    refused(signed, "image-hash", "the hash sha384 cannot be checked here")
+
+
+def test_a_hash_that_openssl_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SHA-3, where it was built without it."""
+
+    def missing(*_: object) -> None:
+        raise UnsupportedAlgorithm("no")
+
+    signed = forge()
+    monkeypatch.setattr("digsigd.ahab.signature._verify", missing)
+    refused(signed, "signature", "uses the hash sha256, which OpenSSL lacks here")
+
+
 def test_an_image_in_another_container() -> None:
     """Whatever its hash: the board would load a header that is not signed with it."""
     signed = forge()
@@ -342,12 +391,8 @@ def test_a_container_over_the_next_one() -> None:
 @pytest.mark.parametrize("algorithm", [0x28, 0xD1])
 def test_keys_that_cannot_be_checked(algorithm: int) -> None:
     """SM2 and Dilithium: nobody is told that they hold."""
-    keys = keys_of("p256") if algorithm == 0x28 else None
-    if keys is None:
-        if not ahab_forge.HAS_ML_DSA:
-            return
-        keys = keys_of("mldsa65")
-    table = bytearray(build.write_table(keys))
+    key = ahab.SrkKey(0xD1, 9, (bytes(1952), b""), False, "sha384")
+    table = bytearray(build.write_table(keys_of("p256") if algorithm == 0x28 else [key] * 4))
     size = (len(table) - 4) // 4
     for number in range(4):
         table[4 + number * size + 3] = algorithm

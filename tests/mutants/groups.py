@@ -51,6 +51,17 @@ GROUPS = (
         ("tests/hab", "tests/model"),
         ("tests/hab/test_blob_changed.py", "tests/hab/test_blob_openssl.py"),
     ),
+    Group(
+        ("digsigd/ahab/*.py",),
+        ("tests/ahab",),
+        (
+            "tests/ahab/test_ahab_bits.py::test_every_bit_of_what_cst_signed_counts",
+            "tests/ahab/test_ahab_bits.py::test_every_byte_of_what_is_forged_counts",
+            "tests/ahab/test_ahab_good.py::test_what_cst_signs_holds",
+            "tests/ahab/test_ahab_opinions.py::test_ahab_image_verifier_agrees",
+            "tests/ahab/test_ahab_srk_table.py::test_tables_are_built_as_srktool_builds_them",
+        ),
+    ),
     # Those that are left out look at much at once, longer than a test for one change may take.
     Group(
         ("digsigd/image/**/*.py",),
