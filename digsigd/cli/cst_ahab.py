@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digsigd import ahab, csf
-from digsigd.ahab import AhabChip, SrkArray, SrkTable, Verified
+from digsigd.ahab import AhabChip, Buffer, SrkArray, SrkTable, Verified
 from digsigd.cli.console import Trouble, shown
 from digsigd.cli.cst_files import NamedKey, SignedFile, identity_of, local_path
 from digsigd.cli.cst_names import digest_of
@@ -18,7 +18,6 @@ from digsigd.csf.members import base_of
 from digsigd.csf.model import Place, Refusable
 from digsigd.csf.renaming import renamed
 from digsigd.csf.uri import is_uri
-from digsigd.mapped import Mapped
 
 # A key is compared, not a signature: any hash that records can have will do.
 _ANY_HASH = "sha256"
@@ -118,7 +117,7 @@ def prove_file(answer: Path, job: AhabJob, chip: AhabChip | None) -> tuple[Verif
         ) from None
 
 
-def _proven(before: Mapped | bytes, after: Mapped | bytes, job: AhabJob, chip: AhabChip | None) -> Iterator[Verified]:
+def _proven(before: Buffer, after: Buffer, job: AhabJob, chip: AhabChip | None) -> Iterator[Verified]:
     containers = [ahab.parse(after, offset) for offset in job.containers]
     for one in containers:
         others = [(other.offset, other.end) for other in containers if other.offset != one.offset]
@@ -130,7 +129,7 @@ def _proven(before: Mapped | bytes, after: Mapped | bytes, job: AhabJob, chip: A
 class _Overlaid:
     """A file with some parts, as (start, end) pairs, of another one: what it was but for the other containers."""
 
-    def __init__(self, file: Mapped | bytes, other: Mapped | bytes, parts: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, file: Buffer, other: Buffer, parts: Sequence[tuple[int, int]]) -> None:
         self._file = file
         self._other = other
         self._parts = parts

@@ -45,6 +45,8 @@ from digsigd.signing.workdir import Workdir
 
 # The length of a container is a number of 16 bits, and cst writes no more than a stub with its container.
 MOST_WRITTEN = 1 << 17
+# What cst says if tmpfile(3) fails.
+_NO_TEMPORARY = b"Cannot create temporary file"
 # What cst writes besides, in bytes: files with the container, which it removes.
 _SCRATCH = 4 * MOST_WRITTEN
 
@@ -73,6 +75,7 @@ class AhabJob(BaseJob):
         self._descriptor: int | None = None
         self._sums: Sums | None = None
         self._file: CheckedFile | None = None
+        self._digests: dict[tuple[str, int, int], bytes] = {}
         # All containers of the file, and those that are signed.
         self._all: tuple[ahab.Container, ...] = ()
         self._containers: tuple[ahab.Container, ...] = ()
@@ -186,8 +189,13 @@ class AhabJob(BaseJob):
 
     def _digest(self, name: str, offset: int, length: int) -> bytes:
         """Return the hash of a part of the file as it was sent: from the stream, or from what is read again."""
-        if self._sums is not None and (known := self._sums.of_image(name, offset, length)) is not None:
-            return known
+        part = (name, offset, length)
+        if part not in self._digests:
+            known = self._sums.of_image(*part) if self._sums is not None else None
+            self._digests[part] = self._read_digest(*part) if known is None else known
+        return self._digests[part]
+
+    def _read_digest(self, name: str, offset: int, length: int) -> bytes:
         try:
             running = new_hash(name)
         except ValueError:
@@ -236,7 +244,17 @@ class AhabJob(BaseJob):
         wrote = run.exit_code == 0 and bool(self.workdir.size_of(name))
         if not wrote:
             self.diagnose()
-        self._judge(run, wrote=wrote)
+            if _NO_TEMPORARY in run.output:
+                raise CstFailed(
+                    "cst cannot make a temporary file on this signing host, which it needs for AHAB",
+                    hint="its operator finds what that takes in docs/security.md, below AHAB",
+                )
+        try:
+            self._judge(run, wrote=wrote)
+        except Refused as error:
+            if self._description.header.container_version == 2:
+                error.hint = f"containers of version 2 need cst 4.0.1 or later; {error.hint}"
+            raise
         try:
             written = self.workdir.read(name, MOST_WRITTEN + 1)
         except OSError as error:

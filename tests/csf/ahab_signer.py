@@ -22,7 +22,7 @@ _TIMEOUT = 20.0
 @cache
 def keys() -> Mapping[str, bytes]:
     """Trial keys for P-384: SRKs with CA flag, an SGK below each, tables of both versions."""
-    with tarfile.open(SAMPLES / "keys-p384ca.tar.gz") as tar:
+    with tarfile.open(SAMPLES / "keys/p384ca.tar.gz") as tar:
         return {one.name: file.read() for one in tar if (file := tar.extractfile(one)) is not None}
 
 

@@ -40,7 +40,7 @@ GROUPS = (
     Group(
         ("digsigd/csf/*.py",),
         ("tests/csf",),
-        ("tests/csf/test_csf_work.py",),
+        ("tests/csf/test_csf_work.py", "tests/csf/test_ahab_csf_work.py"),
     ),
     Group(
         ("digsigd/csf/ahab/*.py",),

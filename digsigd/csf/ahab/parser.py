@@ -24,6 +24,9 @@ def is_ahab(text: bytes, *, max_bytes: int = 1 << 20) -> bool:
 
     Reads no further than this header. Never raises: whichever parser is called then says what is wrong.
     """
+    # Descriptions for HAB, which are most of them, are read once.
+    if b"ahab" not in text.lower().translate(None, b' \t\v\f\r\n\\"'):
+        return False
     in_header = False
     try:
         for tokens in logical_lines(text, max_bytes):

@@ -25,7 +25,7 @@ from digsigd.csf.policy import Policy
 
 # Each is a run of cst. The files of imx-mkimage and of NXP's scripts have two or three that are not NXP's.
 MAX_CONTAINERS = 8
-# The permission to sign containers, bit 0 of `Permissions`: imx-mkimage and uboot-imx, doc/imx/ahab.
+# The permission to sign containers, bit 0 of `Permissions`: uboot-imx, doc/imx/ahab.
 SIGNS_CONTAINERS = 0x1
 _SEVERAL = "ahab-several-containers"
 

@@ -13,7 +13,7 @@ from digsigd.csf.errors import CsfNameError
 from digsigd.csf.finding import FileNeeded, Finder
 from digsigd.csf.uri import KeyUri
 
-# The header of a signature block: uboot-imx, arch/arm/include/asm/mach-imx/image.h.
+# The header of a signature block: NXP cst, ahab_types.h.
 _BLOCK_HEADER = 0x10
 
 
