@@ -84,6 +84,8 @@ def _check_certificate(found: Certificate, wanted: InstallCertificate, member: b
         ("permission data", found.permission_data, _words(wanted.permissions_data, 3)),
         ("UUID", found.uuid, _words(wanted.uuid, 4)),
         ("fuse version", bytes([found.fuse_version]), bytes([wanted.fuse_version or 0])),
+        # No description has it.
+        ("extension of the permission data", bytes([found.permission_data_extension]), b"\0"),
     ):
         # Containers of version 0 have none of them.
         if (any(has) and has != asked) or (asked != has and found.version == 2):

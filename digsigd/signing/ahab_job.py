@@ -154,7 +154,7 @@ class AhabJob(BaseJob):
             plan.srk_table, plan.srk_table_line, plan.source, plan.source_line, plan.certificate, plan.certificate_line
         )
         table = self._table = table_of(self._members, named)
-        check_table(table, named, description, self.request.machine, self._rules.fuse_value)
+        check_table(table, named, description, self.request.machine, self._rules.fuse_value, self._chip)
         check_chip(self._chip, table, description)
         check_certificates(table, named, description, self._members)
         for certificate, key in self._pairs:

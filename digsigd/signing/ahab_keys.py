@@ -128,9 +128,14 @@ def tables_of(members: Mapping[str, bytes]) -> Iterator[tuple[str, SrkTable | Sr
 
 
 def check_table(
-    table: SrkTable | SrkArray, named: Named, description: Description, machine: str, pinned: bytes | None
+    table: SrkTable | SrkArray,
+    named: Named,
+    description: Description,
+    machine: str,
+    pinned: bytes | None,
+    chip: ahab.AhabChip | None,
 ) -> None:
-    """Check a table against the version of the description, and against the pinned fuse value.
+    """Check a table against the version of the description, and against the pinned fuse value and the chip's hash.
 
     Raises `Refused` or `BadTarball`.
     """
@@ -144,7 +149,18 @@ def check_table(
         )
     if pinned is None:
         return
-    value = table.hash(HASHES.get(len(pinned), "sha256"))
+    name = HASHES.get(len(pinned), "sha256")
+    wanted = "sha512" if version == 2 else name
+    if chip is not None:
+        with suppress(NotConfirmed):
+            wanted = chip.fuse_hash
+    if wanted != name:
+        what = chip.title if chip is not None else "a chip with containers of version 2"
+        raise Refused(
+            f"the fuse value of machine {machine!r} is a {name.upper()}, but that of {what} is a {wanted.upper()}",
+            hint="correct the soctype or Version, or name the machine of these boards",
+        )
+    value = table.hash(name)
     if value != pinned:
         raise BadTarball(
             f"the SRK table in the key tarball has the fuse value {value.hex()}, but machine {machine!r} has"

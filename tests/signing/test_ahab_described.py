@@ -119,6 +119,16 @@ def test_what_else_a_certificate_of_version_2_has_was_asked_for(offset: int, wor
     check(description(certificate=f"Permissions = 0x1\n{lines[offset]}", version=2), sgk="p256", edit_certificate=edit)
 
 
+def test_no_description_extends_the_permission_data() -> None:
+    """The byte behind the fuse version, which cst leaves at 0."""
+
+    def edit(certificate: bytearray) -> None:
+        certificate[21] = 9
+
+    asked = description(certificate="Permissions = 0x1", version=2)
+    wrong(asked, "the extension of the permission data 09", sgk="p256", edit_certificate=edit)
+
+
 @pytest.mark.parametrize("version", [0, 2])
 def test_a_certificate_has_the_key_that_was_named(version: int) -> None:
     """Another one could sign anything from then on."""
