@@ -7,9 +7,10 @@ import os
 import random
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from twisted.internet import reactor
+from twisted.internet import reactor as installed
 from twisted.python.threadpool import ThreadPool
 
 from digsigd import ahab
@@ -18,6 +19,7 @@ from digsigd.signing.hashing import Hashing
 from tests.helpers.ahab_cases import CASES, description, image
 
 OFFSET = 0x400
+reactor: Any = installed
 
 
 def sums(data: bytes, offset: int, sizes: Iterator[int]) -> dict[tuple[str, int, int], bytes]:
