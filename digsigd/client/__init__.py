@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from digsigd.client._internal.form import Progress
     from digsigd.client._internal.image_signing.ahab import SignedContainer, sign_ahab
     from digsigd.client._internal.image_signing.ahab_keys import ahab_key_names
+    from digsigd.client._internal.image_signing.ahab_verify import verify_ahab
     from digsigd.client._internal.image_signing.key_names import KeyNames, key_names
     from digsigd.client._internal.image_signing.sign import SignedPart, sign_image
     from digsigd.client._internal.image_signing.verify import verify_image
@@ -62,6 +63,7 @@ __all__ = [
     "run",
     "sign_ahab",
     "sign_image",
+    "verify_ahab",
     "verify_image",
 ]
 
@@ -94,6 +96,7 @@ _WHERE = {
     "run": "digsigd.client._internal.run",
     "sign_ahab": "digsigd.client._internal.image_signing.ahab",
     "sign_image": "digsigd.client._internal.image_signing.sign",
+    "verify_ahab": "digsigd.client._internal.image_signing.ahab_verify",
     "verify_image": "digsigd.client._internal.image_signing.verify",
 }
 

@@ -24,6 +24,7 @@ from digsigd.client import (
     SignedContainer,
     ahab_key_names,
     sign_ahab,
+    verify_ahab,
 )
 from digsigd.client._internal.image_signing import ahab as module
 from digsigd.client._internal.responses import read_machine_keys
@@ -107,6 +108,12 @@ async def test_a_file_is_signed_and_holds(host: Daemon, client: MakeClient, flas
     for part in parts:
         assert ahab.parse(out.read_bytes(), part.offset).length == part.length
         assert part.request_id in host.log()
+    assert report == verify_ahab(out, soc="imx93", srk_table=members("p384")[TABLE])
+    assert verify_ahab(out).holds
+    assert not verify_ahab(out, soc="imx93", fuse_value=bytes(32)).holds
+    assert not verify_ahab(flash, soc="imx93").holds
+    with pytest.raises(AhabError, match="SRK table"):
+        verify_ahab(out, srk_table=b"no table")
     assert parts[-1].sha256 == hashlib.sha256(out.read_bytes()).digest()
     assert parts[0].sha256 != parts[1].sha256
     assert contents(flash.parent) == {"flash.bin": SD, "out.bin": out.read_bytes()}
@@ -221,6 +228,17 @@ async def test_an_answer_with_other_keys_is_not_written(
     server = await serve(answer(200, told(), "application/json"), answer(200, first, OCTETS))
     with pytest.raises(AhabVerificationFailed, match=r"not the expected one|is for SRK 3, not 1|fuse|boards have"):
         await sign_ahab(client(server.url), flash, flash, soc="imx93", machine="p384")
+    assert contents(flash.parent) == {"flash.bin": SD}
+
+
+async def test_the_whole_is_judged_at_the_end(
+    host: Daemon, client: MakeClient, flash: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However good each answer was."""
+    unsigned = verify_ahab(flash, soc="imx93")
+    monkeypatch.setattr(module, "_report_file", lambda *_: unsigned)
+    with pytest.raises(AhabVerificationFailed, match=r"so .*out.bin was not written: OEM container at 0x400: signed"):
+        await sign_ahab(client(host.url), flash, flash.parent / "out.bin", soc="imx93", machine="p384")
     assert contents(flash.parent) == {"flash.bin": SD}
 
 

@@ -13,6 +13,7 @@ import pytest
 from digsigd import ahab
 from digsigd.callers.tokens import new_token, sha256_of
 from digsigd.testing import TrialImage, TrialPki
+from tests.helpers import ahab_cases
 from tests.helpers.ahab_forge import table_of
 from tests.helpers.ahab_samples import all_signed, flash
 from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, USE, Daemon
@@ -42,9 +43,10 @@ def keys() -> TrialPki:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, keys: TrialPki, pki: TrialPki) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("page")
-    daemon = Daemon(folder, cst_base, configured(folder / "state"))
+    daemon = Daemon(folder, cst_base, configured(folder / "state") + '[machines.ahab-board]\nsoc = "mx93"\n')
     daemon.put_keys(MACHINE, keys.tarball())
     daemon.put_keys("other-board", pki.tarball())
+    daemon.put_keys("ahab-board", ahab_cases.tarball("pss2048"))
     yield daemon.start()
     daemon.stop()
 
@@ -98,9 +100,9 @@ def test_the_first_page_tells_the_state_of_the_host(daemon: Daemon) -> None:
     assert "Ready to sign" in page.text
     assert page.facts()["Worker processes"] == "1"
     assert re.fullmatch(r"[01] of \d+", page.facts()["cst running"])
-    assert page.facts()["Machines"] == "2"
+    assert page.facts()["Machines"] == "3"
     page = settled(daemon, "/", waits_for="other-board")
-    assert {row[0] for row in page.table("Certificates that end next")} == {MACHINE, "other-board"}
+    assert {row[0] for row in page.table("Certificates that end next")} == {MACHINE, "other-board", "ahab-board"}
     page = Page(get(daemon, "/"))
     daemon.wait_for(lambda: "begun" not in Page(get(daemon, "/")).text, what="all self-tests")
     assert {row[0] for row in page.table("Versions of cst")} == {"3.4.1", "4.0.1"}
@@ -113,6 +115,9 @@ def test_machines_are_shown_with_their_keys(daemon: Daemon, pki: TrialPki) -> No
     assert rows["other-board"][1] == "ECDSA P-256"
     assert rows["other-board"][4] == pki.fuse_value.hex()
     assert "in 10 years" in rows[MACHINE][2]
+    # Of a machine with AHAB, the kind of the keys is the table's, and the value is that of its chip.
+    assert rows["ahab-board"][1] == "RSA-PSS 2048"
+    assert rows["ahab-board"][4] == ahab_cases.members("pss2048")["crts/SRK_1_2_3_4_fuse_sha256.bin"].hex()
 
 
 def test_everybody_sees_their_own_machines(daemon: Daemon, keys: TrialPki) -> None:
