@@ -228,6 +228,10 @@ def changed_member(name: str, edit: Callable[[bytes], bytes]) -> bytes:
 
 
 TARBALLS: dict[str, tuple[Callable[[], bytes], int, str]] = {
+    "table-of-several-types": (
+        lambda: changed_member(TABLE, lambda data: data[: 4 + 7] + b"\x80" + data[4 + 8 :]),
+        500, "keys of several types",
+    ),
     "foreign-table": (lambda: changed_member(TABLE, lambda _: members("p521")[TABLE]), 500, "not that of an SRK"),
     "corrupt-table": (lambda: changed_member(TABLE, lambda data: data[:200] + b"\0" + data[201:]), 200, ""),
     "corrupt-key-1": (lambda: changed_member(TABLE, lambda data: data[:30] + b"\0" + data[31:]), 500,

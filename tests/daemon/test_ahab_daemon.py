@@ -240,6 +240,8 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(tmp_path: Path, cst_b
         before = len(daemon.descriptors())
         client = slow_client(daemon, tmp_path)
         try:
+            daemon.wait_for_log("verified: SRK 1")
+            assert post_ahab(daemon).status_code == 503
             daemon.wait_for_log("the answer was not read for 2 s")
             daemon.wait_for(lambda: len(daemon.descriptors()) <= before, what="its descriptors")
             assert post_ahab(daemon).status_code == 200

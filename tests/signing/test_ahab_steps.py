@@ -169,6 +169,15 @@ async def test_a_file_that_changed_since_its_upload_is_not_signed(signer: Signer
     assert descriptors() == set()
 
 
+async def test_a_file_that_grew_since_its_upload_is_not_signed(signer: SignerInTest) -> None:
+    """Though the bytes that were sent are still there."""
+    request, workdir = signer.upload(signer.request(description(GOOD), FLASH))
+    with request.artifacts[0].path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(VerificationFailed, match="not what was sent"):
+        await signer.signer().sign(request, workdir)
+
+
 async def test_an_upload_is_out_of_reach_when_cst_runs(signer: SignerInTest) -> None:
     """Its name is gone, so a cst that was taken over finds nothing to change."""
     version = signer.put_tool("ls .. > ../listed; ls >> ../listed; cp ../listed /tmp/x 2>/dev/null; exit 1")
