@@ -41,7 +41,8 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
 RUN = make demo && make demo-hsm && make demo-ahab
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm demo-ahab serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak test-spsdk fleet clean \
+.PHONY: help demo demo-hsm demo-ahab serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak test-spsdk \
+  fleet clean \
   bench bench-growth bench-docs profile
 
 help:

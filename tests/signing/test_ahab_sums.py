@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.threadpool import ThreadPool
 
 from digsigd import ahab
@@ -122,7 +123,7 @@ def test_a_stream_takes_them_in_threads(size: int) -> None:
     pool.start()
     try:
         data = container((0x1000, 0x2000), (0x3000, size - 0x4000), size=size)
-        stream = Hashing(reactor, pool).stream(lambda: [ContainerSum(OFFSET)])
+        stream = Hashing(IReactorFromThreads(reactor), pool).stream(lambda: [ContainerSum(OFFSET)])
         for place in range(0, size, 60000):
             stream.update(data[place : place + 60000])
         known = stream.end()
