@@ -7,10 +7,10 @@ import os
 import random
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from twisted.internet import reactor
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet import reactor as installed
 from twisted.python.threadpool import ThreadPool
 
 from digsigd import ahab
@@ -19,6 +19,7 @@ from digsigd.signing.hashing import Hashing
 from tests.helpers.ahab_cases import CASES, description, image
 
 OFFSET = 0x400
+reactor: Any = installed
 
 
 def sums(data: bytes, offset: int, sizes: Iterator[int]) -> dict[tuple[str, int, int], bytes]:
@@ -123,7 +124,7 @@ def test_a_stream_takes_them_in_threads(size: int) -> None:
     pool.start()
     try:
         data = container((0x1000, 0x2000), (0x3000, size - 0x4000), size=size)
-        stream = Hashing(IReactorFromThreads(reactor), pool).stream(lambda: [ContainerSum(OFFSET)])
+        stream = Hashing(reactor, pool).stream(lambda: [ContainerSum(OFFSET)])
         for place in range(0, size, 60000):
             stream.update(data[place : place + 60000])
         known = stream.end()
