@@ -91,7 +91,7 @@ def test_srk_data_of_another_length_are_refused() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda: [*keys_of("p384")[:3], srk_of("p256", 3)],
+        lambda: [*keys_of("p384")[:3], srk_of("p256", 3, digest="sha384")],
         lambda: [*keys_of("p384")[:3], srk_of("p384", 3, digest="sha256")],
         lambda: [*keys_of("p384")[:3], srk_of("p384", 3, ca=True)],
     ],
@@ -102,6 +102,12 @@ def test_records_of_several_types(change: Callable[[], list[ahab.SrkKey]], versi
     keys = change()
     srk = build.write_array([keys], 0) if version == 2 else build.write_table(keys)
     refused(forge("p384", version=version, srk=srk), "srk-table", "not of one type")
+
+
+def test_rsa_and_rsa_pss_are_two_types() -> None:
+    """Of the same size and hash."""
+    srk = build.write_table([*keys_of("rsa2048")[:3], srk_of("pss2048", 3)])
+    refused(forge("rsa2048", srk=srk, alone=True), "srk-table", "not of one type")
 
 
 @pytest.mark.parametrize("count", [3, 5])
@@ -322,9 +328,7 @@ def test_sm3_is_for_whoever_can_check_it() -> None:
     for version in (0, 2):
         signed = forge(version=version, edit=put(0x10 + 0x18, struct.pack("<I", 0x323)))
         image = signed.container.images[0]
-        with pytest.raises(
-            ahab.VerificationError, match=r"the hash of image 0 .* is longer than one of sm3"
-        ):
+        with pytest.raises(ahab.VerificationError, match=r"the hash of image 0 .* is longer than one of sm3"):
             signed.verify()
         assert (image.hash_name, len(image.digest)) == ("sm3", 32)
 
