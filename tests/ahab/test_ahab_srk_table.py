@@ -231,6 +231,37 @@ def test_bad_tables(place: int, value: bytes, match: str, offset: int) -> None:
     assert raised.value.offset == offset
 
 
+@pytest.mark.parametrize(
+    ("kind", "algorithm", "size", "match"),
+    [
+        ("rsa2048", 0x21, 1, "RSA has the unknown size 0x1"),
+        ("rsa2048", 0x21, 9, "RSA has the unknown size 0x9"),
+        ("rsa2048", 0x22, 8, "RSA-PSS has the unknown size 0x8"),
+        ("rsa2048", 0x21, 6, "RSA of size 0x6 has 256 and 3 bytes"),
+        ("p256", 0x27, 9, "ECDSA has the unknown size 0x9"),
+        ("p256", 0x27, 2, "ECDSA of size 0x2 has 32 and 32 bytes"),
+        ("p256", 0x21, 1, "RSA has the unknown size 0x1"),
+        ("p256", 0xD2, 1, "ML-DSA has the unknown size 0x1"),
+        ("p256", 0xD2, 9, "ML-DSA of size 0x9 has 32 and 32 bytes"),
+        ("p256", 0xD1, 9, "Dilithium of size 0x9 has 32 and 32 bytes"),
+    ],
+)
+def test_sizes_are_those_of_the_algorithm(kind: Kind, algorithm: int, size: int, match: str) -> None:
+    """A record for one kind of key does not have the size of another."""
+    raw = bytearray(table_of(kind))
+    raw[7], raw[9] = algorithm, size
+    with pytest.raises(ahab.FormatError, match=match):
+        ahab.parse_table(bytes(raw))
+
+
+def test_a_modulus_is_as_long_as_its_size() -> None:
+    """Not only its exponent counts."""
+    raw = bytearray(table_of("rsa2048"))
+    raw[12:14] = struct.pack("<H", 255)
+    with pytest.raises(ahab.FormatError, match="has 255 and 3 bytes"):
+        ahab.parse_table(bytes(raw))
+
+
 def test_tables_of_other_lengths_are_refused() -> None:
     """At every length, whatever the header says."""
     raw = table_of("p256")

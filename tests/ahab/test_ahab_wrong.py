@@ -91,7 +91,7 @@ def test_srk_data_of_another_length_are_refused() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda: [*keys_of("p384")[:3], srk_of("p256", 3)],
+        lambda: [*keys_of("p384")[:3], srk_of("p256", 3, digest="sha384")],
         lambda: [*keys_of("p384")[:3], srk_of("p384", 3, digest="sha256")],
         lambda: [*keys_of("p384")[:3], srk_of("p384", 3, ca=True)],
     ],
@@ -102,6 +102,12 @@ def test_records_of_several_types(change: Callable[[], list[ahab.SrkKey]], versi
     keys = change()
     srk = build.write_array([keys], 0) if version == 2 else build.write_table(keys)
     refused(forge("p384", version=version, srk=srk), "srk-table", "not of one type")
+
+
+def test_rsa_and_rsa_pss_are_two_types() -> None:
+    """Of the same size and hash."""
+    srk = build.write_table([*keys_of("rsa2048")[:3], srk_of("pss2048", 3)])
+    refused(forge("rsa2048", srk=srk, alone=True), "srk-table", "not of one type")
 
 
 @pytest.mark.parametrize("count", [3, 5])
@@ -212,7 +218,7 @@ def test_a_container_that_says_it_is_signed_and_is_not() -> None:
     """Whatever is missing: all of the block, the table, the signature."""
     data = bytearray(forge().unsigned)
     data[0x404] = 0x02
-    for table, signature in ((b"", False), (build.write_table(keys_of("p256")), False), (b"", True)):
+    for table, signature in ((b"", False), (build.write_table(keys_of("rsa2048")), False), (b"", True)):
         head = write.write_block_head(table, [64] if signature else [])
         block = write.write_block(head, [bytes(64)] if signature else [])
         container = bytearray(data[0x400 : 0x400 + BLOCK] + block)
@@ -234,6 +240,17 @@ def test_padding_that_is_not_zero(version: int, place: int) -> None:
         start = signed.offset + at + min(place, len(padding) - 1)
         with pytest.raises(ahab.VerificationError, match="padding: the padding of the container"):
             signed.verify(signed.data[:start] + b"\1" + signed.data[start + 1 :])
+
+
+def test_padding_at_the_end_of_a_block() -> None:
+    """Behind the signature, where nothing signs it."""
+    signed = forge("p521")
+    block = signed.container.block
+    assert block is not None
+    assert [place for place, _ in block.padding] == [0x364, 0x3F4]
+    for place in (0x3F4, 0x3F7):
+        with pytest.raises(ahab.VerificationError, match="padding"):
+            signed.verify(changed_at(signed.data, signed.offset + place))
 
 
 def test_a_certificate_without_srks_is_not_looked_at() -> None:
@@ -304,6 +321,24 @@ def test_unknown_hashes_of_images(version: int, flags: int) -> None:
     """Numbers that no source names, and those of version 2 in version 0."""
     signed = forge(version=version, edit=put(0x10 + 0x18, struct.pack("<I", flags)))
     refused(signed, "image-hash", "has the unknown")
+
+
+def test_sm3_is_for_whoever_can_check_it() -> None:
+    """Both versions have it; a digest may come from elsewhere."""
+    for version in (0, 2):
+        signed = forge(version=version, edit=put(0x10 + 0x18, struct.pack("<I", 0x323)))
+        image = signed.container.images[0]
+        with pytest.raises(ahab.VerificationError, match=r"the hash of image 0 .* is longer than one of sm3"):
+            signed.verify()
+        assert (image.hash_name, len(image.digest)) == ("sm3", 32)
+
+        def short(data: bytearray) -> None:
+            put(0x10 + 0x18, struct.pack("<I", 0x323))(data)
+            put(0x10 + 0x20 + 0x20, bytes(0x20))(data)
+
+        shorter = forge(version=version, edit=short)
+        known = {one.offset: one.digest for one in shorter.container.images}
+        shorter.verify(digest=lambda _, offset, __: known[offset - shorter.offset])  # noqa: B023 - called at once
 
 
 def test_an_image_without_bytes_is_nowhere() -> None:
