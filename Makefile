@@ -41,7 +41,8 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
 RUN = make demo && make demo-hsm && make demo-ahab
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm demo-ahab serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak fleet clean \
+.PHONY: help demo demo-hsm demo-ahab serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak test-spsdk \
+  fleet clean \
   bench bench-growth bench-docs profile
 
 help:
@@ -64,6 +65,7 @@ help:
 	@echo "make profile        show where the CPU time of a request goes; ARGS='--case p256,64K,4'"
 	@echo "make bench-docs     put docs/benchmarks.json into docs/benchmarks.md and its plots"
 	@echo "make soak           load, faults and fuzzers for ten minutes; ARGS='--soak-requests 1000' (docs/soak.md)"
+	@echo "make test-spsdk     sign with SPSDK's nxpimage through its signature provider (docs/spsdk.md)"
 	@echo "make fleet          three daemons behind HAProxy sign 3,000 images while all kinds of things fail (docs/scaling.md)"
 	@echo "make clean          remove .venv and .digsigd"
 	@echo "make docs           build the documentation site in .digsigd/site; warnings are errors"
@@ -180,6 +182,19 @@ soak: $(DEV_STAMP) check-tools
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group bench
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest --soak -m soak --session-timeout 600 \
 	  --soak-folder $(SOAK_FOLDER) tests/record tests/soak $(ARGS)
+
+# SPSDK gets an environment of its own: no other test needs it.
+SPSDK_VENV := .digsigd/spsdk
+SPSDK_STAMP := $(SPSDK_VENV)/.stamp
+$(SPSDK_STAMP): pyproject.toml
+	@mkdir -p .digsigd
+	@etc/make-venv $(PYTHON) $(SPSDK_VENV)
+	@$(SPSDK_VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[spsdk]'
+	@touch $@
+
+test-spsdk: $(DEV_STAMP) $(SPSDK_STAMP) check-tools
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest --spsdk $(CURDIR)/$(SPSDK_VENV)/bin/nxpimage \
+	  -m spsdk tests/spsdk $(ARGS)
 
 # Three daemons behind HAProxy, with PostgreSQL and S3: figures and the plot are kept in FLEET_FOLDER.
 FLEET_FOLDER ?= .digsigd/fleet

@@ -1,7 +1,18 @@
 """AHAB's containers, SRK tables and their verification. Pure: bytes in, values out, no I/O."""
 
 from digsigd.ahab.build import SrkKey, build_srk_array, build_srk_table, key_of, srk_key
-from digsigd.ahab.chips import CHIPS, AhabChip, FuseWord, Refused, Rule, Unconfirmed, chip, fuse_value, fuse_words
+from digsigd.ahab.chips import (
+    CHIPS,
+    AhabChip,
+    FuseWord,
+    Refused,
+    Rule,
+    Unconfirmed,
+    chip,
+    chip_with,
+    fuse_value,
+    fuse_words,
+)
 from digsigd.ahab.errors import AhabError, FormatError, NotConfirmed, VerificationError
 from digsigd.ahab.find import find
 from digsigd.ahab.images import Digest
@@ -47,6 +58,7 @@ __all__ = [
     "check_room",
     "check_unchanged",
     "chip",
+    "chip_with",
     "find",
     "fuse_value",
     "fuse_words",

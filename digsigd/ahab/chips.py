@@ -147,6 +147,15 @@ def chip(name: str) -> AhabChip:
     raise AhabError(f"no chip with AHAB is called {name[:40]!r}", hint=f"Known are: {known}.")
 
 
+def chip_with(name: str, version: int) -> AhabChip:
+    """Return the chip that a name means for containers of a version, 0 or 2.
+
+    i.MX 95 alone is the name of two: A0 and A1 have containers of version 0, B0 has those of version 2. Raises
+    `AhabError` as `chip` does.
+    """
+    return chip("mx95-a0") if version == 0 and _plain(name) == "95" else chip(name)
+
+
 def _plain(name: str) -> str:
     folded = "".join(c for c in name.lower() if c.isalnum() or c == "-")
     for prefix in ("imx", "mx"):

@@ -29,7 +29,7 @@ def show_ahab_plan(plan: AhabPlan, path: Path, console: Console) -> None:
         _show_images(one, console)
     for text in plan.faults:
         console.say(f"   {console.coloured('wrong', 'bad')}: {shown(text)}")
-    for note in plan.notes:
+    for note in (*plan.notes, *plan.replaced):
         console.say(f"   note: {shown(note)}")
 
 

@@ -101,10 +101,10 @@ def _check(chip: AhabChip, kind: AhabKind, *, sgk: bool) -> None:
     for what, rule in ((f"{kind} keys", chip.allows(algorithm)), ("SGKs (--srk-ca)", chip.sgk if sgk else True)):
         if isinstance(rule, Refused):
             raise Trouble(f"{chip.title} does not accept {what}", hint=rule.why)
-        if isinstance(rule, Unconfirmed) or rule is False:
-            why = rule.why if isinstance(rule, Unconfirmed) else ""
+        if isinstance(rule, Unconfirmed):
             raise Trouble(
-                f"that {chip.title} accepts {what} is not confirmed: {why}", hint="use p384 keys without --srk-ca"
+                f"that {chip.title} accepts {what} is not confirmed: {rule.why}",
+                hint="use p384 keys without --srk-ca",
             )
 
 

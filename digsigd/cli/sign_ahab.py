@@ -126,7 +126,7 @@ def _sign(
     from digsigd.cli.provenance import Provenance
 
     if not options.quiet:
-        for note in plan.notes:
+        for note in (*plan.notes, *plan.replaced):
             console.tell(f"note: {shown(note)}")
     provenance = Provenance(options.image) if options.provenance is not None else None
     report = ask_server(settings, lambda client: _signed(client, chip, options, console, provenance), console)

@@ -131,7 +131,8 @@ class AhabPlan:
     """How a file of `size` bytes with AHAB containers is signed.
 
     `layout` is its name to show. `containers` are in the order of the file, `regions` too, without overlap. `wrong`
-    says what is wrong with the file besides its containers. `chip` is the chip of the boards, if known.
+    says what is wrong with the file besides its containers. `chip` is the chip of the boards, if known. `replaced`
+    describes the signatures that its OEM containers already have.
     """
 
     layout: str
@@ -141,6 +142,7 @@ class AhabPlan:
     chip: AhabChip | None = None
     wrong: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     @property
     def version(self) -> int:

@@ -88,9 +88,16 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
             )
         )
     regions, stray = _regions(data, planned)
-    wrong_file = [*_wrong_file(found), *stray]
-    notes = [*_notes(planned), *inner]
-    return AhabPlan(_layout(planned), len(data), tuple(planned), tuple(regions), chip, tuple(wrong_file), tuple(notes))
+    return AhabPlan(
+        _layout(planned),
+        len(data),
+        tuple(planned),
+        tuple(regions),
+        chip,
+        wrong=(*_wrong_file(found), *stray),
+        notes=(*_notes(planned), *inner),
+        replaced=tuple(_replaced(planned)),
+    )
 
 
 def _without_inner(found: Sequence[Container]) -> tuple[list[Container], list[str]]:
@@ -247,10 +254,15 @@ def _refused(container: Container, images: Sequence[PlannedImage]) -> Iterator[s
             )
 
 
-def _notes(planned: Sequence[PlannedContainer]) -> Iterator[str]:
+def _replaced(planned: Sequence[PlannedContainer]) -> Iterator[str]:
     for one in planned:
         if one.signed and one.must_sign:
-            yield f"the {one.name} is already signed, which signing replaces" + (f": by {one.key}" if one.key else "")
+            by = f" (by {one.key})" if one.key else ""
+            yield f"the {one.name} is already signed, which signing replaces{by}"
+
+
+def _notes(planned: Sequence[PlannedContainer]) -> Iterator[str]:
+    for one in planned:
         for image in one.images:
             if image.entry.kind not in KINDS:
                 yield f"{image.name} of the {one.name} is of a type that is unknown here"

@@ -104,7 +104,7 @@ def report_ahab(
     """
     judge = _Judge(data, tuple(one.container for one in plan.containers), plan.chip, fuse_value, srk_table)
     reports = tuple(judge.report(one) for one in plan.containers)
-    values, shared = _shared(reports)
+    values, shared = _shared(reports, plan)
     checks = [Check("the file", False, text) for text in plan.wrong if "unknown data" not in text]
     checks += [
         Check("only known data", False, text, meaning="unsigned") for text in plan.wrong if "unknown data" in text
@@ -176,7 +176,7 @@ class _Judge:
             yield Check("key of the encrypted images", None, "only a board can unwrap it", secret=False)
 
 
-def _shared(reports: Sequence[ContainerReport]) -> tuple[Mapping[str, bytes], list[Check]]:
+def _shared(reports: Sequence[ContainerReport], plan: AhabPlan) -> tuple[Mapping[str, bytes], list[Check]]:
     """Return the fuse values of the SRK table of all OEM containers, and the check that it is one."""
     found = [one.proven.fuse_values for one in reports if one.proven is not None and one.planned.owner == "OEM"]
     if not found:
@@ -184,7 +184,9 @@ def _shared(reports: Sequence[ContainerReport]) -> tuple[Mapping[str, bytes], li
     if any(one != found[0] for one in found):
         detail = "the OEM containers have different tables, but a board has fuses for one"
         return {}, [Check("one SRK table", False, detail)]
-    detail = ", ".join(f"{name} {value.hex()}" for name, value in found[0].items())
+    known = _fuse_value(plan, found[0])
+    shown = {name: value for name, value in found[0].items() if known is None or value == known}
+    detail = ", ".join(f"{name} {value.hex()}" for name, value in shown.items())
     return found[0], [Check("one SRK table", True, detail)]
 
 

@@ -20,8 +20,8 @@ def chosen(
 ) -> tuple[Containers, Containers]:
     """Return all containers of a file, and those at these offsets of header and signature block, in their order.
 
-    `lines` are those of the description, `version` is the container version that it is for. Raises `Refused` for what
-    is no container that an OEM signs.
+    The latter are among the former wherever they are. `lines` are those of the description, `version` is the container
+    version that it is for. Raises `Refused` for what is no container that an OEM signs.
     """
     everything = ahab.find(data)
     found = []
@@ -40,7 +40,8 @@ def chosen(
             )
         _check(one, line, version)
         found.append(one)
-    return everything, tuple(found)
+    every = {one.offset: one for one in (*everything, *found)}
+    return tuple(every[offset] for offset in sorted(every)), tuple(found)
 
 
 def _check(one: ahab.Container, line: int, version: int) -> None:

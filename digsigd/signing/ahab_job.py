@@ -20,6 +20,7 @@ from digsigd.csf.errors import CsfKeyError
 from digsigd.errors import CstFailed, DigsigError, Refused, VerificationFailed
 from digsigd.keys import Keys
 from digsigd.signing.ahab_containers import check_places, chosen, placed, refused
+from digsigd.signing.ahab_described import check_described
 from digsigd.signing.ahab_keys import (
     UNKNOWN_CHIP,
     Named,
@@ -65,7 +66,7 @@ class AhabJob(BaseJob):
     ) -> None:
         super().__init__(request, rules, keys, workdir)
         self._description = description
-        self._chip = chip_of(request, rules)
+        self._chip = chip_of(request, rules, description.header.container_version)
         with csf_errors():
             plan = self._plan = self._resolved(description)
         self.token = plan.token or ""
@@ -153,7 +154,7 @@ class AhabJob(BaseJob):
             plan.srk_table, plan.srk_table_line, plan.source, plan.source_line, plan.certificate, plan.certificate_line
         )
         table = self._table = table_of(self._members, named)
-        check_table(table, named, description, self.request.machine, self._rules.fuse_value)
+        check_table(table, named, description, self.request.machine, self._rules.fuse_value, self._chip)
         check_chip(self._chip, table, description)
         check_certificates(table, named, description, self._members)
         for certificate, key in self._pairs:
@@ -240,8 +241,8 @@ class AhabJob(BaseJob):
 
         Raises `CstTimeout`, `CstFailed`, `Refused`, `VerificationFailed`, and what `diagnose` raises.
         """
-        name = f"{self.folder(number)}/{BLOB}"
-        wrote = run.exit_code == 0 and bool(self.workdir.size_of(name))
+        output = f"{self.folder(number)}/{BLOB}"
+        wrote = run.exit_code == 0 and bool(self.workdir.size_of(output))
         if not wrote:
             self.diagnose()
             if _NO_TEMPORARY in run.output:
@@ -256,13 +257,16 @@ class AhabJob(BaseJob):
                 error.hint = f"containers of version 2 need cst 4.0.1 or later; {error.hint}"
             raise
         try:
-            written = self.workdir.read(name, MOST_WRITTEN + 1)
+            written = self.workdir.read(output, MOST_WRITTEN + 1)
         except OSError as error:
             raise CstFailed("the container from cst cannot be read", detail=str(error)) from error
         before, line = self._containers[number], self._plan.containers_line[number]
         with self._reading() as file:
             try:
                 made = placed(before, written, Original(file), self._all, line, self.request.cst_version)
+                name = self._plan.certificate
+                certificate = self._members[name] if name is not None else None
+                check_described(before, ahab.parse(made), self._description, certificate, line)
             except ahab.AhabError as error:
                 # cst may end with exit code 0 although it could not write everything.
                 self.diagnose()

@@ -47,26 +47,33 @@ class Named:
     certificate_line: int | None
 
 
-def chip_of(request: SigningRequest, rules: MachineRules) -> ahab.AhabChip | None:
-    """Return the chip that a request for AHAB is for; None if neither it nor the operator says which.
+def chip_of(request: SigningRequest, rules: MachineRules, version: int) -> ahab.AhabChip | None:
+    """Return the chip that a request for containers of a `version` is for; None if nothing says which.
 
-    Raises `Refused` for one that has no AHAB, and if the two say different ones.
+    The request says it, or the operator does for the machine. Raises `Refused` for a chip that has no AHAB, and if the
+    two say different ones.
     """
-    name = request.soctype or rules.soc
+    # Of "mx95" and "mx95-a0" the longer one says more.
+    name = max((one for one in (request.soctype, rules.soc) if one), key=len, default=None)
     if name is None:
         return None
-    if request.soctype and rules.soc and request.soctype != rules.soc:
+    if request.soctype and rules.soc and not _same(request.soctype, rules.soc):
         raise Refused(
             f"the soctype is {request.soctype}, but machine {request.machine!r} has {rules.soc}",
             hint="leave soctype out, or name the machine of these boards",
         )
     try:
-        return ahab.chip(name)
+        return ahab.chip_with(name, version)
     except ahab.AhabError:
         raise Refused(
             f"the soctype is {name}, whose images have no AHAB containers",
             hint="send a CSF description for HAB, or the soctype of a chip with AHAB",
         ) from None
+
+
+def _same(one: str, other: str) -> bool:
+    """Return whether two names can mean one chip: "mx95" is all silicon of it."""
+    return one == other or {one, other} in ({"mx95", "mx95-a0"}, {"mx95", "mx95-b0"})
 
 
 def check_hab_chip(request: SigningRequest, rules: MachineRules) -> None:
@@ -84,7 +91,7 @@ def check_hab_chip(request: SigningRequest, rules: MachineRules) -> None:
 
 def check_fuse_value(pinned: bytes | None, soc: str | None) -> str:
     """Return why a machine cannot have this fuse value, or an empty text: AHAB chips have 32 or 64 bytes."""
-    if pinned is None or soc is None:
+    if pinned is None or soc in (None, "mx95"):
         return ""
     with suppress(NotConfirmed, ahab.AhabError):
         chip = ahab.chip(soc)
@@ -124,9 +131,14 @@ def tables_of(members: Mapping[str, bytes]) -> Iterator[tuple[str, SrkTable | Sr
 
 
 def check_table(
-    table: SrkTable | SrkArray, named: Named, description: Description, machine: str, pinned: bytes | None
+    table: SrkTable | SrkArray,
+    named: Named,
+    description: Description,
+    machine: str,
+    pinned: bytes | None,
+    chip: ahab.AhabChip | None,
 ) -> None:
-    """Check a table against the version of the description, and against the pinned fuse value.
+    """Check a table against the version of the description, and against the pinned fuse value and the chip's hash.
 
     Raises `Refused` or `BadTarball`.
     """
@@ -140,7 +152,18 @@ def check_table(
         )
     if pinned is None:
         return
-    value = table.hash(HASHES.get(len(pinned), "sha256"))
+    name = HASHES.get(len(pinned), "sha256")
+    wanted = "sha512" if version == 2 else name
+    if chip is not None:
+        with suppress(NotConfirmed):
+            wanted = chip.fuse_hash
+    if wanted != name:
+        what = chip.title if chip is not None else "a chip with containers of version 2"
+        raise Refused(
+            f"the fuse value of machine {machine!r} is a {name.upper()}, but that of {what} is a {wanted.upper()}",
+            hint="correct the soctype or Version, or name the machine of these boards",
+        )
+    value = table.hash(name)
     if value != pinned:
         raise BadTarball(
             f"the SRK table in the key tarball has the fuse value {value.hex()}, but machine {machine!r} has"

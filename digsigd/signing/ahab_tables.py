@@ -58,7 +58,7 @@ class NamedAhabTable:
     def fuse_values_of(self, soc: str | None) -> tuple[bytes, ...]:
         """Return the fuse value for a chip; empty if the table is not for it, all of them if that is not known."""
         try:
-            chip = ahab.chip(soc) if soc is not None else None
+            chip = ahab.chip_with(soc, 0 if self.version == 1 else 2) if soc is not None else None
             return self.fuse_values if chip is None else (ahab.fuse_value(self.table, chip),)
         except ahab.NotConfirmed:
             return self.fuse_values

@@ -43,13 +43,14 @@ def descriptions(
     usable = [one for one in facts.certificates if has_key(one.name)]
     for table in facts.ahab_tables:
         version = 0 if table.version == 1 else 2
-        if (soc is not None and version not in ahab.chip(soc).versions) or (version == 2 and cst_version[:2] == "3."):
+        chip = ahab.chip_with(soc, version) if soc is not None else None
+        if (chip is not None and version not in chip.versions) or (version == 2 and cst_version[:2] == "3."):
             continue
         mine = [one for one in usable if table.name in one.tables and one.srk is not None]
         remark = "" if version == 0 else " (version 2)"
         for srk in (one for one in mine if one.is_srk):
             yield srk.srk or 0, remark, _description(table, srk, None, name)
-        if soc is not None and isinstance(ahab.chip(soc).sgk, ahab.Refused):
+        if chip is not None and isinstance(chip.sgk, ahab.Refused):
             continue
         if (pair := _first_sgk(table, mine)) is not None:
             srk, sgk = pair

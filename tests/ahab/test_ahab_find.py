@@ -91,6 +91,19 @@ def test_what_images_contain_is_not_searched() -> None:
     assert places(file_of((0, header(image=(0x2000, 0xE001))), inner, size=0x10000)) == [0, 0x2400]
 
 
+def test_what_is_between_images_is_searched() -> None:
+    """A container there must not be overwritten, and is signed alone."""
+    apart = ahab.build_container([ahab.ContainerImage(bytes(0x400), place) for place in (0x2000, 0x20000)])
+    assert places(file_of((0, apart), (0x10000, header()), (0x10400, header()), size=0x40000)) == [0, 0x10000, 0x10400]
+    # Between two headers of a set, too.
+    new = [(place, header(2, image=(0x10000 - place, 0x400))) for place in (0, 0x8000)]
+    assert places(file_of(*new, (0x1000, header()), size=0x20000)) == [0, 0x1000, 0x8000]
+    # Not inside the entries of a long header.
+    long = bytearray(ahab.build_container([ahab.ContainerImage(b"", 0x2000)] * 32))
+    long[0xC00 : 0xC00 + len(header())] = header()
+    assert places(file_of((0, bytes(long)), size=0x4000)) == [0]
+
+
 def test_other_files_have_none() -> None:
     """Whatever byte is where a tag would be."""
     assert places(b"") == []

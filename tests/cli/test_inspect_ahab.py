@@ -66,7 +66,10 @@ def test_containers_say_whose_they_are_and_who_signs_them(show: Inspect) -> None
 
 def test_the_table_in_a_container_gives_both_fuse_values(show: Inspect) -> None:
     """Those of its file: the chip decides which of them counts."""
-    (_, inner) = parts(show.values(signed("good-93-sd-spl")), "ahab-srk-table")
+    (nxp, inner) = parts(show.values(signed("good-93-sd-spl")), "ahab-srk-table")
+    # Nobody burns NXP's.
+    assert "fuse_value_sha256" not in nxp
+    assert len(nxp["SRKs"]) == 4
     (alone,) = parts(show.values(table("SRK_p384_table.bin")), "ahab-srk-table")
     known = ahab.parse_table(table("SRK_p384_table.bin"))
     for one in (inner, alone):

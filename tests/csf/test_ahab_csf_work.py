@@ -60,3 +60,11 @@ def test_no_more_is_read_than_the_header(text: str) -> None:
     assert once < 3000
     longer = (text + texts.BASE * 1000).encode()
     assert instructions(lambda: ahab.is_ahab(longer)) <= once + 100
+
+
+@pytest.mark.parametrize("line", ["x = 1\n", "[x]\n", "[x]\nx = 1\n"])
+def test_a_target_is_not_searched_for_long(line: str) -> None:
+    """In a text that is full of lines."""
+    few, many = (f"# ahab\n[Header]\n{line * count}".encode() for count in (1024, 8192))
+    ahab.is_ahab(few)
+    assert instructions(lambda: ahab.is_ahab(many)) < 1.1 * instructions(lambda: ahab.is_ahab(few))

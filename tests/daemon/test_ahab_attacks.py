@@ -210,6 +210,16 @@ def test_a_container_that_does_not_fit_is_not_signed(daemon: Daemon, version: st
     refused(daemon, "p384", description(GOOD), data, version, 422, "overwrites image 0")
 
 
+def test_a_container_between_images_is_not_overwritten(daemon: Daemon) -> None:
+    """The next one is 0x400 behind, and the block of RSA is longer; SPL's images are before and behind both."""
+    apart = [ahab.ContainerImage(bytes([n]) * 0x400, place) for n, place in enumerate((0x2000, 0x20000))]
+    parts = [[ahab.ContainerImage(bytes(0x400), place)] for place in (0x3000, 0x4000)]
+    containers = zip((0, 0x10000, 0x10400), (apart, *parts), strict=True)
+    data = ahab.build_file([(place, ahab.build_container(images), images) for place, images in containers])
+    text = text_with(("0x400 0x490", "0x10000 0x10090"), case="good-93-pss")
+    refused(daemon, "pss2048", text, data, "4.0.1", 422, "overwrites the one at 0x10400")
+
+
 def changed_member(name: str, edit: Callable[[bytes], bytes]) -> bytes:
     """The tarball of P-384 with one file changed."""
     files = dict(members("p384"))
@@ -290,6 +300,9 @@ def test_keys_with_another_fuse_value_than_the_boards_have_sign_nothing(
         answer = post_ahab(daemon)
         assert answer.status_code == 200, answer.text
         holds(answer.content, image(GOOD), "p384")
+        other = post_ahab(daemon, soctype="mx8" if fuses == 64 else "mx93")
+        assert other.status_code == 422
+        assert "the fuse value of machine 'ahab-p384' is a SHA" in other.text
         answer = post_ahab(daemon, machine="other")
         assert answer.status_code == 500
         assert f"has the fuse value {good}, but machine 'other' has {'0' * fuses}" in answer.text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from digsigd import ahab
 from digsigd.testing import TrialPki
 from digsigd.web.answers import NOTE
 from tests.conftest import CST_VERSIONS
@@ -63,7 +64,11 @@ def test_a_case_is_answered_as_it_has_to_be(daemon: Daemon, case: Path, version:
         ("p384", "good-93-sd-spl", "mx93", 200, ""),
         ("p384", "good-93-sd-spl", "mx8m", 422, "have no AHAB containers"),
         ("p384", "good-93-sd-spl", "mx6", 400, "must be one of mx8m, mx8, mx8x"),
-        ("p384", "good-93-sd-spl", "mx95", 422, "i.MX 95 B0 has no containers of version 0"),
+        ("p384", "good-93-sd-spl", "mx95-b0", 422, "i.MX 95 B0 has no containers of version 0"),
+        ("p384", "good-93-sd-spl", "mx95", 200, ""),
+        ("p384", "good-v2-p384", "mx95", 200, ""),
+        ("p384", "good-v2-p384", "mx95-a0", 422, "i.MX 95 A0/A1 has no containers of version 2"),
+        ("r2048", "good-93-pss", "mx95", 422, "i.MX 95 A0/A1 does not accept RSA 2048 keys"),
         ("p384", "good-v2-p384", "mx952", 200, ""),
         ("p384", "good-v2-p384", "mx93", 422, "i.MX 93 has no containers of version 2"),
         ("p384ca", "good-qxp-spl-sgk", "mx8x", 200, ""),
@@ -127,6 +132,23 @@ def test_several_containers_are_signed_where_the_operator_allows_it(
     changed = [place for place, (one, other) in enumerate(zip(original, answer.content, strict=True)) if one != other]
     assert all(first[0] <= place < first[1] or second[0] <= place < second[1] for place in changed)
     assert daemon.log().count("cst " + version + " ended with exit code 0") >= 2
+
+
+@pytest.mark.parametrize(("place", "word"), [(0xA0, "overwrites"), (0x204, "overwrites"), (0x90, "has no signature")])
+def test_of_several_containers_none_is_in_another_ones_place(daemon: Daemon, place: int, word: str) -> None:
+    """Wherever it is: those that begin at no multiple of 0x400 are found by the description alone."""
+    data = bytearray(0x8000)
+    for offset, image_at in ((0, 0x2000), (place, 0x3000)):
+        parts = [ahab.ContainerImage(bytes([offset % 255]) * 0x400, image_at)]
+        made = ahab.build_container(parts)
+        data[offset : offset + len(made)] = made
+        data[offset + image_at : offset + image_at + 0x400] = parts[0].data
+    head = description(SEVERAL).replace("SRK1_sha384_secp384r1", "SRK1_sha512_secp521r1").partition("[Auth")[0]
+    offsets = (f"{offset:#x} {offset + 0x90:#x}" for offset in (0, place))
+    text = head + "".join(f'[Authenticate Data]\nFile = "flash.bin"\nOffsets = {one}\n' for one in offsets)
+    answer = post_ahab(daemon, "p521", text, bytes(data))
+    assert answer.status_code == 422, answer.text
+    assert word in answer.text
 
 
 def holds_at(answer: bytes, offset: int) -> tuple[int, int]:

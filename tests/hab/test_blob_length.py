@@ -11,9 +11,9 @@ from digsigd.hab.csf_blob import CsfBlob
 from tests.hab.test_blob_format import NOP, blob, install, part
 from tests.hab.test_blob_format import authenticate as command
 from tests.hab.test_blob_rules import BLOCK, CSF, DATA, IMAGE, SRK_CSFK, SRK_IMG, TABLE, USER_SRK, USER_TABLE, by, over
-from tests.helpers.forge import authenticate, forge, install_srk, padded, secret_key
+from tests.helpers.forge import authenticate, forge, install_srk, padded, secret_key, unpadded
 
-WHOLE = forge(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, IMAGE).rstrip(b"\0")
+WHOLE = unpadded(forge(install_srk(TABLE), SRK_CSFK, CSF, SRK_IMG, IMAGE))
 FAST = install_srk(USER_TABLE), authenticate(1, by(USER_SRK)), authenticate(0, over(DATA, USER_SRK), BLOCK)
 
 
@@ -27,7 +27,7 @@ def test_what_follows_a_blob_is_not_of_it() -> None:
 def test_the_certificate_of_fast_authentication_is_of_the_blob() -> None:
     """Where it is the last thing in it, from the next multiple of four on; and where there is none, nothing is."""
     without, loose = forge(*FAST), padded(struct.pack(">BHB", 0xD7, 4 + len(USER_SRK.der), 0x43) + USER_SRK.der)
-    end = len(without.rstrip(b"\0"))
+    end = len(unpadded(without))
     for more in (b"", bytes(0x1000), b"\xff" * 0x100):
         assert hab.blob_length(without + more) == end
         assert hab.blob_length(without + loose[: 4 + len(USER_SRK.der)] + more) == len(without) + 4 + len(USER_SRK.der)

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
+from digsigd.hab.csf_blob import Authenticate, CsfBlob, InstallKey
+
 SHA256 = 0x17
 SIGNER = rsa.generate_private_key(65537, 2048)
 
@@ -136,6 +138,12 @@ def other(tag: int, parameter: int = 0, body: bytes = b"") -> Piece:
 def forge(*pieces: Piece, version: int = 0x43, loose: tuple[bytes, ...] = ()) -> bytes:
     """Lay the pieces out; `loose` are certificates that no command points to, behind everything else."""
     return _lay_out(pieces, _lay_out(pieces, b"", version, ())[0], version, loose)[1]
+
+
+def unpadded(blob: bytes) -> bytes:
+    """A blob of `forge` without loose certificates, cut where its last object ends. A signature may end with zeros."""
+    last = max(one.data_offset for one in CsfBlob.parse(blob).commands if isinstance(one, InstallKey | Authenticate))
+    return blob[: last + int.from_bytes(blob[last + 1 : last + 3], "big")]
 
 
 def _lay_out(pieces: tuple[Piece, ...], area: bytes, version: int, loose: tuple[bytes, ...]) -> tuple[bytes, bytes]:

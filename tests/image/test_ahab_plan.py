@@ -70,8 +70,8 @@ def test_what_is_signed_is_told_with_its_key() -> None:
     assert (ours.signed, ours.key) == (True, "SRK 1 (ECDSA P-384)")
     assert (third.signed, third.key) == (False, "")
     assert plan_ahab(QXP).containers[1].key == "SRK 2 (ECDSA P-384), through an SGK (ECDSA P-384)"
-    assert plan_ahab(SD).notes == (
-        "the OEM container at 0x400 is already signed, which signing replaces: by SRK 1 (ECDSA P-384)",
+    assert plan_ahab(SD).replaced == (
+        "the OEM container at 0x400 is already signed, which signing replaces (by SRK 1 (ECDSA P-384))",
     )
 
 

@@ -36,22 +36,51 @@ def rules(soc: str | None) -> MachineRules:
 
 def test_every_chip_has_a_name_for_requests() -> None:
     """Those of the table, and none that it does not have."""
-    assert sorted(AHAB_SOCS) == sorted(chip.name for chip in ahab.CHIPS)
+    assert sorted(set(AHAB_SOCS) - {"mx95-b0"}) == sorted(chip.name for chip in ahab.CHIPS)
+    assert ahab.chip("mx95-b0") is ahab.chip("mx95")
     with pytest.raises(ahab.AhabError):
         ahab.chip(HAB_SOC)
 
 
 def test_the_chip_is_that_of_the_request_or_of_the_machine() -> None:
     """The same in both is fine; of two, neither is believed."""
-    assert chip_of(request(None), rules(None)) is None
+    assert chip_of(request(None), rules(None), 0) is None
     for soctype, soc in (("mx93", None), (None, "mx93"), ("mx93", "mx93")):
-        chip = chip_of(request(soctype), rules(soc))
+        chip = chip_of(request(soctype), rules(soc), 0)
         assert chip is not None
         assert chip.name == "mx93"
     with pytest.raises(Refused, match="but machine 'm' has mx93"):
-        chip_of(request("mx8"), rules("mx93"))
+        chip_of(request("mx8"), rules("mx93"), 0)
     with pytest.raises(Refused, match="have no AHAB containers"):
-        chip_of(request("mx8m"), rules(None))
+        chip_of(request("mx8m"), rules(None), 0)
+
+
+@pytest.mark.parametrize(
+    ("soctype", "soc", "version", "name"),
+    [
+        ("mx95", None, 0, "mx95-a0"),
+        ("mx95", None, 2, "mx95"),
+        (None, "mx95", 0, "mx95-a0"),
+        ("mx95-b0", None, 0, "mx95"),
+        ("mx95-a0", None, 2, "mx95-a0"),
+        ("mx95", "mx95-b0", 0, "mx95"),
+        ("mx95-a0", "mx95", 2, "mx95-a0"),
+    ],
+)
+def test_containers_say_which_silicon_an_imx95_has(
+    soctype: str | None, soc: str | None, version: int, name: str
+) -> None:
+    """Unless the request or the machine does."""
+    chip = chip_of(request(soctype), rules(soc), version)
+    assert chip is not None
+    assert chip.name == name
+
+
+def test_one_silicon_is_not_another() -> None:
+    """Neither is another chip."""
+    for soctype, soc in (("mx95-a0", "mx95-b0"), ("mx952", "mx95"), ("mx95", "mx952")):
+        with pytest.raises(Refused, match=f"but machine 'm' has {soc}"):
+            chip_of(request(soctype), rules(soc), 2)
 
 
 def test_hab_is_for_chips_without_ahab() -> None:
@@ -107,7 +136,8 @@ def test_the_fuse_value_is_known_by_pin_chip_or_version() -> None:
 def test_a_fuse_value_has_the_length_of_the_chips() -> None:
     """The configuration is refused otherwise, with the key. Of a chip that is not known for certain, both pass."""
     assert check_fuse_value(bytes(32), "mx93") == ""
-    assert check_fuse_value(bytes(64), "mx95") == ""
+    assert check_fuse_value(bytes(64), "mx95") == check_fuse_value(bytes(32), "mx95") == ""
+    assert "has 64 bytes, not 32" in check_fuse_value(bytes(32), "mx95-b0")
     assert check_fuse_value(bytes(64), "mx8dxl") == check_fuse_value(bytes(32), "mx8dxl") == ""
     assert check_fuse_value(bytes(64), None) == check_fuse_value(None, "mx93") == ""
     settings = Settings(machines={"a": MachineSettings(soc="mx93", fuses="0" * 128)})

@@ -54,7 +54,8 @@ def test_tables_and_fuse_values_are_those_of_srktool(keys: str, kind: str) -> No
     [
         ("mx93", ["fuse_sha256"]),
         ("mx8x", ["fuse_sha512"]),
-        ("mx95", ["v2_fuse"]),
+        ("mx95-b0", ["v2_fuse"]),
+        ("mx95", ["fuse_sha256", "v2_fuse"]),
         ("mx8dxl", ["fuse_sha256", "fuse_sha512"]),
         ("mx8m", []),
         (None, ["fuse_sha256", "fuse_sha512", "v2_fuse"]),

@@ -93,7 +93,8 @@ def _describe_block(one: Container, block: SignatureBlock, part: Part) -> None:
         if one.is_signed:
             part.damage.append(f"the header says that it is signed, but {_NONE_OF_ITS}")
         return
-    part.parts.append(describe_srks(block.srk, "SRK table", of_container=True))
+    nxp = one.srk_set == SrkSet.NXP
+    part.parts.append(describe_srks(block.srk, "SRK table of NXP" if nxp else "SRK table", of_container=True, nxp=nxp))
     if (certificate := block.certificate) is not None:
         inner = Part("ahab-certificate", "certificate (SGK)")
         inner.facts = {

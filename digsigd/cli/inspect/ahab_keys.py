@@ -27,14 +27,19 @@ def describe_srk_table(data: bytes, title: str = "SRK table") -> Part | None:
     return part
 
 
-def describe_srks(table: SrkTable | SrkArray, title: str, *, of_container: bool = False) -> Part:
+def describe_srks(table: SrkTable | SrkArray, title: str, *, of_container: bool = False, nxp: bool = False) -> Part:
     """Return a description of a table or an array: its keys, and the values for the fuses.
 
-    `of_container` says that it is one of a container, of whose keys version 2 has only the one that signs.
+    `of_container` says that it is one of a container, of whose keys version 2 has only the one that signs. With `nxp`
+    the keys are NXP's, whose values nobody burns: they are not shown.
     """
     from digsigd.ahab import SrkArray
 
     part = Part("ahab-srk-table", f"{title} of AHAB ({CHIPS}), {len(table.raw)} bytes")
+    if nxp:
+        tables = table.tables if isinstance(table, SrkArray) else (table,)
+        part.tables += [_records(one.records, "SRKs") for one in tables]
+        return part
     if isinstance(table, SrkArray):
         part.facts = {"version": 2, "tables": len(table.tables), "fuse_value_sha512": table.hash("sha512").hex()}
         for number, one in enumerate(table.tables, 1):
