@@ -43,7 +43,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
             "the file is a signed message for AHAB, not an image: it changes the chip's life cycle or keys",
             hint="Signed messages are not signed here. Use NXP's tools on a host of your own.",
         )
-    found, inner = _without_inner(containers(data))
+    found = containers(data)
     if not found:
         raise ImageError("the file has no AHAB container", hint=_BUILD)
     if data[510:512] == b"\x55\xaa" and found[0].offset > 510:
@@ -95,33 +95,9 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         tuple(regions),
         chip,
         wrong=(*_wrong_file(found), *stray),
-        notes=(*_notes(planned), *inner),
+        notes=tuple(_notes(planned)),
         replaced=tuple(_replaced(planned)),
     )
-
-
-def _without_inner(found: Sequence[Container]) -> tuple[list[Container], list[str]]:
-    """Return the containers that are not part of an image of another one, and notes about those that are."""
-    kept: list[Container] = []
-    notes: list[str] = []
-    for one in sorted(found, key=lambda container: container.offset):
-        outer = next(
-            (
-                (other, image)
-                for other in kept
-                for image in _images(other)
-                if image.offset <= one.offset < image.end
-            ),
-            None,
-        )  # fmt: skip
-        if outer is None:
-            kept.append(one)
-        else:
-            notes.append(
-                f"what looks like a container at {one.offset:#x} is part of {outer[1].name} of the container at"
-                f" {outer[0].offset:#x}"
-            )
-    return kept, notes
 
 
 def _images(container: Container) -> tuple[PlannedImage, ...]:

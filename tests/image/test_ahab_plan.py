@@ -216,6 +216,18 @@ def test_a_container_within_an_image_is_a_part_of_it() -> None:
     assert plan.faults == ()
 
 
+def test_containers_that_do_not_go_together_are_told() -> None:
+    """One that reaches into the next, one within an image of another, and those of different versions."""
+    near = changed(made(0, 0x400), 1, (0x500).to_bytes(2, "little"))
+    assert any("ends at 0x500, in the container at 0x400" in text for text in plan_ahab(near).faults)
+    (image,) = place_images([bytes(0x800)], start=0x400)
+    inner = made(0, 0x400)[0x400:0x520]
+    over = build_file([(0, build_container([image]), (image,))])
+    assert any("overlaps" in text for text in plan_ahab(changed(over, 0x400, inner)).faults)
+    mixed = made(0).ljust(0x4000, b"\0") + made(0, behind=0x10000, version=2)
+    assert any("different versions" in text for text in plan_ahab(mixed).faults)
+
+
 def test_a_damaged_signature_block_is_told() -> None:
     """With what is wrong with it."""
     block = 0x490
