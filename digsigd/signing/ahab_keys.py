@@ -6,6 +6,7 @@ keys, and says which chip and which fuses a machine has.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from digsigd.errors import BadTarball, Refused
 from digsigd.signing.request import SigningRequest
 from digsigd.signing.rules import MachineRules
 
+# The beginning of the name of an SRK's certificate, as ahab_pki_tree.sh makes it.
+_SRK_NUMBER = re.compile(r"^SRK[1-4]_")
 # The hashes of fuse values by their length in bytes.
 HASHES = {32: "sha256", 64: "sha512"}
 UNKNOWN_CHIP = (
@@ -181,6 +184,7 @@ def check_certificates(
         found = srk_of(table, members[named.source], named.source)
         if index not in found:
             raise _other_srk(table, named, members, index, found)
+        _check_siblings(table, named, members, named.source)
     if description.certificate is None:
         return
     if not _records_of(table)[0][index].is_ca:
@@ -194,6 +198,22 @@ def check_certificates(
             key_of(members[named.certificate])
         except ahab.AhabError as error:
             raise BadTarball(f"{named.certificate} in the key tarball: {error}") from None
+
+
+def _check_siblings(table: SrkTable | SrkArray, named: Named, members: Mapping[str, bytes], source: str) -> None:
+    """Check that the other SRKs of the same PKI are in the table: cst does not see if their part of it is damaged.
+
+    The signature of the one holds all the same, but no board has the hash of such a table. Raises `BadTarball`.
+    """
+    folder, slash, base = source.rpartition("/")
+    for number in range(1, RECORDS + 1):
+        name = f"{folder}{slash}{_SRK_NUMBER.sub(f'SRK{number}_', base)}"
+        if name in members and not srk_of(table, members[name], name):
+            raise BadTarball(
+                f"the SRK table {named.table} in the key tarball does not have the key of {name}: it is damaged, or of"
+                " another PKI",
+                hint="make it again from the four SRK certificates with srktool, and compare its hash with the fuses",
+            )
 
 
 def check_chip(chip: ahab.AhabChip | None, table: SrkTable | SrkArray, description: Description) -> None:
