@@ -67,6 +67,7 @@ def _rules_of(settings: Settings, name: str | None) -> MachineRules:
         settings.policy.require_ivt if machine.require_ivt is None else machine.require_ivt,
         machine.keys_sha256.lower() if machine.keys_sha256 else None,
         machine.soc,
+        machine.max_fuse_version,
     )
 
 

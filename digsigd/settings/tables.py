@@ -212,6 +212,7 @@ class MachineSettings(_Section, frozen=True):
     keys_sha256: Sha256 | None = None
     fuses: FuseValue | None = None
     soc: str | None = None
+    max_fuse_version: Annotated[int, Meta(ge=0, le=255)] | None = None
     allow: tuple[str, ...] = ()
     require_ivt: bool | None = None
 

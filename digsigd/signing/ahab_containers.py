@@ -64,6 +64,18 @@ def _check(one: ahab.Container, line: int, version: int) -> None:
         )
 
 
+def check_fuse_versions(containers: Containers, lines: Sequence[int], most: int | None) -> None:
+    """Check that no container has a fuse version above `most`, if the operator gives one. Raises `Refused`."""
+    for one, line in zip(containers, lines, strict=True):
+        if most is not None and one.fuse_version > most:
+            raise refused(
+                line,
+                f"the container at {one.offset:#x} has the fuse version {one.fuse_version}; the operator allows {most}"
+                " at most, because boards that burn it refuse lower ones for good",
+                hint="make it with a lower fuse version, or the operator raises max_fuse_version of the machine",
+            )
+
+
 def check_places(one: ahab.Container, line: int, size: int, containers: Containers, digest: ahab.Digest) -> None:
     """Check places and hashes of a container's images in a file of `size` bytes. Raises `Refused`."""
     try:

@@ -19,7 +19,7 @@ from digsigd.csf.cst_files import BLOB, DESCRIPTION, artifact, container
 from digsigd.csf.errors import CsfKeyError
 from digsigd.errors import CstFailed, DigsigError, Refused, VerificationFailed
 from digsigd.keys import Keys
-from digsigd.signing.ahab_containers import check_places, chosen, placed, refused
+from digsigd.signing.ahab_containers import check_fuse_versions, check_places, chosen, placed, refused
 from digsigd.signing.ahab_described import check_described
 from digsigd.signing.ahab_keys import (
     UNKNOWN_CHIP,
@@ -124,6 +124,7 @@ class AhabJob(BaseJob):
             data, lines = Original(file), self._plan.containers_line
             version = self._description.header.container_version
             self._all, self._containers = chosen(data, self._plan.containers, lines, version)
+            check_fuse_versions(self._containers, lines, self._rules.max_fuse_version)
             for one, line in zip(self._containers, lines, strict=True):
                 check_places(one, line, file.size, self._all, self._digest)
             stubs = [ahab.stub(data, one) for one in self._containers]

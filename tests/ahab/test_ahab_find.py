@@ -58,8 +58,8 @@ def test_places_of_a_set() -> None:
     assert places(file_of((0, header()), (0x800, header()), size=0x4000)) == [0, 0x800]
     # Each of them once, also without images.
     assert places(file_of((0, header()), (0x400, header()), (0x800, header()), size=0x1000)) == [0, 0x400, 0x800]
-    # Not a fourth one.
-    assert places(file_of((0, header()), (0xC00, header()), size=0x4000)) == [0]
+    # A fourth one, between them and their images, is the first of a set of its own.
+    assert places(file_of((0, header()), (0xC00, header()), size=0x4000)) == [0, 0xC00]
     assert places(file_of((0x400, header()), size=0x4000)) == [0x400]
     new = [(place, header(2, image=(0x10000 - place, 0x400))) for place in (0, 0x4000, 0x8000)]
     assert places(file_of(*new, size=0x20000)) == [0, 0x4000, 0x8000]

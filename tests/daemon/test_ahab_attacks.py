@@ -355,3 +355,41 @@ def test_no_byte_of_the_payload_reaches_cst(tmp_path: Path, cst_base: Path) -> N
                            if len(set(payload[place : place + 16])) > 4)  # fmt: skip
     finally:
         daemon.stop()
+
+
+def test_a_cst_that_revokes_keys_on_its_own_is_not_believed(tmp_path: Path, cst_base: Path) -> None:
+    """It has the keys and read a client's bytes: what it signs holds, and would burn fuses that nobody asked for."""
+    fake = tmp_path / "cst"
+    fake.write_text(
+        "#!/bin/sh\nsed 's/^Revocations = 0$/Revocations = 0xe/' \"$2\" > changed.csf\n"
+        "grep -q 0xe changed.csf || exit 9\n"
+        f'exec {cst_base}/cst-4.0.1/linux64/bin/cst -i changed.csf -o "$4"\n'
+    )
+    fake.chmod(0o755)
+    daemon = ahab_daemon(tmp_path / "daemon", cst_base, f'[cst.versions]\nhostile = "{fake}"\n')
+    daemon.start()
+    try:
+        refused(
+            daemon, "p384", description(GOOD), image(GOOD), "hostile", 500, "flags of the signed container are 0xe02"
+        )
+    finally:
+        daemon.stop()
+
+
+def test_a_fuse_version_is_not_above_the_operators(tmp_path: Path, cst_base: Path) -> None:
+    """Boards that burn it refuse every older image."""
+    daemon = ahab_daemon(tmp_path / "daemon", cst_base, "[machines.ahab-p384]\nmax_fuse_version = 3\n")
+    daemon.start()
+    try:
+        for version, status in ((3, 200), (4, 422), (255, 422)):
+            data = bytearray(image(GOOD))
+            data[OFFSET + 10] = version
+            answer = post_ahab(daemon, data=bytes(data))
+            assert answer.status_code == status, answer.text
+            if status == 422:
+                assert (
+                    f"line 14: the container at 0x400 has the fuse version {version}; the operator allows 3"
+                    in answer.text
+                )
+    finally:
+        daemon.stop()
