@@ -38,15 +38,17 @@ FAST := tests/csf --ignore tests/csf/test_csf_work.py tests/hab tests/web tests/
   $(patsubst %,tests/image/test_%.py,chips commands encryption fdt_bounds fit_bounds kind_barebox kind_kernels kind_rt \
   kind_sdp regions report rom_bounds small_parts verify verify_layout)
 # The command that `make fresh` runs in a bare Debian, and the folder where it keeps that Debian.
-RUN = make demo && make demo-hsm
+RUN = make demo && make demo-hsm && make demo-ahab
 FRESH ?= $(CURDIR)/.digsigd/fresh
 
-.PHONY: help demo demo-hsm serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak fleet clean \
+.PHONY: help demo demo-hsm demo-ahab serve test test-fast coverage fresh boot check-tools lint types fuzz corpus mutants soak test-spsdk \
+  fleet clean \
   bench bench-growth bench-docs profile
 
 help:
 	@echo "make demo           sign a trial image through the daemon with a real cst, and verify it (about a minute)"
 	@echo "make demo-hsm       the same, with the keys in a SoftHSM2 token"
+	@echo "make demo-ahab      sign a trial file for i.MX 93 with curl and with digsign, verify it, and refuse a changed one"
 	@echo "make serve          the same as demo, and keep the daemon running for you to try"
 	@echo "make test           install what the tests need, and run them; ARGS='tests/hab -x' for pytest"
 	@echo "make test-fast      run the tests that need no daemon and no tools, in half a minute"
@@ -63,6 +65,7 @@ help:
 	@echo "make profile        show where the CPU time of a request goes; ARGS='--case p256,64K,4'"
 	@echo "make bench-docs     put docs/benchmarks.json into docs/benchmarks.md and its plots"
 	@echo "make soak           load, faults and fuzzers for ten minutes; ARGS='--soak-requests 1000' (docs/soak.md)"
+	@echo "make test-spsdk     sign with SPSDK's nxpimage through its signature provider (docs/spsdk.md)"
 	@echo "make fleet          three daemons behind HAProxy sign 3,000 images while all kinds of things fail (docs/scaling.md)"
 	@echo "make clean          remove .venv and .digsigd"
 	@echo "make docs           build the documentation site in .digsigd/site; warnings are errors"
@@ -78,7 +81,7 @@ help:
 	@echo "make test-pythons   run the tests with each of $(PYTHONS) that can be installed"
 	@echo "make hooks          run lint, types and a check of fragment names before each git commit"
 
-$(RUN_STAMP): pyproject.toml etc/make-venv etc/build_launcher.py $(wildcard digsigd/signing/launcher/*.[ch] digsigd/signing/launcher/*.inc)
+$(RUN_STAMP): pyproject.toml etc/make-venv etc/build_launcher.py $(wildcard digsigd/signing/launcher/*.[ch] digsigd/signing/launcher/*.inc digsigd/signing/launcher/preload/*.c)
 	@etc/make-venv $(PYTHON) $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[s3]'
 	@touch $@
@@ -99,6 +102,10 @@ demo: $(RUN_STAMP)
 demo-hsm: $(RUN_STAMP)
 	@etc/need curl $(DEMO_TOKEN)
 	@$(VENV)/bin/python etc/demo --hsm
+
+demo-ahab: $(RUN_STAMP)
+	@etc/need curl
+	@$(VENV)/bin/python etc/demo --ahab
 
 serve: $(RUN_STAMP)
 	@etc/need curl
@@ -175,6 +182,19 @@ soak: $(DEV_STAMP) check-tools
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --group bench
 	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest --soak -m soak --session-timeout 600 \
 	  --soak-folder $(SOAK_FOLDER) tests/record tests/soak $(ARGS)
+
+# SPSDK gets an environment of its own: no other test needs it.
+SPSDK_VENV := .digsigd/spsdk
+SPSDK_STAMP := $(SPSDK_VENV)/.stamp
+$(SPSDK_STAMP): pyproject.toml
+	@mkdir -p .digsigd
+	@etc/make-venv $(PYTHON) $(SPSDK_VENV)
+	@$(SPSDK_VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[spsdk]'
+	@touch $@
+
+test-spsdk: $(DEV_STAMP) $(SPSDK_STAMP) check-tools
+	DIGSIGSERVER_IMX_CST_BASE=$(CST_BASE) $(VENV)/bin/python -m pytest --spsdk $(CURDIR)/$(SPSDK_VENV)/bin/nxpimage \
+	  -m spsdk tests/spsdk $(ARGS)
 
 # Three daemons behind HAProxy, with PostgreSQL and S3: figures and the plot are kept in FLEET_FOLDER.
 FLEET_FOLDER ?= .digsigd/fleet

@@ -140,24 +140,25 @@ class Canary:
 
     async def _sign(self) -> None:
         """Sign and verify. Raises the errors of `digsigd.errors`, and `OSError` if the description cannot be read."""
-        description = await self._description()
         version = self._settings.cst_version or await self._newest()
+        description = await self._description(version)
         workdir = self._root.new(f"y{secrets.token_hex(8)}")
         try:
             request = await self._in_thread(
                 request_for, description, self._machine, version, workdir,
                 caller=CALLER, name=CALLER, backend=self._settings.backend,
             )  # fmt: skip
-            await self._direct.sign(request, counted=False)
+            (await self._direct.sign(request, counted=False)).close()
         finally:
             await self._in_thread(workdir.remove)
 
-    async def _description(self) -> bytes:
+    async def _description(self, version: str) -> bytes:
         if self._settings.csf is not None:
             return await self._in_thread(self._settings.csf.read_bytes)
         facts = await self._machines.facts(self._machine, caller=CALLER)
         members = (await self._keys.get(self._machine)).tarball.members
-        trial = next(trials(facts, members), None)
+        soc = self._machines.soc(self._machine)
+        trial = next(trials(facts, members, soc=soc, cst_version=version), None)
         if trial is None:
             raise BadTarball(
                 f"the key tarball of machine {self._machine!r} has no SRK with certificates and private keys",

@@ -15,6 +15,7 @@ from digsigd.metrics_port import KEY
 from digsigd.reactor import Reactor, SigningReactor, reactor_of
 from digsigd.settings import Settings, SettingsError
 from digsigd.signing.libraries import describe, for_modules
+from digsigd.signing.machine_keys import MachineKeys
 from digsigd.signing.selftest import prove
 from digsigd.signing.tools import CstTool
 from digsigd.signing.trial import request_for, trials
@@ -161,15 +162,15 @@ async def _check_machine(parts: Parts, machine: str, versions: list[str], report
     if not versions:
         return
     signed: list[str] = []
-    tried = list(trials(facts, members))
+    tried = list(trials(facts, members, soc=parts.machines.soc(machine), cst_version=versions[-1]))
     for trial in tried:
         workdir = parts.root.new(f"c{secrets.token_hex(8)}")
         try:
             request = await parts.in_thread(request_for, trial.text, machine, versions[-1], workdir)
-            await parts.direct.sign(request)
-            signed.append(str(trial.srk))
+            (await parts.direct.sign(request)).close()
+            signed.append(f"{trial.srk}{trial.remark}")
         except DigsigError as error:
-            report.fail(machine, f"SRK {trial.srk} cannot sign: {error.for_operator()}")
+            report.fail(machine, f"SRK {trial.srk}{trial.remark} cannot sign: {error.for_operator()}")
         finally:
             await parts.in_thread(workdir.remove)
     if signed:
@@ -177,10 +178,17 @@ async def _check_machine(parts: Parts, machine: str, versions: list[str], report
     if not tried:
         report.warn(
             machine,
-            "not tried: no SRK has certificates named CSF... and IMG... with their private keys"
+            f"not tried: no SRK has {_lacking(facts)}"
             if any(is_key(name) for name in members)
             else "not tried: the tarball has no private keys, so they must be on a token",
         )
+
+
+def _lacking(facts: MachineKeys) -> str:
+    """Return what an SRK must have to be tried."""
+    hab = "certificates named CSF... and IMG... with their private keys"
+    of_ahab = "its own certificate with its private key"
+    return " or ".join(text for text, tables in ((hab, facts.tables), (of_ahab, facts.ahab_tables)) if tables)
 
 
 class _Report:

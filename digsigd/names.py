@@ -12,6 +12,9 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 VERSION_FORM = "1-32 of A-Z a-z 0-9 . _ + -, first a letter or digit"
 # Where private keys are: in the key tarball, or on a token.
 BACKENDS = ("ssl", "pkcs11")
+# Chips by the name that requests and settings give them: of HAB's, all are one. `digsigd.ahab` has the facts.
+HAB_SOC = "mx8m"
+AHAB_SOCS = ("mx8", "mx8x", "mx8dxl", "mx8ulp", "mx91", "mx93", "mx94", "mx95", "mx95-a0", "mx95-b0", "mx952")
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 # W3C Trace Context, 3.2: version, trace id, parent id, flags. Later versions may have more after them.

@@ -14,21 +14,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from digsigd.hab.srk import MAX_RECORDS, SrkTable, build_srk_table
+from digsigd.pki_pss import as_pem, rsa_pss_certificate, rsa_pss_private_key
 
 KeyKind: TypeAlias = Literal["rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"]
 Encoding: TypeAlias = Literal["pem", "der"]
 KINDS: tuple[KeyKind, ...] = get_args(KeyKind)
 PASS_PHRASE_FILE = "keys/key_pass.txt"  # noqa: S105 - a name
-_Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-_CURVES: dict[str, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+Digest: TypeAlias = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+CURVES: dict[str, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
     "p256": ec.SECP256R1,
     "p384": ec.SECP384R1,
     "p521": ec.SECP521R1,
@@ -37,8 +39,8 @@ _CURVES: dict[str, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
 
 def label(kind: KeyKind) -> str:
     """Return the part of a file name that stands for the kind of key, as in NXP's scripts."""
-    if kind in _CURVES:
-        return f"sha256_{_CURVES[kind]().name}_v3"
+    if kind in CURVES:
+        return f"sha256_{CURVES[kind]().name}_v3"
     return f"sha256_{kind.removeprefix('rsa')}_65537_v3"
 
 
@@ -49,8 +51,15 @@ class Protection:
     pass_phrase: str | None = field(default=None, repr=False)
     encoding: Encoding = "pem"
 
-    def key(self, key: _Key) -> bytes:
-        """Return a private key as PKCS #8, encrypted with PBES2 (AES-256-CBC), which cst 3.4.1 and 4.0.1 read."""
+    def key(self, key: PrivateKey, *, pss: bool = False) -> bytes:
+        """Return a private key as PKCS #8, encrypted with PBES2 (AES-256-CBC), which cst 3.4.1 and 4.0.1 read.
+
+        With `pss` it is an RSA key, and marked as an RSA-PSS key.
+        """
+        if pss:
+            encoded = rsa_pss_private_key(cast(rsa.RSAPrivateKey, key), self.pass_phrase)
+            title = "PRIVATE KEY" if self.pass_phrase is None else "ENCRYPTED PRIVATE KEY"
+            return encoded if self.encoding == "der" else as_pem(encoded, title)
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if self.pass_phrase is not None:
             encryption = serialization.BestAvailableEncryption(self.pass_phrase.encode())
@@ -128,7 +137,7 @@ class Pki:
         """
         if not 1 <= srks <= MAX_RECORDS:
             raise ValueError(f"an SRK table holds 1 to {MAX_RECORDS} keys, not {srks}")
-        making = _Making(validity, protection, prefix, on_key)
+        making = Making(validity, protection, prefix, on_key)
         ca = making.issue(f"CA1_{label(ca_kind or kind)}_ca", ca_kind or kind, None, ca=True)
         ca_files, making.files = making.files, {}
         certificates: list[x509.Certificate] = []
@@ -162,12 +171,25 @@ class Pki:
 
 
 @dataclass(frozen=True, slots=True)
-class _Issued:
-    key: _Key = field(repr=False)
+class Issued:
+    """A private key and its certificate. With `pss` it is an RSA key that signs with RSA-PSS only."""
+
+    key: PrivateKey = field(repr=False)
     certificate: x509.Certificate
+    pss: bool = False
+
+    def sign(self, data: bytes, digest: Digest) -> bytes:
+        """Sign data as `certificate` says that this key signs."""
+        if isinstance(self.key, ec.EllipticCurvePrivateKey):
+            return self.key.sign(data, ec.ECDSA(digest))
+        return self.key.sign(data, self.padding(digest) or padding.PKCS1v15(), digest)
+
+    def padding(self, digest: Digest) -> padding.PSS | None:
+        """Return the padding of the signatures, or None for ECDSA and for RSA with PKCS #1 v1.5."""
+        return padding.PSS(padding.MGF1(digest), digest.digest_size) if self.pss else None
 
 
-class _Making:
+class Making:
     """A PKI that is being made: the files so far, and the next serial number."""
 
     def __init__(
@@ -181,8 +203,21 @@ class _Making:
         self._prefix = prefix
         self._on_key = on_key
 
-    def issue(self, name: str, kind: KeyKind, issuer: _Issued | None, *, ca: bool) -> _Issued:
-        """Make a key and its certificate, signed by `issuer`, or self-signed without one."""
+    def issue(
+        self,
+        name: str,
+        kind: str,
+        issuer: Issued | None,
+        *,
+        ca: bool,
+        digest: Digest | None = None,
+        pss: bool = False,
+    ) -> Issued:
+        """Make a key and its certificate, signed by `issuer`, or self-signed without one.
+
+        `kind` is a `KeyKind`. The certificate is signed with the hash `digest`, by default SHA-256. With `pss` an RSA
+        key is marked as an RSA-PSS key.
+        """
         if self._on_key is not None:
             self._on_key(name)
         key = _generate(kind)
@@ -203,11 +238,15 @@ class _Making:
         if ca:
             builder = builder.add_extension(_CERTIFICATES_ONLY, critical=False)
         self.serial += 1
-        issued = _Issued(key, builder.sign(issuer_key, hashes.SHA256()))
+        digest = digest or hashes.SHA256()
+        certificate = builder.sign(issuer_key, digest, rsa_padding=issuer.padding(digest) if issuer else None)
+        if pss:
+            signer = issuer or Issued(key, certificate)
+            certificate = rsa_pss_certificate(certificate, lambda body: signer.sign(body, digest))
         ending = self._protection.encoding
-        self.files[f"keys/{name}_key.{ending}"] = self._protection.key(key)
-        self.files[f"crts/{name}_crt.{ending}"] = self._protection.certificate(issued.certificate)
-        return issued
+        self.files[f"keys/{name}_key.{ending}"] = self._protection.key(key, pss=pss)
+        self.files[f"crts/{name}_crt.{ending}"] = self._protection.certificate(certificate)
+        return Issued(key, certificate, pss)
 
 
 _CERTIFICATES_ONLY = x509.KeyUsage(
@@ -216,9 +255,9 @@ _CERTIFICATES_ONLY = x509.KeyUsage(
 )  # fmt: skip
 
 
-def _generate(kind: KeyKind) -> _Key:
-    if kind in _CURVES:
-        return ec.generate_private_key(_CURVES[kind]())
+def _generate(kind: str) -> PrivateKey:
+    if kind in CURVES:
+        return ec.generate_private_key(CURVES[kind]())
     return rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
 
 

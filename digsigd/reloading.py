@@ -13,6 +13,7 @@ from digsigd import csf
 from digsigd.callers.access import Access
 from digsigd.settings import Settings, SettingsError
 from digsigd.settings.checks import check
+from digsigd.signing.ahab_keys import check_fuse_value
 from digsigd.signing.rules import MachineRules, Rules
 from digsigd.web.tls import ServerTls
 
@@ -57,11 +58,16 @@ def _rules_of(settings: Settings, name: str | None) -> MachineRules:
         raise SettingsError(f"{where}: {error}") from None
     if machine is None:
         return MachineRules(policy, require_ivt=settings.policy.require_ivt)
+    fuses = bytes.fromhex(machine.fuses) if machine.fuses else None
+    if why := check_fuse_value(fuses, machine.soc):
+        raise SettingsError(f"machines.{name}.fuses: {why}")
     return MachineRules(
         policy,
-        bytes.fromhex(machine.fuses) if machine.fuses else None,
+        fuses,
         settings.policy.require_ivt if machine.require_ivt is None else machine.require_ivt,
         machine.keys_sha256.lower() if machine.keys_sha256 else None,
+        machine.soc,
+        machine.max_fuse_version,
     )
 
 

@@ -31,7 +31,7 @@ _LONGEST = 240.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of `make soak`."""
+    """Add the options of `make soak` and `make test-spsdk`."""
     options = parser.getgroup("soak", "tests that take minutes")
     options.addoption("--soak", action="store_true", help="run the tests that are marked soak; others with -m soak")
     options.addoption("--soak-folder", metavar="FOLDER", help="where figures and plots of the tests go")
@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.addoption("--soak-kills", type=int, default=100, help="how often a daemon is killed")
     options.addoption("--soak-cases", type=int, default=10_000, help="how many requests the fuzzers send together")
     options.addoption("--soak-seed", type=int, help="the number that the fuzzers and kills follow")
+    options.addoption("--spsdk", type=Path, metavar="NXPIMAGE", help="run the tests that are marked spsdk, with this")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,7 +67,7 @@ def _forget_keys(folder: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs cst, leave out what soaks. For xdist, begin with the slow files.
+    """Mark what needs cst, leave out what soaks or needs SPSDK. For xdist, begin with the slow files.
 
     `--dist loadfile` keeps the tests of a file together: they share a daemon, a token or folders of the project.
     """
@@ -75,8 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("cst")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = _bounded(item.obj)
-    if not config.getoption("--soak"):
-        left_out = [item for item in items if item.get_closest_marker("soak")]
+    unasked = [name for name in ("soak", "spsdk") if not config.getoption(f"--{name}")]
+    if left_out := [item for item in items if any(item.get_closest_marker(name) for name in unasked)]:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
     if hasattr(config, "workerinput"):

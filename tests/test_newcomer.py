@@ -56,6 +56,19 @@ def test_the_demonstration_with_a_token_signs_and_verifies(cst_base: Path) -> No
         assert tar.getnames() == ["crts/SRK_1_2_3_4_table.bin"]
 
 
+def test_the_demonstration_for_ahab_signs_verifies_and_refuses(cst_base: Path) -> None:
+    """With curl and with digsign, twice; the file whose byte was changed does not hold."""
+    for _ in range(2):
+        done = run(sys.executable, ROOT / "etc/demo", "--ahab", DIGSIGSERVER_IMX_CST_BASE=str(cst_base))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("the answer is the whole file, 196608 bytes") == 2
+        assert done.stdout.count("Everything that can be checked here holds") == 2, done.stdout
+        assert "its hash in the container differs" in done.stdout
+        for words in ("-F soctype=mx93", "one bit at 0x", "does not hold", "Signed and verified"):
+            assert words in done.stdout
+        assert "Traceback" not in done.stdout + done.stderr
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -266,11 +279,14 @@ def copy_of(cst_base: Path, version: str, base: Path) -> Path:
 
 
 def test_a_cst_that_is_there_gets_its_libraries(cst_base: Path, tmp_path: Path) -> None:
-    """Whole, with their licences, closed to other users; and signs with them."""
+    """Whole, with their licences, closed to other users; and signs with them. So it does its other tools."""
     script = get_cst()
     folder = copy_of(cst_base, "4.0.1", tmp_path)
+    verifier = folder / "linux64/bin/ahab_image_verifier"
+    verifier.unlink(missing_ok=True)
     done = run(ROOT / "etc/get-cst", "--base", tmp_path, "4.0.1")
     assert done.returncode == 0, done.stderr
+    assert "Usage: ahab_image_verifier" in run(verifier, "-h").stdout
     if not script.is_older_than("sid") or os.uname().machine != "x86_64":
         assert not (folder / "lib").exists()
         return

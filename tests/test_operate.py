@@ -164,9 +164,10 @@ def test_keys_certificates_and_tokens_are_rotated(tmp_path: Path, cst_base: Path
     assert "notAfter=" in said
     assert daemon.curl("-H", f"Authorization: Bearer {KEPT}")[0] == 200
     assert "CN = renewed" in (shown := daemon.s_client().stdout) or "CN=renewed" in shown
-    (pins,) = blocks("keys.md", "toml")
-    (tmp_path / "pins.toml").write_text(pins)
-    assert load(tmp_path / "pins.toml", {}).machines[MACHINE].fuses == "0" * 64
+    (tmp_path / "pins.toml").write_text("\n".join(blocks("keys.md", "toml")))
+    pinned = load(tmp_path / "pins.toml", {}).machines
+    assert pinned[MACHINE].fuses == pinned["imx93-evk"].fuses == "0" * 64
+    assert pinned["imx93-evk"].soc == "mx93"
     daemon.stop()
 
 

@@ -115,7 +115,7 @@ def test_two_builds_of_the_wheel_are_the_same_bytes(tmp_path: Path) -> None:
         for name in ("digsigd", "twisted", "etc/build_launcher.py", "pyproject.toml", "README.md", "LICENSE"):
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__", "digsigd-launcher*"))
+                shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__", "digsigd-*"))
             else:
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, place / name)
@@ -137,7 +137,9 @@ def test_two_builds_of_the_wheel_are_the_same_bytes(tmp_path: Path) -> None:
         built.append(wheel)
     first, second = built
     assert first.name == second.name
-    assert "digsigd/signing/launcher/digsigd-launcher" in zipfile.ZipFile(first).namelist()
+    names = zipfile.ZipFile(first).namelist()
+    assert "digsigd/signing/launcher/digsigd-launcher" in names
+    assert "digsigd/signing/launcher/digsigd-tmpfile.so" in names
     assert hashlib.sha256(first.read_bytes()).digest() == hashlib.sha256(second.read_bytes()).digest()
 
 

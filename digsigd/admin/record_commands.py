@@ -145,7 +145,7 @@ def export(options: argparse.Namespace, console: Console, source: Source) -> int
 
 
 def who(options: argparse.Namespace, console: Console, source: Source) -> int:
-    """Show the entries of the CSF blobs in a file. The exit code is 1 if there is none."""
+    """Show the entries of the CSF blobs in a file, or for AHAB of the whole file. The exit code is 1 without one."""
     try:
         if options.image.stat().st_size > _LARGEST:
             raise Trouble(f"{options.image} is too large")
@@ -160,8 +160,15 @@ def who(options: argparse.Namespace, console: Console, source: Source) -> int:
         known += bool(entries)
         for one in entries:
             _show(one, console)
+    if not blobs and (entries := list(queries.find(database, {"blob": sha256(data).hexdigest()}))):
+        console.say("The whole file:")
+        blobs = known = 1
+        for one in entries:
+            _show(one, console)
     if not blobs:
-        raise Trouble(f"{options.image} has no CSF blob", hint="is it signed?")
+        raise Trouble(
+            f"{options.image} has no CSF blob, and is no file that was signed for AHAB as it is", hint="is it signed?"
+        )
     return 0 if known == blobs else 1
 
 

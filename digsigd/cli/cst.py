@@ -9,24 +9,30 @@ from __future__ import annotations
 import argparse
 import getopt
 import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
 
 from digsigd import Error
 from digsigd.cli.commands import guarded
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.client._internal.files import write_atomically
+from digsigd.client._internal.files import replacing
 
 if TYPE_CHECKING:
-    from digsigd.cli.cst_description import Job, NamedKey
+    from digsigd.cli.cst_ahab import AhabJob
+    from digsigd.cli.cst_description import Job
+    from digsigd.cli.cst_files import NamedKey
     from digsigd.cli.cst_names import Compared
-    from digsigd.client import ClientSettings, MachineKeys, SignedBlob, SigningClient
+    from digsigd.client import ClientSettings, MachineKeys, SignedBlob, SignedFile, SigningClient
 
+T = TypeVar("T")
 HELP = """Sign like NXP's cst, with the keys of a signing host: read the CSF description, upload the files that its
-blocks name, and write the CSF that the host returns.
+blocks name, and write the CSF that the host returns; with AHAB (i.MX 8QM, 8X, 8ULP, 9) the signed file.
 
 Set the host and the machine with DIGSIGN_SERVER and DIGSIGN_MACHINE, or in digsign.toml. `digsign-cst` is the same
 with the command line of cst itself: link it as `cst` where a build expects cst.
@@ -108,13 +114,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         console.say("digsign is free software under the MIT license. It has no code of NXP's Code Signing Tool.")
         return 0
     try:
-        _sign(options, console)
+        what = _sign(options, console)
     except Error as error:
         # Scripts look for the word "Error" in cst's output. cst has one exit code for all errors.
         console.say("Error: the CSF was not processed, and nothing was written")
         console.trouble(error)
         return 1
-    console.say(f"CSF Processed successfully and signed data available in {shown(options.output)}")
+    console.say(f"CSF Processed successfully and signed {what} available in {shown(options.output)}")
     return 0
 
 
@@ -133,7 +139,8 @@ def _version(console: Console) -> int:
     return 0
 
 
-def _sign(options: argparse.Namespace, console: Console) -> None:
+def _sign(options: argparse.Namespace, console: Console) -> str:
+    """Sign, and return what cst calls its output."""
     if options.output is None:
         raise Trouble("missing --o argument", hint="pass -o OUT with the file for the CSF")
     # The first csts read standard input; older versions of barebox and of scripts rely on that.
@@ -144,20 +151,89 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
     if options.dek:
         raise Trouble("-d reuses the key of an encrypted image; signing hosts do not sign encrypted images")
 
+    from digsigd.cli.cst_ahab import AhabJob
     from digsigd.cli.cst_description import read_job
+    from digsigd.cli.cst_names import local_keys
 
     job = read_job(options.input)
     _check_output(options.output)
     settings = _settings()
+    asked = _Asked(local_keys(job.keys), options.backend or settings.backend or "ssl", settings, options.verbose)
+    if isinstance(job, AhabJob):
+        _sign_file(job, options.output, asked, console)
+        return "image"
+    _sign_blob(job, options.output, asked, console)
+    return "data"
 
-    from digsigd.cli.cst_names import local_keys
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked of the host besides the description. `local` are the local files of keys that it names."""
+
+    local: Mapping[NamedKey, bytes]
+    backend: str
+    settings: ClientSettings
+    verbose: bool
+
+
+def _sign_blob(job: Job, output: str, asked: _Asked, console: Console) -> None:
+    """Sign for HAB, and write the CSF."""
     from digsigd.cli.cst_proof import prove, strangers
 
-    local = local_keys(job)
-    backend = options.backend or settings.backend or "ssl"
-    signed, found = _signed(job, local, backend, settings, console, verbose=options.verbose)
+    async def send(client: SigningClient, description: bytes, version: str) -> SignedBlob:
+        first, *more = job.files
+        return await client.sign(
+            machine=asked.settings.machine or "",
+            description=description,
+            artifact=first.path,
+            artifact_name=first.name,
+            more={one.name: one.path for one in more},
+            cst_version=version,
+            backend=asked.backend,
+        )
+
+    signed, found = _signed(job, asked, send, console)
     proven = prove(signed.blob, job)
-    for key in strangers(signed.blob, local):
+    _compare(strangers(signed.blob, asked.local), found, signed.notes, console)
+    _write(output, signed.blob)
+    if asked.verbose:
+        console.tell(f"request {shown(signed.request_id)}: {len(signed.blob)} bytes, {shown(str(proven))}")
+
+
+def _sign_file(job: AhabJob, output: str, asked: _Asked, console: Console) -> None:
+    """Sign for AHAB, and write the whole signed file."""
+    from digsigd.cli.cst_ahab import prove_file, strangers_of
+    from digsigd.client._internal.image_signing.ahab_plan import ahab_chip
+
+    soc = asked.settings.soc
+    chip = ahab_chip(soc) if soc is not None else None
+    with _new_file(output) as new:
+
+        async def send(client: SigningClient, description: bytes, version: str) -> SignedFile:
+            return await client.sign_file(
+                machine=asked.settings.machine or "",
+                description=description,
+                artifact=job.file.path,
+                artifact_name=job.file.name,
+                to=new,
+                cst_version=version,
+                backend=asked.backend,
+                soc_type=chip.name if chip is not None else None,
+            )
+
+        signed, found = _signed(job, asked, send, console)
+        proven = prove_file(new, job, chip)
+        _compare(strangers_of(proven, asked.local), found, signed.notes, console)
+    if chip is None and any(note.startswith("the chip is not known") for note in signed.notes):
+        console.tell("note: set DIGSIGN_SOC to the boards' chip, such as imx93")
+    if asked.verbose:
+        for one in proven:
+            console.tell(f"request {shown(signed.request_id)}: {shown(str(one))}")
+
+
+def _compare(strangers: Iterable[NamedKey], found: Compared, notes: Iterable[str], console: Console) -> None:
+    """Print which keys of the host differ from the local ones, and its remarks. Raises `Trouble` if it is not clear."""
+    for key in strangers:
         if key in found.same:
             raise Trouble(
                 f"{shown(key.name)}: the signing host reports this file, but signed with a different one",
@@ -165,11 +241,8 @@ def _sign(options: argparse.Namespace, console: Console) -> None:
             )
         if key not in found.others:
             console.tell(f"{shown(key.name)}: the signing host signed with a different file than the local one")
-    for note in signed.notes:
+    for note in notes:
         console.tell(f"note: {shown(note)}")
-    _write(options.output, signed.blob)
-    if options.verbose:
-        console.tell(f"request {shown(signed.request_id)}: {len(signed.blob)} bytes, {shown(str(proven))}")
 
 
 def _settings() -> ClientSettings:
@@ -184,25 +257,23 @@ def _settings() -> ClientSettings:
 
 
 def _signed(
-    job: Job,
-    local: Mapping[NamedKey, bytes],
-    backend: str,
-    settings: ClientSettings,
-    console: Console,
-    *,
-    verbose: bool,
-) -> tuple[SignedBlob, Compared]:
-    """Return the signed blob, and the local key files compared with the host's. Raises `ClientError`, `Trouble`."""
+    job: Job | AhabJob, asked: _Asked, send: Callable[[SigningClient, bytes, str], Awaitable[T]], console: Console
+) -> tuple[T, Compared]:
+    """Return what `send` returns for a description and a version of cst, and the local keys compared with the host's.
+
+    Raises `ClientError`, `Trouble`.
+    """
     from digsigd.cli.cst_names import Compared, compared
     from digsigd.cli.server import ask_server
     from digsigd.client import ClientError
     from digsigd.client._internal.machine_keys import newest_cst
 
+    settings = asked.settings
     machine = settings.machine or ""
 
     async def public_keys(client: SigningClient) -> MachineKeys | None:
         """Return the keys that the host reports, None if they are not needed or not reported."""
-        if settings.cst is not None and not local:
+        if settings.cst is not None and not asked.local:
             return None
         try:
             return await client.machine_keys(machine)
@@ -212,30 +283,20 @@ def _signed(
                 raise
             return None
 
-    async def ask(client: SigningClient) -> tuple[SignedBlob, Compared]:
+    async def ask(client: SigningClient) -> tuple[T, Compared]:
         keys = await public_keys(client)
         version = settings.cst or newest_cst(keys)
-        found = compared(local, keys, console) if keys is not None else Compared()
-        if verbose:
+        found = compared(asked.local, keys, console) if keys is not None else Compared()
+        if asked.verbose:
             for one in job.files:
                 console.tell(
                     f"{shown(str(one.path))}, {one.path.stat().st_size} bytes: to {shown(settings.server)} for"
-                    f" {shown(machine)}, cst {shown(version)}, backend {backend}"
+                    f" {shown(machine)}, cst {shown(version)}, backend {asked.backend}"
                 )
             for key in job.keys:
                 if key.place in found.names:
                     console.tell(f"{shown(key.name)}: {shown(found.names[key.place])} on the signing host")
-        first, *more = job.files
-        signed = await client.sign(
-            machine=machine,
-            description=job.sent(found.names),
-            artifact=first.path,
-            artifact_name=first.name,
-            more={one.name: one.path for one in more},
-            cst_version=version,
-            backend=backend,
-        )
-        return signed, found
+        return await send(client, job.sent(found.names), version), found
 
     return ask_server(settings, ask, console)
 
@@ -258,16 +319,28 @@ def _check_output(path: str) -> None:
 
 def _write(path: str, blob: bytes) -> None:
     """Write the CSF where cst would, completely or not at all."""
+    with _new_file(path) as new:
+        new.write_bytes(blob)
+
+
+@contextmanager
+def _new_file(path: str) -> Iterator[Path]:
+    """Yield the path of a new file whose content goes to where cst would write, completely or not at all."""
     target = Path(path)
     if target.is_file() or not target.exists():
-        write_atomically(target, blob)
+        with replacing(target) as new:
+            yield new
         return
-    try:
-        # /dev/stdout, a pipe: not a file that can be replaced.
-        with target.open("wb") as file:
-            file.write(blob)
-    except OSError as error:
-        raise Trouble(f'failed writing file "{shown(path)}": {error.strerror}') from None
+    # /dev/stdout, a pipe: not a file that can be replaced.
+    with TemporaryDirectory() as folder:
+        new = Path(folder) / "signed"
+        new.touch()
+        yield new
+        try:
+            with new.open("rb") as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        except OSError as error:
+            raise Trouble(f'failed writing file "{shown(path)}": {error.strerror}') from None
 
 
 if __name__ == "__main__":

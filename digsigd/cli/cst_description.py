@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,9 +10,9 @@ from pathlib import Path
 
 from digsigd import csf, hab
 from digsigd.cli.console import Trouble, shown
-from digsigd.csf.errors import quoted
-from digsigd.csf.grammar import AHAB_ONLY
-from digsigd.csf.lexer import logical_lines
+from digsigd.cli.cst_ahab import AhabJob, ahab_job
+from digsigd.cli.cst_files import NamedKey, SignedFile, identity_of, local_path
+from digsigd.csf.ahab import is_ahab
 from digsigd.csf.members import base_of
 from digsigd.csf.model import (
     AuthenticateData,
@@ -28,28 +26,11 @@ from digsigd.csf.model import (
 )
 from digsigd.csf.renaming import renamed
 from digsigd.csf.uri import is_uri
-from digsigd.csf.values import fold
 
 # The limits of a server.
 MAX_BYTES = 1 << 20
 MAX_FILES = 8
 _ENCRYPTION = {"Install Secret Key", "Decrypt Data"}
-
-
-@dataclass(frozen=True, slots=True)
-class SignedFile:
-    """A file that blocks refer to, and its name in the upload."""
-
-    path: Path
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class NamedKey:
-    """The name of an SRK table or a certificate in the description, and its place."""
-
-    name: str
-    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +54,8 @@ class Job:
         return renamed(self.text, {**self.names, **names})
 
 
-def read_job(path: str | None) -> Job:
-    """Read a description; its file names are relative to the working directory, as with cst.
+def read_job(path: str | None) -> Job | AhabJob:
+    """Read a description for HAB or AHAB; its file names are relative to the working directory, as with cst.
 
     Without a path it is read from standard input. Local files are checked here; the host checks policy and keys.
     Raises `Trouble` with the line.
@@ -83,7 +64,7 @@ def read_job(path: str | None) -> Job:
     if path is None and not text:
         raise Trouble("missing --i argument", hint="pass -i CSF with the CSF description")
     try:
-        return _job(text)
+        return ahab_job(text, MAX_BYTES) if is_ahab(text, max_bytes=MAX_BYTES) else _job(text)
     except csf.CsfError as error:
         raise Trouble(f"{shown(path or 'standard input')}: {error.summary()}", hint=error.hint) from None
 
@@ -104,18 +85,7 @@ def _read(path: str | None) -> bytes:
 
 
 def _job(text: bytes) -> Job:
-    try:
-        description = csf.parse(text, max_bytes=MAX_BYTES)
-    except csf.CsfSyntaxError:
-        # AHAB's descriptions differ from the first line on; "for AHAB" says more than the syntax error.
-        place = _ahab(text)
-        if place is None:
-            raise
-        raise csf.CsfPolicyError(
-            "this is a description for AHAB (i.MX 8, 8X, 8ULP, 9); digsign and signing hosts sign for HAB4",
-            *place,
-            hint="sign it with NXP's cst",
-        ) from None
+    description = csf.parse(text, max_bytes=MAX_BYTES)
     _refuse(description)
     commands = [one for one in description.commands if isinstance(one, AuthenticateData)]
     if not commands:
@@ -168,7 +138,7 @@ def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[st
     for block in blocks:
         if block.file in number_of:
             continue
-        identity = _identity(block)
+        identity = identity_of(block.file, block.place)
         if identity not in numbers:
             if len(files) == MAX_FILES:
                 raise csf.CsfPolicyError(
@@ -177,7 +147,7 @@ def _the_files(blocks: list[csf.Block]) -> tuple[tuple[SignedFile, ...], dict[st
                     hint="join some of them into one file and adapt the offsets of the blocks",
                 )
             numbers[identity] = len(files)
-            files.append(SignedFile(_local(block.file), _name_of(block, files, blocks)))
+            files.append(SignedFile(local_path(block.file), _name_of(block, files, blocks)))
         number_of[block.file] = numbers[identity]
     return tuple(files), number_of
 
@@ -189,34 +159,3 @@ def _name_of(block: csf.Block, files: list[SignedFile], blocks: list[csf.Block])
         taken.update(base_of(one.file) for one in blocks)
         name = next(other for n in range(2, len(taken) + 3) if (other := f"{n}-{name}") not in taken)
     return name
-
-
-def _identity(block: csf.Block) -> tuple[int, int]:
-    try:
-        status = _local(block.file).stat()
-    except OSError as error:
-        raise csf.CsfNameError(
-            f"file not present: {quoted(block.file)}: {error.strerror}",
-            *block.place,
-            hint=f"names without / are relative to the working directory, {shown(str(Path.cwd()))}",
-        ) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise csf.CsfNameError(f"{quoted(block.file)} is not a regular file", *block.place)
-    return status.st_dev, status.st_ino
-
-
-def _local(name: str) -> Path:
-    # The file's name has the same bytes as in the description, in any locale.
-    return Path(os.fsdecode(name.encode()))
-
-
-def _ahab(text: bytes) -> Place | None:
-    """Return the place where a text says that it is for AHAB, None if it does not."""
-    try:
-        for tokens in logical_lines(text, MAX_BYTES):
-            line = fold("".join(token.text for token in tokens))
-            if line == "target=ahab" or line.strip("[]") in AHAB_ONLY:
-                return tokens[0].place
-    except csf.CsfSyntaxError:
-        return None
-    return None

@@ -8,14 +8,12 @@ host has the same file under another name, that name goes into the description t
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from digsigd.cli.console import Console, shown
-from digsigd.cli.cst_description import Job, NamedKey
+from digsigd.cli.cst_files import NamedKey, local_path
 from digsigd.client import MachineKeys
 from digsigd.csf.errors import quoted
 from digsigd.csf.lexer import MAX_STRING
@@ -28,11 +26,11 @@ from digsigd.hab.certificate import load_file
 _LARGEST = 64 << 10
 
 
-def local_keys(job: Job) -> dict[NamedKey, bytes]:
-    """Return the contents of those tables and certificates of a description that exist as local files."""
+def local_keys(keys: Iterable[NamedKey]) -> dict[NamedKey, bytes]:
+    """Return the contents of those of the tables and certificates that exist as local files."""
     found = {}
-    for key in job.keys:
-        path = Path(os.fsdecode(key.name.encode()))
+    for key in keys:
+        path = local_path(key.name)
         try:
             if stat.S_ISREG(path.stat().st_mode):
                 with path.open("rb") as file:
@@ -61,7 +59,7 @@ def compared(local: Mapping[NamedKey, bytes], keys: MachineKeys, console: Consol
 
     Prints a line if the host has a different file with that name and none with the same content.
     """
-    tables = {one.name: one.data for one in keys.srk_tables}
+    tables = {one.name: one.data for one in keys.srk_tables} | {one.name: one.data for one in keys.ahab_tables}
     certificates = {one.name: one.sha256 for one in keys.certificates if one.sha256 is not None}
     found = Compared()
     for key, data in local.items():

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from digsigd import hab
 from digsigd.cli.console import Trouble, shown
-from digsigd.cli.cst_description import Job, NamedKey
+from digsigd.cli.cst_description import Job
+from digsigd.cli.cst_files import NamedKey
 from digsigd.cli.cst_names import digest_of
 from digsigd.client._internal.files import mapped
 

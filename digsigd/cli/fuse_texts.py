@@ -76,7 +76,7 @@ def show(value: FuseValue, chip: Chip, source: str, again: str, console: Console
     for place, word in zip(places, value.words, strict=True):
         console.say(f"  {command(place, word)}")
     tool = "U-Boot" if by_u_boot else "blhost"
-    say(console, _AFTER.format(again=shown(again), tool=tool, reading=reading(chip)))
+    say(console, _AFTER.format(again=shown(again), tool=tool, reading=reading(places)))
     close = shown_cell(lambda: chip.close)
     say(console, _CLOSING.format(close=close, guide=_GUIDES.get(chip.family, _MANUAL)))
     console.say("For information:")

@@ -5,33 +5,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import struct
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.fuse_texts import as_values, place_values, show
-from digsigd.cli.soc import add_soc_argument
+from digsigd.cli.fuse_compare import compare
+from digsigd.cli.fuse_texts import as_values, show
+from digsigd.cli.soc import add_any_soc_argument
 from digsigd.client._internal.files import mapped
 from digsigd.client._internal.settings import add_server_arguments
 
 if TYPE_CHECKING:
+    from digsigd.cli.inspect.ahab_fuses import FoundTable
     from digsigd.cli.inspect.fuses import FuseValue
+    from digsigd.client import MachineKeys
     from digsigd.image.chips import Chip
 
 # srktool's fuse files have 32 or 128 bytes.
 _LARGEST_FUSES = 128
 
-HELP = """Show what to burn into the SRK fuses of a chip with HAB4, as commands for U-Boot or, for i.MX RT, blhost.
+HELP = """Show what to burn into the SRK fuses of a chip, as commands for U-Boot, for i.MX RT for blhost, and for chips
+with AHAB and an ELE also for SPSDK's nxpele.
 
 FILE is an SRK table, a key tarball, a fuse file, a CSF blob or a signed image. With --machine M instead of FILE, the
 signing host is asked. --soc selects the chip: the SRK fuses are in different places in each family. This command does
 not burn anything.
 
 --compare takes the fuse value of a board or of another file: 64 hexadecimal digits in the order of the fuse file,
-eight words, any of the files above, or a file with the output of U-Boot's `fuse read` or blhost's `efuse-read-once`.
-The exit code is 1 if the values differ. --compare needs --soc only for output of U-Boot and blhost.
+eight words, any of the files above, or a file with the output of U-Boot's `fuse read`, blhost's `efuse-read-once` or
+nxpele's `read-common-fuse`. Chips whose fuses have a SHA-512 have 128 digits and sixteen words. The exit code is 1 if
+the values differ. --compare needs --soc only for output of these tools.
 """
 
 
@@ -40,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", type=Path, nargs="?", metavar="FILE", help="a file that contains the SRK table or the fuse value"
     )
-    add_soc_argument(parser, "the chip of the boards, such as imx6ull, imx8mm or imxrt1064")
+    add_any_soc_argument(parser, "the chip of the boards, such as imx6ull, imx8mm, imxrt1064 or imx93", certain=True)
     parser.add_argument("--table", metavar="NAME", help="the SRK table to use, if there are several")
     parser.add_argument("--compare", metavar="VALUE", help="compare with this fuse value: digits, words, or a file")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -49,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Show or compare the words, and return the exit code. Raises `Trouble`, `ClientError`, `NotConfirmedError`."""
+    if _is_ahab(options):
+        return _run_ahab(options, console)
     chip: Chip | None = options.soc
     if options.file is not None:
         if options.machine is not None:
@@ -77,6 +83,33 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _is_ahab(options: argparse.Namespace) -> bool:
+    """Return whether the chip or, without one, the file is of AHAB."""
+    from digsigd.image.chips import Chip
+
+    if options.soc is not None:
+        return not isinstance(options.soc, Chip)
+    if options.file is None:
+        return False
+    from digsigd.cli.inspect.ahab_fuses import has_ahab_tables
+
+    with mapped(options.file) as data:
+        return has_ahab_tables(data)
+
+
+def _run_ahab(options: argparse.Namespace, console: Console) -> int:
+    from digsigd.cli.ahab_fuses import of_file, show_or_compare
+
+    if options.file is None:
+        found, source = _of_ahab_machine(options, console)
+    elif options.machine is not None:
+        raise Trouble("both FILE and --machine are given", hint="pass only one of them", code=2)
+    else:
+        found, source = of_file(options.file), quote(str(options.file))
+    again = source if options.table is None else f"{source} --table {quote(options.table)}"
+    return show_or_compare(found, options.soc, source, again, options, console)
+
+
 def _which_chip() -> Trouble:
     from digsigd.image.chips import CHIPS
 
@@ -102,18 +135,48 @@ def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | Non
     return found, said or marked
 
 
-def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[FuseValue], str]:
-    """Return the fuse values that the signing host has, computed from its tables. Raises `Trouble`."""
-    from digsigd.cli.inspect.fuses import FuseValue
+def _asked(options: argparse.Namespace, console: Console) -> MachineKeys:
+    """Return the public part of the machine's keys from the signing host. Raises `Trouble`, `ClientError`."""
     from digsigd.cli.server import ask_server
     from digsigd.client._internal.settings import from_options
-    from digsigd.hab import FormatError, SrkTable
 
     settings = from_options(options, os.environ)
     machine = settings.machine
     if machine is None:
         raise Trouble("no keys are given", hint="pass FILE or --machine M", code=2)
-    keys = ask_server(settings, lambda client: client.machine_keys(machine), console)
+    return ask_server(settings, lambda client: client.machine_keys(machine), console)
+
+
+def _of_ahab_machine(options: argparse.Namespace, console: Console) -> tuple[list[FoundTable], str]:
+    """Return the tables of AHAB that the signing host has; their values are computed here. Raises `Trouble`."""
+    from digsigd import ahab
+    from digsigd.cli.inspect.ahab_fuses import FoundTable
+
+    keys = _asked(options, console)
+    found = []
+    for one in keys.ahab_tables:
+        try:
+            table = ahab.parse_table(one.data)
+        except ahab.FormatError as error:
+            raise Trouble(f"the host's SRK table {shown(one.name)} is damaged: {error.summary()}") from None
+        if (table.hash("sha256"), table.hash("sha512")) != (one.sha256, one.sha512):
+            raise Trouble(
+                f"the host's SRK table {shown(one.name)} has other hashes than the host says",
+                hint="do not burn anything; ask the operator of the host to check its keys",
+            )
+        found.append(FoundTable(one.name, table))
+    if not found:
+        raise Trouble(f"the host has no SRK table of AHAB for {keys.machine}")
+    return found, f"--machine {keys.machine}"
+
+
+def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[FuseValue], str]:
+    """Return the fuse values that the signing host has, computed from its tables. Raises `Trouble`."""
+    from digsigd.cli.inspect.fuses import FuseValue
+    from digsigd.hab import FormatError, SrkTable
+
+    keys = _asked(options, console)
+    machine = keys.machine
     found = []
     for one in keys.srk_tables:
         try:
@@ -153,60 +216,10 @@ def _compare(value: FuseValue, chip: Chip | None, options: argparse.Namespace, s
     from digsigd.image.chips import Unconfirmed
 
     other = _other(options.compare, chip)
-    same = other == value.value
     confirmed = chip is not None and not isinstance(chip.srk_cell, Unconfirmed)
     places = chip.srk if chip is not None and confirmed else None
-    words = list(enumerate(zip(value.words, struct.unpack("<8I", other), strict=True)))
-    if options.json:
-        rows = [
-            {**place_values(number, places), "wanted": f"0x{want:X}", "found": f"0x{has:X}"}
-            for number, (want, has) in words
-        ]
-        values = {
-            "source": source,
-            "fuse_value": value.value.hex(),
-            "compared": other.hex(),
-            "same": same,
-            "words": rows,
-        }
-        console.say(json.dumps(values, indent=2))
-        return 0 if same else 1
-    if same:
-        console.say(console.coloured(f"The same: {value.value.hex()}", "good"))
-        return 0
     once = chip is not None and chip.written_once
-    columns = tuple(place_values(0, places))
-    console.table(
-        (*columns, "wanted", "found", ""),
-        [
-            (*map(str, place_values(number, places).values()), f"0x{want:X}", f"0x{has:X}", _word(want, has, once))
-            for number, (want, has) in words
-        ],
-    )
-    console.say()
-    if not any(other):
-        console.say("Nothing is burnt yet.")
-    elif any(_is_lost(want, has, once) for _, (want, has) in words):
-        why = "" if any(has & ~want for _, (want, has) in words) else ", or words that were burnt only in part"
-        console.say(console.coloured(f"Not the same: these are different keys{why}.", "bad"))
-    else:
-        console.say("Not all bits are burnt yet; those that are burnt belong to these keys.")
-    return 1
-
-
-def _is_lost(want: int, has: int, once: bool) -> bool:
-    """Return whether burning can no longer make the word right: bits stay set, words with ECC are burnt once."""
-    return bool(has & ~want) or (once and has != 0 and has != want)
-
-
-def _word(want: int, has: int, once: bool) -> str:
-    if want == has:
-        return "the same"
-    if has & ~want:
-        return "has burnt bits that must be 0"
-    if not has:
-        return "not burnt"
-    return "burnt in part, cannot be burnt again" if once else "burnt in part"
+    return compare(value.value, other, places, source, console, once=once, as_json=options.json)
 
 
 def _other(text: str, chip: Chip | None) -> bytes:

@@ -75,6 +75,13 @@ def _show(keys: MachineKeys, console: Console) -> None:
     for table in keys.srk_tables:
         console.say(f"fuses    {table.fuse_value.hex()}")
         console.say(f"         {shown(table.name)}")
+    for one in keys.ahab_tables:
+        console.say(f"AHAB     {shown(', '.join(dict.fromkeys(one.keys)))}")
+        console.say(f"         {shown(one.name)}, for containers of version {0 if one.version == 1 else 2}")
+        for name, value in (("sha256", one.sha256), ("sha512", one.sha512)):
+            if chips := _chips_of(one.version, name):
+                console.say(f"fuses    {value.hex()}")
+                console.say(f"         {name} of the table, of {chips}")
     if not keys.certificates:
         console.say("         no certificates: the keys are on a token, or the host cannot sign for this machine")
         return
@@ -91,6 +98,14 @@ def _show(keys: MachineKeys, console: Console) -> None:
         for one in in_order
     ]
     console.table(("SRK", "PART", "CERTIFICATE", "VALID UNTIL"), rows)
+
+
+def _chips_of(version: int, name: str) -> str:
+    """Return the chips whose fuses have this hash of an SRK table for AHAB of this version, "" if there are none."""
+    from digsigd.ahab import CHIPS
+
+    wanted = 0 if version == 1 else 2
+    return ", ".join(one.title for one in CHIPS if wanted in one.versions and one.fuse_hash_cell == name)
 
 
 def _part(certificate: CertificateInfo) -> str:

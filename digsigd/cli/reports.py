@@ -13,6 +13,7 @@ from digsigd.cli.console import Console, Trouble, shown
 if TYPE_CHECKING:
     from digsigd.image.chips import Chip
     from digsigd.image.model import Buffer, Plan, Signing
+    from digsigd.image.report import Drawn
     from digsigd.image.verify import Check, Report
 
 SOCS = {"mm": "i.MX 8M Mini", "mn": "i.MX 8M Nano", "mp": "i.MX 8M Plus", "mq": "i.MX 8M Quad"}
@@ -35,17 +36,18 @@ def address(text: str) -> int:
 
 
 def fuse_value(text: str) -> bytes:
-    """Return a fuse value given on the command line: 64 hexadecimal digits, in the order of the fuse file.
+    """Return a fuse value given on the command line: 64 or 128 hexadecimal digits, in the order of the fuse file.
 
-    Raises `argparse.ArgumentTypeError`.
+    128 digits are the SHA-512 of some chips with AHAB. Raises `argparse.ArgumentTypeError`.
     """
     try:
         value = bytes.fromhex(text)
     except ValueError:
         value = b""
-    if len(value) != 32:
+    if len(value) not in (32, 64):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a fuse value: expected 64 hexadecimal digits, as in `digsign fuses`"
+            f"{text!r} is not a fuse value: expected 64 hexadecimal digits, as in `digsign fuses`, or 128 for chips"
+            " with AHAB whose fuses have a SHA-512"
         )
     return value
 
@@ -162,7 +164,7 @@ def show_report(report: Report, path: Path, console: Console) -> None:
     for one in report.csfs:
         console.say()
         console.say(f"CSF of {one.signing.name}")
-        _show_checks(() if one.excuse and not one.length else one.checks, console)
+        show_checks(() if one.excuse and not one.length else one.checks, console)
         if one.blocks:
             console.table(
                 ("signed", "offset", "length", "part"),
@@ -178,7 +180,7 @@ def show_report(report: Report, path: Path, console: Console) -> None:
             console.say(f"    note: {shown(note)}")
     console.say()
     console.say("The image")
-    _show_checks(report.checks, console)
+    show_checks(report.checks, console)
     console.say()
     for line in map_of(report, console):
         console.say(line)
@@ -189,7 +191,8 @@ def show_report(report: Report, path: Path, console: Console) -> None:
     console.say(console.coloured(verdict_of(report), colour))
 
 
-def _show_checks(checks: tuple[Check, ...], console: Console) -> None:
+def show_checks(checks: tuple[Check, ...], console: Console) -> None:
+    """Print checks, a line for each: whether it holds, what, and why."""
     words = {True: ("holds", "good"), False: ("FAILS", "bad"), None: ("-", "dim")}
     width = max((len(check.what) for check in checks), default=0)
     for check in checks:
@@ -198,11 +201,11 @@ def _show_checks(checks: tuple[Check, ...], console: Console) -> None:
         console.say(line.rstrip())
 
 
-def map_of(report: Report, console: Console) -> Iterator[str]:
+def map_of(report: Drawn, console: Console) -> Iterator[str]:
     """Yield a map of the file and a legend, line by line; a cell shows the worst state among its bytes."""
-    from digsigd.image.report import STATES, cells_of
+    from digsigd.image.report import cells_of
 
-    size = max(report.plan.size, 1)
+    size = max(report.size, 1)
     cell, worst = cells_of(report, _COLUMNS * _ROWS)
     marks = _MARKS
     try:
@@ -215,7 +218,7 @@ def map_of(report: Report, console: Console) -> Iterator[str]:
         yield f"  {start * cell:#{width}x}  {cells}"
     always = ("signed", "csf", "wrong", "open")
     shown_states = [one for one in _MARKS if one in always or one in worst]
-    legend = "  ".join(f"{marks[one]} {STATES[one]}" for one in shown_states)
+    legend = "  ".join(f"{marks[one]} {report.states[one]}" for one in shown_states)
     yield f"  {legend}   ({cell:#x} bytes each)"
 
 
@@ -231,7 +234,7 @@ def as_values(report: Report) -> dict[str, Any]:
         "boards": plan.boards or None,
         "size": plan.size,
         "fuse_value": report.fuse_value.hex() if report.fuse_value else None,
-        "checks": [_check(check) for check in report.checks],
+        "checks": [check_values(check) for check in report.checks],
         "regions": [{"offset": one.offset, "length": one.length, "name": one.name} for one in plan.regions],
         "csfs": [
             {
@@ -244,7 +247,7 @@ def as_values(report: Report) -> dict[str, Any]:
                 "ivt": one.signing.ivt.offset,
                 "srk": one.proven.srk if one.proven else None,
                 "certificates": [c.subject for c in one.proven.certificates] if one.proven else [],
-                "checks": [_check(check) for check in one.checks],
+                "checks": [check_values(check) for check in one.checks],
                 "blocks": [{"address": b.address, "offset": b.offset, "length": b.length} for b in one.blocks],
                 "notes": list(one.proven.notes) if one.proven else [],
             }
@@ -259,5 +262,6 @@ def as_values(report: Report) -> dict[str, Any]:
     }
 
 
-def _check(check: Check) -> dict[str, Any]:
+def check_values(check: Check) -> dict[str, Any]:
+    """Return a check as values for JSON."""
     return {"what": check.what, "holds": check.holds, "detail": check.detail}

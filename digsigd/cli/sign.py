@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.reports import add_fit_fdt, address, file_name, fuse_value, planned, show_plan, show_report
 from digsigd.cli.server import ask_server
-from digsigd.cli.soc import add_soc_argument
+from digsigd.cli.sign_ahab import add_ahab_arguments, check_options, plan_for, run_ahab
+from digsigd.cli.soc import add_any_soc_argument, wrong_kind
 from digsigd.client._internal.files import mapped, replacing, write_atomically
 from digsigd.client._internal.settings import add_server_arguments
 
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from digsigd.image.model import Buffer, Plan
 
 HELP = """Sign an image: flash.bin of imx-mkimage or binman, u-boot.imx, an SPL, u-boot-ivt.img, barebox, an image for
-i.MX RT, a FIT, or a kernel as Image, zImage or uImage. docs/digsign.md has the command for each.
+i.MX RT, a FIT, a kernel as Image, zImage or uImage, or a file with AHAB containers (i.MX 8QM, 8X, 8ULP, 9).
+docs/digsign.md has the command for each.
 
 digsign computes from the image itself what has to be signed. The host signs each part, digsign inserts the CSFs (and a
 missing IVT) and verifies the whole image as the boot ROM, SPL and U-Boot would, before it writes OUT. An image that it
-cannot identify for certain is refused.
+cannot identify for certain is refused. Of a file with AHAB containers, the host signs all but NXP's, one after the
+other.
 """
 
 
@@ -41,8 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fast authentication: the SRK signs the image itself, and has no CA flag",
     )
-    add_soc_argument(
-        parser, "the chip, needed where the image does not identify it: imx6ul, imx6ull, imx7d, imxrt1060, ..."
+    add_ahab_arguments(parser)
+    add_any_soc_argument(
+        parser,
+        "the chip, needed where the image does not identify it: imx6ul, imx6ull, imx7d, imxrt1060, ..., and for AHAB"
+        " always: imx93, imx8qxp, ...",
     )
     parser.add_argument(
         "--load-address",
@@ -82,6 +88,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Sign an image, print what was done, and return the exit code. Raises `Trouble`, `ClientError`."""
+    from digsigd.image.ahab_detect import is_ahab
+    from digsigd.image.chips import Chip
+
+    of_ahab = None
+    with mapped(options.image) as data:
+        if is_ahab(data):
+            of_ahab = plan_for(data, options)
+    if of_ahab is not None:
+        return run_ahab(of_ahab, options, console)
+    check_options(options, ahab=False)
+    if options.soc is not None and not isinstance(options.soc, Chip):
+        raise wrong_kind(str(options.image), options.soc)
     with mapped(options.image) as data:
         plan = _planned(data, options)
         download = _planned(data, options, sdp=options.sdp) if options.sdp is not None else None

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.reports import add_fit_fdt, address, as_values, fuse_value, show_report
-from digsigd.cli.soc import add_soc_argument
+from digsigd.cli.soc import add_any_soc_argument, wrong_kind
 from digsigd.client._internal.files import mapped
 
 HELP = """Verify a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
 the certificates, the signatures over the commands and over each part, and that a signature covers everything that
-the board runs. The exit code is 0 only if every check passes.
+the board runs. Of an AHAB image (i.MX 8QM, 8X, 8ULP, 9) every container is verified: the SRK table, a certificate, the
+signature, the hashes of its images. The exit code is 0 only if every check passes.
 """
 _LARGEST_TABLE = 64 << 10
 
@@ -22,13 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `digsign verify`."""
     parser.add_argument("image", type=Path, metavar="IMAGE", help="the signed image")
     parser.add_argument(
-        "--fuses", type=fuse_value, metavar="HEX", help="the fuse value of the boards: 64 hexadecimal digits"
+        "--fuses",
+        type=fuse_value,
+        metavar="HEX",
+        help="the fuse value of the boards: 64 hexadecimal digits, or 128 for AHAB chips with a SHA-512 in the fuses",
     )
     parser.add_argument("--srk-table", type=Path, metavar="FILE", help="the SRK table that the fuses were made from")
     parser.add_argument(
         "--load-address", type=address, metavar="ADDRESS", help="where a kernel or a FIT without an IVT is loaded"
     )
-    add_soc_argument(parser, "the boards' chip: check that it supports the engine and the keys")
+    add_any_soc_argument(parser, "the boards' chip: check that it supports the engine and the keys")
     parser.add_argument(
         "--sdp",
         type=address,
@@ -47,8 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Verify an image, print the report, and return the exit code: 0 if every check passes. Raises `Trouble`."""
     from digsigd import hab
+    from digsigd.cli.ahab_verify import verify_ahab
     from digsigd.client import ImageError, verify_image
+    from digsigd.image.ahab_detect import is_ahab
+    from digsigd.image.chips import Chip
 
+    with mapped(options.image) as data:
+        if is_ahab(data):
+            return verify_ahab(data, options, console)
+    if options.soc is not None and not isinstance(options.soc, Chip):
+        raise wrong_kind(str(options.image), options.soc)
     table = None
     if options.srk_table is not None:
         table = _table(options.srk_table)

@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from digsigd.client._internal.api import SignedBlob, SigningClient
+    from digsigd.client._internal.api import SignedBlob, SignedFile, SigningClient
     from digsigd.client._internal.errors import (
+        AhabVerificationFailed,
         ClientError,
         ClientSettingsError,
         ServerFailed,
@@ -20,16 +21,23 @@ if TYPE_CHECKING:
         VerificationFailed,
     )
     from digsigd.client._internal.form import Progress
+    from digsigd.client._internal.image_signing.ahab import SignedContainer, sign_ahab
+    from digsigd.client._internal.image_signing.ahab_keys import ahab_key_names
+    from digsigd.client._internal.image_signing.ahab_verify import verify_ahab
     from digsigd.client._internal.image_signing.key_names import KeyNames, key_names
     from digsigd.client._internal.image_signing.sign import SignedPart, sign_image
     from digsigd.client._internal.image_signing.verify import verify_image
-    from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
+    from digsigd.client._internal.machine_keys import AhabTableInfo, CertificateInfo, MachineKeys, SrkTableInfo
     from digsigd.client._internal.run import run
     from digsigd.client._internal.settings import ClientSettings, load
+    from digsigd.image.ahab_report import AhabReport
     from digsigd.image.errors import ImageError
     from digsigd.image.report import Report
 
 __all__ = [
+    "AhabReport",
+    "AhabTableInfo",
+    "AhabVerificationFailed",
     "CertificateInfo",
     "ClientError",
     "ClientSettings",
@@ -43,18 +51,26 @@ __all__ = [
     "ServerRefused",
     "ServerUnreachable",
     "SignedBlob",
+    "SignedContainer",
+    "SignedFile",
     "SignedPart",
     "SigningClient",
     "SrkTableInfo",
     "VerificationFailed",
+    "ahab_key_names",
     "key_names",
     "load",
     "run",
+    "sign_ahab",
     "sign_image",
+    "verify_ahab",
     "verify_image",
 ]
 
 _WHERE = {
+    "AhabReport": "digsigd.image.ahab_report",
+    "AhabTableInfo": "digsigd.client._internal.machine_keys",
+    "AhabVerificationFailed": "digsigd.client._internal.errors",
     "CertificateInfo": "digsigd.client._internal.machine_keys",
     "ClientError": "digsigd.client._internal.errors",
     "ClientSettings": "digsigd.client._internal.settings",
@@ -68,14 +84,19 @@ _WHERE = {
     "ServerRefused": "digsigd.client._internal.errors",
     "ServerUnreachable": "digsigd.client._internal.errors",
     "SignedBlob": "digsigd.client._internal.api",
+    "SignedContainer": "digsigd.client._internal.image_signing.ahab",
+    "SignedFile": "digsigd.client._internal.api",
     "SignedPart": "digsigd.client._internal.image_signing.sign",
     "SigningClient": "digsigd.client._internal.api",
     "SrkTableInfo": "digsigd.client._internal.machine_keys",
     "VerificationFailed": "digsigd.client._internal.errors",
+    "ahab_key_names": "digsigd.client._internal.image_signing.ahab_keys",
     "key_names": "digsigd.client._internal.image_signing.key_names",
     "load": "digsigd.client._internal.settings",
     "run": "digsigd.client._internal.run",
+    "sign_ahab": "digsigd.client._internal.image_signing.ahab",
     "sign_image": "digsigd.client._internal.image_signing.sign",
+    "verify_ahab": "digsigd.client._internal.image_signing.ahab_verify",
     "verify_image": "digsigd.client._internal.image_signing.verify",
 }
 

@@ -23,6 +23,11 @@ def artifact(number: int) -> str:
     return f"artifact{number + 1}" if number else "artifact"
 
 
+def container(number: int) -> str:
+    """Return the name of an AHAB container's stub, `number` counting from 0."""
+    return f"container{number + 1}" if number else "container"
+
+
 def key_folder(number: int) -> str:
     """Return the folder of a certificate and its key, `number` counting from 0."""
     return f"k{number + 1}"

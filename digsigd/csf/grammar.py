@@ -1,4 +1,7 @@
-"""The commands of HAB4 and their arguments: NXP Code Signing Tool User Guide, "CSF Description Language"."""
+"""The commands of HAB4 and their arguments: NXP Code Signing Tool User Guide, "CSF Description Language".
+
+`digsigd.csf.ahab.grammar` has those of AHAB, in the same form.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,26 @@ class CommandForm:
     places: frozenset[str] = field(default=frozenset())
 
 
-def _form(name: str, make: type, *arguments: Argument, ignored: tuple[str, ...] = ()) -> tuple[str, CommandForm]:
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """The commands of one target by folded name.
+
+    `refused` are commands that are read without their arguments. The names of commands and labels of arguments that
+    only `other`, the other target, has are `foreign_commands` and `foreign_labels`, folded; `hint` says how a
+    description is for that.
+    """
+
+    target: str
+    commands: dict[str, CommandForm]
+    refused: dict[str, str]
+    other: str
+    foreign_commands: frozenset[str]
+    foreign_labels: frozenset[str]
+    hint: str
+
+
+def command_form(name: str, make: type, *arguments: Argument, ignored: tuple[str, ...] = ()) -> tuple[str, CommandForm]:
+    """Return the form of a command, with its folded name, from the class of the model and its arguments."""
     fields = {one.name for one in dataclasses.fields(make)}
     return fold(name), CommandForm(
         name,
@@ -49,6 +71,8 @@ def _form(name: str, make: type, *arguments: Argument, ignored: tuple[str, ...] 
     )
 
 
+_VERSIONS = tuple((4, minor) for minor in range(6))
+_WHICH_VERSIONS = "takes 4.0 to 4.5 for HAB4; HAB3 is not signed here, and descriptions for AHAB have Target = AHAB"
 _HASH = Argument("Hash Algorithm", "hash_algorithm", values.keyword(*values.HASHES))
 _HASH_NEEDED = dataclasses.replace(_HASH, required=True)
 _ENGINE = Argument("Engine", "engine", values.keyword(*values.ENGINES))
@@ -62,10 +86,10 @@ _VERIFICATION_INDEX = Argument("Verification index", "verification_index", value
 
 COMMANDS: dict[str, CommandForm] = dict(
     [
-        _form(
+        command_form(
             "Header",
             model.Header,
-            Argument("Version", "version", values.version(), required=True),
+            Argument("Version", "version", values.version(_VERSIONS, _WHICH_VERSIONS), required=True),
             _HASH,
             _ENGINE,
             _CONFIGURATION,
@@ -76,17 +100,17 @@ COMMANDS: dict[str, CommandForm] = dict(
             # Of HAB3 and the first HAB4 tools: older cst ignored them, cst 3.4.1 refuses them.
             ignored=("Security Configuration", "UID", "Code"),
         ),
-        _form(
+        command_form(
             "Install SRK",
             model.InstallSrk,
             _FILE,
             Argument("Source index", "source_index", values.number(4), required=True),
             _HASH,
         ),
-        _form("Install CSFK", model.InstallCsfk, _FILE, _CERTIFICATE_FORMAT),
-        _form("Install NOCAK", model.InstallNocak, _FILE, _CERTIFICATE_FORMAT),
-        _form("Authenticate CSF", model.AuthenticateCsf, _ENGINE, _CONFIGURATION, _SIGNATURE_FORMAT),
-        _form(
+        command_form("Install CSFK", model.InstallCsfk, _FILE, _CERTIFICATE_FORMAT),
+        command_form("Install NOCAK", model.InstallNocak, _FILE, _CERTIFICATE_FORMAT),
+        command_form("Authenticate CSF", model.AuthenticateCsf, _ENGINE, _CONFIGURATION, _SIGNATURE_FORMAT),
+        command_form(
             "Install Key",
             model.InstallKey,
             _VERIFICATION_INDEX,
@@ -95,7 +119,7 @@ COMMANDS: dict[str, CommandForm] = dict(
             _CERTIFICATE_FORMAT,
             _HASH,
         ),
-        _form(
+        command_form(
             "Authenticate Data",
             model.AuthenticateData,
             _VERIFICATION_INDEX,
@@ -104,19 +128,33 @@ COMMANDS: dict[str, CommandForm] = dict(
             _SIGNATURE_FORMAT,
             Argument("Blocks", "blocks", values.blocks(MAX_BLOCKS), required=True),
         ),
-        _form(
+        command_form(
             "Unlock",
             model.Unlock,
             _ENGINE_NEEDED,
             _FEATURES,
             Argument("UID", "uid", values.octets(8)),
         ),
-        _form("Set Engine", model.SetEngine, _HASH_NEEDED, _ENGINE_NEEDED, _CONFIGURATION),
-        _form("Init", model.Init, _ENGINE_NEEDED, _FEATURES),
-        _form("NOP", model.Nop),
+        command_form("Set Engine", model.SetEngine, _HASH_NEEDED, _ENGINE_NEEDED, _CONFIGURATION),
+        command_form("Init", model.Init, _ENGINE_NEEDED, _FEATURES),
+        command_form("NOP", model.Nop),
     ]
 )
 
 # Read, so that the refusal can say what and where, but never written for cst.
 REFUSED = {fold(name): name for name in ("Set MID", "Write Data", "Check Data", "Install Secret Key", "Decrypt Data")}
 AHAB_ONLY = frozenset({"installcertificate"})
+_AHAB_LABELS = (
+    "Source", "Source set", "Revocations", "Check All Signatures", "Fast Boot", "Permissions", "Permissions Data",
+    "UUID", "Fuse Version", "Signature", "Offsets",
+)  # fmt: skip
+
+HAB4 = Grammar(
+    "HAB4",
+    COMMANDS,
+    REFUSED,
+    "AHAB",
+    AHAB_ONLY,
+    frozenset(fold(label) for label in _AHAB_LABELS),
+    "for AHAB, write Target = AHAB in [Header]",
+)

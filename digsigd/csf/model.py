@@ -28,12 +28,14 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Command:
+class Placed:
+    """What every command has: the place of its name."""
+
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header(_Command):
+class Header(Placed):
     """The properties of the whole CSF. `version` is (4, 0) to (4, 5). An engine configuration of () stands for 0."""
 
     version: tuple[int, int]
@@ -49,7 +51,7 @@ class Header(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstallSrk(_Command):
+class InstallSrk(Placed):
     """Key number `source_index` (from 0) of the table in `file`."""
 
     file: str
@@ -60,7 +62,7 @@ class InstallSrk(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstallCsfk(_Command):
+class InstallCsfk(Placed):
     """The certificate of the key that signs the commands."""
 
     file: str
@@ -69,7 +71,7 @@ class InstallCsfk(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstallNocak(_Command):
+class InstallNocak(Placed):
     """Fast authentication: the certificate of the SRK, which signs commands and data."""
 
     file: str
@@ -78,7 +80,7 @@ class InstallNocak(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticateCsf(_Command):
+class AuthenticateCsf(Placed):
     """A signature over the commands."""
 
     engine: str | None = None
@@ -87,7 +89,7 @@ class AuthenticateCsf(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstallKey(_Command):
+class InstallKey(Placed):
     """A certificate for slot `target_index` (2 to 4), verified with the key in `verification_index`."""
 
     file: str
@@ -100,7 +102,7 @@ class InstallKey(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticateData(_Command):
+class AuthenticateData(Placed):
     """A signature over blocks, verified with the key in `verification_index`."""
 
     blocks: tuple[Block, ...]
@@ -111,7 +113,7 @@ class AuthenticateData(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unlock(_Command):
+class Unlock(Placed):
     """Features of an engine to leave unlocked for what boots. `uid` is the field-return unique id, 8 bytes."""
 
     engine: str
@@ -120,7 +122,7 @@ class Unlock(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetEngine(_Command):
+class SetEngine(Placed):
     """The engine that computes hashes in the following commands."""
 
     engine: str
@@ -129,7 +131,7 @@ class SetEngine(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Init(_Command):
+class Init(Placed):
     """Features of an engine to initialise."""
 
     engine: str
@@ -137,12 +139,12 @@ class Init(_Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nop(_Command):
+class Nop(Placed):
     """A command without effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusable(_Command):
+class Refusable(Placed):
     """A command that is read but never signed. Only its name is kept."""
 
     name: str

@@ -30,7 +30,7 @@ from digsigd.hab.engines import INITS, NUMBERS, OF_ONE_CHIP, UNLOCKS
 
 # What an operator can allow beyond the safe features, by its name in the configuration. Each leaves something unlocked
 # for all that boots; none lets a CSF description touch a file of this host.
-ALLOWABLE = {
+ALLOWABLE_UNLOCKS = {
     "unlock-snvs-lp-swr": ("SNVS", "LP SWR"),
     "unlock-snvs-zmk-write": ("SNVS", "ZMK WRITE"),
     "unlock-ocotp-field-return": ("OCOTP", "FIELD RETURN"),
@@ -38,6 +38,18 @@ ALLOWABLE = {
     "unlock-ocotp-scs": ("OCOTP", "SCS"),
     "unlock-ocotp-jtag": ("OCOTP", "JTAG"),
 }
+# The same for AHAB, checked in `digsigd.csf.ahab.policy`: the arguments that need it.
+ALLOWABLE_OF_AHAB = {
+    "ahab-revocations": "Revocations",
+    "ahab-permissions": "Permissions",
+    "ahab-permissions-data": "Permissions Data",
+    "ahab-uuid": "UUID",
+    "ahab-fuse-version": "Fuse Version",
+    "ahab-check-all-signatures": "Check All Signatures",
+    "ahab-fast-boot": "Fast Boot",
+    "ahab-several-containers": "Offsets",
+}
+ALLOWABLE = (*ALLOWABLE_UNLOCKS, *ALLOWABLE_OF_AHAB)
 _SAFE = {("CAAM", "MID"), ("CAAM", "RNG"), ("CAAM", "MFG")}
 _WHY_REFUSED = {
     "Set MID": "U-Boot refuses images with it",
@@ -122,11 +134,11 @@ def _check_unlock(command: Unlock, policy: Policy) -> None:
         return
     if not features:
         raise CsfPolicyError(f"[Unlock] of {command.engine} needs Features", *command.place)
-    allowed = _SAFE | {ALLOWABLE[name] for name in policy.allow}
+    allowed = _SAFE | {what for name, what in ALLOWABLE_UNLOCKS.items() if name in policy.allow}
     for feature in features:
         if (command.engine, feature) in allowed:
             continue
-        name = next((name for name, what in ALLOWABLE.items() if what == (command.engine, feature)), None)
+        name = next((name for name, what in ALLOWABLE_UNLOCKS.items() if what == (command.engine, feature)), None)
         hint = f"the operator can allow it as {name!r}" if name else "of CAAM, MID, RNG and MFG are signed"
         raise CsfPolicyError(f"[Unlock] of {command.engine} {feature} is not signed", *command.place, hint=hint)
     if command.uid is not None and command.engine != "OCOTP":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,23 +133,40 @@ def target() -> Kind:
     def read(value: Value) -> str:
         group = value.single()
         if fold(group[0].text) == "ahab":
-            raise value.wrong("AHAB's containers are not signed here; this host signs only for HAB4", group[0])
+            if group[0].kind == "string":
+                raise value.wrong("write AHAB without quotation marks", group[0])
+            raise value.wrong("the description is for AHAB, not for HAB4", group[0])
         return _keyword(value, group, ("HAB",))
 
     return Kind(read, str)
 
 
-def version() -> Kind:
-    """Return the kind for HAB4's versions, 4.0 to 4.5."""
+def version(known: Collection[tuple[int, int]], which: str) -> Kind:
+    """Return the kind for one of these versions, as 4.3 or 4 3; `which` tells about them in errors."""
+    texts = {f"{major}.{minor}": (major, minor) for major, minor in known}
 
     def read(value: Value) -> tuple[int, int]:
         tokens = value.single()
-        match = re.fullmatch(r"4[ .]([0-5])", " ".join(token.text for token in tokens))
-        if not match or any(token.kind != "word" for token in tokens):
-            raise value.wrong("takes 4.0 to 4.5; CSF descriptions for HAB3 and AHAB are not signed here", tokens[0])
-        return (4, int(match[1]))
+        found = texts.get(".".join(token.text for token in tokens))
+        if found is None or any(token.kind != "word" for token in tokens):
+            raise value.wrong(which, tokens[0])
+        return found
 
     return Kind(read, lambda pair: f"{pair[0]}.{pair[1]}")
+
+
+def row(*names: str) -> Kind:
+    """Return the kind for one number for each name, of 32 bits, without commas between them."""
+
+    def read(value: Value) -> tuple[int, ...]:
+        if len(value.groups) > 1:
+            raise value.wrong(f"takes {' '.join(names)} once", value.groups[1][0])
+        tokens = value.single()
+        if len(tokens) != len(names):
+            raise value.wrong(f"takes {len(names)} numbers without commas: {' '.join(names)}", tokens[0])
+        return tuple(_number(value, token) for token in tokens)
+
+    return Kind(read, lambda numbers: " ".join(f"{n:#x}" for n in numbers))
 
 
 def octets(count: int) -> Kind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -26,18 +27,25 @@ class BadCoding(Exception):
 
 
 def body_of(
-    response: Any, *, max_bytes: int, idle: float, clock: IReactorTime, only_begin: bool = False
+    response: Any,
+    *,
+    max_bytes: int,
+    idle: float,
+    clock: IReactorTime,
+    only_begin: bool = False,
+    into: Callable[[bytes], object] | None = None,
 ) -> Deferred[bytes]:
     """Return the body of a response: `max_bytes` at most, with at most `idle` seconds between two pieces.
 
-    With `only_begin`, reading stops after `max_bytes` without an error. Fails with `TooLong` for a longer body,
-    `Stalled` after `idle` seconds without data, or the error with which the connection was lost.
+    With `only_begin`, reading stops after `max_bytes` without an error. With `into`, each piece is passed to it, and
+    the result is empty. Fails with `TooLong` for a longer body, `Stalled` after `idle` seconds without data, what
+    `into` raises, or the error with which the connection was lost.
     """
     if not only_begin and isinstance(response.length, int) and response.length > max_bytes:
         # Without a reader the connection would stay open.
         response.deliverBody(_Hangup())
         return fail(TooLong())
-    body = _Body(max_bytes, idle, clock, only_begin=only_begin)
+    body = _Body(max_bytes, idle, clock, only_begin=only_begin, into=into)
     response.deliverBody(body)
     return body.done
 
@@ -53,20 +61,40 @@ class _Hangup(Protocol):
 class _Body(Protocol):
     """A body protocol that collects the body."""
 
-    def __init__(self, max_bytes: int, idle: float, clock: IReactorTime, *, only_begin: bool) -> None:
-        self._max_bytes = max_bytes
+    def __init__(
+        self,
+        max_bytes: int,
+        idle: float,
+        clock: IReactorTime,
+        *,
+        only_begin: bool,
+        into: Callable[[bytes], object] | None,
+    ) -> None:
+        self._left = max_bytes
         self._only_begin = only_begin
+        self._into = into
         # One buffer: as objects of their own, chunks of one byte would take 60 times their size.
         self._body = bytearray()
         self._timer = IdleTimer(clock, idle, lambda: self._end(Stalled(idle, "the answer")))
         self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep a piece."""
+        """Keep a piece, or pass it on."""
         self._timer.went_on()
-        self._body += data
-        if len(self._body) > self._max_bytes:
-            self._end(None if self._only_begin else TooLong())
+        self._left -= len(data)
+        if self._left < 0 and not self._only_begin:
+            self._end(TooLong())
+            return
+        if self._into is None:
+            self._body += data
+        elif not self.done.called:
+            try:
+                self._into(data)
+            except Exception as error:  # noqa: BLE001 - an error of the caller's function ends this request
+                self._end(error)
+                return
+        if self._left < 0:
+            self._end(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fire `done`. A body without a length ends with its connection; only its content shows if it is complete."""

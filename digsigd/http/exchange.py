@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,12 +69,22 @@ class Exchange:
         self._connection: Connection | None = None
         self._over = False
 
-    def ask(self, method: str, url: str, headers: Headers, upload: IUpload | None = None) -> Deferred[Response]:
+    def ask(
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        upload: IUpload | None = None,
+        *,
+        into: Callable[[bytes], object] | None = None,
+    ) -> Deferred[Response]:
         """Send the request and return a Deferred with the whole answer, whatever its status.
 
-        Fails with `Stalled`, `TooLong`, or an error of the layers below, which `digsigd.http.causes` explains.
+        With `into`, the body of a 200 is passed to it in pieces instead, and is empty in the answer. Fails with
+        `Stalled`, `TooLong`, what `into` raises, or an error of the layers below, which `digsigd.http.causes` explains.
         """
         self._upload = upload
+        self._into = into
         self._timer = IdleTimer(self._reactor, self._bounds.head, self._late)
         self._asking = Deferred.fromCoroutine(self._ask(method, url, headers))
         self._waiting = Waiting(self._asking.addBoth(self._cut), self._cut)
@@ -100,6 +111,7 @@ class Exchange:
             idle=self._bounds.idle,
             clock=self._reactor,
             only_begin=not good,
+            into=self._into if good else None,
         )
         return Response(response.code, response.headers, body, plain.codings)
 

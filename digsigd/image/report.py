@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from digsigd import hab
-from digsigd.image.model import Plan, Signing
+from digsigd.image.model import Plan, Region, Signing
 
 # What a check that fails means for closed boards: HAB or what it started refuses the image; they run bytes that no
 # signature covers; it is not known for certain.
@@ -75,6 +75,57 @@ class Span:
     must: bool
 
 
+# The states of `cells_of`, from the least to the most important, and what they are called.
+STATES = {
+    "open": "unused, not signed",
+    "signed": "signed",
+    "csf": "CSF",
+    "foreign": "runs, not checked here",
+    "secret": "encrypted",
+    "wrong": "used and not signed",
+}
+
+
+class Drawn(Protocol):
+    """What a map is drawn from: `states` are the names of the states in `STATES`."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the file."""
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """All of the file, in order."""
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """What the states are called."""
+
+
+class Judged(Protocol):
+    """What a verdict is made from."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether all checks hold."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether a check fails."""
+
+    @property
+    def meaning(self) -> Meaning | None:
+        """What the worst failure means."""
+
+    @property
+    def fuse_value(self) -> bytes | None:
+        """The fuse value that the boards must have."""
+
+    @property
+    def partly(self) -> bool:
+        """Whether only boards can check a part of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The result of verifying an image. `fuse_value` is the value that its boards must have, None if unknown."""
@@ -84,6 +135,21 @@ class Report:
     checks: tuple[Check, ...]
     spans: tuple[Span, ...]
     fuse_value: bytes | None
+
+    @property
+    def size(self) -> int:
+        """The bytes of the file."""
+        return self.plan.size
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """What the states of its map are called."""
+        return STATES
+
+    @property
+    def partly(self) -> bool:
+        """Whether only boards can check a part of what they run."""
+        return bool(self.plan.foreign)
 
     @property
     def holds(self) -> bool:
@@ -113,15 +179,6 @@ class Report:
         return next((one for one in ranked if one in found), "refused")
 
 
-# The states of `cells_of`, from the least to the most important, and what they are called.
-STATES = {
-    "open": "unused, not signed",
-    "signed": "signed",
-    "csf": "CSF",
-    "foreign": "runs, not checked here",
-    "secret": "encrypted",
-    "wrong": "used and not signed",
-}
 # What each `Meaning` is, in words.
 MEANINGS: dict[Meaning, str] = {
     "refused": "a closed board would not boot this image",
@@ -130,12 +187,12 @@ MEANINGS: dict[Meaning, str] = {
 }
 
 
-def cells_of(report: Report, most: int) -> tuple[int, list[str]]:
+def cells_of(report: Drawn, most: int) -> tuple[int, list[str]]:
     """Return a map of the file: the bytes of a cell, and the state of each of at most `most` cells.
 
     A cell has the most important state among its bytes, a name in `STATES`: "wrong" is open, and must be signed.
     """
-    size = max(report.plan.size, 1)
+    size = max(report.size, 1)
     cell = max(-(-size // most), 1)
     cells = ["open"] * -(-size // cell)
     rank = {state: number for number, state in enumerate(STATES)}
@@ -147,11 +204,11 @@ def cells_of(report: Report, most: int) -> tuple[int, list[str]]:
     return cell, cells
 
 
-def verdict_of(report: Report) -> str:
+def verdict_of(report: Judged) -> str:
     """Return the result of a verification in one sentence."""
     if report.holds:
         known = f" for boards with the fuse value {report.fuse_value.hex()}" if report.fuse_value else ""
-        what = "Everything that can be checked here holds" if report.plan.foreign else "Everything holds"
+        what = "Everything that can be checked here holds" if report.partly else "Everything holds"
         return f"{what}{known}."
     if not report.fails:
         return "No check fails, but not everything can be checked here: only a board can check what is encrypted."
@@ -171,12 +228,22 @@ def union(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def spans_of(plan: Plan, size: int, states: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> tuple[Span, ...]:
     """Return the whole file in spans. `states` gives (start, end) pairs for each state; the first state wins."""
-    must = union((offset, offset + length) for offset, length in plan.must)
+    return spans_between(plan.regions, plan.must, size, states)
+
+
+def spans_between(
+    regions: Iterable[Region],
+    used: Iterable[tuple[int, int]],
+    size: int,
+    states: Sequence[tuple[str, Sequence[tuple[int, int]]]],
+) -> tuple[Span, ...]:
+    """Return a file of `size` bytes in spans that no edge of a region crosses; `used` are (offset, length) pairs."""
+    must = union((offset, offset + length) for offset, length in used)
     edges = {0, size}
     for start, end in (
         *(one for _, parts in states for one in parts),
         *must,
-        *((one.offset, one.end) for one in plan.regions),
+        *((one.offset, one.end) for one in regions),
     ):
         edges |= {min(start, size), min(end, size)}
     found = []
@@ -186,7 +253,15 @@ def spans_of(plan: Plan, size: int, states: Sequence[tuple[str, Sequence[tuple[i
     return tuple(found)
 
 
-def named(plan: Plan, span: Span) -> str:
+class Mapped(Protocol):
+    """A plan with the regions of its file."""
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions, in order."""
+
+
+def named(plan: Mapped, span: Span) -> str:
     """Return the name to show for the part of the image that a span is in."""
     return next((one.name for one in plan.regions if one.offset <= span.offset < one.end), "bytes")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from digsigd.image import ahab
+from digsigd.ahab import Container
+from digsigd.image import ahab_detect
 from digsigd.image.errors import ImageError
 from digsigd.image.model import Buffer
 
-_OTHER_BOOT = "AHAB is a different secure boot than HAB: sign the file with NXP's tools for AHAB."
+_OTHER_BOOT = "AHAB is a different secure boot than HAB: its images and keys are for other chips."
 _LARGEST_TABLE = 1 << 16
 _UIMAGE = b"\x27\x05\x19\x56"
 _UNPACK = "Decompress it: HAB checks what is in memory."
@@ -31,21 +32,21 @@ _SEEN = (
 
 def refuse_ahab(data: Buffer) -> None:
     """Raise `ImageError` for an image of a chip with AHAB."""
-    if found := ahab.containers(data):
+    if found := ahab_detect.containers(data):
         raise _of_ahab(found)
 
 
-def _of_ahab(found: tuple[ahab.Container, ...]) -> ImageError:
+def _of_ahab(found: tuple[Container, ...]) -> ImageError:
     where = ", ".join(f"{one.offset:#x}" for one in found)
-    return ImageError(f"AHAB containers ({ahab.CHIPS}) at {where}: not an image for HAB", hint=_OTHER_BOOT)
+    return ImageError(f"AHAB containers ({ahab_detect.CHIPS}) at {where}: not an image for HAB", hint=_OTHER_BOOT)
 
 
 def stranger(data: Buffer, place: int) -> ImageError:
     """Build the error for a file with unsupported data at `place`."""
-    if (one := ahab.read(data, place)) is not None:
+    if (one := ahab_detect.container_at(data, place)) is not None:
         return _of_ahab((one,))
-    if ahab.srk_table(data[place : place + _LARGEST_TABLE]) is not None:
-        return ImageError(f"at {place:#x} is an SRK table for AHAB ({ahab.CHIPS})", hint=_OTHER_BOOT)
+    if ahab_detect.is_srk_table(data[place : place + _LARGEST_TABLE]):
+        return ImageError(f"at {place:#x} is an SRK table for AHAB ({ahab_detect.CHIPS})", hint=_OTHER_BOOT)
     if data[place : place + 4] == _UIMAGE:
         return ImageError(
             f"at {place:#x} is a legacy uImage, but SPLs of i.MX 8M with HAB load a FIT",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from twisted.web.template import Flattenable, Tag, tags
 
-from digsigd.image.report import STATES, Report, cells_of
+from digsigd.image.report import STATES, Drawn, cells_of
 
 COLUMNS, ROWS = 64, 16
 # In units of the picture: a cell, and the room for the offsets at the left.
@@ -15,7 +15,7 @@ _WIDTH, _HEIGHT, _LEFT = 12, 16, 84
 _ALWAYS = ("signed", "csf", "wrong", "open")
 
 
-def picture(report: Report) -> list[Flattenable]:
+def picture(report: Drawn) -> list[Flattenable]:
     """Return the map with its legend. Each row shows its offset; a cell shows the most important of its bytes."""
     size, cells = cells_of(report, COLUMNS * ROWS)
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
@@ -29,7 +29,7 @@ def picture(report: Report) -> list[Flattenable]:
             drawn.append(_part(x, y, width, state))
     counts = {state: cells.count(state) for state in STATES}
     shares = ", ".join(
-        f"{words}: {_share(counts[state], len(cells))}" for state, words in STATES.items() if counts[state]
+        f"{words}: {_share(counts[state], len(cells))}" for state, words in report.states.items() if counts[state]
     )
     svg = Tag("svg")(
         Tag("title")(f"Map of the file, {size:#x} bytes a cell. {shares}."),
@@ -39,7 +39,11 @@ def picture(report: Report) -> list[Flattenable]:
         role="img",
     )
     shown = [state for state in STATES if state in _ALWAYS or counts[state]]
-    return [svg, _legend(shown), tags.p(f"A cell is {size:#x} bytes.", class_="hint")]
+    return [
+        svg,
+        _legend([(state, report.states[state]) for state in shown]),
+        tags.p(f"A cell is {size:#x} bytes.", class_="hint"),
+    ]
 
 
 def _part(x: int, y: int, width: int, state: str) -> Tag:
@@ -56,11 +60,11 @@ def _part(x: int, y: int, width: int, state: str) -> Tag:
     return Tag("g")(box, *lines)
 
 
-def _legend(states: Sequence[str]) -> Tag:
+def _legend(states: Sequence[tuple[str, str]]) -> Tag:
     entries = []
-    for state in states:
+    for state, words in states:
         mark = Tag("svg")(_mark(state), viewBox="0 0 14 16", **{"aria-hidden": "true"})
-        entries.append(tags.li(mark, STATES[state]))
+        entries.append(tags.li(mark, words))
     return tags.ul(entries, class_="legend")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from twisted.web.template import Flattenable, Tag, tags
 
 from digsigd.image.chips import CHIPS
-from digsigd.image.model import Plan
+from digsigd.image.chips.every import ahab_chips
+from digsigd.image.model import Plan, Region
 from digsigd.image.report import Check, CsfReport, Report, verdict_of
 from digsigd.page.frame import Frame, cut, document, facts, problem, table
 from digsigd.page.picture import picture
@@ -39,7 +40,10 @@ def verify_form(frame: Frame, given: Mapping[str, str] | None = None) -> Tag:
             class_="drop",
         ),
         tags.div(
-            _text("fuses", "SRK fuse value of the boards", values, "64 hexadecimal digits. Without it, any keys pass."),
+            _text(
+                "fuses", "SRK fuse value of the boards", values,
+                "64 hexadecimal digits, 128 for some AHAB chips. Without it, any keys pass.",
+            ),
             _chip(values.get("soc", "")),
             class_="fields",
         ),
@@ -86,11 +90,11 @@ def report_page(
         tags.div(tags.p(tags.strong(cut(verdict_of(report), 1000))), class_=f"state is-{kind}", role="status"),
         facts(head, "details"),
         tags.h2("Map"), picture(report),
-        tags.h2("The image"), _checks("Checks of the image", report.checks),
+        tags.h2("The image"), checks_table("Checks of the image", report.checks),
         [_csf(plan, one) for one in report.csfs],
-        tags.h2("Parts of the file"), _regions(plan),
-        _notes(plan.notes),
-        tags.h2("Who signed it"), _signed_by(frame, signed_by),
+        tags.h2("Parts of the file"), regions_table(plan.regions),
+        notes_list(plan.notes),
+        tags.h2("Who signed it"), signed_by_list(frame, signed_by),
         tags.p(tags.a("Verify another image", href=frame.to(PLACE))),
         at=PLACE,
     )  # fmt: skip
@@ -118,9 +122,9 @@ def _text(name: str, words: str, values: Mapping[str, str], hint: str) -> Tag:
 
 def _chip(chosen: str) -> Tag:
     options = [tags.option("as the image says", value="")]
+    known = [(chip.title, chip.name) for chip in CHIPS] + [(chip.title, chip.name) for chip in ahab_chips()]
     options += [
-        tags.option(chip.title, value=chip.name, **({"selected": "selected"} if chip.name == chosen else {}))
-        for chip in CHIPS
+        tags.option(title, value=name, **({"selected": "selected"} if name == chosen else {})) for title, name in known
     ]
     return tags.div(tags.label("Chip", for_="soc"), tags.select(options, id="soc", name="soc"))
 
@@ -139,7 +143,7 @@ def _csf(plan: Plan, csf: CsfReport) -> list[Flattenable]:
     name = cut(csf.signing.name)
     found: list[Flattenable] = [tags.h2(f"CSF of {name}")]
     if not csf.excuse or csf.length:
-        found.append(_checks(f"Checks of the CSF of {name}", csf.checks))
+        found.append(checks_table(f"Checks of the CSF of {name}", csf.checks))
     if csf.blocks:
         rows: list[list[Flattenable]] = [
             [
@@ -154,10 +158,11 @@ def _csf(plan: Plan, csf: CsfReport) -> list[Flattenable]:
         found += [tags.h3("Signed"), table(f"What the CSF of {name} signs", heads, rows), _more(len(csf.blocks))]
     if csf.excuse:
         found.append(tags.p(cut(csf.excuse, 1000), class_="muted"))
-    return [*found, _notes(csf.proven.notes if csf.proven else ())]
+    return [*found, notes_list(csf.proven.notes if csf.proven else ())]
 
 
-def _checks(name: str, checks: Sequence[Check]) -> list[Flattenable]:
+def checks_table(name: str, checks: Sequence[Check]) -> list[Flattenable]:
+    """Return a table called `name` with these checks."""
     rows: list[list[Flattenable]] = []
     for check in checks[:_MOST]:
         word, kind = _WORDS[check.holds]
@@ -165,11 +170,12 @@ def _checks(name: str, checks: Sequence[Check]) -> list[Flattenable]:
     return [table(name, ("Check", "Result", "Detail"), rows), _more(len(checks))]
 
 
-def _regions(plan: Plan) -> list[Flattenable]:
+def regions_table(regions: Sequence[Region]) -> list[Flattenable]:
+    """Return a table with the parts of a file."""
     rows: list[list[Flattenable]] = [
-        [tags.code(f"{one.offset:#x}"), f"{one.length:#x}", cut(one.name)] for one in plan.regions[:_MOST]
+        [tags.code(f"{one.offset:#x}"), f"{one.length:#x}", cut(one.name)] for one in regions[:_MOST]
     ]
-    return [table("Parts of the file", ("Offset", "Length", "Part"), rows), _more(len(plan.regions))]
+    return [table("Parts of the file", ("Offset", "Length", "Part"), rows), _more(len(regions))]
 
 
 def _covered(plan: Plan, start: int, end: int) -> str:
@@ -181,11 +187,13 @@ def _more(count: int) -> Flattenable:
     return tags.p(f"and {count - _MOST} more", class_="muted") if count > _MOST else ""
 
 
-def _notes(notes: Sequence[str]) -> Flattenable:
+def notes_list(notes: Sequence[str]) -> Flattenable:
+    """Return notes as a list, nothing without notes."""
     return tags.ul([tags.li(cut(one, 1000)) for one in notes[:_MOST]], class_="muted") if notes else ""
 
 
-def _signed_by(frame: Frame, found: Entries) -> Flattenable:
+def signed_by_list(frame: Frame, found: Entries) -> Flattenable:
+    """Return the entries of the record about an image."""
     if found.trouble:
         return problem(cut(found.trouble), "note")
     if not found.rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from digsigd.names import MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
+from digsigd.names import AHAB_SOCS, MACHINE, MACHINE_FORM, VERSION, VERSION_FORM
 from digsigd.settings.caller_checks import Wrong, check_callers
 from digsigd.settings.endpoints import is_local, options
 from digsigd.settings.errors import SettingsError
@@ -24,9 +24,13 @@ def check(settings: Settings, origin: str) -> None:
         raise wrong("keys.http", "user and password_file go together; set both or neither")
     if http.key_file and not http.certificate_file:
         raise wrong("keys.http.key_file", "needs certificate_file")
-    for name in settings.machines:
+    for name, machine in settings.machines.items():
         if not MACHINE.fullmatch(name):
             raise wrong(f"machines.{name}", f"is not a machine name: expected {MACHINE_FORM}")
+        if machine.soc is not None and machine.soc not in AHAB_SOCS:
+            raise wrong(
+                f"machines.{name}.soc", f"{machine.soc!r} is no chip with AHAB: expected one of {', '.join(AHAB_SOCS)}"
+            )
     for version in settings.cst.versions:
         if not VERSION.fullmatch(version):
             raise wrong(f"cst.versions.{version}", f"is not a version: expected {VERSION_FORM}")

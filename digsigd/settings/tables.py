@@ -17,6 +17,8 @@ from msgspec import Meta, field
 Seconds = Annotated[float, Meta(gt=0)]
 Size = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(gt=0)]
+# Of the SRK table: with SHA-256, or for some chips with AHAB with SHA-512.
+FuseValue = Annotated[str, Meta(pattern=r"^([0-9A-Fa-f]{64}|[0-9A-Fa-f]{128})\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{64}\Z")]
 
 
@@ -208,7 +210,9 @@ class MachineSettings(_Section, frozen=True):
     """What is pinned and allowed for one machine. None and () mean the general setting."""
 
     keys_sha256: Sha256 | None = None
-    fuses: Sha256 | None = None
+    fuses: FuseValue | None = None
+    soc: str | None = None
+    max_fuse_version: Annotated[int, Meta(ge=0, le=255)] | None = None
     allow: tuple[str, ...] = ()
     require_ivt: bool | None = None
 

@@ -132,7 +132,7 @@ def _alone(table: str, name: str, entry: object, decode: Callable[[type, Any], A
 def _in_words(text: str) -> str:
     """Return msgspec's text about a value, with the words of a configuration file."""
     if "matching regex" in text and "{64}" in text:
-        return "expected 64 hexadecimal digits"
+        return "expected 64 hexadecimal digits" + (", or 128" if "{128}" in text else "")
 
     def in_words(types: re.Match[str]) -> str:
         # A key that may be left out is `... | null`; TOML has no null.

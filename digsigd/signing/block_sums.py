@@ -14,8 +14,8 @@ from digsigd.csf.model import AuthenticateData
 Extents: TypeAlias = tuple[tuple[int, int], ...]
 # The length of descriptions up to which they are read for this, and how many different digests are taken. A request
 # with more is signed as well: its file is read again.
-_LONGEST = 16 << 10
-_MOST = 4
+LONGEST = 16 << 10
+MOST = 4
 
 
 def expected(description: bytes, name: str) -> list[Extents]:
@@ -24,7 +24,7 @@ def expected(description: bytes, name: str) -> list[Extents]:
     Blocks must lie in this file alone, and in its order. One that begins with the file needs no digest of its own.
     Raises nothing: what is wrong with a description is told later.
     """
-    if len(description) > _LONGEST:
+    if len(description) > LONGEST:
         return []
     try:
         commands = csf.parse(description).commands
@@ -38,7 +38,7 @@ def expected(description: bytes, name: str) -> list[Extents]:
             in_order = all(end <= offset for end, (offset, _) in zip(ends, extents, strict=False))
             if in_order and (len(extents) > 1 or extents[0][0] > 0):
                 found[extents] = None
-    return list(found)[:_MOST]
+    return list(found)[:MOST]
 
 
 class BlockSum:

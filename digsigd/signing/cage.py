@@ -25,6 +25,8 @@ from pathlib import Path
 from digsigd.signing.start import LOADER, Limits, Needs, Script, Start, numbers_of
 
 LAUNCHER = Path(__file__).with_name("launcher") / "digsigd-launcher"
+# A library that gives cst a temporary file in its own directory, where it can have no /tmp of its own.
+TMPFILE = LAUNCHER.with_name("digsigd-tmpfile.so")
 # The launcher in Python, which has only Landlock.
 CONFINE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("confine.py")))
 # Where the dynamic loader finds the system's libraries. Not all are on every system.
@@ -140,6 +142,7 @@ class Launcher:
 
     def __init__(self, launcher: Path | Sequence[str], layers: str, extra: tuple[str, ...] = ()) -> None:
         self._first = [*([str(launcher)] if isinstance(launcher, Path) else launcher), "layers", layers]
+        self._own_tmp = "n" in layers
         self._extra = [word for path in extra for word in ("run", path)]
 
     def command(self, cwd: str, limits: Limits, needs: Needs, executable: str) -> list[str]:
@@ -154,6 +157,8 @@ class Launcher:
             words += [word for value in values for word in (option, value)]
         if needs.module:
             words += ["module", "sockets" if any(map(_is_socket, needs.write)) else "plain"]
+        if needs.temporary:
+            words += ["tmp", "own"] if self._own_tmp else ["preload", str(TMPFILE)] if TMPFILE.is_file() else []
         return [
             *words, "directory", cwd, *_program(executable, needs), "cpu", str(soft), "hard-cpu", str(hard),
             "memory", str(memory << 10), "file-size", str(file_size << 9), "open-files", str(files), "--",
@@ -173,6 +178,8 @@ class Bubblewrap:
         words = [*self._script.command(cwd, limits, needs, executable), *self._first]
         if needs.ports:
             words.append("--share-net")
+        if needs.temporary:
+            words += ["--tmpfs", "/tmp"]  # noqa: S108 - of its own
         libraries = _LIBRARIES if needs.module or not needs.libraries else ()
         own = (needs.libraries,) if needs.libraries else ()
         for path in (*libraries, *own, *self._extra, *needs.read, executable):

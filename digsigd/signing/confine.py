@@ -97,7 +97,7 @@ def main(words: list[str]) -> None:
     if _C.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise _FailedError("no new privileges")
     places = [("write", one) for one in of["directory"]] + [("run", one) for one in of.get("run", [])]
-    places += [("read", one) for one in of.get("read", [])]
+    places += [("read", one) for one in (*of.get("read", []), *of.get("preload", []))]
     places += [("read", one) for one in of.get("read-if-there", []) if os.path.exists(one)]  # noqa: PTH110
     places += [("write", one) for one in of.get("write-if-there", []) if os.path.exists(one)]  # noqa: PTH110
     for one in of.get("run", []):
@@ -119,6 +119,8 @@ def main(words: list[str]) -> None:
     if len(os.read(0, 1)) != 1:
         os._exit(126)  # the daemon is gone
     os.dup2(null, 0)
+    if "preload" in of:
+        os.environ["LD_PRELOAD"] = of["preload"][0]
     os.execv(program[0], program)  # noqa: S606
 
 

@@ -144,7 +144,13 @@ def _values_of(evidence: Evidence, request: SigningRequest | None) -> dict[str, 
         "traceparent": evidence.traceparent,
         "machine": evidence.machine,
         "tarball": {"sha256": evidence.tarball_sha256},
-        "blob": {"sha256": evidence.blob_sha256, "size": evidence.blob_size or None},
+        "blob": {
+            "sha256": evidence.blob_sha256,
+            "size": evidence.blob_size or None,
+            "containers": [
+                {"offset": offset, "size": size, "sha256": digest} for offset, size, digest in evidence.containers
+            ],
+        },
         "fuse_value": evidence.fuse_value,
         "srk": evidence.srk,
         "certificates": list(evidence.certificates),
@@ -156,7 +162,7 @@ def _values_of(evidence: Evidence, request: SigningRequest | None) -> dict[str, 
     return {
         **values,
         "machine": request.machine,
-        "soctype": request.soctype,
+        "soctype": request.soctype or evidence.soc,
         "backend": request.backend,
         "cst": {
             "version": request.cst_version,

@@ -81,7 +81,7 @@ class DirectRequests:
         began, outcome, sent = time.monotonic(), "other", 0
         try:
             signed = await self._sign(request)
-            outcome, sent = "signed", len(signed.blob)
+            outcome, sent = "signed", signed.size
         except DigsigError as error:
             outcome = error.problem
             raise

@@ -19,7 +19,9 @@ class Evidence:
 
     Digests are SHA-256, in hexadecimal. `server_id` is this host's own id of the request, beside the client's. `proof`
     is how the caller proved who it is. `blocks` are (address, offset, length, artifact) for each command that signs.
-    `seconds` says how long the steps took, `ended` when they ended, as nanoseconds of Unix time.
+    For AHAB they are the images of each container, `soc` is the chip, and `containers` are the signed containers in the
+    answer: (offset, length, digest); `blob_sha256` and `blob_size` are those of the whole answer. `seconds` says
+    how long the steps took, `ended` when they ended, as nanoseconds of Unix time.
     """
 
     server_id: str = ""
@@ -38,6 +40,8 @@ class Evidence:
     srk: int | None = None
     certificates: tuple[str, ...] = ()
     blocks: tuple[tuple[tuple[int, int, int, str], ...], ...] = ()
+    soc: str = ""
+    containers: tuple[tuple[int, int, str], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger, LogLevel
 from twisted.python.threadpool import ThreadPool
 
+from digsigd.signing.ahab_sums import ContainerSum
 from digsigd.signing.block_sums import BlockSum, Extents
 from digsigd.signing.sums import CHUNK, StreamSum, Sums
 
@@ -24,6 +26,8 @@ MOST_WAITING = 8 << 20
 SMALL = CHUNK
 # After how many bytes a thread takes up another stream.
 _TURN = 1 << 20
+# Returns what a stream is hashed for besides itself: blocks, and images of containers.
+Expects: TypeAlias = Callable[[], Sequence[Extents | ContainerSum]]
 
 
 class Hashing:
@@ -47,8 +51,8 @@ class Hashing:
             self._paused.append(resume)
         self.hashed(0)
 
-    def stream(self, expects: Callable[[], Sequence[Extents]] | None = None) -> HashedStream:
-        """Return the digest of a new stream. `expects` returns the blocks of which it takes digests, in a thread."""
+    def stream(self, expects: Expects | None = None) -> HashedStream:
+        """Return the digest of a new stream. `expects` returns of what it takes digests besides, in a thread."""
         return HashedStream(self, expects)
 
     def enter(self, size: int) -> None:
@@ -79,7 +83,7 @@ class HashedStream(StreamSum):
 
     log = Logger()
 
-    def __init__(self, hashing: Hashing, expects: Callable[[], Sequence[Extents]] | None) -> None:
+    def __init__(self, hashing: Hashing, expects: Expects | None) -> None:
         super().__init__()
         self._hashing = hashing
         self._waits: deque[bytes] = deque()
@@ -91,6 +95,7 @@ class HashedStream(StreamSum):
         # The beginning, until the blocks are known.
         self._head = bytearray()
         self._block_sums: list[BlockSum] = []
+        self._container_sums: list[ContainerSum] = []
 
     @property
     def is_behind(self) -> bool:
@@ -170,13 +175,20 @@ class HashedStream(StreamSum):
     def _finish(self) -> None:
         digests = ((one.extents, one.digest(self.size)) for one in self._block_sums)
         self.blocks = {extents: digest for extents, digest in digests if digest is not None}
+        self.images = {part: digest for one in self._container_sums for part, digest in one.digests().items()}
         super()._finish()
 
-    def _expect(self, expects: Callable[[], Sequence[Extents]]) -> None:
+    def _expect(self, expects: Expects) -> None:
         """Take the digests of blocks from the beginning of the stream on."""
         self._expects = None
-        self._block_sums = [BlockSum(extents, SMALL) for extents in expects()]
+        for what in expects():
+            if isinstance(what, ContainerSum):
+                self._container_sums.append(what)
+            else:
+                self._block_sums.append(BlockSum(what, SMALL))
         head, self._head = self._head, bytearray()
+        for container in self._container_sums:
+            container.update(0, memoryview(head))
         for one in self._block_sums:
             one.update(0, memoryview(head))
 
@@ -187,6 +199,8 @@ class HashedStream(StreamSum):
             part = view if joins is None else view[: joins - self.size]
             offset = self.size
             super().update(part)
+            for container in self._container_sums:
+                container.update(offset, part)
             for one in self._block_sums:
                 one.update(offset, part)
                 if one.joins == self.size:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 
 from digsigd import csf, hab
 from digsigd.csf import cst_files
-from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN, TRACE
-from digsigd.csf.members import CERTIFICATE
-from digsigd.csf.resolve import FileNeeded
-from digsigd.errors import BadRequest, BadTarball, CstFailed, CstTimeout, DigsigError, Refused, VerificationFailed
-from digsigd.hab.certificate import Certificate, load_file
+from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN
+from digsigd.errors import BadTarball, CstFailed, DigsigError, Refused, VerificationFailed
+from digsigd.hab.certificate import Certificate
 from digsigd.keys import Keys
-from digsigd.signing.cst import CstRun, describe
+from digsigd.signing.cst import CstRun
 from digsigd.signing.evidence import note_artifacts
+from digsigd.signing.job_base import MAX_BLOB, BaseJob, csf_errors
 from digsigd.signing.key_checks import (
     INSTALLS,
     Tables,
@@ -30,17 +27,12 @@ from digsigd.signing.key_checks import (
     srk_notes,
     tables_of,
 )
-from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Way, forms_of, without_chatter, write_access
-from digsigd.signing.private_keys import check_match, check_readable, pair_of, plain_key
-from digsigd.signing.redact import reason_of
-from digsigd.signing.request import Artifact, Signed, SigningRequest
+from digsigd.signing.private_keys import check_match
+from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
-from digsigd.signing.start import Needs
-from digsigd.signing.sums import ChangedError, CheckedFile, Sums, Unchecked, copied, digest_blocks
-from digsigd.signing.workdir import Workdir, open_regular
+from digsigd.signing.sums import ChangedError, CheckedFile, Sums, Unchecked, digest_blocks
+from digsigd.signing.workdir import Workdir
 
-# A CSF blob holds a table, two certificates and some signatures: tens of kB. Anything larger is not a CSF blob.
-MAX_BLOB = 1 << 20
 _BLOB = f"{RUN}/{BLOB}"
 # In bytes: artifacts of which all is done in about a millisecond, before cst runs and after it.
 QUICK = 128 << 10
@@ -50,18 +42,7 @@ _SMALL_BLOB = 16 << 10
 _FEW = 4
 
 
-@contextmanager
-def csf_errors() -> Iterator[None]:
-    """Turn errors of `digsigd.csf` into `BadRequest` for syntax errors and `Refused` for all others."""
-    try:
-        yield
-    except csf.CsfSyntaxError as error:
-        raise BadRequest(f"csf: {error}") from None
-    except csf.CsfError as error:
-        raise Refused(f"csf: {error}", line=error.line) from None
-
-
-class Job:
+class Job(BaseJob):
     """The blocking steps of one request. Run each in a thread, one after the other.
 
     Those of small requests may also run in the reactor's thread: this with `at_once`, `prepare`, and `verified` if it
@@ -79,18 +60,14 @@ class Job:
         *,
         at_once: bool = False,
     ) -> None:
-        self.request = request
-        self._rules = rules
+        super().__init__(request, rules, keys, workdir, at_once=at_once)
         self._description = description
-        self._tarball = keys.tarball
-        self._members = keys.tarball.members
-        self._at_once = at_once
         self._blob_size: int | None = None
-        self._plain: dict[str, bytes] = {}
-        self._pairs: list[tuple[str, str]] = []
-        self.workdir = workdir
         with csf_errors():
             self._plan = self._resolved(description)
+        self.token = self._plan.token or ""
+        self._files_needed, self._client_names = self._plan.files, self._plan.client_names
+        self._uris = self._plan.uris
         # Ignore files that no block names. cst does not need them.
         self._artifacts = {cst_files.artifact(number): request.artifacts[number] for number in self._plan.artifacts}
         number_of = {name: number for number, name in enumerate(self._artifacts)}
@@ -103,10 +80,6 @@ class Job:
         self._sums: list[Sums] = []
         # What the check of the layout has read of an artifact whose digests were not known yet.
         self._unchecked = Unchecked()
-        self._secrets = [self._members[name] for name in self._members if name.endswith("key_pass.txt")]
-        self.token = self._plan.token or ""
-        self.environment: dict[str, str] = {}
-        self.needs = Needs(read=(str(workdir.path),))
 
     def _resolved(self, description: csf.Description) -> csf.Resolved:
         """Return the plan. Raises errors of `digsigd.csf`, and `BadTarball` if only a private key is missing."""
@@ -155,16 +128,6 @@ class Job:
         links = dict.fromkeys(needed.name.partition("/")[0] for needed in self._plan.files)
         self.workdir.enter(RUN, [*self._artifacts, *links, DESCRIPTION], made=[BLOB])
 
-    def _copied(self, name: str, artifact: Artifact) -> Sums:
-        """Copy a file of the embedding program into the work directory, and return the digests of the copy."""
-        try:
-            with open(open_regular(artifact.path, follow=True), "rb", buffering=0) as source:  # noqa: PTH123
-                return copied(source, self.workdir.create(name), artifact.size)
-        except ChangedError:
-            raise DigsigError("the artifact became shorter before it was signed", detail=str(artifact.path)) from None
-        except OSError as error:
-            raise DigsigError("the artifact cannot be read", detail=str(error)) from error
-
     def _note_what_is_signed(self, written: bytes) -> None:
         """Note what the record says of the files. Raises `DigsigError` if an artifact cannot be read."""
         evidence = self.request.evidence
@@ -182,24 +145,6 @@ class Job:
             note_artifacts(evidence, tuple(one for one in self.request.artifacts if one.sums is None))
         except OSError as error:
             raise DigsigError("the artifact cannot be read", detail=str(error)) from error
-
-    def unlock(self, way: Way, access: Access, pin: str) -> None:
-        """Write what cst needs to use a token. Call this last, because an operator can change the PIN at any time.
-
-        Raises `DigsigError` if it cannot be written.
-        """
-        self._secrets += forms_of(pin)
-        self.needs = replace(access.needs, read=(*self.needs.read, *access.needs.read))
-        self.environment = write_access(self.workdir, way, access, pin)
-
-    def judge_token(self, token: Token, way: Way, pin: str, run: CstRun) -> CstRun:
-        """Raise the errors of `Token.judge` for a run. Return the run without the output of OpenSSL's libraries."""
-        trace = b""
-        if way == "provider":
-            with suppress(OSError):
-                trace = self.workdir.read(f"{RUN}/{TRACE}", MAX_TRACE)
-        token.judge(way, run.output, trace, self._plan.uris, pin=pin, worked=run.exit_code == 0)
-        return replace(run, output=without_chatter(run.output))
 
     def _check_keys(self) -> None:
         try:
@@ -236,32 +181,6 @@ class Job:
         tables = Tables(table, lambda: tables_of(self._members, self._plan.srk_table))
         check_fit(self._description, tables, certificates)
         self._notes: list[str] = srk_notes(self._description, certificates)
-
-    def _content(self, needed: FileNeeded) -> bytes:
-        if needed.member in self._plain:
-            return self._plain[needed.member]
-        data = self._members[needed.member]
-        # cst decides by the file name's ending, not by the content.
-        if needed.kind != "certificate" or data.startswith(b"\x30") == needed.name.endswith(".der"):
-            return data
-        der = certificate_of(self._members, needed.member).der
-        return der if needed.name.endswith(".der") else ssl.DER_cert_to_PEM_cert(der).encode()
-
-    def _decrypts(self, certificate: str, key: str, key_pass: str | None) -> bool:
-        """Return whether cst gets this key decrypted."""
-        plain = plain_key(self._tarball, certificate, key, key_pass, at_once=self._at_once)
-        self._pairs.append((certificate, key))
-        if plain is not None:
-            self._plain[key] = plain
-        return plain is not None
-
-    def _identity(self, member: str) -> object:
-        """Return what copies of a member have in common: its bytes, or the DER of the certificate in it."""
-        data = self._members[member]
-        if CERTIFICATE.fullmatch(member):
-            with suppress(hab.HabError):
-                return load_file(data).der
-        return data
 
     def _check_layout(self) -> None:
         try:
@@ -313,12 +232,7 @@ class Job:
         """
         self._check_still_there()
         self.workdir.check_space(self.size + MAX_BLOB)
-        folders: dict[str, dict[str, str]] = {}
-        for needed in self._plan.files:
-            folders.setdefault(needed.name.rpartition("/")[0], {})[needed.kind] = needed.member
-        for members in folders.values():
-            if (key := members.get("key")) is not None and key not in self._plain:
-                check_readable(pair_of(self._tarball, members["certificate"], key, members.get("key-pass")))
+        self._check_key_files()
 
     def wrote_blob(self) -> bool:
         """Return whether there is a file with cst's result, and not an empty one. Raises `Busy` if nobody can tell."""
@@ -327,22 +241,7 @@ class Job:
 
     def judge(self, run: CstRun) -> None:
         """Raise `CstTimeout`, `CstFailed` or `Refused` unless cst reports success and wrote a CSF blob."""
-        if run.exit_code == 0 and run.signal is None and not run.ran_out_of_cpu and self.wrote_blob():
-            return
-        keys = self._plain.values()
-        reason = reason_of(run.output, self.workdir.path, self._plan.client_names, self._secrets, keys)
-        if run.ran_out_of_cpu:
-            raise CstTimeout("cst exceeded its CPU time limit and was stopped", detail=reason)
-        if run.signal is not None:
-            raise CstFailed(f"cst {describe(run)}", detail=reason)
-        if run.exit_code != 0:
-            # A cst that was taken over could say a key: what it says is for the operator alone.
-            raise Refused(
-                "cst refused the CSF description",
-                hint="the operator finds what cst said in the log of the signing host, by the id of this request",
-                detail=f"{describe(run)}: {reason}" if reason else describe(run),
-            )
-        raise CstFailed("cst ended with exit code 0 but wrote no CSF blob", detail=reason)
+        self._judge(run, wrote=run.exit_code == 0 and self.wrote_blob())
 
     def verified(self, digests: Sequence[bytes] | None, *, at_once: bool = False) -> tuple[Signed, str]:
         """Verify cst's CSF blob as the boot ROM would, and return it with a text that says what was verified.

@@ -196,9 +196,9 @@ class MachineList:
         tarball: KeyTarball = read_tarball(data, max_bytes=self._max_unpacked)
         if rules.keys_sha256 is not None and tarball.sha256 != rules.keys_sha256:
             return Facts(problem="the key tarball is not the one that keys_sha256 pins")
-        found = read_facts(tarball, machine, rules.fuse_value)
+        found = read_facts(tarball, machine, rules.fuse_value, soc=rules.soc)
         first = min(found.certificates, key=lambda one: one.not_after, default=None)
-        kinds = tuple(dict.fromkeys(one.key for one in found.certificates if one.key))
+        kinds = found.kinds
         if first is None:
             return Facts(found.fuse_values[:_MOST], kinds[:_MOST])
         return Facts(found.fuse_values[:_MOST], kinds[:_MOST], first.not_after, first.subject)

@@ -10,6 +10,7 @@ from pathlib import Path
 from digsigd.names import trace_id_of
 from digsigd.signing.evidence import Evidence
 from digsigd.signing.rules import MachineRules
+from digsigd.signing.signed_file import SignedFile
 from digsigd.signing.sums import Sums
 
 
@@ -99,11 +100,23 @@ class SigningRequest:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A verified CSF blob, and notes on it that are not reasons to refuse it.
+    """What was signed and verified, and notes on it that are not reasons to refuse it.
 
-    `record` is the id of its entry in the record; empty without a record.
+    For HAB, `blob` is a CSF blob. For AHAB it is empty, and `file` is the whole file, to be closed after use. `record`
+    is the id of its entry in the record; empty without a record.
     """
 
     blob: bytes
     notes: tuple[str, ...] = ()
     record: str = ""
+    file: SignedFile | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of the answer."""
+        return len(self.blob) if self.file is None else self.file.size
+
+    def close(self) -> None:
+        """Close the file, if there is one. It may be called again."""
+        if self.file is not None:
+            self.file.close()

@@ -12,13 +12,16 @@ from digsigd import csf
 class MachineRules:
     """The rules for one machine: CSF policy, pinned fuse value, if images must have an IVT, and a pinned tarball.
 
-    `keys_sha256` is the SHA-256 that the key tarball must have, in hex; None for any.
+    `keys_sha256` is the SHA-256 that the key tarball must have, in hex; None for any. `soc` is the chip of its boards,
+    one of `digsigd.names.AHAB_SOCS`, or None. `max_fuse_version` is the highest of its containers; None: any.
     """
 
     policy: csf.Policy
     fuse_value: bytes | None = None
     require_ivt: bool = True
     keys_sha256: str | None = None
+    soc: str | None = None
+    max_fuse_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from digsigd.csf import cst_files
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN
 from digsigd.errors import DigsigError
 from digsigd.signing.cst import CstRunner, describe
-from digsigd.signing.job import MAX_BLOB
+from digsigd.signing.job_base import MAX_BLOB
 from digsigd.signing.signer import RunBounds
 from digsigd.signing.start import Needs
 from digsigd.signing.threads import InThread

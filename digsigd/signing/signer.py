@@ -11,13 +11,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from digsigd import csf
+from digsigd.csf import ahab
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, RUN
 from digsigd.errors import Refused
 from digsigd.keys import Keys, KeyStore
+from digsigd.signing.ahab_keys import check_hab_chip
+from digsigd.signing.ahab_signing import AhabSigning
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
 from digsigd.signing.host import Turns
-from digsigd.signing.job import MAX_BLOB, QUICK, Job, csf_errors
+from digsigd.signing.job import QUICK, Job
+from digsigd.signing.job_base import MAX_BLOB, BaseJob, csf_errors
 from digsigd.signing.libraries import for_modules
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Tokens, Way
 from digsigd.signing.private_keys import SlowError
@@ -86,12 +90,15 @@ class Signer:
         self._in_digest_thread = in_digest_thread
         self._tokens = tokens
         self._sums = ProgramSums()
+        self._ahab = AhabSigning(
+            run=self._run, in_thread=in_thread, in_digest_thread=in_digest_thread, tokens=tokens, clock=clock
+        )
 
     async def sign(self, request: SigningRequest, workdir: Workdir) -> Signed:
         """Sign one request in `workdir`, which the caller must remove afterwards. After success it is gone already.
 
-        Raises the errors of `digsigd.errors`, such as `Refused` and `Busy`. Cancelling stops cst first, so nothing
-        writes into the directory afterwards.
+        The result for AHAB has an open file. Raises the errors of `digsigd.errors`, such as `Refused` and `Busy`.
+        Cancelling stops cst first, so nothing writes into the directory afterwards.
         """
         from_token = request.backend == "pkcs11"
         if request.backend != "ssl" and not (from_token and self._tokens):
@@ -115,6 +122,8 @@ class Signer:
             description = read_description(request.description, rules.policy)
         else:
             description = await self._in_thread(read_description, request.description, rules.policy)
+        if isinstance(description, csf.Description):
+            check_hab_chip(request, rules)
         keys = await self._keys.get(request.machine, sha256=rules.keys_sha256)
         self.log.info(
             "keys of {machine} {how} from {origin} in {seconds:.3f} s",
@@ -123,6 +132,11 @@ class Signer:
         )  # fmt: skip
         evidence.took("keys", keys.seconds)
         evidence.tarball_sha256 = keys.tarball.sha256
+        if not isinstance(description, csf.Description):
+            reach = (way, access) if way is not None and access is not None else None
+            signed = await self._ahab.sign(request, rules, keys, description, workdir, tool, reach)
+            self._tell_notes(request, signed)
+            return signed
         # Check before taking a slot: slots are only for running cst, and a wrong request need not wait for one.
         job, token = await self._prepared(request, rules, keys, description, workdir)
         early = self._in_digest_thread(job.digests) if request.size >= LARGE else None
@@ -164,9 +178,12 @@ class Signer:
             "verified: {proven}",
             **request.log_fields, event="verified", proven=proven, notes=list(signed.notes),
         )  # fmt: skip
+        self._tell_notes(request, signed)
+        return signed
+
+    def _tell_notes(self, request: SigningRequest, signed: Signed) -> None:
         for note in signed.notes:
             self.log.warn("note: {note}", **request.log_fields, event="note", note=note)
-        return signed
 
     async def _prepared(
         self, request: SigningRequest, rules: MachineRules, keys: Keys, description: csf.Description, workdir: Workdir
@@ -205,12 +222,20 @@ class Signer:
         way = self._tokens.way(tool.version, tool.executable)
         return way, replace(tool, libraries=libraries), self._tokens.access.beside(libraries)
 
-    async def _run(self, job: Job, tool: CstTool, *arguments: str, more_file: int = 0) -> CstRun:
+    async def _run(
+        self,
+        job: BaseJob,
+        tool: CstTool,
+        *arguments: str,
+        more_file: int = 0,
+        folder: str = RUN,
+        description: str = DESCRIPTION,
+    ) -> CstRun:
         limits = self._bounds.limits(job.size)
         return await self._runner.run(
             tool.executable,
-            [*arguments, "-i", DESCRIPTION, "-o", BLOB],
-            cwd=str(job.workdir.path / RUN),
+            [*arguments, "-i", description, "-o", BLOB],
+            cwd=str(job.workdir.path / folder),
             limits=replace(limits, file_size=limits.file_size + more_file),
             environment=job.environment,
             slot=self._queue.slot(job.request.party or job.request.caller),
@@ -229,9 +254,13 @@ async def _settled(early: Deferred[list[bytes]] | None) -> None:
             pass
 
 
-def read_description(text: bytes, policy: csf.Policy) -> csf.Description:
+def read_description(text: bytes, policy: csf.Policy) -> csf.Description | ahab.Description:
     """Parse a client's CSF description and check it against the policy. Raises `BadRequest` or `Refused`."""
     with csf_errors():
+        if ahab.is_ahab(text):
+            containers = ahab.parse(text)
+            ahab.check(containers, policy)
+            return containers
         description = csf.parse(text)
         csf.check(description, policy)
     return description

@@ -63,7 +63,8 @@ class Needs:
 
     Paths to read, paths to write (a folder's files, a socket, a device) and TCP ports to connect to. `module` means
     that a PKCS #11 module runs in it, which may have threads. `libraries` is a folder with a dynamic loader and the
-    program's own libraries. The system's are used besides if there is a module.
+    program's own libraries. The system's are used besides if there is a module. `temporary` means that it makes a
+    temporary file with tmpfile(3), which is in /tmp.
     """
 
     read: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ class Needs:
     ports: tuple[int, ...] = ()
     module: bool = False
     libraries: str = ""
+    temporary: bool = False
 
 
 NOTHING = Needs()

@@ -31,15 +31,16 @@ class ChangedError(Exception):
 class StreamSum:
     """The running digest of a stream.
 
-    `states` are its SHA-256 up to the end of each chunk, `blocks` those of blocks of it, by their offsets and lengths.
-    Both are complete when it is `finished`, and stay as they are if it has `failed`; `changed` is notified when there
-    are more.
+    `states` are its SHA-256 up to the end of each chunk, `blocks` those of blocks of it, by their offsets and lengths,
+    `images` the digests of images of AHAB, by the name of their hash, offset and length. All are complete when it is
+    `finished`, and stay as they are if it has `failed`; `changed` is notified when there are more.
     """
 
     def __init__(self) -> None:
         self.size = 0
         self.changed = threading.Condition()
         self.blocks: Mapping[tuple[tuple[int, int], ...], bytes] = {}
+        self.images: Mapping[tuple[str, int, int], bytes] = {}
         self.finished = False
         self.failed = False
         self._running = hashlib.sha256()
@@ -120,6 +121,11 @@ class Sums:
         self._wait(lambda: self._stream.finished)
         return self._stream.blocks.get(tuple((one.offset, one.length) for one in blocks))
 
+    def of_image(self, name: str, offset: int, length: int) -> bytes | None:
+        """Return the hash called `name` of a part of the file; None if it was not taken."""
+        self._wait(lambda: self._stream.finished)
+        return self._stream.images.get((name, offset, length))
+
 
 class Unchecked:
     """A few chunks that were read before their digests were known, to be compared with them later."""
@@ -172,12 +178,16 @@ class CheckedFile:
 
     def _checked(self, number: int) -> bytes:
         length = min(CHUNK, self.size - number * CHUNK)
-        chunk = os.pread(self._descriptor, length, number * CHUNK)
+        chunk = self._raw(length, number * CHUNK)
         if len(chunk) < length:
             raise ChangedError
         if self._unchecked is None or not self._unchecked.takes(self._sums, number, chunk):
             self._sums.check(number, chunk)
         return chunk
+
+    def _raw(self, length: int, offset: int) -> bytes:
+        """Return what is to be compared. Raises `OSError`."""
+        return os.pread(self._descriptor, length, offset)
 
     def check_size(self) -> None:
         """Raise `ChangedError` if the file has another size now."""

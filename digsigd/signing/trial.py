@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from digsigd import csf
-from digsigd.csf import model
+from digsigd.csf import ahab, model
 from digsigd.csf.members import Members, base_of
+from digsigd.signing.ahab_trial import descriptions, image_for
 from digsigd.signing.machine_keys import MachineKeys, NamedCertificate
 from digsigd.signing.request import Artifact, SigningRequest
 from digsigd.signing.workdir import Workdir
@@ -21,23 +22,40 @@ NAME = "trial.bin"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A CSF description that signs the trial image with SRK number `srk`, counted from 1."""
+    """A CSF description that signs the trial image with SRK number `srk`, counted from 1.
+
+    `remark` says what tells it from others with this SRK, to be put behind its number.
+    """
 
     srk: int
-    description: csf.Description
+    description: csf.Description | ahab.Description
+    remark: str = ""
 
     @property
     def text(self) -> bytes:
         """The description as a text."""
+        if isinstance(self.description, ahab.Description):
+            return ahab.write(self.description)
         return csf.write(self.description)
 
 
-def trials(facts: MachineKeys, members: Collection[str]) -> Iterator[Trial]:
+def trials(
+    facts: MachineKeys, members: Collection[str], *, soc: str | None = None, cst_version: str = ""
+) -> Iterator[Trial]:
     """Yield the trials that the private keys among a tarball's `members` allow, in the order of the SRKs.
 
-    An SRK without the CA flag signs the image itself: fast authentication. An SRK whose keys are missing has no trial.
+    For HAB, an SRK without the CA flag signs the image itself: fast authentication. An SRK whose keys are missing has
+    no trial. For AHAB, there is a trial for each table, of those that the chip `soc` has, and one with an SGK.
     """
     names = Members(members)
+    if facts.tables:
+        yield from _of_hab(facts, names)
+    of_ahab = descriptions(facts, lambda name: names.key_of(name) is not None, NAME, soc, cst_version)
+    for srk, remark, description in of_ahab:
+        yield Trial(srk, description, remark)
+
+
+def _of_hab(facts: MachineKeys, names: Members) -> Iterator[Trial]:
     usable = [one for one in facts.certificates if names.key_of(one.name) is not None]
     for srk in range(1, len(facts.tables[0].table.records) + 1):
         record = facts.tables[0].table.records[srk - 1]
@@ -89,13 +107,14 @@ def request_for(
 
     The request's id begins with `name`.
     """
-    folder.write(NAME, _IMAGE.data)
+    data = image_for(description) if ahab.is_ahab(description) else _IMAGE.data
+    folder.write(NAME, data)
     return SigningRequest(
         request_id=f"{name}-{secrets.token_hex(8)}",
         machine=machine,
         cst_version=cst_version,
         description=description,
-        artifacts=(Artifact(folder.path / NAME, NAME, len(_IMAGE.data)),),
+        artifacts=(Artifact(folder.path / NAME, NAME, len(data)),),
         backend=backend,
         caller=caller,
     )

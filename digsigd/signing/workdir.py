@@ -128,6 +128,20 @@ class Workdir:
             if folder != self._folder:
                 os.close(folder)
 
+    def take(self, name: str) -> int:
+        """Open a file of this directory for reading, and remove its name: nothing can reach it by that any more.
+
+        Returns the descriptor. Raises `OSError` as `open` does.
+        """
+        descriptor = self.open(name)
+        try:
+            os.unlink(name, dir_fd=self._folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._names.remove(name)
+        return descriptor
+
     def size_of(self, name: str) -> int | None:
         """Return the size of a regular file, by its relative path; None if there is none.
 

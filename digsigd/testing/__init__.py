@@ -1,6 +1,8 @@
-"""Throw-away HAB4 keys and i.MX8M images for demonstrations, tests and benchmarks. Do not use them for real boards."""
+"""Throw-away keys and images for HAB4 and AHAB, for demonstrations, tests and benchmarks. Not for real boards."""
 
+from digsigd.testing.ahab_image import TrialAhabImage
+from digsigd.testing.ahab_pki import TrialAhabPki
 from digsigd.testing.image import TrialImage
 from digsigd.testing.pki import TrialPki
 
-__all__ = ["TrialImage", "TrialPki"]
+__all__ = ["TrialAhabImage", "TrialAhabPki", "TrialImage", "TrialPki"]

@@ -28,11 +28,12 @@ MAX_FIELD = 64 << 10
 OVERHEAD = MAX_PARTS * 16 << 10
 # The most bytes of a body besides its artifacts.
 BESIDES = MAX_CSF + MAX_PARTS * MAX_FIELD + OVERHEAD
+_SOCS = (names.HAB_SOC, *names.AHAB_SOCS)
 # The small fields of a form: the pattern of each, and the words for it.
 Fields: TypeAlias = Mapping[str, tuple[re.Pattern[str], str]]
 _FIELDS: Fields = {
     "machine": (names.MACHINE, names.MACHINE_FORM),
-    "soctype": (re.compile("mx8m"), "mx8m"),
+    "soctype": (re.compile("|".join(_SOCS)), f"one of {', '.join(_SOCS)}"),
     "cstversion": (names.VERSION, names.VERSION_FORM),
     # Empty means ssl.
     "backend": (re.compile("|".join((*names.BACKENDS, ""))), " or ".join(names.BACKENDS)),

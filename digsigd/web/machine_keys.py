@@ -114,13 +114,26 @@ def _as_json(machine: str, facts: MachineKeys, versions: Sequence[str], backends
             }
             for one in facts.tables
         ],
+        "ahab_tables": [
+            {
+                "name": one.name,
+                "version": one.version,
+                "sha256": one.table.hash("sha256").hex(),
+                "sha512": one.table.hash("sha512").hex(),
+                "keys": list(one.keys),
+                "data": base64.b64encode(one.table.raw).decode(),
+            }
+            for one in facts.ahab_tables
+        ],
         "certificates": [
             {
                 "name": one.name,
                 "sha256": one.sha256.hex(),
                 "subject": one.subject,
+                "key": one.key,
                 "srk": one.srk,
                 "is_srk": one.is_srk,
+                "tables": list(one.tables),
                 "not_after": one.not_after.isoformat().replace("+00:00", "Z"),
             }
             for one in facts.certificates

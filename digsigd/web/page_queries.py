@@ -71,9 +71,10 @@ def soonest(machines: MachineList, names: Sequence[str], count: int) -> list[Mac
     return [machine_of(name, machines) for _, name in sorted(known)[:count]]
 
 
-def with_fuse_value(machines: MachineList, names: Sequence[str], fuse_value: str) -> list[str]:
-    """Return the machines that are known to have a fuse value, in hexadecimal."""
-    found = [name for name in names if (known := machines.known(name)) and fuse_value in known.fuse_values]
+def with_fuse_value(machines: MachineList, names: Sequence[str], fuse_values: Sequence[str]) -> list[str]:
+    """Return the machines that are known to have one of these fuse values, in hexadecimal."""
+    wanted = set(fuse_values)
+    found = [name for name in names if (known := machines.known(name)) and not wanted.isdisjoint(known.fuse_values)]
     return found[:_NAMED]
 
 

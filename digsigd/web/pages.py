@@ -14,9 +14,11 @@ from twisted.logger import Logger
 from digsigd.callers.access import Asking, CurrentAccess
 from digsigd.callers.model import ANONYMOUS, Caller, pattern_for
 from digsigd.errors import DigsigError, NotAllowed, shutting_down
+from digsigd.image.ahab_report import AhabReport
 from digsigd.image.errors import ImageError
 from digsigd.page import machines as machine_pages
 from digsigd.page import overview, report, signatures
+from digsigd.page.ahab_report import ahab_report_page
 from digsigd.page.frame import Frame, html
 from digsigd.page.values import Cst, Host, Machines, Work
 from digsigd.record import lookup
@@ -313,13 +315,13 @@ class Pages:
             return 422, await self._html(report.verify_page, frame, error.what, hint, upload.given)
         signed_by = await self._record.about(found.sums, may_see(caller))
         machines: list[str] = []
-        if found.report.fuse_value is not None:
+        if found.fuse_values:
             names, _trouble = await self._names(caller)
-            machines = await self._in_thread(with_fuse_value, self._machines, names, found.report.fuse_value.hex())
-        page = await self._html(
-            report.report_page, frame, question.image.name, found.sums[-1], found.report, signed_by, machines
+            machines = await self._in_thread(with_fuse_value, self._machines, names, found.fuse_values)
+        make = ahab_report_page if isinstance(found.report, AhabReport) else report.report_page
+        return 200, await self._html(
+            make, frame, question.image.name, found.sums[-1], found.report, signed_by, machines
         )
-        return 200, page
 
 
 def may_see(caller: Caller) -> Callable[[str], bool]:

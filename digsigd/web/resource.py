@@ -89,8 +89,11 @@ class Endpoint:
         return _Resource(self.app, self)
 
     @app.route("/sign/imx", methods=["POST"])
-    async def sign_imx(self, request: IRequest) -> bytes:
-        """Answer with the CSF blob of the artifacts. Raises the errors of `digsigd.errors`, and `CancelledError`."""
+    async def sign_imx(self, request: IRequest) -> bytes | None:
+        """Answer with the CSF blob of the artifacts, or for AHAB with the whole file.
+
+        Raises the errors of `digsigd.errors`, and `CancelledError`.
+        """
         arrived, upload = _upload_of(request)
 
         async def signing() -> Signed:
@@ -104,7 +107,16 @@ class Endpoint:
         headers["Content-Disposition"] = 'attachment; filename="artifact.signed"'
         for note in note_headers(signed.notes):
             request.responseHeaders.addRawHeader(NOTE, note)
-        return self._answer(request, 200, headers, signed.blob, None)
+        if signed.file is None:
+            return self._answer(request, 200, headers, signed.blob, None)
+        _head(request, 200, headers, signed.file.size)
+        try:
+            await upload.send(request, signed.file)
+        except CancelledError:
+            self.log.info("the client disconnected", **upload.who, event="gone")
+            raise
+        self._answered(request, 200, None)
+        return None
 
     @app.route("/machines/<machine>", methods=["GET"])
     async def machine_keys(self, request: IRequest, machine: str) -> bytes:
@@ -268,12 +280,15 @@ class Endpoint:
     def _answer(
         self, request: Any, status: int, headers: dict[str, str], body: bytes, error: DigsigError | None
     ) -> bytes:
+        self._answered(request, status, error)
+        return _send(request, status, headers, body)
+
+    def _answered(self, request: Any, status: int, error: DigsigError | None) -> None:
         seconds = 0.0
         if isinstance(request, UploadRequest):
             seconds = request.seconds()
             request.outcome = SIGNED if error is None else error.problem
         log_answered(self.log, _who(request), status, seconds, error)
-        return _send(request, status, headers, body)
 
     def _log_received(self, signing: SigningRequest, request: Any) -> None:
         self.log.info(
@@ -358,13 +373,18 @@ def _status(request: Any, status: int, missing: list[str], more: Mapping[str, st
 
 
 def _send(request: Any, status: int, headers: dict[str, str], body: bytes) -> bytes:
+    _head(request, status, headers, len(body))
+    return body
+
+
+def _head(request: Any, status: int, headers: dict[str, str], length: int) -> None:
+    """Set status and headers of an answer of so many bytes."""
     request.setResponseCode(status)
     if isinstance(request, UploadRequest):
         request.setHeader(OWN_ID, request.own_id)
     for name, value in headers.items():
         request.setHeader(name, value)
-    request.setHeader("Content-Length", str(len(body)))
-    return body
+    request.setHeader("Content-Length", str(length))
 
 
 def _text(value: bytes) -> str:

@@ -14,15 +14,17 @@ from twisted.web.http_headers import Headers
 from digsigd.callers.access import Asking
 from digsigd.callers.model import ANONYMOUS, Caller
 from digsigd.errors import DigsigError, NotAllowed, TooLarge
-from digsigd.signing.block_sums import expected
+from digsigd.signing.ahab_sums import expected
 from digsigd.signing.evidence import Evidence
 from digsigd.signing.request import Signed, SigningRequest
+from digsigd.signing.signed_file import SignedFile
 from digsigd.signing.sums import StreamSum
 from digsigd.signing.workdir import Workdir
 from digsigd.web.answers import text_of
 from digsigd.web.form import BESIDES, Form, check_body
 from digsigd.web.outcomes import GONE, SIGNED
 from digsigd.web.room import Reservation
+from digsigd.web.sending import Sending
 from digsigd.web.storing import stored
 from digsigd.web.upload_state import Action, Event
 
@@ -65,8 +67,11 @@ class Upload:
         self._name = name
         self._form: Form | None = None
         self._received = 0
-        # When it was signed, and how long its blob is.
-        self._signed_at, self._blob_size = 0.0, 0
+        # When it was signed, and how long the answer is.
+        self._signed_at, self._answer_size = 0.0, 0
+        # Whether a file is kept for the answer: what the upload has taken of the host is given back after that.
+        self._keeps_file = False
+        self._is_removed = False
         self._room: Reservation | None = None
         # Who it counts for; None until it is counted.
         self._party: str | None = None
@@ -174,16 +179,41 @@ class Upload:
         )
 
     async def sign(self, sign: Sign) -> Signed:
-        """Sign the request, remove its directory, and return the result.
+        """Sign the request, remove its directory, and return the result. A file of it has to be sent by `send`.
 
         Raises what `sign` raises, `DigsigError` if the upload was removed before, and `CancelledError` if the client
         has gone away.
         """
         if self.request is None:
             raise _gone()
-        signed = await self.worked_on(partial(sign, self.request))
-        self._signed_at, self._blob_size = self._uploads.clock.seconds(), len(signed.blob)
+        try:
+            signed = await self.worked_on(partial(self._signed, sign, self.request))
+        except BaseException:
+            self._let_go_of_file()
+            raise
+        self._signed_at, self._answer_size = self._uploads.clock.seconds(), signed.size
         return signed
+
+    async def _signed(self, sign: Sign, request: SigningRequest, workdir: Workdir) -> Signed:
+        signed = await sign(request, workdir)
+        self._keeps_file = signed.file is not None
+        return signed
+
+    async def send(self, request: Any, file: SignedFile) -> None:
+        """Write a file as the body of the answer to `request`, and close it. Cancelled if the connection is lost."""
+        bounds = self._uploads.bounds
+        try:
+            await Sending(
+                request, file, in_thread=self._uploads.in_thread, clock=self._uploads.clock,
+                idle=bounds.idle_timeout, longest=bounds.timeout, who=self.who,
+            ).send()  # fmt: skip
+        finally:
+            file.close()
+            self._let_go_of_file()
+
+    def _let_go_of_file(self) -> None:
+        self._keeps_file = False
+        self._give_back()
 
     async def worked_on(self, work: Callable[[Workdir], Coroutine[Any, Any, T]]) -> T:
         """Do what the upload is for in its directory, remove that, and return the result. Raises as `sign` does."""
@@ -220,7 +250,7 @@ class Upload:
         if outcome == SIGNED:
             self.evidence.took("answer", self._uploads.clock.seconds() - self._signed_at)
         if (outcomes := self._uploads.outcomes) is not None:
-            sizes = {"received": self._received, "sent": self._blob_size}
+            sizes = {"received": self._received, "sent": self._answer_size}
             outcomes.over(outcome or GONE, self.evidence, self.who, seconds=seconds, **sizes)
 
     def _check_machine(self, machine: str) -> None:
@@ -268,12 +298,19 @@ class Upload:
             if self._workdir is not None:
                 self._uploads.left.append(self._workdir)
         finally:
-            if self._room is not None:
-                self._room.release()
-            if self._uploads.shares is not None and self._party is not None:
-                self._uploads.shares.leave(self._party)
-                self._party = None
-            self._uploads.removed(self)
+            self._is_removed = True
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what the upload has taken of the host, once it is removed and its answer needs no file."""
+        if not self._is_removed or self._keeps_file:
+            return
+        if self._room is not None:
+            self._room.release()
+        if self._uploads.shares is not None and self._party is not None:
+            self._uploads.shares.leave(self._party)
+            self._party = None
+        self._uploads.removed(self)
 
 
 def _gone() -> DigsigError:

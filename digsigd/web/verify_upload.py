@@ -15,7 +15,12 @@ from twisted.web.http_headers import Headers
 from digsigd.callers.access import Asking
 from digsigd.callers.model import Caller
 from digsigd.errors import BadRequest, DigsigError
-from digsigd.image.chips import find
+from digsigd.image.ahab_detect import is_ahab
+from digsigd.image.ahab_plan import plan_ahab
+from digsigd.image.ahab_report import AhabReport, report_ahab
+from digsigd.image.chips import Chip
+from digsigd.image.chips.every import AnyChip, find_any
+from digsigd.image.errors import ImageError
 from digsigd.image.plan import plan
 from digsigd.image.report import Report
 from digsigd.image.verify import verify
@@ -31,7 +36,10 @@ _ADDRESS = re.compile(r"\s*(?:0[xX][0-9A-Fa-f]{1,8}|[0-9]{1,10})?\s*")
 _ADDRESS_FORM = "an address, such as 0x40480000"
 # Browsers send all fields of a form, also those that are empty.
 FIELDS: Fields = {
-    "fuses": (re.compile(r"\s*(?:[0-9A-Fa-f]{64})?\s*"), "a fuse value: 64 hexadecimal digits, as in `digsign fuses`"),
+    "fuses": (
+        re.compile(r"\s*(?:[0-9A-Fa-f]{64}(?:[0-9A-Fa-f]{64})?)?\s*"),
+        "a fuse value: 64 or 128 hexadecimal digits, as in `digsign fuses`",
+    ),
     "soc": (re.compile(r"[ -~]{0,40}"), "the name of a chip, such as imx6ull"),
     "load_address": (_ADDRESS, _ADDRESS_FORM),
     "sdp": (_ADDRESS, _ADDRESS_FORM),
@@ -55,10 +63,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The report on an image, and the SHA-256 that its CSF blobs can have and, last, of the file."""
+    """The report on an image, and the SHA-256 that its CSF blobs can have and, last, of the file.
 
-    report: Report
+    `fuse_values` are those of the machines that it can be for, in hexadecimal: chips with AHAB have different ones.
+    """
+
+    report: Report | AhabReport
     sums: tuple[str, ...]
+    fuse_values: tuple[str, ...]
 
 
 class VerifyUpload(Upload):
@@ -106,26 +118,46 @@ class VerifyUpload(Upload):
 
 def answer(question: Question) -> Verified:
     """Verify an image. It blocks. Raises `ImageError`, and `DigsigError` if the file cannot be read."""
-    chip = find(question.soc) if question.soc else None
+    chip = find_any(question.soc) if question.soc else None
     with _mapped(question.image.path) as data:
-        found = plan(
-            data,
-            load_address=question.load_address,
-            configuration=question.configuration,
-            fdt_signature=question.fit_fdt,
-            chip=chip,
-            sdp=question.sdp,
-        )
-        report = verify(data, found, fuse_value=question.fuse_value, now=datetime.now(UTC))
-        sums = [
-            hashlib.sha256(data[one.signing.csf_offset : one.signing.csf_offset + length]).hexdigest()
-            for one in report.csfs
-            if one.length
-            # A blob ends with padding that nothing in it tells from what follows it in the image.
-            for length in range(one.length, one.length + 4)
-        ]
+        report: Report | AhabReport
+        sums: list[str] = []
+        values: list[bytes | None]
+        if is_ahab(data):
+            report = _of_ahab(data, question, chip)
+            values = [report.fuse_value] if report.fuse_value else [*report.fuse_values.values()]
+        else:
+            report = _of_hab(data, question, chip)
+            values = [report.fuse_value]
+            sums = [
+                hashlib.sha256(data[one.signing.csf_offset : one.signing.csf_offset + length]).hexdigest()
+                for one in report.csfs
+                if one.length
+                # A blob ends with padding that nothing in it tells from what follows it in the image.
+                for length in range(one.length, one.length + 4)
+            ]
         whole = question.image.sums.sha256 if question.image.sums is not None else hashlib.sha256(data).hexdigest()
-    return Verified(report, (*dict.fromkeys(sums), whole))
+    return Verified(report, (*dict.fromkeys(sums), whole), tuple(value.hex() for value in values if value))
+
+
+def _of_hab(data: Mapped, question: Question, chip: AnyChip | None) -> Report:
+    if chip is not None and not isinstance(chip, Chip):
+        raise ImageError(f"the image is for chips with HAB4, but {chip.title} has AHAB", hint="Check --soc.")
+    found = plan(
+        data,
+        load_address=question.load_address,
+        configuration=question.configuration,
+        fdt_signature=question.fit_fdt,
+        chip=chip,
+        sdp=question.sdp,
+    )
+    return verify(data, found, fuse_value=question.fuse_value, now=datetime.now(UTC))
+
+
+def _of_ahab(data: Mapped, question: Question, chip: AnyChip | None) -> AhabReport:
+    if isinstance(chip, Chip):
+        raise ImageError(f"the image is for chips with AHAB, but {chip.title} has HAB4", hint="Check --soc.")
+    return report_ahab(data, plan_ahab(data, chip), fuse_value=question.fuse_value)
 
 
 def _mapped(path: Path) -> Mapped:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 
 KINDS = ("rsa2048", "rsa3072", "rsa4096", "p256", "p384")
+# Keys of AHAB, with a file of containers in place of an image.
+AHAB = ("ahab-p384", "ahab-rsa4096")
 SIZES = (64 << 10, 4 << 20, 32 << 20, 256 << 20)
 CLIENTS = (1, 2, 4, 16, 64)
 STORES = ("file", "http")
@@ -43,6 +45,11 @@ class Case:
             if (value := getattr(self, field.name)) != getattr(base, field.name):
                 parts.append(f"{field.name}={value}")
         return ",".join(parts)
+
+    @property
+    def ahab(self) -> str:
+        """The kind of the keys for AHAB; empty for HAB."""
+        return self.keys.removeprefix("ahab-") if self.keys in AHAB else ""
 
     @property
     def machine(self) -> str:
@@ -110,6 +117,11 @@ def _cells(word: str) -> list[Case]:
             raise CaseError(f"{part!r} in {word!r} is no part of a case; see `make bench ARGS=--help`")
         chosen[name] = [_value(name, one) for one in (_all(name) if value == "*" else value.split("/"))]
     names = list(chosen)
+    if set(chosen.get("keys", ())) & set(AHAB):
+        if "pkcs11" in chosen.get("backend", ()):
+            raise CaseError(f"{word!r}: keys of AHAB are in files, not on a token")
+        if any(size % 0x400 or size < 64 << 10 for size in chosen.get("size", ()) if isinstance(size, int)):
+            raise CaseError(f"{word!r}: a file for AHAB has a multiple of 1 KiB, and at least 64 KiB")
     return [replace(Case(), **dict(zip(names, values, strict=True))) for values in product(*chosen.values())]  # type: ignore[arg-type]
 
 
@@ -125,7 +137,7 @@ def _value(name: str, text: str) -> object:
         if not re.fullmatch(r"[1-9]\d{0,3}", text):
             raise CaseError(f"{text!r} is not a number of clients")
         return int(text)
-    known = KINDS if name == "keys" else _AXES[name]
+    known = (*KINDS, *AHAB) if name == "keys" else _AXES[name]
     if text not in known:
         raise CaseError(f"{name} is one of {', '.join(known)}, not {text!r}")
     return text
@@ -148,7 +160,8 @@ def standard() -> list[Case]:
         Case("rsa4096", cage="off"),
         Case("rsa4096", record="sqlite"),
     ]
-    return list(dict.fromkeys([*targets, *kinds, *sizes, *clients, *rest]))
+    containers = [Case(keys, size) for size in (small, large) for keys in AHAB]
+    return list(dict.fromkeys([*targets, *kinds, *sizes, *clients, *rest, *containers]))
 
 
 def whole() -> list[Case]:

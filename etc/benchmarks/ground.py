@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from digsigd.signing.libraries import for_modules, libraries_of, module_in
 from digsigd.signing.pkcs11 import way_of
 from digsigd.signing.start import Needs, words_of
-from digsigd.testing import TrialImage, TrialPki
+from digsigd.testing import TrialAhabImage, TrialAhabPki, TrialImage, TrialPki
 from etc.benchmarks import floor, load
 from etc.benchmarks.cases import Case
 from etc.benchmarks.floor import Floor
@@ -30,6 +30,8 @@ TOKEN, PIN = "bench", "bench-1234"
 # The floors: as a Debian 12 host has it, the same with the libraries of cst's own release, and with decrypted keys too.
 SYSTEM, OWN, PLAIN = "system", "own", "plain"
 _MOST_AT_ONCE = 4 << 30
+# Chips that accept the keys: an i.MX 93 takes no RSA keys with PKCS #1 v1.5.
+_CHIPS = {"p384": "mx93", "rsa4096": "mx8x"}
 
 
 class Ground:
@@ -46,6 +48,7 @@ class Ground:
         self.keys = folder / "keys"
         self.keys.mkdir()
         self._pkis: dict[str, TrialPki] = {}
+        self._ahab_pkis: dict[str, TrialAhabPki] = {}
         self._in_token: set[str] = set()
 
     @cached_property
@@ -67,20 +70,29 @@ class Ground:
             self._pkis[kind] = TrialPki.make(kind, srks=1)  # type: ignore[arg-type]
         return self._pkis[kind]
 
-    def image(self, size: int) -> Path:
-        """Return an artifact of `size` bytes."""
-        path = self.folder / f"image-{size}.bin"
+    def ahab_pki(self, kind: str) -> TrialAhabPki:
+        """Return the keys of a kind for AHAB; made once."""
+        if kind not in self._ahab_pkis:
+            self._ahab_pkis[kind] = TrialAhabPki.make(kind, versions=(0,))  # type: ignore[arg-type]
+        return self._ahab_pkis[kind]
+
+    def image(self, case: Case) -> Path:
+        """Return the artifact of a case."""
+        path = self.folder / f"image-{'ahab-' if case.ahab else ''}{case.size}.bin"
         if not path.exists():
-            path.write_bytes(TrialImage.of_size(size).data)
+            path.write_bytes((TrialAhabImage if case.ahab else TrialImage).of_size(case.size).data)
         return path
 
     def put_machine(self, case: Case, name: str = "") -> None:
         """Put the machine of a case into the key store, and its keys on the token if they belong there."""
-        pki = self.pki(case.keys)
         path = self.keys / (name or case.machine) / "imxsign/imx-cst-keys.tar.gz"
         if path.exists():
             return
         path.parent.mkdir(parents=True)
+        if case.ahab:
+            path.write_bytes(self.ahab_pki(case.ahab).tarball())
+            return
+        pki = self.pki(case.keys)
         if case.backend == "ssl":
             path.write_bytes(pki.tarball())
             return
@@ -91,6 +103,10 @@ class Ground:
 
     def description(self, case: Case) -> str:
         """Return the CSF description of a case."""
+        if case.ahab:
+            # The container with SPL: its places are the same in files of all sizes.
+            header, block = TrialAhabImage.of_size(64 << 10).containers[0]
+            return self.ahab_pki(case.ahab).csf("spl.bin", header, block)
         # Only the blocks depend on the size: there is no need to make an image of 256 MiB.
         blocks = f'0x7e0fc0 0x0 {case.size - 0x2000:#x} "spl.bin"'
         pki = self.pki(case.keys)
@@ -101,8 +117,9 @@ class Ground:
         machine = machine or case.machine
         path = self.folder / f"body-{machine}-{case.size}"
         if not path.exists():
-            fields = {"machine": machine, "soctype": "mx8m", "cstversion": self.version, "backend": case.backend}
-            load.write_body(path, fields, self.description(case), self.image(case.size))
+            soctype = _CHIPS[case.ahab] if case.ahab else "mx8m"
+            fields = {"machine": machine, "soctype": soctype, "cstversion": self.version, "backend": case.backend}
+            load.write_body(path, fields, self.description(case), self.image(case))
         return path
 
     def forget_bodies(self) -> None:
@@ -128,10 +145,10 @@ class Ground:
         return floors
 
     def _place(self, case: Case, *, plain: bool = False) -> Path:
-        pki = self.pki(case.keys)
+        pki = self.ahab_pki(case.ahab) if case.ahab else self.pki(case.keys)
         files = decrypted(pki) if plain else pki.files
         folder = self.folder / "floors" / f"{case.machine}-{case.size}-{'plain' if plain else 'encrypted'}"
-        floor.prepare(folder, self.at_once(case), files, self.description(case), self.image(case.size))
+        floor.prepare(folder, self.at_once(case), files, self.description(case), self.image(case))
         return folder
 
     def _with_token(self, case: Case) -> Floor:
@@ -154,7 +171,7 @@ class Ground:
         )
 
 
-def decrypted(pki: TrialPki) -> dict[str, bytes]:
+def decrypted(pki: TrialPki | TrialAhabPki) -> dict[str, bytes]:
     """Return the files of a PKI with its private keys in the traditional form, without a pass phrase."""
     files = dict(pki.files)
     for name, content in pki.files.items():

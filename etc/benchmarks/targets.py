@@ -83,6 +83,10 @@ def _targets() -> list[Target]:
     for keys, name in (("rsa4096", "RSA-4096"), ("rsa2048", "RSA-2048")):
         what = f"{name}, 32 MiB, 4 clients: throughput of bare cst"
         found.append(Target(what, 0.70, True, "", _ratio(Case(keys, _LARGE, 4))))
+    for keys, name in (("ahab-p384", "P-384"), ("ahab-rsa4096", "RSA-4096")):
+        for size, text, bound in ((_SMALL, "64 KiB", 1.0), (_LARGE, "32 MiB", 4.0)):
+            what = f"AHAB, {name}, {text}, 4 clients: throughput of bare cst on the same file"
+            found.append(Target(what, bound, True, "", _ratio(Case(keys, size, 4))))
     what = "RSA-4096, 64 KiB, 4 clients: CPU time of a request to that of bare cst"
     found.append(Target(what, 1.12, False, "", _cpu(Case("rsa4096", _SMALL, 4))))
     found.append(Target("all cases: peak memory of the daemon", 70.0, False, " MiB", _most(lambda one: one.daemon_mib)))

@@ -35,7 +35,20 @@ def test_cases_are_named_by_a_text_and_name_themselves() -> None:
         assert cases.parse(one.name) == [one]
 
 
-@pytest.mark.parametrize("text", ["", "rsa1024", "p256,64", "p256,1K", "p256,64K,0", "p256,64K,4,5", "p256,tls=on"])
+def test_cases_of_ahab_are_named_with_their_keys() -> None:
+    """They are in the standard run, at both sizes, and `*` does not mean them."""
+    (case,) = cases.parse("ahab-p384,32M,4")
+    assert (case, case.ahab, case.machine) == (Case("ahab-p384", 32 << 20), "p384", "bench-ahab-p384-ssl")
+    assert Case("p384").ahab == ""
+    assert {one.name for one in cases.standard() if one.ahab} == {
+        f"{keys},{size},4" for keys in cases.AHAB for size in ("64K", "32M")
+    }
+
+
+@pytest.mark.parametrize("text", [
+    "", "rsa1024", "p256,64", "p256,1K", "p256,64K,0", "p256,64K,4,5", "p256,tls=on",
+    "ahab-p256", "ahab-p384,16K", "ahab-p384,64K,4,backend=pkcs11",
+])  # fmt: skip
 def test_a_text_that_names_no_case_is_refused(text: str) -> None:
     """Before anything is started."""
     with pytest.raises(CaseError):

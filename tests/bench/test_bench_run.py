@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from digsigd import ahab
 from digsigd.testing import TrialPki
 from etc.benchmarks import filling, floor, growth, load
-from etc.benchmarks.cases import Case
+from etc.benchmarks.cases import AHAB, Case
 from etc.benchmarks.daemon import THIS, Checkout, daemon
 from etc.benchmarks.floor import Floor, FloorError
 from etc.benchmarks.ground import OWN, PLAIN, Ground
@@ -33,6 +35,21 @@ def test_a_case_is_measured_beside_its_floors(ground: Ground) -> None:
         figures += [part for each in one.floors.values() for part in (each.ratio, each.cpu_ms, each.wall_ms)]
         assert all(figure > 0 for figure in figures)
         assert one.tree_mib >= one.daemon_mib > 10
+
+
+@pytest.mark.parametrize("keys", AHAB)
+def test_a_case_of_ahab_is_measured_beside_cst_on_the_whole_file(ground: Ground, keys: str) -> None:
+    """Every request is signed, and so is what each floor writes, the whole file."""
+    case = Case(keys, clients=1)
+    (found,) = measure(ground, case, rounds=1, count=2)
+    assert (found.requests, found.others) == (2, 0)
+    assert found.per_second > 0
+    for one in ground.floors(case):
+        place = one.folder / "0"
+        subprocess.run([*one.command, "-i", floor.DESCRIPTION, "-o", floor.OUT], cwd=place, check=True)
+        written = (place / floor.OUT).read_bytes()
+        assert len(written) == case.size
+        ahab.verify(written, 0x400, srk_table=ground.ahab_pki(case.ahab).srk_table())
 
 
 def test_a_request_that_is_not_signed_is_counted_apart(ground: Ground) -> None:

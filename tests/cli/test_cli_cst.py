@@ -494,7 +494,7 @@ ENCRYPTED = '[Install Secret Key]\nVerification index = 0\nTarget index = 0\nKey
         (("", ENCRYPTED), ["line 30", "[Install Secret Key]", "encrypted boot"]),
         (("", '[Decrypt Data]\nMac Bytes = 16\nBlocks = 0 0 16 "spl.bin"\n'), ["line 30", "[Decrypt Data]"]),
         (("Version = 4.3", "Version = 4.3\n    Mode = HSM"), ["line 3, column 12", "Mode = HSM", "DIGSIGN_BACKEND"]),
-        (("Version = 4.3", "Target = AHAB\nVersion = 1.0"), ["line 2", "AHAB", "NXP's cst"]),
+        (("Version = 4.3", "Target = AHAB\nVersion = 1.0"), ["line 4", "AHAB"]),
         (("[Unlock]", "[Install Certificate]"), ["line 18", "AHAB"]),
         (("[Authenticate Data]", "[NOP]\n#"), ["no argument"]),
         (("Version = 4.3", "Version = 3.0"), ["line 2", "HAB3"]),

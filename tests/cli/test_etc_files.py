@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from digsigd.testing import TrialPki
+from digsigd.ahab import chip, verify
+from digsigd.testing import TrialAhabImage, TrialAhabPki, TrialPki
 from tests.helpers import golden
 from tests.helpers.blobs import Signing
 from tests.helpers.daemons import MACHINE, RIGHTS, Daemon
@@ -110,6 +111,10 @@ class Recipe:
 
 
 Make = Callable[..., Recipe]
+# A file with containers, and keys for it, without SGKs and with them.
+CONTAINERS = TrialAhabImage.of_size(0x10000)
+AHAB = TrialAhabPki.make("p384", versions=(0,))
+AHAB_SGK = TrialAhabPki.make("p384", sgk=True, versions=(0,))
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +129,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     (folder / "token").write_text(TOKEN + "\n")
     running = Daemon(folder, cst_base, f'[callers.build]\ntoken_file = "{folder}/token"\n{RIGHTS}')
     running.put_keys(MACHINE, pki.tarball())
+    for machine, keys in (("imx93-board", AHAB), ("imx8qxp-board", AHAB_SGK)):
+        running.put_keys(machine, keys.tarball())
     running.start()
     yield running
     running.stop()
@@ -237,16 +244,63 @@ def test_the_options_of_digsign_are_set(make: Make, tmp_path: Path, signing: Sig
         "DIGSIGN_MACHINE": "--machine", "DIGSIGN_SRK": "--srk", "DIGSIGN_CST": "--cst", "DIGSIGN_BACKEND": "--backend",
         "DIGSIGN_FUSES": "--fuses", "DIGSIGN_LOAD_ADDRESS": "--load-address", "DIGSIGN_SERVER": "--server",
         "DIGSIGN_TOKEN_FILE": "--token-file", "DIGSIGN_CA_FILE": "--ca-file", "DIGSIGN_CLIENT_CERT": "--client-cert",
-        "DIGSIGN_CLIENT_KEY": "--client-key", "DIGSIGN_CONFIG": "--config",
+        "DIGSIGN_CLIENT_KEY": "--client-key", "DIGSIGN_CONFIG": "--config", "DIGSIGN_SOC": "--soc",
     }  # fmt: skip
     values = {name: f"a value of {option}" for name, option in options.items()}
-    every = make(IMX_BOOT, **values, DIGSIGN=str(seen), DIGSIGN_FAST_AUTH="1")
+    every = make(IMX_BOOT, **values, DIGSIGN=str(seen), DIGSIGN_FAST_AUTH="1", DIGSIGN_SGK="1")
     told = re.findall("^<(.*)>$", every.run("do_digsign", tmp_path).stdout, re.MULTILINE)
     for name, option in options.items():
         assert told[told.index(option) + 1] == values[name]
-    assert "--fast-auth" in told
+    assert not {"--fast-auth", "--sgk"} - set(told)
     known = set(re.findall(r"(?<![\w-])--[a-z-]+", digsign("sign", "--help").stdout))
-    assert {*options.values(), "--fast-auth", "--output"} <= known
+    assert {*options.values(), "--fast-auth", "--sgk", "--output"} <= known
+
+
+@pytest.mark.parametrize(("machine", "override", "keys", "digest", "more"), [
+    ("imx93-board", "mx93-generic-bsp", AHAB, "sha256", {}),
+    ("imx8qxp-board", "mx8x-generic-bsp", AHAB_SGK, "sha512", {"DIGSIGN_SGK": "1", "DIGSIGN_SRK": "2"}),
+], ids=["93", "8X"])  # fmt: skip
+def test_files_with_containers_are_signed(
+    make: Make, tmp_path: Path, machine: str, override: str, keys: TrialAhabPki, digest: Any, more: dict[str, str]
+) -> None:
+    """Every container of the owner, with SRK or SGK; again when BitBake runs the task again."""
+    names = [f"imx-boot-{machine}-{config}.bin-flash_singleboot" for config in ("sd", "fspi")]
+    images = [write(tmp_path / "git" / name, CONTAINERS.data) for name in names]
+    fuses = keys.fuse_value(digest).hex()
+    for _ in range(2):
+        recipe = make(IMX_BOOT, override, MACHINE=machine, DIGSIGN_FUSES=fuses, **more)
+        done = recipe.run("do_digsign", tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for image in images:
+            told = digsign("verify", image, "--soc", recipe.value("DIGSIGN_SOC") or "", "--fuses", fuses)
+            assert told.returncode == 0, told.stdout + told.stderr
+            for header, _ in CONTAINERS.containers:
+                assert verify(image.read_bytes(), header).certificate is bool(more)
+    assert TOKEN not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("overrides", "soc"), [
+    (("mx8qm-generic-bsp",), "mx8"), (("mx8qxp-generic-bsp", "mx8x-generic-bsp"), "mx8x"),
+    (("mx8dxl-generic-bsp", "mx8x-generic-bsp"), "mx8dxl"), (("mx8ulp-generic-bsp",), "mx8ulp"),
+    (("mx91-generic-bsp",), "mx91"), (("mx93-generic-bsp",), "mx93"),
+])  # fmt: skip
+def test_the_chip_is_told_where_images_do_not_say_it(
+    make: Make, tmp_path: Path, overrides: tuple[str, ...], soc: str
+) -> None:
+    """By meta-freescale's overrides, the most specific first; digsign knows each name, a machine may set another."""
+    assert chip(soc).name == soc
+    seen = write(tmp_path / "seen", b'#!/bin/sh\necho "$*"\n')
+    seen.chmod(0o755)
+    write(tmp_path / "git" / f"imx-boot-{MACHINE}-sd.bin-flash_singleboot", b"image")
+    done = make(IMX_BOOT, *overrides, DIGSIGN=str(seen)).run("do_digsign", tmp_path)
+    assert f" --soc {soc} " in f"{done.stdout} ", done.stdout
+    other = Recipe(("imx95-evk",))
+    for name, value in (("DIGSIGN_ENABLE:imx95-evk", "1"), ("DIGSIGN_SOC:imx95-evk", "mx95")):
+        other.assign(name, "=", value)
+    for name, value in (("MACHINE", MACHINE), ("S", f"{tmp_path}/git"), ("B", str(tmp_path)), ("DIGSIGN", str(seen))):
+        other.assign(name, "=", value)
+    done = other.read(IMX_BOOT).run("do_digsign", tmp_path)
+    assert " --soc mx95" in done.stdout
 
 
 def test_a_python_of_the_build_is_not_digsigns(make: Make, tmp_path: Path, pki: TrialPki) -> None:
@@ -292,10 +346,11 @@ def test_an_image_that_is_not_there_ends_the_build(make: Make, tmp_path: Path) -
 
 def test_nothing_is_signed_for_other_chips(make: Make, tmp_path: Path) -> None:
     """Nor where it is turned off."""
-    image = write(tmp_path / "git" / f"imx-boot-{MACHINE}-sd.bin-flash", b"of an i.MX 93")
-    assert make(IMX_BOOT, "mx93-generic-bsp").run("do_digsign", tmp_path).returncode == 0
-    assert make(IMX_BOOT, DIGSIGN_BOOT="0").run("do_digsign", tmp_path).returncode == 0
-    assert image.read_bytes() == b"of an i.MX 93"
+    image = write(tmp_path / "git" / f"imx-boot-{MACHINE}-sd.bin-flash", b"of an i.MX 95")
+    assert make(IMX_BOOT, "mx95-generic-bsp").run("do_digsign", tmp_path).returncode == 0
+    for family in ("mx8m-generic-bsp", "mx93-generic-bsp"):
+        assert make(IMX_BOOT, family, DIGSIGN_BOOT="0").run("do_digsign", tmp_path).returncode == 0
+    assert image.read_bytes() == b"of an i.MX 95"
 
 
 def test_tasks_come_where_they_have_to(make: Make) -> None:
@@ -352,7 +407,7 @@ def test_gitlabs_jobs_sign_and_verify(tmp_path: Path, daemon: Daemon, pki: Trial
     jobs = load("gitlab-ci.yml")
     write(tmp_path / "flash.bin", golden.flash("mp", "nxp-new"))
     given = {"DIGSIGN_SERVER": daemon.url, "DIGSIGN_TOKEN_FILE": f"{daemon.folder}/token"}
-    values = {**jobs["variables"], "FUSES": pki.fuse_value.hex()}
+    values = {**jobs["variables"], "FUSES": pki.fuse_value.hex(), "SOC": "imx8mp"}
     done = run_lines(jobs["sign"]["script"], tmp_path, **values, **given)
     assert done.returncode == 0, done.stdout + done.stderr
     assert TOKEN not in done.stdout + done.stderr
@@ -372,6 +427,30 @@ def test_gitlabs_jobs_sign_and_verify(tmp_path: Path, daemon: Daemon, pki: Trial
     )
 
 
+@pytest.mark.parametrize(("machine", "soc", "keys", "digest"), [
+    ("imx93-board", "imx93", AHAB, "sha256"), ("imx8qxp-board", "mx8x", AHAB_SGK, "sha512"),
+], ids=["93", "8X"])  # fmt: skip
+def test_both_sign_files_with_containers(
+    tmp_path: Path, daemon: Daemon, machine: str, soc: str, keys: TrialAhabPki, digest: Any
+) -> None:
+    """Once the variables name the machine and the chip."""
+    changed = {"DIGSIGN_MACHINE": machine, "SOC": soc, "FUSES": keys.fuse_value(digest).hex()}
+    given = {"DIGSIGN_SERVER": daemon.url, "DIGSIGN_TOKEN": TOKEN, "DIGSIGN_CA": "", "RUNNER_TEMP": str(tmp_path)}
+    gitlab, workflow = load("gitlab-ci.yml"), load("github-actions.yml")
+    steps = {step.get("name"): step for step in workflow["jobs"]["sign"]["steps"]}
+    for name, values, scripts in (
+        ("gitlab", gitlab["variables"], [gitlab[job]["script"] for job in ("sign", "verify")]),
+        ("github", workflow["env"], [[steps[step]["run"]] for step in ("sign", "verify")]),
+    ):
+        folder = tmp_path / name
+        write(folder / "flash.bin", CONTAINERS.data)
+        for script in scripts:
+            done = run_lines(script, folder, **{**values, **changed, **given})
+            assert done.returncode == 0, done.stdout + done.stderr
+        for header, _ in CONTAINERS.containers:
+            verify((folder / "signed-flash.bin").read_bytes(), header)
+
+
 @pytest.mark.parametrize("own_authority", [False, True])
 def test_githubs_jobs_sign_and_verify(tmp_path: Path, daemon: Daemon, pki: TrialPki, own_authority: bool) -> None:
     """With the secrets and variables that its comments name."""
@@ -389,7 +468,9 @@ def test_githubs_jobs_sign_and_verify(tmp_path: Path, daemon: Daemon, pki: Trial
         expressions = steps[name]["env"]
         env = {key: given[re.fullmatch(r"\$\{\{ (\S+) \}\}", text)[1]] for key, text in expressions.items()}  # type: ignore[index]
         assert name == "sign" or not any("TOKEN" in key for key in env)
-        done = run_lines([steps[name]["run"]], tmp_path, **workflow["env"], **env, RUNNER_TEMP=str(tmp_path))
+        done = run_lines(
+            [steps[name]["run"]], tmp_path, **{**workflow["env"], "SOC": "imx8mn"}, **env, RUNNER_TEMP=str(tmp_path)
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert TOKEN not in done.stdout + done.stderr
     assert holds(tmp_path / "signed-flash.bin", pki)

@@ -15,6 +15,7 @@ import pytest
 
 from digsigd import __version__
 from digsigd.testing import TrialPki
+from tests.helpers import ahab_cases
 from tests.helpers.certificates import Authority
 from tests.helpers.commands import Run
 from tests.helpers.daemons import MACHINE, TOKEN, USE, Daemon
@@ -27,6 +28,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     daemon.put_keys(MACHINE, pki.tarball())
     old = TrialPki.make("p256", srks=1, valid_days=-1)
     daemon.put_keys("expired", old.tarball())
+    daemon.put_keys("ahab", ahab_cases.tarball("p384ca"))
     yield daemon.start()
     daemon.stop()
 
@@ -48,6 +50,21 @@ def test_a_host_that_is_ready(digsign: Run, daemon: Daemon) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [f"server   {daemon.url}", f"version  {__version__}", "ready    yes"]
     assert digsign("ping", DIGSIGN_SERVER=daemon.url).stdout == done.stdout
+
+
+def test_what_it_has_for_ahab(digsign: Run, daemon: Daemon) -> None:
+    """Each table with the fuse values that chips have, and the SGKs below the SRKs."""
+    done = digsign("ping", "--server", daemon.url, "--machine", "ahab")
+    assert (done.returncode, done.stderr) == (0, "")
+    files = ahab_cases.members("p384ca")
+    for name, chip in (("fuse_sha256", "i.MX 93"), ("fuse_sha512", "i.MX 8X"), ("v2_fuse", "i.MX 95 B0")):
+        line = f"fuses    {files[f'crts/SRK_1_2_3_4_{name}.bin'].hex()}\n"
+        assert chip in done.stdout.partition(line)[2].splitlines()[0]
+    assert done.stdout.count("AHAB     ECDSA P-384\n") == 2
+    assert done.stdout.count("\nfuses ") == 3
+    rows = [line.split() for line in done.stdout.splitlines() if "_crt.pem" in line]
+    assert [row[0] for row in rows] == ["1", "1", "2", "2", "3", "3", "4", "4"]
+    assert [row[1] for row in rows] == ["SRK", "signed"] * 4
 
 
 def test_what_it_has_for_a_machine(digsign: Run, daemon: Daemon, pki: TrialPki) -> None:

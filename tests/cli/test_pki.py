@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from digsigd import hab
-from digsigd.cli import pki as command
+from digsigd.cli import pki_files as command
 from digsigd.cli.console import Trouble
 from digsigd.keys.tarball import read_tarball
 from digsigd.pki import KINDS, KeyKind, Pki, Protection, Validity
@@ -304,7 +304,7 @@ def test_what_comes_there_meanwhile_is_left_as_it_is(tmp_path: Path, target: Pat
         target.write_text("theirs")
 
     with pytest.raises(Trouble, match="already exists"):
-        command._put(target, write, folder=folder)
+        command.put(target, write, folder=folder)
     assert names_in(tmp_path) == [target.name]
     assert target.read_text() == "theirs"
 
@@ -322,9 +322,9 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, target: Path, folder: bool) 
         raise KeyboardInterrupt
 
     with pytest.raises(Trouble, match="No space left"):
-        command._put(target, full, folder=folder)
+        command.put(target, full, folder=folder)
     with pytest.raises(KeyboardInterrupt):
-        command._put(target, interrupted, folder=folder)
+        command.put(target, interrupted, folder=folder)
     assert not names_in(tmp_path)
 
 
@@ -459,12 +459,12 @@ def test_no_certificate_has_an_extended_key_usage() -> None:
 def test_keys_that_are_not_their_certificates_are_never_written() -> None:
     """A machine that computes wrongly is found out."""
     made = Pki.make("p256", Validity.of_years(1), Protection("a pass phrase"), srks=1)
-    command._prove(made, "a pass phrase")
+    command.prove({**made.files, **made.ca_files}, "a pass phrase")
     other = Pki.make("p256", Validity.of_years(1), Protection("a pass phrase"), srks=1)
     name = "keys/IMG1_1_sha256_secp256r1_v3_usr_key.pem"
     made.files[name] = other.files[name]
     with pytest.raises(Trouble, match="does not match its certificate"):
-        command._prove(made, "a pass phrase")
+        command.prove({**made.files, **made.ca_files}, "a pass phrase")
 
 
 def test_years_end_on_the_same_day() -> None:

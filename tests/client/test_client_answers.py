@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -14,11 +15,13 @@ from twisted.web.http_headers import Headers
 
 from digsigd.client._internal.errors import ClientError
 from digsigd.client._internal.image_signing.key_names import KeyNames, configured_names, key_names
-from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
+from digsigd.client._internal.machine_keys import AhabTableInfo, CertificateInfo, MachineKeys, SrkTableInfo
 from digsigd.client._internal.responses import Answer, clean, error_of, read_machine_keys, read_missing
 from digsigd.client._internal.settings import ClientSettings
 from digsigd.testing import TrialPki
+from tests.helpers import ahab_cases
 
+AHAB_TABLE = ahab_cases.members("p384")["crts/SRK_1_2_3_4_table.bin"]
 KINDS = ("application/json", "application/json; charset=utf-8", "Application/JSON")
 
 
@@ -30,6 +33,7 @@ def answered(body: bytes, kind: str = "application/json", status: int = 200) -> 
 def told(pki: TrialPki) -> dict[str, Any]:
     """What a host tells."""
     certificate = {"name": "crts/a_crt.pem", "subject": "a", "srk": 1, "is_srk": False}
+    certificate |= {"tables": ["crts/SRK_1_2_3_4_table.bin"], "key": "ECDSA P-384"}
     return {
         "machine": "m",
         "tarball_sha256": "0" * 64,
@@ -46,6 +50,16 @@ def told(pki: TrialPki) -> dict[str, Any]:
         ],
         "versions": ["3.4.1"],
         "backends": ["ssl", "pkcs11"],
+        "ahab_tables": [
+            {
+                "name": "crts/SRK_1_2_3_4_table.bin",
+                "version": 1,
+                "sha256": hashlib.sha256(AHAB_TABLE).hexdigest(),
+                "sha512": hashlib.sha512(AHAB_TABLE).hexdigest(),
+                "keys": ["ECDSA P-384"] * 4,
+                "data": base64.b64encode(AHAB_TABLE).decode(),
+            }
+        ],
         "of a later version": {"anything": 1},
     }
 
@@ -59,12 +73,36 @@ def test_what_is_told_is_read(told: dict[str, Any], pki: TrialPki, kind: str) ->
         tarball_sha256="0" * 64,
         srk_tables=(SrkTableInfo(pki.table(), pki.fuse_value, pki.srk_table),),
         certificates=(
-            CertificateInfo("crts/a_crt.pem", "a", 1, False, noon),
+            CertificateInfo(
+                "crts/a_crt.pem", "a", 1, False, noon, None, ("crts/SRK_1_2_3_4_table.bin",), "ECDSA P-384"
+            ),
             CertificateInfo("b", "", None, True, noon),
         ),
         versions=("3.4.1",),
         backends=("ssl", "pkcs11"),
+        ahab_tables=(
+            AhabTableInfo(
+                "crts/SRK_1_2_3_4_table.bin",
+                1,
+                hashlib.sha256(AHAB_TABLE).digest(),
+                hashlib.sha512(AHAB_TABLE).digest(),
+                ("ECDSA P-384",) * 4,
+                AHAB_TABLE,
+            ),
+        ),
     )
+
+
+def test_a_host_that_tells_nothing_of_ahab_is_read(told: dict[str, Any]) -> None:
+    """An older one: there are no tables for AHAB, and certificates are those of the first table for HAB."""
+    older = json.loads(json.dumps(told))
+    del older["ahab_tables"]
+    for one in older["certificates"]:
+        one.pop("tables", None)
+        one.pop("key", None)
+    keys = read_machine_keys(answered(json.dumps(older).encode()), "m")
+    assert keys.ahab_tables == ()
+    assert [(one.tables, one.key, one.is_in("any")) for one in keys.certificates] == [(None, "", True)] * 2
 
 
 @pytest.mark.parametrize(
@@ -90,6 +128,15 @@ def test_what_is_told_is_read(told: dict[str, Any], pki: TrialPki, kind: str) ->
         (("certificates", 0, "is_srk"), None, "is_srk"),
         (("certificates", 0, "not_after"), "2036-11-20T00:00:00", "not_after"),
         (("certificates", 0, "not_after"), 1, "not_after"),
+        (("certificates", 0, "tables"), "a", "tables"),
+        (("ahab_tables", 0, "name"), "a\nb", "control characters"),
+        (("ahab_tables", 0, "version"), 2, "has the version 1, the response says 2"),
+        (("ahab_tables", 0, "version"), 3, "version"),
+        (("ahab_tables", 0, "sha256"), "0" * 64, "the sha256 of .*, the response says 000"),
+        (("ahab_tables", 0, "sha512"), "0" * 128, "the sha512 of .*, the response says 000"),
+        (("ahab_tables", 0, "sha512"), "0" * 64, "sha512"),
+        (("ahab_tables", 0, "data"), "AAAA", "is not an SRK table for AHAB"),
+        (("ahab_tables", 0, "keys"), ["a"] * 5, "keys"),
         (("versions",), ["../3"], "versions"),
         (("backends",), ["a b"], "backends"),
         (("certificates",), [{}] * 300, "certificates"),

@@ -52,7 +52,9 @@ def test_importing_the_client_loads_nothing_heavy() -> None:
 
 def test_verifying_needs_no_twisted() -> None:
     """Nor do the settings and the errors."""
-    loaded = loaded_by("from digsigd.client import verify_image, Report, ClientError, ClientSettings, load")
+    loaded = loaded_by(
+        "from digsigd.client import verify_image, verify_ahab, Report, AhabReport, ClientError, ClientSettings, load"
+    )
     assert not {"twisted", "treq", "msgspec", "asyncio"} & loaded
 
 

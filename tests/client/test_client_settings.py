@@ -47,6 +47,7 @@ def test_a_file_has_all_there_is(put: Put, tmp_path: Path) -> None:
         machine = "imx8mm-evk"
         cst = "3.4.1"
         backend = "pkcs11"
+        soc = "imx93"
         token_file = "token"
         ca_file = "~/ca.pem"
         client_certificate = "/etc/cert.pem"
@@ -58,6 +59,7 @@ def test_a_file_has_all_there_is(put: Put, tmp_path: Path) -> None:
         csf_certificate = "pkcs11:object=csf"
         image_certificate = "i.pem"
         srk_certificate = "s.pem"
+        sgk_certificate = "g.pem"
         """,
         "conf/mine.toml",
     )
@@ -70,6 +72,7 @@ def test_a_file_has_all_there_is(put: Put, tmp_path: Path) -> None:
         machine="imx8mm-evk",
         cst="3.4.1",
         backend="pkcs11",
+        soc="imx93",
         timeout=60,
         retries=0,
         allow_plain_http=True,
@@ -77,6 +80,7 @@ def test_a_file_has_all_there_is(put: Put, tmp_path: Path) -> None:
         csf_certificate="pkcs11:object=csf",
         image_certificate="i.pem",
         srk_certificate="s.pem",
+        sgk_certificate="g.pem",
     )
 
 
@@ -88,6 +92,7 @@ def test_the_environment_alone_does(put: Put, tmp_path: Path) -> None:
         "DIGSIGN_MACHINE": "m",
         "DIGSIGN_CST": "4.0.1",
         "DIGSIGN_BACKEND": "ssl",
+        "DIGSIGN_SOC": "imx8qxp",
         "DIGSIGN_TOKEN": "t",
         "DIGSIGN_CA_FILE": "ca.pem",
         "DIGSIGN_CLIENT_CERT": "c.pem",
@@ -100,6 +105,7 @@ def test_the_environment_alone_does(put: Put, tmp_path: Path) -> None:
         machine="m",
         cst="4.0.1",
         backend="ssl",
+        soc="imx8qxp",
         ca_file=Path("ca.pem"),
         client_certificate=Path("c.pem"),
         client_key=Path("k.pem"),

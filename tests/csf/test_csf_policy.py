@@ -332,10 +332,10 @@ def test_what_boards_boot_is_signed(name: str) -> None:
     csf.check(csf.parse(ACCEPTED[name].encode()), csf.Policy())
 
 
-@pytest.mark.parametrize("name", csf.ALLOWABLE)
+@pytest.mark.parametrize("name", csf.ALLOWABLE_UNLOCKS)
 def test_what_an_operator_may_allow_is_refused_until_then(name: str) -> None:
     """The refusal gives the name, and with that very name alone it is signed."""
-    engine, feature = csf.ALLOWABLE[name]
+    engine, feature = csf.ALLOWABLE_UNLOCKS[name]
     uid = f"\n{UID}" if feature in {"FIELD RETURN", "SCS", "JTAG"} else ""
     description = csf.parse(changed(CAAM_MID, f"Engine = {engine}\nFeatures = {feature}{uid}").encode())
     others = frozenset(csf.ALLOWABLE) - {name}
@@ -372,7 +372,7 @@ def test_nothing_else_can_be_allowed() -> None:
 
 def test_no_feature_is_safe_and_allowable_at_once() -> None:
     """Every name in the table allows something, and no two the same."""
-    assert len(set(csf.ALLOWABLE.values())) == len(csf.ALLOWABLE)
-    for engine, feature in csf.ALLOWABLE.values():
+    assert len(set(csf.ALLOWABLE_UNLOCKS.values())) == len(csf.ALLOWABLE_UNLOCKS)
+    for engine, feature in csf.ALLOWABLE_UNLOCKS.values():
         assert engine != "CAAM"
         assert feature in csf.values.FEATURES

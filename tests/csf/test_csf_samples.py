@@ -55,6 +55,7 @@ GOOD = {
     "windows": Good("normal", "flash.bin", 2),
     "yocto-imx-hab-class": Good("normal", "u-boot.imx", 1),
 }
+VERSIONS = "takes 4.0 to 4.5 for HAB4; HAB3 is not signed here, and descriptions for AHAB have Target = AHAB"
 ENCRYPTED = (
     "[Install Secret Key] is not signed: cst would write a key file on this host; encrypted boot is not signed here"
 )
@@ -66,7 +67,7 @@ OTHER_FILE = (
 BAD: dict[str, tuple[type[csf.CsfError], str]] = {
     "barebox-hab3": (
         csf.CsfSyntaxError,
-        "line 3, column 11: Version: takes 4.0 to 4.5; CSF descriptions for HAB3 and AHAB are not signed here",
+        f"line 3, column 11: Version: {VERSIONS}",
     ),
     "hsm-pkcs11": (
         csf.CsfPolicyError,
@@ -74,7 +75,7 @@ BAD: dict[str, tuple[type[csf.CsfError], str]] = {
     ),
     "nxp-cst-signer-ahab": (
         csf.CsfSyntaxError,
-        "line 3, column 11: Target: AHAB's containers are not signed here; this host signs only for HAB4",
+        "line 3, column 11: Target: the description is for AHAB, not for HAB4",
     ),
     "uboot-imx-additional-images": (csf.CsfNameError, OTHER_FILE),
     "uboot-imx-mx67-enc": (csf.CsfPolicyError, f"line 35, column 1: {ENCRYPTED}"),

@@ -22,10 +22,10 @@ def test_what_is_accepted_is_signed(signer: Signer, normal_pki: TrialPki, fast_p
     assert commands(signed.blob) == meaning(csf.parse(ACCEPTED[name].encode()))
 
 
-@pytest.mark.parametrize("name", csf.ALLOWABLE)
+@pytest.mark.parametrize("name", csf.ALLOWABLE_UNLOCKS)
 def test_what_is_allowed_is_signed(signer: Signer, normal_pki: TrialPki, name: str) -> None:
     """Each unlock gets into the blob with its engine, its bit and its UID."""
-    engine, feature = csf.ALLOWABLE[name]
+    engine, feature = csf.ALLOWABLE_UNLOCKS[name]
     uid = f"\n{UID}" if feature in {"FIELD RETURN", "SCS", "JTAG"} else ""
     text = changed(CAAM_MID, f"Engine = {engine}\nFeatures = {feature}{uid}").encode()
     signed = signer.sign(text, normal_pki.files, ARTIFACT, name)
@@ -47,6 +47,8 @@ def test_a_hash_that_cst_does_not_know_is_refused_by_its_line() -> None:
     text = BASE + "[Set Engine]\nEngine = CAAM\nHash Algorithm = sha384\n"
     with pytest.raises(csf.CsfSyntaxError, match=r'line 21, column 18: Hash Algorithm: "sha384" is not known'):
         csf.parse(text.encode())
+    with pytest.raises(csf.CsfSyntaxError, match=r"line 19, column 1: \[Set Engine\] needs Hash Algorithm"):
+        csf.parse(text.replace("Hash Algorithm = sha384\n", "").encode())
 
 
 def test_64_blocks_are_signed(signer: Signer, normal_pki: TrialPki) -> None:

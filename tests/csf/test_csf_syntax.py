@@ -7,6 +7,7 @@ import pytest
 from digsigd import csf
 from tests.csf.texts import BASE, BLOCK, changed
 
+FOR_AHAB = "the description is for HAB4; for AHAB, write Target = AHAB in [Header]"
 COMMANDS = (
     "Header, Install SRK, Install CSFK, Install NOCAK, Authenticate CSF, Install Key, Authenticate Data, Unlock,"
     " Set Engine, Init, NOP"
@@ -65,7 +66,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "[Unlock]",
         "[Install Certificate]",
         "9:1",
-        "[Install Certificate] is a command of AHAB; this host signs only for HAB4",
+        f"[Install Certificate] is a command of AHAB; {FOR_AHAB}",
     ),
     "a long command": (
         "[Unlock]",

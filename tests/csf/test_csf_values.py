@@ -11,7 +11,7 @@ NUMBER = "is not a number (decimal, octal from 0, hexadecimal from 0x)"
 ENGINES = "ANY, CAAM, CSU, DCP, DTCP, HDCP, OCOTP, ROM, RTIC, SAHARA, SCC, SNVS, SRTC, SW"
 FEATURES = "MID, RNG, MFG, LP SWR, ZMK WRITE, FIELD RETURN, SRK REVOKE, SCS, JTAG"
 SWAPS = "IN_SWAP_8, IN_SWAP_16, OUT_SWAP_8, OUT_SWAP_16, DSC_SWAP_8, DSC_SWAP_16, KEEP"
-VERSIONS = "takes 4.0 to 4.5; CSF descriptions for HAB3 and AHAB are not signed here"
+VERSIONS = "takes 4.0 to 4.5 for HAB4; HAB3 is not signed here, and descriptions for AHAB have Target = AHAB"
 BLOCKS = 'a block is ADDRESS OFFSET LENGTH "FILE"'
 COMMA = "the value ends with a comma; put a \\ at the end if it continues on the next line"
 # By what is wrong: what of the description is replaced, by what, and the error's place and words. With None in place of
@@ -211,7 +211,7 @@ CASES: dict[str, tuple[str | None, str | bytes, str, str]] = {
         "Version = 4.3",
         "Version = 4.3\nTarget = AHAB",
         "3:10",
-        "Target: AHAB's containers are not signed here; this host signs only for HAB4",
+        "Target: the description is for AHAB, not for HAB4",
     ),
     "an unknown mode": (
         "Version = 4.3",

@@ -11,6 +11,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from digsigd.testing import TrialImage, TrialPki
+from tests.helpers.ahab_cases import image, tarball
+from tests.helpers.ahab_daemons import holds, post_ahab
 from tests.helpers.daemons import IMAGE, MACHINE, Daemon
 from tests.helpers.proof import proven
 from tests.helpers.units import SETS, UNIT, filter_of, in_unit, unit_calls
@@ -22,6 +24,7 @@ def test_inside_its_unit_the_daemon_signs_in_the_cage(tmp_path: Path, cst_base: 
         assert f"\n{line}\n" in UNIT
     daemon = in_unit(tmp_path, cst_base, '[cst]\ncage = "require"\n', unit_calls())
     daemon.put_keys(MACHINE, pki.tarball())
+    daemon.put_keys("ahab-p384", tarball("p384"))
     daemon.start()
     try:
         assert re.search(r"cage of cst: Landlock \(ABI \d+\), seccomp; not namespaces", daemon.log())
@@ -29,6 +32,10 @@ def test_inside_its_unit_the_daemon_signs_in_the_cage(tmp_path: Path, cst_base: 
             answer = daemon.post(pki, cstversion=version)
             assert answer.status_code == 200, answer.text
             proven(pki, IMAGE, answer.content)
+            # cst has no /tmp there, and needs a temporary file.
+            answer = post_ahab(daemon, cstversion=version)
+            assert answer.status_code == 200, answer.text
+            holds(answer.content, image("good-93-sd-spl"), "p384")
         done = subprocess.run(
             daemon.command("--check"), env=daemon.environ, capture_output=True, text=True, check=False
         )

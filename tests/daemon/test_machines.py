@@ -37,6 +37,7 @@ from twisted.web.server import Site
 from digsigd import Settings, SigningService, hab
 from digsigd.settings import CstSettings, DaemonSettings, KeysSettings, ListenSettings
 from digsigd.testing import TrialPki
+from tests.helpers import ahab_cases
 from tests.helpers.daemons import DEADLINE, MACHINE, TOKEN, Daemon, Start
 from tests.helpers.keys import trial_keys
 
@@ -144,6 +145,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     daemon.put_keys("without-a-table", with_files(pki, **{pki.table().replace("/", "__"): None}))
     daemon.put_keys("broken-table", with_files(pki, **{pki.table().replace("/", "__"): pki.srk_table[:-5]}))
     daemon.put_keys("no-certificate", packed({pki.table(): pki.srk_table}))
+    daemon.put_keys("ahab", ahab_cases.tarball("p384ca"))
+    of_ahab = {f"ahab/{name}": data for name, data in ahab_cases.members("pss2048").items()}
+    daemon.put_keys("hab-and-ahab", packed({**pki.files, **of_ahab}))
     yield daemon.start()
     assert daemon.left_behind() == []
     daemon.stop()
@@ -193,6 +197,40 @@ def test_a_machines_keys_are_told(daemon: Daemon, machine: str) -> None:
     assert re.fullmatch("[0-9a-f]{64}", told["tarball_sha256"])
     signed = daemon.post(pki, machine=machine, cstversion=told["versions"][0])
     assert signed.status_code == 200, signed.text
+
+
+def test_keys_for_ahab_are_told(daemon: Daemon) -> None:
+    """Tables byte for byte with both hashes, one of which is in the fuses, and each certificate with its SRK."""
+    files = ahab_cases.members("p384ca")
+    told = keys_of(daemon, "ahab")
+    assert told["srk_tables"] == []
+    first, second = told["ahab_tables"]
+    assert (first["name"], first["version"]) == ("crts/SRK_1_2_3_4_table.bin", 1)
+    assert (second["name"], second["version"]) == ("crts/SRK_1_2_3_4_v2_table.bin", 2)
+    assert first["sha256"] == files["crts/SRK_1_2_3_4_fuse_sha256.bin"].hex()
+    assert first["sha512"] == files["crts/SRK_1_2_3_4_fuse_sha512.bin"].hex()
+    assert second["sha512"] == files["crts/SRK_1_2_3_4_v2_fuse.bin"].hex()
+    for table in (first, second):
+        assert base64.b64decode(table["data"]) == files[table["name"]]
+        assert table["keys"] == ["ECDSA P-384"] * 4
+    assert len(told["certificates"]) == 8
+    for one in told["certificates"]:
+        assert (one["srk"], one["is_srk"]) == (int(one["name"][8]), "SRK" in one["name"])
+        assert one["tables"] == [first["name"], second["name"]]
+        assert one["key"] == "ECDSA P-384"
+
+
+def test_keys_for_both_are_told(daemon: Daemon, pki: TrialPki) -> None:
+    """A tarball may have keys for HAB and for AHAB: what is told of the first is as without the second."""
+    told, alone = keys_of(daemon, "hab-and-ahab"), keys_of(daemon, MACHINE)
+    assert told["srk_tables"] == alone["srk_tables"]
+    assert alone["ahab_tables"] == []
+    assert [one["keys"][0] for one in told["ahab_tables"]] == ["RSA-PSS 2048"] * 2
+    ours = [one for one in told["certificates"] if one["tables"] == [pki.table()]]
+    assert ours == alone["certificates"]
+    others = [one for one in told["certificates"] if one not in ours]
+    assert [(one["srk"], one["is_srk"], len(one["tables"])) for one in others] == [(n, True, 2) for n in (1, 2, 3, 4)]
+    assert daemon.post(pki, machine="hab-and-ahab").status_code == 200
 
 
 STATUSES: dict[str, tuple[str, str, int, list[str]]] = {

@@ -224,7 +224,7 @@ TABLE = {
     "artifact missing": Row(without_part("artifact"), 400, ["artifact is missing"]),
     "machine with a path": Row(posted(machine="../etc"), 400, ["machine must be 1-64 of"]),
     "cstversion with a path": Row(posted(cstversion="../../bin/sh"), 400, ["cstversion must be 1-32 of"]),
-    "soctype": Row(posted(soctype="mx6"), 400, ["soctype must be mx8m"]),
+    "soctype": Row(posted(soctype="mx6"), 400, ["soctype must be one of mx8m"]),
     "backend": Row(posted(backend="gpg"), 400, ["backend must be ssl or pkcs11"]),
     "not multipart": Row(lambda d, _: raw(d, b"a=b", "application/x-www-form-urlencoded"), 400, ["multipart"]),
     "no boundary": Row(lambda d, _: raw(d, b"a=b", "multipart/form-data"), 400, ["boundary"]),

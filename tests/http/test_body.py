@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,12 +24,19 @@ from digsigd.http.deadline import Stalled
 class Answer:
     """A response whose body comes as the test says, and what is made of it."""
 
-    def __init__(self, length: Any = UNKNOWN_LENGTH, *, only_begin: bool = False, most: int = 10) -> None:
+    def __init__(
+        self,
+        length: Any = UNKNOWN_LENGTH,
+        *,
+        only_begin: bool = False,
+        most: int = 10,
+        into: Callable[[bytes], object] | None = None,
+    ) -> None:
         self.length = length
         self.clock = Clock()
         self.transport = StringTransport()
         self.protocol: Any = None
-        self.waiting = body_of(self, max_bytes=most, idle=5, clock=self.clock, only_begin=only_begin)
+        self.waiting = body_of(self, max_bytes=most, idle=5, clock=self.clock, only_begin=only_begin, into=into)
         self.results: list[Any] = []
         self.waiting.addCallbacks(self.results.append, lambda failure: self.results.append(failure.value))
 
@@ -96,6 +104,40 @@ def test_a_body_of_chunks_of_one_byte_takes_no_more_memory_than_another() -> Non
         tracemalloc.stop()
     assert held < 2 * size
     assert answer.ends(ResponseDone()) == b"x" * size
+
+
+def test_a_body_can_be_passed_on_piece_by_piece() -> None:
+    """Nothing of it is kept, and nothing beyond its limit is passed on."""
+    pieces: list[bytes] = []
+    answer = Answer(into=pieces.append)
+    answer.protocol.dataReceived(b"12345")
+    answer.protocol.dataReceived(b"67890")
+    assert answer.ends(ResponseDone()) == b""
+    assert pieces == [b"12345", b"67890"]
+    pieces.clear()
+    answer = Answer(into=pieces.append)
+    answer.protocol.dataReceived(bytes(10))
+    answer.protocol.dataReceived(b"1")
+    answer.protocol.dataReceived(b"2")
+    assert isinstance(answer.results[0], TooLong)
+    assert answer.transport.disconnecting
+    assert pieces == [bytes(10)]
+
+
+def test_a_body_that_cannot_be_passed_on_ends_the_request() -> None:
+    """With the error of the function that takes it; no piece follows."""
+    error, pieces = OSError("the disk is full"), list[bytes]()
+
+    def full(piece: bytes) -> None:
+        pieces.append(piece)
+        raise error
+
+    answer = Answer(into=full)
+    answer.protocol.dataReceived(b"1")
+    assert answer.results == [error]
+    assert answer.transport.disconnecting
+    answer.protocol.dataReceived(b"2")
+    assert pieces == [b"1"]
 
 
 def test_a_body_that_stands_still_is_given_up() -> None:

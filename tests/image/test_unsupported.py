@@ -6,7 +6,7 @@ import pytest
 
 from digsigd.image.errors import ImageError
 from digsigd.image.unsupported import refuse_ahab, stranger
-from tests.image.test_ahab_fields import GOOD, array, container, entry, record, table
+from tests.image.test_ahab_detect import GOOD, array, container, entry, record, table
 
 SEEN = (
     (0, b"\x1f\x8b", "gzip data"),

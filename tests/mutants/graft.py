@@ -42,18 +42,25 @@ def graft(module: ModuleType, fresh: ModuleType) -> None:
 
 
 def graft_users(module: ModuleType) -> None:
-    """Build anew what other modules of the package have built of a module's constants when they were loaded."""
-    package = module.__name__.rpartition(".")[0]
+    """Build anew what other modules of the package have built of a module's constants when they were loaded.
+
+    Packages in it are part of it.
+    """
+    package = _package(module.__name__)
     waiting, seen = [module], {module.__name__}
     while waiting:
         used = waiting.pop(0)
         for user in list(sys.modules.values()):
             name = getattr(user, "__name__", "")
-            if name in seen or name.rpartition(".")[0] != package or not _uses(user, used):
+            if name in seen or not _package(name).startswith(package) or not _uses(user, used):
                 continue
             seen.add(name)
             waiting.append(user)
             graft(user, loaded(user, ast.parse(Path(str(user.__file__)).read_text(encoding="utf-8"))))
+
+
+def _package(name: str) -> str:
+    return name.rpartition(".")[0] + "."
 
 
 def _uses(user: ModuleType, used: ModuleType) -> bool:

@@ -23,6 +23,8 @@ class Group:
         return [str(path.relative_to(root)) for path in sorted(found)]
 
 
+_OF_AHAB = ("syntax", "policy", "names", "properties", "signing")
+
 GROUPS = (
     Group(("digsigd/callers/*.py",), ("tests/callers",)),
     Group(("digsigd/signing/redact.py",), ("tests/signing/test_redact.py",)),
@@ -38,19 +40,34 @@ GROUPS = (
     Group(
         ("digsigd/csf/*.py",),
         ("tests/csf",),
-        ("tests/csf/test_csf_work.py",),
+        ("tests/csf/test_csf_work.py", "tests/csf/test_ahab_csf_work.py"),
+    ),
+    Group(
+        ("digsigd/csf/ahab/*.py",),
+        tuple(f"tests/csf/test_ahab_csf_{name}.py" for name in _OF_AHAB),
     ),
     Group(
         ("digsigd/hab/*.py",),
         ("tests/hab", "tests/model"),
         ("tests/hab/test_blob_changed.py", "tests/hab/test_blob_openssl.py"),
     ),
+    Group(
+        ("digsigd/ahab/*.py",),
+        ("tests/ahab",),
+        (
+            "tests/ahab/test_ahab_bits.py::test_every_bit_of_what_cst_signed_counts",
+            "tests/ahab/test_ahab_bits.py::test_every_byte_of_what_is_forged_counts",
+            "tests/ahab/test_ahab_good.py::test_what_cst_signs_holds",
+            "tests/ahab/test_ahab_opinions.py::test_ahab_image_verifier_agrees",
+            "tests/ahab/test_ahab_srk_table.py::test_tables_are_built_as_srktool_builds_them",
+        ),
+    ),
     # Those that are left out look at much at once, longer than a test for one change may take.
     Group(
         ("digsigd/image/**/*.py",),
         ("tests/image", "tests/model"),
         (
-            "tests/image/test_ahab.py::test_srk_tables_of_hab_are_not_ahabs",
+            "tests/image/test_ahab_detect.py::test_srk_tables_of_hab_are_not_ahabs",
             "tests/image/test_kind_fuzz.py::test_damaged_headers_are_planned_or_refused",
             "tests/image/test_plan_fuzz.py::test_any_bytes_are_planned_or_refused",
             "tests/image/test_plan_fuzz.py::test_damaged_images_are_planned_or_refused",

@@ -10,8 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from digsigd import ahab
 from digsigd.callers.tokens import new_token, sha256_of
 from digsigd.testing import TrialImage, TrialPki
+from tests.helpers import ahab_cases
+from tests.helpers.ahab_forge import table_of
+from tests.helpers.ahab_samples import all_signed, flash
 from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, USE, Daemon
 from tests.helpers.keys import trial_keys
 from tests.helpers.pages import HTML, Page
@@ -39,9 +43,10 @@ def keys() -> TrialPki:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, keys: TrialPki, pki: TrialPki) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("page")
-    daemon = Daemon(folder, cst_base, configured(folder / "state"))
+    daemon = Daemon(folder, cst_base, configured(folder / "state") + '[machines.ahab-board]\nsoc = "mx93"\n')
     daemon.put_keys(MACHINE, keys.tarball())
     daemon.put_keys("other-board", pki.tarball())
+    daemon.put_keys("ahab-board", ahab_cases.tarball("pss2048"))
     yield daemon.start()
     daemon.stop()
 
@@ -95,9 +100,9 @@ def test_the_first_page_tells_the_state_of_the_host(daemon: Daemon) -> None:
     assert "Ready to sign" in page.text
     assert page.facts()["Worker processes"] == "1"
     assert re.fullmatch(r"[01] of \d+", page.facts()["cst running"])
-    assert page.facts()["Machines"] == "2"
+    assert page.facts()["Machines"] == "3"
     page = settled(daemon, "/", waits_for="other-board")
-    assert {row[0] for row in page.table("Certificates that end next")} == {MACHINE, "other-board"}
+    assert {row[0] for row in page.table("Certificates that end next")} == {MACHINE, "other-board", "ahab-board"}
     page = Page(get(daemon, "/"))
     daemon.wait_for(lambda: "begun" not in Page(get(daemon, "/")).text, what="all self-tests")
     assert {row[0] for row in page.table("Versions of cst")} == {"3.4.1", "4.0.1"}
@@ -110,6 +115,9 @@ def test_machines_are_shown_with_their_keys(daemon: Daemon, pki: TrialPki) -> No
     assert rows["other-board"][1] == "ECDSA P-256"
     assert rows["other-board"][4] == pki.fuse_value.hex()
     assert "in 10 years" in rows[MACHINE][2]
+    # Of a machine with AHAB, the kind of the keys is the table's, and the value is that of its chip.
+    assert rows["ahab-board"][1] == "RSA-PSS 2048"
+    assert rows["ahab-board"][4] == ahab_cases.members("pss2048")["crts/SRK_1_2_3_4_fuse_sha256.bin"].hex()
 
 
 def test_everybody_sees_their_own_machines(daemon: Daemon, keys: TrialPki) -> None:
@@ -245,6 +253,20 @@ def test_an_image_is_verified(daemon: Daemon, keys: TrialPki) -> None:
     assert daemon.left_behind() == []
     other = Page(send(daemon, data, fields={"fuses": f" {'0' * 64} "}))
     assert "It does not hold: a closed board would not boot this image." in other.text
+
+
+def test_an_image_with_containers_is_verified(daemon: Daemon) -> None:
+    """With the chip and the fuse value of the form; a chip with HAB4 is not one of its boards."""
+    good = all_signed(flash("good-93-sd-spl"))
+    value = ahab.parse_table(table_of("p384")).hash("sha256").hex()
+    page = Page(send(daemon, good, fields={"soc": "mx93", "fuses": value}))
+    assert f"holds for boards with the fuse value {value}" in page.text
+    assert page.facts()["Chip"] == "i.MX 93"
+    assert "It does not hold" in Page(send(daemon, good, fields={"fuses": "00" * 64})).text
+    answer = send(daemon, good, fields={"soc": "imx8mm"})
+    assert answer.status_code == 422
+    assert "for chips with AHAB, but i.MX 8M Mini has HAB4" in answer.text
+    assert "not proven: OEM container at 0x400" in Page(send(daemon, flash("good-93-sd-spl"))).text
 
 
 @pytest.mark.parametrize(

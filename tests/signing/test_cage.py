@@ -177,7 +177,10 @@ async def test_in_the_cage_no_attack_succeeds(scene: Scene, cage: Cage, layers: 
     libraries = scene.tools.folder / "lib"
     put_libraries(scene.program, libraries)
     needs = Needs(
-        read=(str(scene.workdir), "/usr/share/p11-kit"), module=module, libraries=str(libraries) if own else ""
+        read=(str(scene.workdir), "/usr/share/p11-kit"),
+        module=module,
+        libraries=str(libraries) if own else "",
+        temporary=True,
     )
     run = await scene.attack(Launcher(LAUNCHER, possible(layers)), needs)
     assert succeeded(run) == []

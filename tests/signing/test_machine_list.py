@@ -17,6 +17,7 @@ from digsigd.keys.source import Fetched
 from digsigd.signing.machine_list import PAUSE, Facts, MachineList
 from digsigd.signing.rules import MachineRules
 from digsigd.testing import TrialPki
+from tests.helpers import ahab_cases
 from tests.helpers.keys import trial_keys
 
 
@@ -207,3 +208,15 @@ def test_the_first_certificate_that_ends_counts(rig: Rig) -> None:
     assert facts.expires is not None
     assert facts.expires - datetime.now(UTC) < timedelta(days=21)
     assert facts.certificate
+
+
+def test_keys_for_ahab_are_listed(rig: Rig) -> None:
+    """With the kinds that their tables tell, and the values that a chip may have in its fuses."""
+    rig.source.tarball = ahab_cases.tarball("pss2048")
+    (facts,) = rig.read("m0000")
+    files = ahab_cases.members("pss2048")
+    assert facts is not None
+    assert facts.kinds == ("RSA-PSS 2048",)
+    names = ("fuse_sha256", "fuse_sha512", "v2_fuse")
+    assert facts.fuse_values == tuple(files[f"crts/SRK_1_2_3_4_{name}.bin"].hex() for name in names)
+    assert facts.certificate.startswith("SRK")

@@ -29,7 +29,8 @@ from digsigd.errors import (
     Refused,
     VerificationFailed,
 )
-from digsigd.signing.job import MAX_BLOB, QUICK, Job
+from digsigd.signing.job import QUICK, Job
+from digsigd.signing.job_base import MAX_BLOB
 from digsigd.signing.request import Signed
 from digsigd.signing.signer import LARGE, LONG_TEXT, read_description
 from digsigd.testing import TrialImage, TrialPki
@@ -476,7 +477,9 @@ async def test_the_steps_need_no_reactor(signer: SignerInTest, text: str) -> Non
     """Each blocks: the files are written, their digests made, the keys compared."""
     keys = await signer.signer()._keys.get(MACHINE)
     request = signer.request(text, SPL)
-    job = Job(request, signer.rules, keys, read_description(request.description, csf.Policy()), signer.workdir())
+    description = read_description(request.description, csf.Policy())
+    assert isinstance(description, csf.Description)
+    job = Job(request, signer.rules, keys, description, signer.workdir())
     assert (job.size, job.token, job.environment) == (IMAGE.signed_size, "", {})
     job.prepare()
     job.diagnose()

@@ -54,7 +54,7 @@ def inspect(data: mmap.mmap | bytes) -> Part | None:
 
 
 def _inspect(data: mmap.mmap | bytes) -> Part | None:
-    from digsigd.cli.inspect import ahab, certificate, csf_blob, description, image, keys, tarball
+    from digsigd.cli.inspect import ahab, ahab_keys, certificate, csf_blob, description, image, keys, tarball
     from digsigd.hab.ivt import IVT_SIZE, looks_like_ivt
 
     head = data[:4096]
@@ -71,7 +71,7 @@ def _inspect(data: mmap.mmap | bytes) -> Part | None:
             return csf_blob.describe_csf(data[:])
         if len(head) >= 4 and head[3] & 0xF0 == 0x40 and head[0] == 0xD7:
             return keys.describe_table(data[:])
-        if (found := ahab.describe_srk_table(data[:LARGEST_TABLE])) is not None:
+        if (found := ahab_keys.describe_srk_table(data[:LARGEST_TABLE])) is not None:
             return found
         if description.is_description(head):
             return description.describe_description(data[: description.LARGEST + 1])

@@ -24,8 +24,13 @@ def is_description(start: bytes) -> bool:
 def describe_description(data: bytes) -> Part:
     """Return a description of the commands, up to the first that cannot be read."""
     from digsigd import csf
+    from digsigd.csf import ahab
     from digsigd.csf.model import AuthenticateData
 
+    if ahab.is_ahab(data):
+        from digsigd.cli.inspect.ahab_description import describe_ahab_description
+
+        return describe_ahab_description(data)
     part = Part("csf-description", f"CSF description, {len(data)} bytes")
     try:
         description = csf.parse(data)
@@ -58,9 +63,14 @@ def _before(data: bytes, line: int | None) -> Description:
     """Return the commands before the wrong one, which has this line; none if these cannot be read either."""
     from digsigd import csf
 
-    lines = data.split(b"\n", line or 1)[: line or 1]
-    start = max((number for number, text in enumerate(lines) if text.lstrip().startswith(b"[")), default=0)
     try:
-        return csf.parse(b"\n".join(lines[:start]))
+        return csf.parse(whole_commands(data, line))
     except csf.CsfError:
         return csf.Description(())
+
+
+def whole_commands(data: bytes, line: int | None) -> bytes:
+    """Return the text of the commands before the one that has this line."""
+    lines = data.split(b"\n", line or 1)[: line or 1]
+    start = max((number for number, text in enumerate(lines) if text.lstrip().startswith(b"[")), default=0)
+    return b"\n".join(lines[:start])

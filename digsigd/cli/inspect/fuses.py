@@ -49,7 +49,7 @@ def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
         return _of_image(data)
     if len(data) in {_BYTES, _SPREAD} and (value := fuse_file(data[:])) is not None:
         return [FuseValue("fuse file", value)]
-    if head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar":
+    if is_tarball(data):
         return _of_tarball(data)
     try:
         if head[:1] == b"\xd7":
@@ -62,10 +62,16 @@ def fuse_values(data: mmap.mmap | bytes) -> list[FuseValue]:
     return _of_image(data)
 
 
-def _refuse_ahab(data: mmap.mmap | bytes) -> None:
-    from digsigd.image.ahab import CHIPS, containers, srk_table
+def is_tarball(data: mmap.mmap | bytes) -> bool:
+    """Return whether a file is a tarball, packed or not."""
+    head = data[:512]
+    return head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar"
 
-    what = "an SRK table" if srk_table(data[: 1 << 16]) is not None else "an image" if containers(data) else None
+
+def _refuse_ahab(data: mmap.mmap | bytes) -> None:
+    from digsigd.image.ahab_detect import CHIPS, is_ahab, is_srk_table
+
+    what = "an SRK table" if is_srk_table(data[: 1 << 16]) else "an image" if is_ahab(data) else None
     if what is not None:
         raise NoFuseValueError(f"it is {what} of AHAB ({CHIPS}), whose fuses differ from those of HAB")
 

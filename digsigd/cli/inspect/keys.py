@@ -36,7 +36,7 @@ def describe_table(data: bytes, title: str = "SRK table") -> Part:
     try:
         table = SrkTable.parse(data)
     except FormatError as error:
-        from digsigd.cli.inspect.ahab import describe_srk_table
+        from digsigd.cli.inspect.ahab_keys import describe_srk_table
 
         if (other := describe_srk_table(data, title)) is not None:
             return other

@@ -73,32 +73,35 @@ def _whole_members(data: bytes) -> dict[str, bytes]:
 
 
 def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
-    from digsigd.image.ahab import srk_table
+    from digsigd.cli.inspect import ahab_tarball
 
     tables, certificates = tables_in(members), _certificates(members)
+    of_ahab = ahab_tarball.tables_in(members)
     kinds = {name: _kind(name, data) for name, data in sorted(members.items())}
     kinds.update(dict.fromkeys(certificates, "certificate"))
     kinds.update(dict.fromkeys(tables, "SRK table"))
+    kinds.update((name, ahab_tarball.kind_of(table)) for name, table in of_ahab.items())
     keys = [name for name, kind in kinds.items() if "private key" in kind]
     rows = [(name, kind, len(members[name])) for name, kind in kinds.items() if kind != "certificate"]
-    values = {name: one.fuse_value.hex() for name, one in tables.items()}
+    values = [(name, kinds[name], one.fuse_value.hex()) for name, one in tables.items()]
+    values += ahab_tarball.fuse_values(of_ahab)
+    known = {value for _, _, value in values}
     for name, kind in kinds.items():
         if kind == "fuse file":
             value = members[name].hex()
-            if value not in values.values():
+            if value not in known:
                 part.notes.append(f"the fuse value in {name} matches no SRK table in this tarball")
-            values[name] = value
+            values.append((name, kind, value))
+    chained = ahab_tarball.places(certificates, members, of_ahab)
     part.tables = [
         Table("files beside certificates", ("name", "kind", "bytes"), rows[:MOST_LISTED]),
-        Table("fuse values", ("of", "kind", "fuse value"), [(name, kinds[name], one) for name, one in values.items()]),
-        _chained(certificates, tables),
+        Table("fuse values", ("of", "kind", "fuse value"), values),
+        _chained(certificates, tables, chained),
     ]
     if len(rows) > MOST_LISTED:
         part.notes.append(f"{len(rows) - MOST_LISTED} more files are not listed")
     for name in kinds:
-        if srk_table(members[name]) is not None and name not in tables:
-            part.notes.append(f"{name} is an SRK table of AHAB, which HAB cannot use")
-        elif name.endswith("_table.bin") and name not in tables:
+        if name.endswith("_table.bin") and name not in tables and name not in of_ahab:
             part.damage += [f"{name}: {error}" for error in describe_table(members[name]).damage]
         elif name.endswith(("_crt.pem", "_crt.der")) and name not in certificates:
             part.damage.append(f"{name} is not a readable certificate")
@@ -113,7 +116,7 @@ def _describe_members(part: Part, members: Mapping[str, bytes]) -> None:
     ]
     if any(kind.endswith("in the clear") for kind in kinds.values()):
         part.notes.append("private keys are in the clear")
-    if not tables:
+    if not tables and not of_ahab:
         part.notes.append("no SRK table found: a signing host cannot use this tarball")
 
 
@@ -154,9 +157,9 @@ def _certificates(members: Mapping[str, bytes]) -> dict[str, Seen]:
     return found
 
 
-def _chained(certificates: Mapping[str, Seen], tables: Mapping[str, SrkTable]) -> Table:
+def _chained(certificates: Mapping[str, Seen], tables: Mapping[str, SrkTable], of_ahab: Mapping[str, str]) -> Table:
     rows: list[tuple[Fact, ...]] = [
-        (name, one.subject, one.kind, Hex(one.serial), one.not_after, _place(one, tables))
+        (name, one.subject, one.kind, Hex(one.serial), one.not_after, of_ahab.get(name) or _place(one, tables))
         for name, one in certificates.items()
     ]
     return Table("certificates", ("name", "subject", "key", "serial", "not after", "in the chain"), rows)
@@ -184,6 +187,6 @@ def _kind(name: str, data: bytes) -> str:
         # PKCS #8: an EncryptedPrivateKeyInfo begins with a SEQUENCE, a PrivateKeyInfo with its version.
         inner = data[2 + (data[1] & 0x7F if data[1] & 0x80 else 0) :][:1] if len(data) > 1 else b""
         return "private key, encrypted" if inner == b"\x30" else "private key, in the clear"
-    if len(data) == 32 and base.endswith(".bin"):
+    if len(data) in (32, 64) and base.endswith(".bin"):
         return "fuse file"
     return "other"

@@ -22,11 +22,13 @@ from digsigd.client._internal.errors import (
     ServerRefused,
     ServerUnreachable,
 )
+from digsigd.client._internal.files import Sink
 from digsigd.client._internal.form import ArtifactChanged, Form, Progress
 from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
 from digsigd.client._internal.no_response import explained, looked_closer
 from digsigd.client._internal.responses import (
     Answer,
+    check_file,
     error_of,
     read_blob,
     read_machine_keys,
@@ -52,6 +54,7 @@ __all__ = [
     "ServerRefused",
     "ServerUnreachable",
     "SignedBlob",
+    "SignedFile",
     "SigningClient",
     "SrkTableInfo",
 ]
@@ -75,6 +78,15 @@ class SignedBlob:
     """
 
     blob: bytes = field(repr=False)
+    request_id: str
+    record: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFile:
+    """What a host says about a signed file: the ID of the request in its log, and as in `SignedBlob`."""
+
     request_id: str
     record: str = ""
     notes: tuple[str, ...] = ()
@@ -160,6 +172,47 @@ class SigningClient:
 
         return await self._call(attempt)
 
+    async def sign_file(
+        self,
+        *,
+        machine: str,
+        description: bytes,
+        artifact: Path,
+        artifact_name: str,
+        to: Path,
+        cst_version: str,
+        backend: str = "ssl",
+        soc_type: str | None = None,
+    ) -> SignedFile:
+        """Sign `artifact` with a description for AHAB, whose `File` is `artifact_name`, and write the answer into `to`.
+
+        The answer is the whole file, as long as `artifact`. It is written in pieces while it arrives, in the reactor's
+        thread; after an error, `to` is not complete. It is not verified here. `soc_type` is the chip, such as "mx93":
+        if neither that nor the host says which, the host checks only what holds for all chips. Raises `ClientError`.
+        """
+        fields = {"machine": machine, "cstversion": cst_version, "backend": backend}
+        if soc_type is not None:
+            fields["soctype"] = soc_type
+
+        async def attempt(request_id: str) -> SignedFile:
+            form = Form(
+                fields, description, [(artifact, artifact_name)], reactor=self._reactor, progress=self._progress
+            )
+            size = form.artifact_bytes
+            accept = "application/octet-stream, application/problem+json"
+            headers = self._headers(request_id, accept, form.content_type)
+            try:
+                with Sink(to) as sink:
+                    answer = await self._answer("POST", "/sign/imx", headers, form, max_bytes=size, into=sink.write)
+            finally:
+                form.close()
+            if answer.status != 200:
+                raise self._failed(answer, request_id)
+            check_file(answer, sink.length, size)
+            return SignedFile(answer.request_id or request_id, answer.record, answer.notes)
+
+        return await self._call(attempt)
+
     async def alive(self) -> str:
         """Return the version of digsigd on the host, when it has answered. Raises `ClientError` if it does not.
 
@@ -234,13 +287,20 @@ class SigningClient:
             self._calls.discard(call)
 
     async def _answer(
-        self, method: str, path: str, headers: Headers, form: Form | None = None, *, max_bytes: int
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        form: Form | None = None,
+        *,
+        max_bytes: int,
+        into: Callable[[bytes], object] | None = None,
     ) -> Answer:
         url, idle = self._base + path, self._timeouts.idle
         bounds = Bounds(body=max_bytes, other_body=_REASON_BYTES, head=idle, idle=idle)
         try:
             response = await OwnExchange(self._endpoints, reactor=self._reactor, bounds=bounds).ask(
-                method, url, headers, form
+                method, url, headers, form, into=into
             )
         except (CancelledError, ClientError):
             raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from digsigd import Error
 
 if TYPE_CHECKING:
+    from digsigd.image.ahab_report import AhabReport
     from digsigd.image.report import Report
 
 
@@ -61,5 +62,13 @@ class VerificationFailed(ClientError):
     """The signed image fails verification, so it was not written. `report` has every check of it."""
 
     def __init__(self, what: str, *, hint: str = "", report: Report) -> None:
+        super().__init__(what, hint=hint)
+        self.report = report
+
+
+class AhabVerificationFailed(ClientError):
+    """The same of a file with AHAB containers."""
+
+    def __init__(self, what: str, *, hint: str = "", report: AhabReport) -> None:
         super().__init__(what, hint=hint)
         self.report = report

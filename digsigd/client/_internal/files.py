@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from digsigd.client._internal.errors import ClientError
 from digsigd.mapped import Mapped
@@ -94,6 +95,41 @@ class Replacement:
             yield
         except OSError as error:
             raise ClientError(f"{self._path} cannot be written: {error.strerror or error}") from None
+
+
+class Sink:
+    """Writes to an existing file from its start, as a context manager. `length` is the number of bytes so far.
+
+    Raises `ClientError` if the file cannot be written. Blocks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.length = 0
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Open the file, and empty it."""
+        try:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        except OSError as error:
+            raise ClientError(f"{self._path} cannot be written: {error.strerror}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def write(self, data: bytes) -> None:
+        """Append `data` to what was written."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.write(self._descriptor, rest)
+                self.length += written
+                rest = rest[written:]
+        except OSError as error:
+            raise ClientError(f"{self._path} cannot be written: {error.strerror}") from None
 
 
 @contextmanager

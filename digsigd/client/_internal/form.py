@@ -46,7 +46,8 @@ class _Piece:
 class Form:
     """A form of text fields, a CSF description and artifacts, in this order, as the body of one request.
 
-    `artifacts` are pairs of a path and the name to send. `length` (bytes) is known before anything is read. `progress`
+    `artifacts` are pairs of a path and the name to send. `length` and `artifact_bytes`, those of the artifacts
+    alone, are known before anything is read. `progress`
     is called with the number of bytes written so far and `length`. The files are opened here and closed at the end or
     by `close`. Raises `ClientError` if a file cannot be opened or a name cannot be sent.
     """
@@ -83,6 +84,7 @@ class Form:
             self._close_files()
             raise
         self._behind(f"--{boundary}--\r\n".encode())
+        self.artifact_bytes = sum(one.left for one in self._pieces)
         self.length = len(self._head) + sum(one.left + len(one.behind) for one in self._pieces)
         self._sent = 0
         self._reactor = reactor

@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Meta, Struct
 from twisted.web.http_headers import Headers
 
+from digsigd import ahab
 from digsigd.client._internal.errors import ClientError, ServerFailed, ServerRefused
-from digsigd.client._internal.machine_keys import CertificateInfo, MachineKeys, SrkTableInfo
+from digsigd.client._internal.machine_keys import AhabTableInfo, CertificateInfo, MachineKeys, SrkTableInfo
 from digsigd.hab import HabError, SrkTable
 from digsigd.names import REQUEST_ID, VERSION
 from digsigd.text import one_line
@@ -93,6 +94,15 @@ class _Table(Struct):
     data: bytes
 
 
+class _AhabTable(Struct):
+    name: _Name
+    version: Annotated[int, Meta(ge=1, le=2)]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    sha512: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
+    keys: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=4)]
+    data: bytes
+
+
 class _Certificate(Struct):
     name: _Name
     subject: Annotated[str, Meta(max_length=1024)]
@@ -100,6 +110,8 @@ class _Certificate(Struct):
     is_srk: bool
     not_after: Annotated[datetime, Meta(tz=True)]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None
+    tables: Annotated[list[_Name], Meta(max_length=32)] | None = None
+    key: Annotated[str, Meta(max_length=100)] = ""
 
 
 class _Machine(Struct):
@@ -109,6 +121,7 @@ class _Machine(Struct):
     certificates: Annotated[list[_Certificate], Meta(max_length=256)]
     versions: Annotated[list[Annotated[str, Meta(pattern=rf"^{VERSION.pattern}\Z")]], Meta(max_length=64)]
     backends: Annotated[list[Annotated[str, Meta(pattern=r"^[a-z0-9]{1,16}\Z")]], Meta(max_length=16)]
+    ahab_tables: Annotated[list[_AhabTable], Meta(max_length=16)] = []
 
 
 def clean(text: str) -> str:
@@ -123,6 +136,14 @@ def read_blob(answer: Answer) -> bytes:
     if answer.coded or not _CSF.match(answer.body):
         raise _no_answer_of_ours(answer, "without a CSF blob")
     return answer.body
+
+
+def check_file(answer: Answer, length: int, expected: int) -> None:
+    """Check a 200 whose body, a signed file, was written away: `length` bytes. Raises `ClientError`."""
+    if answer.coded or answer.kind != "application/octet-stream":
+        raise _no_answer_of_ours(answer, "without a signed file")
+    if length != expected:
+        raise _nonsense(answer, f"the signed file has {length} bytes, the one that was sent has {expected}")
 
 
 def read_missing(answer: Answer) -> list[str]:
@@ -143,38 +164,69 @@ def read_machine_keys(answer: Answer, machine: str) -> MachineKeys:
     answered = _decoded(answer, _Machine)
     if answered.machine != machine:
         raise _nonsense(answer, f"it is for another machine, {clean(answered.machine)!r}")
-    for name in [one.name for one in answered.srk_tables] + [one.name for one in answered.certificates]:
+    of_ahab = answered.ahab_tables
+    names = [one.name for one in answered.srk_tables] + [one.name for one in of_ahab]
+    for name in [*names, *(one.name for one in answered.certificates)]:
         if not name.isprintable():
             raise _nonsense(answer, f"a name has control characters: {clean(name)!r}")
     for table in answered.srk_tables:
-        try:
-            fuse_value = SrkTable.parse(table.data).fuse_value
-        except HabError as error:
-            raise _nonsense(answer, f"{table.name} is not an SRK table: {error}") from None
-        if fuse_value.hex() != table.fuse_value:
-            raise _nonsense(
-                answer,
-                f"the fuse value of {table.name} is {fuse_value.hex()}, the response says {table.fuse_value}",
-            )
+        _check_table(answer, table)
     return MachineKeys(
         machine=machine,
         tarball_sha256=answered.tarball_sha256,
         srk_tables=tuple(
             SrkTableInfo(one.name, bytes.fromhex(one.fuse_value), one.data) for one in answered.srk_tables
         ),
-        certificates=tuple(
-            CertificateInfo(
-                one.name,
-                clean(one.subject),
-                one.srk,
-                one.is_srk,
-                one.not_after.astimezone(UTC),
-                bytes.fromhex(one.sha256) if one.sha256 else None,
-            )
-            for one in answered.certificates
-        ),
+        certificates=tuple(_certificate(one) for one in answered.certificates),
         versions=tuple(answered.versions),
         backends=tuple(answered.backends),
+        ahab_tables=tuple(_ahab_table(answer, one) for one in of_ahab),
+    )
+
+
+def _check_table(answer: Answer, table: _Table) -> None:
+    try:
+        fuse_value = SrkTable.parse(table.data).fuse_value
+    except HabError as error:
+        raise _nonsense(answer, f"{table.name} is not an SRK table: {error}") from None
+    if fuse_value.hex() != table.fuse_value:
+        raise _nonsense(
+            answer, f"the fuse value of {table.name} is {fuse_value.hex()}, the response says {table.fuse_value}"
+        )
+
+
+def _ahab_table(answer: Answer, told: _AhabTable) -> AhabTableInfo:
+    """Return a table whose hashes are those that the response says."""
+    try:
+        table = ahab.parse_table(told.data)
+    except ahab.AhabError as error:
+        raise _nonsense(answer, f"{told.name} is not an SRK table for AHAB: {error}") from None
+    version = 1 if isinstance(table, ahab.SrkTable) else 2
+    if version != told.version:
+        raise _nonsense(answer, f"{told.name} has the version {version}, the response says {told.version}")
+    for name, value in (("sha256", told.sha256), ("sha512", told.sha512)):
+        if (found := table.hash(name).hex()) != value:
+            raise _nonsense(answer, f"the {name} of {told.name} is {found}, the response says {value}")
+    return AhabTableInfo(
+        told.name,
+        told.version,
+        bytes.fromhex(told.sha256),
+        bytes.fromhex(told.sha512),
+        tuple(clean(one) for one in told.keys),
+        told.data,
+    )
+
+
+def _certificate(told: _Certificate) -> CertificateInfo:
+    return CertificateInfo(
+        told.name,
+        clean(told.subject),
+        told.srk,
+        told.is_srk,
+        told.not_after.astimezone(UTC),
+        bytes.fromhex(told.sha256) if told.sha256 else None,
+        tuple(told.tables) if told.tables is not None else None,
+        clean(told.key),
     )
 
 

@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "DIGSIGN_MACHINE": "machine",
     "DIGSIGN_CST": "cst",
     "DIGSIGN_BACKEND": "backend",
+    "DIGSIGN_SOC": "soc",
     "DIGSIGN_TOKEN": "token",
     "DIGSIGN_TOKEN_FILE": "token_file",
     "DIGSIGN_CA_FILE": "ca_file",
@@ -57,7 +58,8 @@ class ClientSettings:
 
     `server` is an http(s) address, with the path where digsigd is mounted, if any. `timeout` limits one call with all
     its tries, in seconds; `retries` is the number of tries after the first. `allow_plain_http` lets the token go over
-    http to another computer. The last four name keys on the host, for hosts that do not report them.
+    http to another computer. `soc` is the boards' chip, for AHAB, by any of its names. The last five name keys on the
+    host, for hosts that do not report them.
     """
 
     server: str = ""
@@ -68,6 +70,7 @@ class ClientSettings:
     machine: str | None = None
     cst: str | None = None
     backend: str | None = None
+    soc: str | None = None
     timeout: float = 1800.0
     retries: int = 4
     allow_plain_http: bool = False
@@ -75,6 +78,7 @@ class ClientSettings:
     csf_certificate: str | None = None
     image_certificate: str | None = None
     srk_certificate: str | None = None
+    sgk_certificate: str | None = None
 
     def __post_init__(self) -> None:
         for one in fields(self):

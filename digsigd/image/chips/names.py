@@ -29,14 +29,14 @@ _GROUPS = {
 _AHAB = re.compile(r"(?:8q|8dx|8ulp|8x|9[0-9]|rt118)")
 
 
-def _short(text: str) -> str:
-    """Return the name without the common prefix: 6ull, 8mm, rt1064, vf610."""
+def without_maker(text: str) -> str:
+    """Return the name without what many names have in front: 6ull, 8mm, rt1064, vf610, 93."""
     name = _BLANKS.sub("", text.lower())
     return _LINE.sub("", _MAKER.sub("", name))
 
 
 def _names_of(chip: Chip) -> tuple[str, ...]:
-    every = [_short(name) for name in (chip.name, *chip.names)]
+    every = [without_maker(name) for name in (chip.name, *chip.names)]
     return (*every, chip.short) if chip.short else tuple(every)
 
 
@@ -48,7 +48,7 @@ def find(text: str) -> Chip:
 
     Raises `AmbiguousChipError` if several chips have this name, `ChipError` if no chip has it.
     """
-    name = _short(text)
+    name = without_maker(text)
     part = _RT_PART.fullmatch(name)
     chip = _BY_NAME.get(name) or (_BY_NAME.get(part[1]) if part else None)
     if chip is not None:
@@ -62,7 +62,7 @@ def find(text: str) -> Chip:
     if _AHAB.match(name):
         raise ChipError(
             f"{shown} is a chip with AHAB, not HAB",
-            hint="Its images are AHAB containers: use NXP's tools for AHAB.",
+            hint="Its images are AHAB containers, and its fuses are others.",
         )
     raise ChipError(f"{shown} is not a known chip", hint="Known chips: " + ", ".join(chip.name for chip in CHIPS) + ".")
 
@@ -71,7 +71,7 @@ def find_compatible(compatible: tuple[str, ...]) -> Chip | None:
     """Return the first chip that a device tree's `compatible` names ("fsl,imx6ull"), or None."""
     for text in compatible:
         maker, _, name = text.partition(",")
-        chip = _BY_NAME.get(_short(name)) if maker == "fsl" and name.startswith(("imx", "vf")) else None
+        chip = _BY_NAME.get(without_maker(name)) if maker == "fsl" and name.startswith(("imx", "vf")) else None
         if chip is not None:
             return chip
     return None

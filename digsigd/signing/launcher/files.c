@@ -67,6 +67,14 @@ void restrict_files(const struct cage *cage)
 			fail("Landlock: %s: %s", place->path, strerror(errno));
 		close(rule.parent);
 	}
+	if (cage->own_tmp && cage->namespaces) {
+		/* Only an unnamed file (O_TMPFILE), for which no right to make one is needed. */
+		struct path_rule rule = {.allowed = READ_FILE | WRITE_FILE};
+		rule.parent = open("/tmp", O_PATH | O_CLOEXEC);
+		if (rule.parent < 0 || syscall(__NR_landlock_add_rule, rules, 1, &rule, 0))
+			fail("Landlock: /tmp: %s", strerror(errno));
+		close(rule.parent);
+	}
 	for (int i = 0; abi >= 4 && i < cage->port_count; i++) {
 		struct port_rule rule = {CONNECT_TCP, (uint64_t)cage->ports[i]};
 		if (syscall(__NR_landlock_add_rule, rules, 2, &rule, 0))

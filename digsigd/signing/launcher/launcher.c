@@ -201,6 +201,11 @@ static void parse(int count, char **arguments)
 				add_loader(value);
 		} else if (!strcmp(option, "write-if-there")) {
 			add_place(WRITE, value, 0);
+		} else if (!strcmp(option, "tmp")) {
+			cage.own_tmp = 1;
+		} else if (!strcmp(option, "preload")) {
+			cage.preload = value;
+			add_place(READ, value, 1);
 		} else if (!strcmp(option, "module")) {
 			cage.threads = 1;
 			cage.sockets = !strcmp(value, "sockets");
@@ -299,6 +304,9 @@ int main(int argc, char **argv)
 	int abi = cage.landlock ? landlock_abi() : 0;
 	if (cage.landlock)
 		restrict_files(&cage);
+	/* Not before: it is for the program, not for this one. */
+	if (cage.preload && setenv("LD_PRELOAD", cage.preload, 1))
+		fail("environment: %s", strerror(errno));
 	if (memory)
 		limit(RLIMIT_AS, number(memory), number(memory));
 	if (cage.seccomp)

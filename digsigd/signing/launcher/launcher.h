@@ -21,6 +21,8 @@ struct cage {
 	int threads, sockets;              /* what a PKCS #11 module may do besides */
 	int ports[8], port_count;          /* TCP ports that it may connect to */
 	const char *directory;             /* where the program runs, which it may write to */
+	int own_tmp;                       /* it gets a /tmp of its own, which only namespaces can give it */
+	const char *preload;               /* a library that is loaded into it first */
 	struct place places[96];
 	size_t place_count;
 };

@@ -115,6 +115,10 @@ void set_up_root(const struct cage *cage)
 	if (mount("tmpfs", cage->directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=64k") ||
 	    chdir(cage->directory))
 		fail("mount: %s", strerror(errno));
+	/* Before the places, of which some may be below it. */
+	if (cage->own_tmp && (mkdir("tmp", 0700) ||
+	    mount("tmpfs", "tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700,size=256k,nr_inodes=64")))
+		fail("mount /tmp: %s", strerror(errno));
 	for (size_t i = 0; i < cage->place_count; i++)
 		put(&cage->places[i], trees[i]);
 	struct attributes attributes = {.set = ATTR_RDONLY};

@@ -1,4 +1,5 @@
-# Signs images of the i.MX 8M family (HAB4) on a signing host, with `digsign`.
+# Signs images of the i.MX 8M family (HAB4), and of i.MX 8, 8X, 8ULP, 91 and 93 (AHAB), on a signing host, with
+# `digsign`.
 #
 # A recipe that inherits this class lists the images that do_compile makes in DIGSIGN_IMAGES. do_digsign signs them in
 # place, so that do_install and do_deploy take the signed files. `digsign` writes a file only after it has verified the
@@ -27,10 +28,14 @@ DIGSIGN_CST ??= ""
 DIGSIGN_BACKEND ??= ""
 DIGSIGN_SRK ??= "1"
 DIGSIGN_FAST_AUTH ??= "0"
+# "1" signs AHAB containers with the SGK below the SRK.
+DIGSIGN_SGK ??= "0"
 # The fuse value of the boards, as printed by `digsign fuses`. Keys with another fuse value are refused.
 DIGSIGN_FUSES ??= ""
 # The load address of a kernel.
 DIGSIGN_LOAD_ADDRESS ??= ""
+# The chip, as `digsign --soc` names it: images with AHAB containers do not say which chip they are for.
+DIGSIGN_SOC ??= ""
 
 # Signs one file in place.
 digsign_sign() {
@@ -39,9 +44,11 @@ digsign_sign() {
     fi
     set -- sign "$1" --output "$1" --machine "${DIGSIGN_MACHINE}" --srk "${DIGSIGN_SRK}"
     [ "${DIGSIGN_FAST_AUTH}" != "1" ] || set -- "$@" --fast-auth
+    [ "${DIGSIGN_SGK}" != "1" ] || set -- "$@" --sgk
     [ -z "${DIGSIGN_CST}" ] || set -- "$@" --cst "${DIGSIGN_CST}"
     [ -z "${DIGSIGN_BACKEND}" ] || set -- "$@" --backend "${DIGSIGN_BACKEND}"
     [ -z "${DIGSIGN_FUSES}" ] || set -- "$@" --fuses "${DIGSIGN_FUSES}"
+    [ -z "${DIGSIGN_SOC}" ] || set -- "$@" --soc "${DIGSIGN_SOC}"
     [ -z "${DIGSIGN_LOAD_ADDRESS}" ] || set -- "$@" --load-address "${DIGSIGN_LOAD_ADDRESS}"
     [ -z "${DIGSIGN_SERVER}" ] || set -- "$@" --server "${DIGSIGN_SERVER}"
     [ -z "${DIGSIGN_TOKEN_FILE}" ] || set -- "$@" --token-file "${DIGSIGN_TOKEN_FILE}"

@@ -14,13 +14,15 @@ from digsigd.csf.members import base_of
 class KeyNames:
     """The names of an SRK table and of certificates: of the CSF and IMG keys, or with fast authentication of the SRK.
 
-    They are names of files in the machine's key tarball, as `key_names` finds them, or URIs of keys on a token.
+    For AHAB they are those of the SRK, and of the SGK if one signs. They are names of files in the machine's key
+    tarball, as `key_names` finds them, or URIs of keys on a token.
     """
 
     table: str
     csf_certificate: str | None = None
     image_certificate: str | None = None
     srk_certificate: str | None = None
+    sgk_certificate: str | None = None
 
 
 def configured_names(settings: ClientSettings, *, fast_auth: bool) -> KeyNames | None:
@@ -34,18 +36,40 @@ def configured_names(settings: ClientSettings, *, fast_auth: bool) -> KeyNames |
     else:
         needed["csf_certificate"] = settings.csf_certificate
         needed["image_certificate"] = settings.image_certificate
-    missing = [name for name, value in needed.items() if value is None]
-    if len(missing) == len(needed):
+    if not _complete(needed) or settings.srk_table is None:
         return None
-    if missing or settings.srk_table is None:
+    if fast_auth:
+        return KeyNames(settings.srk_table, srk_certificate=settings.srk_certificate)
+    return KeyNames(settings.srk_table, settings.csf_certificate, settings.image_certificate)
+
+
+def configured_ahab_names(settings: ClientSettings, *, sgk: bool) -> KeyNames | None:
+    """Return the names of the keys for AHAB in the settings, None if the settings have none.
+
+    Raises `ClientError` if the settings have some of the needed names, but not all.
+    """
+    needed = {"srk_table": settings.srk_table, "srk_certificate": settings.srk_certificate}
+    if sgk:
+        needed["sgk_certificate"] = settings.sgk_certificate
+    if not _complete(needed) or settings.srk_table is None:
+        return None
+    return KeyNames(
+        settings.srk_table,
+        srk_certificate=settings.srk_certificate,
+        sgk_certificate=settings.sgk_certificate if sgk else None,
+    )
+
+
+def _complete(needed: dict[str, str | None]) -> bool:
+    """Return whether all names are set, False if none is. Raises `ClientError` if only some are."""
+    missing = [name for name, value in needed.items() if value is None]
+    if missing and len(missing) < len(needed):
         given = [name for name in needed if name not in missing]
         raise ClientError(
             f"the configuration sets {_listed(given)}, but not {_listed(missing)}",
             hint="set all of them, or none to use the names that the signing host reports",
         )
-    if fast_auth:
-        return KeyNames(settings.srk_table, srk_certificate=settings.srk_certificate)
-    return KeyNames(settings.srk_table, settings.csf_certificate, settings.image_certificate)
+    return not missing
 
 
 def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
@@ -54,15 +78,15 @@ def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
     Only the file name of a certificate shows its use, CSF... or IMG..., as NXP's scripts name them (CST User Guide,
     "Generating HAB4 Keys and Certificates"). Raises `ClientError` unless there is exactly one of each.
     """
-    table = _only([one.name for one in keys.srk_tables], "SRK table", "srk_table", keys)
-    of_srk = [one for one in keys.certificates if one.srk == srk]
+    table = only([one.name for one in keys.srk_tables], "SRK table", "srk_table", keys)
+    of_srk = [one for one in keys.certificates if one.srk == srk and one.is_in(table)]
     if fast_auth:
         found = [one.name for one in of_srk if one.is_srk]
-        return KeyNames(table, srk_certificate=_only(found, f"certificate of SRK {srk}", "srk_certificate", keys))
+        return KeyNames(table, srk_certificate=only(found, f"certificate of SRK {srk}", "srk_certificate", keys))
 
     def named(role: str, key: str) -> str:
         found = [one.name for one in of_srk if not one.is_srk and _role(one) == role]
-        return _only(found, f"{role} certificate signed by SRK {srk}", key, keys)
+        return only(found, f"{role} certificate signed by SRK {srk}", key, keys)
 
     return KeyNames(table, named("CSF", "csf_certificate"), named("IMG", "image_certificate"))
 
@@ -71,7 +95,8 @@ def _role(certificate: CertificateInfo) -> str:
     return base_of(certificate.name)[:3].upper()
 
 
-def _only(found: list[str], what: str, key: str, keys: MachineKeys) -> str:
+def only(found: list[str], what: str, key: str, keys: MachineKeys) -> str:
+    """Return the only name that was found for `what`, which the setting `key` names. Raises `ClientError`."""
     if len(found) == 1:
         return found[0]
     if found:

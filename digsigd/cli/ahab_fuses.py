@@ -1,0 +1,149 @@
+"""`digsign fuses` of chips with AHAB: the words for an SRK table, and the comparison with others."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digsigd.cli.ahab_fuse_texts import ahab_fuse_values, certain_name, places_of, show_ahab_fuses
+from digsigd.cli.console import Console, Trouble, shown
+from digsigd.cli.fuse_compare import compare
+from digsigd.cli.fuse_words import NoFuseValueError, value_in
+from digsigd.cli.inspect.ahab_fuses import FoundTable, ahab_tables
+from digsigd.client._internal.files import mapped
+
+if TYPE_CHECKING:
+    from digsigd.ahab import AhabChip
+
+_COUNTS = (8, 16)
+_LARGEST_TEXT = 64 << 10
+# srktool's fuse files are 32 or 64 bytes, which can be text by chance.
+_FUSE_FILES = (32, 64)
+
+
+def which_ahab_chip(source: str) -> Trouble:
+    """Return the error for keys of AHAB without a chip."""
+    from digsigd.ahab import CHIPS
+
+    return Trouble(
+        f"{shown(source)} is of AHAB, and no chip is given: chips differ in the hash of the table and in their fuses,"
+        " and burning fuses cannot be undone",
+        hint="set --soc to one of: " + ", ".join(certain_name(chip) for chip in CHIPS),
+        code=2,
+    )
+
+
+def of_file(path: Path) -> list[FoundTable]:
+    """Return the SRK tables of AHAB in a file. Raises `Trouble`."""
+    try:
+        with mapped(path) as data:
+            return ahab_tables(data)
+    except NoFuseValueError as error:
+        raise Trouble(f"{path}: {shown(str(error))}", hint=f"run `digsign inspect {path}` to see what it is") from None
+
+
+def chosen(found: list[FoundTable], name: str | None, source: str) -> FoundTable:
+    """Return the only table, or the one called `name`. Raises `Trouble`."""
+    if name is not None:
+        named = [one for one in found if name in {one.of, one.of.rpartition("/")[2]}]
+        if not named:
+            raise Trouble(f"{source} has no SRK table {name!r}", hint=f"it has {_listed(found)}")
+        found = named
+    if len({one.identity for one in found}) > 1:
+        raise Trouble(f"{source} has several SRK tables", hint=f"set --table to one of: {_listed(found)}")
+    return found[0]
+
+
+def _listed(found: list[FoundTable]) -> str:
+    return ", ".join(f"{shown(one.of)!r} ({one.identity.hex()[:16]}...)" for one in found)
+
+
+def show_or_compare(
+    found: list[FoundTable],
+    chip: AhabChip | None,
+    source: str,
+    again: str,
+    options: argparse.Namespace,
+    console: Console,
+) -> int:
+    """Show or compare the words of the table that the options choose, and return the exit code.
+
+    `chip` is None only to compare. `again` are the arguments for the same keys, without the chip. Raises `Trouble`,
+    and `AhabError` for values that are not confirmed.
+    """
+    if chip is not None:
+        # Of the two tables that NXP's scripts make, one is for the chip.
+        found = [one for one in found if one.is_for(chip)] or found
+    one = chosen(found, options.table, source)
+    if chip is not None:
+        again += f" --soc {certain_name(chip)}"
+    if options.compare is not None:
+        return _compare(one, chip, options, again, console)
+    if chip is None:
+        raise which_ahab_chip(source)
+    if options.json:
+        console.say(json.dumps(ahab_fuse_values(one, chip, again), indent=2))
+    else:
+        show_ahab_fuses(one, chip, source, again, console)
+    return 0
+
+
+def _compare(one: FoundTable, chip: AhabChip | None, options: argparse.Namespace, source: str, console: Console) -> int:
+    """Print whether the other value is the same, word by word. Return the exit code."""
+    other = _other(options.compare, chip)
+    others = other.values(chip)
+    wanted = one.values(chip)
+    if chip is None:
+        return _compare_hashes(wanted, others, options, source, console)
+    if len(others[0]) != len(wanted[0]):
+        raise Trouble(
+            f"--compare {shown(options.compare)}: it has {len(others[0])} bytes, but the fuses of {chip.title} have"
+            f" {len(wanted[0])}",
+        )
+    code = compare(wanted[0], others[0], places_of(chip), source, console, once=False, as_json=options.json)
+    if len(wanted) > 1 and not options.json:
+        console.say("The fuse value of the second SRK table was not compared.")
+    return code
+
+
+def _compare_hashes(
+    wanted: tuple[bytes, ...], others: tuple[bytes, ...], options: argparse.Namespace, source: str, console: Console
+) -> int:
+    """Compare what both have: a table has both hashes, digits and fuse files have one of them."""
+    sizes = {len(one): one for one in wanted}
+    other = others[-1]
+    if len(other) not in sizes:
+        raise Trouble(f"--compare {shown(options.compare)}: it has another hash: {len(other)} bytes")
+    return compare(sizes[len(other)], other, None, source, console, once=False, as_json=options.json)
+
+
+def _other(text: str, chip: AhabChip | None) -> FoundTable:
+    """Return the value to compare with: digits, words, tool output, or any file with a table. Raises `Trouble`."""
+    path = Path(text)
+    places = None if chip is None else lambda: places_of(chip)
+    try:
+        if not text or not _is_there(path):
+            return FoundTable("--compare", None, value_in(text, places, _COUNTS))
+        with mapped(path) as data:
+            if len(data) not in _FUSE_FILES and (written := _text(data[:_LARGEST_TEXT])) is not None:
+                return FoundTable("--compare", None, value_in(written, places, _COUNTS))
+            found = ahab_tables(data)
+    except NoFuseValueError as error:
+        raise Trouble(f"--compare {shown(text)}: {shown(str(error))}") from None
+    if len({one.identity for one in found}) > 1:
+        raise Trouble(f"--compare {shown(text)}: several SRK tables found: {_listed(found)}")
+    return found[0]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # an invalid file name
+        return False
+
+
+def _text(data: bytes) -> str | None:
+    """Return the data as text, such as the log of a terminal; None if they are not text."""
+    return None if b"\0" in data or data[:1] >= b"\x80" else data.decode("ascii", "replace")

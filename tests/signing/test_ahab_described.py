@@ -1,0 +1,143 @@
+"""A signed container revokes, permits and holds what the description asked for, whatever the signer did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from digsigd import ahab
+from digsigd.csf.ahab import Description, parse
+from digsigd.errors import Refused
+from digsigd.signing.ahab_described import check_described
+from tests.helpers.ahab_forge import certificate_of, forge
+
+
+def description(srk: str = "", certificate: str | None = None, *, version: int = 0) -> Description:
+    """A description whose [Install SRK] and [Install Certificate] have these further lines."""
+    more = f'[Install Certificate]\nFile = "SGK_crt.pem"\n{certificate}\n' if certificate is not None else ""
+    revocations = "" if "Revocations" in srk else "Revocations = 0x0\n"
+    return parse(
+        f'[Header]\nTarget = AHAB\nVersion = {2 if version else 1}.0\n[Install SRK]\nFile = "t.bin"\nSource = "s.pem"\n'
+        f"Source index = 0\nSource set = OEM\n{revocations}{srk}\n{more}"
+        '[Authenticate Data]\nFile = "f.bin"\nOffsets = 0x0 0x110\n'.encode()
+    )
+
+
+def check(asked: Description, *, member: bytes | None = None, before_flags: int = 0, **made: Any) -> None:
+    """Check a container that is forged like this against a description."""
+    forged = forge("p256", alone=True, version=asked.header.container_version, **made)
+    before = ahab.parse(forged.unsigned, 0)
+    before = ahab.Container(
+        before.offset, before.version, before.length, before.tag, before_flags, before.sw_version,
+        before.fuse_version, before.images, before.block_offset, before.block,
+    )  # fmt: skip
+    check_described(before, forged.container, asked, member, 12)
+
+
+def wrong(asked: Description, word: str, **options: Any) -> None:
+    """Check that such a container is not what was asked for."""
+    with pytest.raises(ahab.VerificationError, match=word) as caught:
+        check(asked, **options)
+    assert caught.value.check == "described"
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_what_was_asked_for_is_accepted(version: int) -> None:
+    """With and without a certificate, and with a mask."""
+    check(description(version=version))
+    check(description("Revocations = 0xc", version=version), revoke=0xC)
+    check(description(certificate="Permissions = 0x1", version=version), sgk="p384", member=certificate_of("p384", 5))
+    check(description(certificate="Permissions = 0x1", version=version), sgk="p384")
+
+
+@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize(
+    ("asked", "revoke"), [("", 0xE), ("", 0x2), ("Revocations = 0x2", 0x6), ("Revocations = 0x2", 0)]
+)
+def test_other_revocations_are_refused(version: int, asked: str, revoke: int) -> None:
+    """They would be burnt into every board that commits."""
+    wrong(description(asked, version=version), "flags of the signed container", revoke=revoke)
+
+
+def test_another_set_or_index_is_refused() -> None:
+    """The verification of the signature would find it, too."""
+    wrong(description(), "flags of the signed container", srk_set=1)
+    wrong(description(), "flags of the signed container", index=1)
+
+
+def test_flags_of_version_2_are_those_of_the_description() -> None:
+    """The signer may not add any, and the client's file brings none along: cst keeps those for fast boot."""
+    check(description("Check All Signatures = All\nFast Boot = 0x3", version=2), flags=0x38000)
+    check(description("Check All Signatures = Fuse\nFast Boot = 0x0", version=2))
+    wrong(description(version=2), "flags of the signed container", flags=0x8000)
+    wrong(description(version=2), "flags of the signed container", flags=0x10000)
+    wrong(description("Fast Boot = 0x3", version=2), "flags of the signed container", flags=0x10000)
+    with pytest.raises(Refused, match="line 12: the flags of the container at 0x0 have the bits 0x10000"):
+        check(description(version=2), flags=0x10000, before_flags=0x10000)
+    wrong(description(version=2), "flags of the signed container", flags=0x10000, revoke=2, before_flags=0x10200)
+
+
+def test_bits_without_a_meaning_are_not_looked_at() -> None:
+    """Version 0 has neither; they are compared with the file's elsewhere."""
+    check(description(), flags=0x300000)
+    check(description(version=2), flags=0x300000)
+
+
+def test_a_certificate_is_there_if_and_only_if_it_was_asked_for() -> None:
+    """Else another key signs than the one that was named."""
+    wrong(description(), "has a certificate", sgk="p256")
+    wrong(description(certificate="Permissions = 0x1"), "has no certificate")
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_certificate_permits_what_was_asked_for(version: int) -> None:
+    """Further permissions are for debugging and fuses."""
+    asked = description(certificate="Permissions = 0x1", version=version)
+    wrong(asked, "permissions 0x3", sgk="p256", permissions=3)
+    check(description(certificate="Permissions = 0x3", version=version), sgk="p256", permissions=3)
+
+
+def test_a_certificate_of_version_2_is_for_the_boards_that_were_asked_for() -> None:
+    """UUIDs are four little-endian words, as cst 4.0.1 writes them."""
+    uuid = bytes.fromhex("04030201050000000600000007000000")
+    asked = description(certificate="Permissions = 0x1\nUUID = 0x01020304 0x5 0x6 0x7", version=2)
+    check(asked, sgk="p256", uuid=uuid)
+    wrong(asked, "UUID", sgk="p256")
+    wrong(description(certificate="Permissions = 0x1", version=2), "UUID", sgk="p256", uuid=uuid)
+
+
+@pytest.mark.parametrize(("offset", "word"), [(8, "permission data"), (20, "fuse version")])
+def test_what_else_a_certificate_of_version_2_has_was_asked_for(offset: int, word: str) -> None:
+    """Permission data and fuse version."""
+
+    def edit(certificate: bytearray) -> None:
+        certificate[offset] = 9
+
+    wrong(description(certificate="Permissions = 0x1", version=2), word, sgk="p256", edit_certificate=edit)
+    lines = {8: "Permissions Data = 0x9 0x0 0x0", 20: "Fuse Version = 9"}
+    check(description(certificate=f"Permissions = 0x1\n{lines[offset]}", version=2), sgk="p256", edit_certificate=edit)
+
+
+def test_no_description_extends_the_permission_data() -> None:
+    """The byte behind the fuse version, which cst leaves at 0."""
+
+    def edit(certificate: bytearray) -> None:
+        certificate[21] = 9
+
+    asked = description(certificate="Permissions = 0x1", version=2)
+    wrong(asked, "the extension of the permission data 09", sgk="p256", edit_certificate=edit)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_certificate_has_the_key_that_was_named(version: int) -> None:
+    """Another one could sign anything from then on."""
+    asked = description(certificate="Permissions = 0x1", version=version)
+    wrong(asked, "another key", sgk="p256", member=certificate_of("p256", 4))
+    wrong(asked, "another key", sgk="p384", member=certificate_of("p256", 5))
+
+
+def test_nothing_for_encrypted_images_is_in_it() -> None:
+    """Neither a blob nor the number of a key."""
+    wrong(description(), "encrypted images", blob=b"\xca" * 72)
+    wrong(description(), "encrypted images", key_id=7)
