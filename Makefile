@@ -81,7 +81,7 @@ help:
 	@echo "make test-pythons   run the tests with each of $(PYTHONS) that can be installed"
 	@echo "make hooks          run lint, types and a check of fragment names before each git commit"
 
-$(RUN_STAMP): pyproject.toml etc/make-venv etc/build_launcher.py $(wildcard digsigd/signing/launcher/*.[ch] digsigd/signing/launcher/*.inc)
+$(RUN_STAMP): pyproject.toml etc/make-venv etc/build_launcher.py $(wildcard digsigd/signing/launcher/*.[ch] digsigd/signing/launcher/*.inc digsigd/signing/launcher/preload/*.c)
 	@etc/make-venv $(PYTHON) $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[s3]'
 	@touch $@

@@ -279,11 +279,14 @@ def copy_of(cst_base: Path, version: str, base: Path) -> Path:
 
 
 def test_a_cst_that_is_there_gets_its_libraries(cst_base: Path, tmp_path: Path) -> None:
-    """Whole, with their licences, closed to other users; and signs with them."""
+    """Whole, with their licences, closed to other users; and signs with them. So it does its other tools."""
     script = get_cst()
     folder = copy_of(cst_base, "4.0.1", tmp_path)
+    verifier = folder / "linux64/bin/ahab_image_verifier"
+    verifier.unlink(missing_ok=True)
     done = run(ROOT / "etc/get-cst", "--base", tmp_path, "4.0.1")
     assert done.returncode == 0, done.stderr
+    assert "Usage: ahab_image_verifier" in run(verifier, "-h").stdout
     if not script.is_older_than("sid") or os.uname().machine != "x86_64":
         assert not (folder / "lib").exists()
         return

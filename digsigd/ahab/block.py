@@ -12,7 +12,6 @@ import struct
 from digsigd.ahab.errors import FormatError
 from digsigd.ahab.model import (
     BLOB_TAG,
-    BLOCK_TAG,
     CERTIFICATE_TAG,
     SIGNATURE_TAG,
     Blob,
@@ -44,14 +43,11 @@ _BLOB = struct.Struct("<BHBBBBB")
 def read_block(raw: bytes, start: int, version: int) -> SignatureBlock:
     """Return the signature block at `start` of a container, whose bytes are `raw`, to their end.
 
-    `version` is the container's. Raises `FormatError` with an offset that counts from the container's header. What is
-    wrong with values alone (the block's version, padding that is not zero) is left to who verifies.
+    `version` is the container's, whose header is good: 16 bytes of the block are there, with its tag. Raises
+    `FormatError` with an offset that counts from the container's header. What is wrong with values alone (the block's
+    version, padding that is not zero) is left to who verifies.
     """
-    if start + _BLOCK.size > len(raw):
-        raise FormatError("the container ends inside its signature block", start)
-    own, length, tag, certificate_at, srk_at, signature_at, blob_at, key_id = _BLOCK.unpack_from(raw, start)
-    if tag != BLOCK_TAG:
-        raise FormatError(f"a signature block has the tag {BLOCK_TAG:#x}, not {tag:#x}", start + 3)
+    own, length, _, certificate_at, srk_at, signature_at, blob_at, key_id = _BLOCK.unpack_from(raw, start)
     if own not in (0, 1) or (own == 1 and version != 2):
         raise FormatError(f"a signature block has the version {own}", start)
     if start + length != len(raw):
@@ -114,8 +110,6 @@ class _Walk:
 
     def leave(self, end: int) -> None:
         """Note where the part ends."""
-        if end > len(self._raw):
-            raise FormatError("a part of the signature block ends outside of it", self._position)
         self._position = end
 
     def finish(self) -> None:

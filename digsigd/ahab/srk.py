@@ -87,7 +87,7 @@ class SrkRecord:
         """The number of bytes of its signatures."""
         if self.algorithm in (RSA, RSA_PSS):
             return RSA_SIZES[self.size_code] // 8
-        if self.algorithm == ECDSA:
+        if self.algorithm in (ECDSA, SM2):
             return 2 * CURVES[self.size_code][1]
         return ML_DSA_SIZES[self.size_code][2]
 

@@ -69,10 +69,9 @@ def sets_of(one: FoundTable, chip: AhabChip) -> list[tuple[str, bytes, tuple[Fus
     places = places_of(chip)
     for records in one.records:
         rule = chip.allows(records[0].algorithm)
-        if rule is False or isinstance(rule, Refused):
-            why = f": {rule.why}" if isinstance(rule, Refused) else ""
+        if isinstance(rule, Refused):
             raise AhabError(
-                f"the SRKs are {records[0].name}, which {chip.title} does not accept{why}",
+                f"the SRKs are {records[0].name}, which {chip.title} does not accept: {rule.why}",
                 hint="make keys of another kind: closed boards with these fuses would never boot",
             )
     values = one.values(chip)

@@ -224,6 +224,8 @@ def _sign_file(job: AhabJob, output: str, asked: _Asked, console: Console) -> No
         signed, found = _signed(job, asked, send, console)
         proven = prove_file(new, job, chip)
         _compare(strangers_of(proven, asked.local), found, signed.notes, console)
+    if chip is None and any(note.startswith("the chip is not known") for note in signed.notes):
+        console.tell("note: set DIGSIGN_SOC to the boards' chip, such as imx93")
     if asked.verbose:
         for one in proven:
             console.tell(f"request {shown(signed.request_id)}: {shown(str(one))}")

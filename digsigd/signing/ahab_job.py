@@ -46,6 +46,8 @@ from digsigd.signing.workdir import Workdir
 
 # The length of a container is a number of 16 bits, and cst writes no more than a stub with its container.
 MOST_WRITTEN = 1 << 17
+# What cst says if tmpfile(3) fails.
+_NO_TEMPORARY = b"Cannot create temporary file"
 # What cst writes besides, in bytes: files with the container, which it removes.
 _SCRATCH = 4 * MOST_WRITTEN
 
@@ -74,6 +76,7 @@ class AhabJob(BaseJob):
         self._descriptor: int | None = None
         self._sums: Sums | None = None
         self._file: CheckedFile | None = None
+        self._digests: dict[tuple[str, int, int], bytes] = {}
         # All containers of the file, and those that are signed.
         self._all: tuple[ahab.Container, ...] = ()
         self._containers: tuple[ahab.Container, ...] = ()
@@ -188,8 +191,13 @@ class AhabJob(BaseJob):
 
     def _digest(self, name: str, offset: int, length: int) -> bytes:
         """Return the hash of a part of the file as it was sent: from the stream, or from what is read again."""
-        if self._sums is not None and (known := self._sums.of_image(name, offset, length)) is not None:
-            return known
+        part = (name, offset, length)
+        if part not in self._digests:
+            known = self._sums.of_image(*part) if self._sums is not None else None
+            self._digests[part] = self._read_digest(*part) if known is None else known
+        return self._digests[part]
+
+    def _read_digest(self, name: str, offset: int, length: int) -> bytes:
         try:
             running = new_hash(name)
         except ValueError:
@@ -238,6 +246,11 @@ class AhabJob(BaseJob):
         wrote = run.exit_code == 0 and bool(self.workdir.size_of(output))
         if not wrote:
             self.diagnose()
+            if _NO_TEMPORARY in run.output:
+                raise CstFailed(
+                    "cst cannot make a temporary file on this signing host, which it needs for AHAB",
+                    hint="its operator finds what that takes in docs/security.md, below AHAB",
+                )
         try:
             self._judge(run, wrote=wrote)
         except Refused as error:

@@ -42,9 +42,7 @@ def _signature(answer: ahab.Buffer, place: Place, region: Region, chip: ahab.Aha
         what, hint = _difference(region, made)
         raise ProviderError(f"the host has signed a container that is not the one that SPSDK makes: {what}", hint=hint)
     try:
-        verified = ahab.verify(
-            answer, place.offset, chip=chip, srk_table=region.table, srk_index=region.container.srk_index
-        )
+        verified = ahab.verify(answer, place.offset, chip=chip)
     except ahab.AhabError as error:
         raise ProviderError(
             f"the container that the host has signed fails verification: {error.summary()}",
@@ -52,7 +50,7 @@ def _signature(answer: ahab.Buffer, place: Place, region: Region, chip: ahab.Aha
         ) from None
     block = verified.container.block
     if block is None or len(block.signatures) != 1 or len(block.signatures[0]) != region.signature_length:
-        # The container's signed bytes are SPSDK's, so it has one signature: nothing else may get into SPSDK's container.
+        # Not with signed bytes that are SPSDK's; but what is returned here goes into SPSDK's container as it is.
         raise ProviderError(f"the host's container does not have one signature of {region.signature_length} bytes")
     return block.signatures[0]
 

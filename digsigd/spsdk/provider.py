@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from digsigd.spsdk.configuration import configured
 from digsigd.spsdk.exchange import Order, called
-from digsigd.spsdk.region import parse_region
 
 
 class Provider:
@@ -38,7 +37,6 @@ class Provider:
 
         ECDSA: r and s, each as long as the curve. RSA: PSS. `notes` are then the host's remarks on the signature.
         """
-        parse_region(data)
         with tempfile.TemporaryDirectory(prefix="digsigd-spsdk-") as folder:
             order = Order("sign", self._keys, self._search_paths, folder=folder, region=data)
             result = called(order, timeout=self._configuration.settings.timeout)

@@ -21,8 +21,8 @@ _NAME = "image.bin"
 # The version of SRK tables for containers of version 0.
 _TABLE = 1
 _SPSDKS_TABLE = (
-    "srk_table in SPSDK's configuration needs the machine's four certificates in order, the hash_algorithm of the table,"
-    " and flag_ca: true if they are CA certificates"
+    "srk_table in SPSDK's configuration needs the machine's four certificates in order, the table's hash_algorithm, and"
+    " flag_ca: true if they are CA certificates"
 )
 
 

@@ -110,7 +110,11 @@ class Endpoint:
         if signed.file is None:
             return self._answer(request, 200, headers, signed.blob, None)
         _head(request, 200, headers, signed.file.size)
-        await upload.send(request, signed.file)
+        try:
+            await upload.send(request, signed.file)
+        except CancelledError:
+            self.log.info("the client disconnected", **upload.who, event="gone")
+            raise
         self._answered(request, 200, None)
         return None
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from digsigd import ahab
 from digsigd.ahab import write
-from tests.helpers.ahab_forge import Forged, forge
+from tests.helpers.ahab_forge import Forged, forge, table_of
 from tests.helpers.blobs import changed_at
 
 
@@ -222,6 +222,45 @@ def test_a_certificate_tells_its_fields() -> None:
     assert again is not None
     assert again.certificate is not None
     assert (again.certificate.permission_data, again.certificate.fuse_version) == (bytes(range(12)), 9)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_certificate_of_version_0_has_less(version: int) -> None:
+    """Neither data nor UUID."""
+    block = forge("p256", version=version, sgk="p256").container.block
+    assert block is not None
+    one = block.certificate
+    assert one is not None
+    assert (one.fuse_version, one.permission_data_extension) == (0, 0)
+    assert (one.permission_data, one.uuid) == ((bytes(12), bytes(16)) if version == 2 else (b"", b""))
+
+
+@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("blob", [b"", b"\xca" * 72, b"\0\x48\0\x81" + bytes(68)])
+def test_blocks_that_end_early_are_refused(version: int, blob: bytes) -> None:
+    """At every length, with headers that say the same: inside of any part."""
+    signed = forge("p256", version=version, sgk="p521", blob=blob, alone=True)
+    container = signed.container
+    block = container.block
+    assert block is not None
+    last = block.padding[-1][0] if block.padding[-1][0] + 4 == container.length else container.length
+    for length in range(block.offset + 0x10, container.length):
+        data = bytearray(signed.data)
+        struct.pack_into("<H", data, 1, length)
+        struct.pack_into("<H", data, block.offset + 1, length - block.offset)
+        if length >= last:
+            assert ahab.parse(bytes(data)).length == length
+            continue
+        with pytest.raises(ahab.FormatError):
+            ahab.parse(bytes(data))
+
+
+def test_the_kind_of_table_is_named() -> None:
+    """When it is not the one of the container's version."""
+    for version, other, named in ((0, 2, "an SRK array"), (2, 0, "an SRK table")):
+        signed = forge("p256", version=version, srk=table_of("p256", version=other))
+        with pytest.raises(ahab.FormatError, match=f"a container of version {version} has {named}"):
+            signed.verify()
 
 
 def test_parts_may_follow_each_other_without_padding() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -84,6 +85,18 @@ def test_what_comes_back_has_the_file_s_header(place: int) -> None:
     other = signed_container(ahab.build_container([ahab.ContainerImage(b"", 0)]), "p256")
     with pytest.raises(ahab.VerificationError, match="header"):
         ahab.spliced(container, other, made.unsigned)
+
+
+def test_tag_and_flags_of_what_comes_back() -> None:
+    """The tag is the file's; the flags are the signer's, all 32 bits."""
+    made = forge("p256")
+    container = ahab.read_header(made.unsigned, made.offset)
+    head = ahab.stub(made.unsigned, container)
+    output = signed_container(head, "p256", flags=0xFF000000)
+    assert ahab.spliced(container, output, made.unsigned) == output
+    output = signed_container(head[:3] + b"\x82" + head[4:], "p256")
+    with pytest.raises(ahab.VerificationError, match="header"):
+        ahab.spliced(container, output, made.unsigned)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +186,20 @@ def test_room_up_to_its_own_images(signed: Forged) -> None:
     container = ahab.read_header(made.unsigned)
     judge(lambda: ahab.check_room(made.unsigned, container, 0x800), "")
     judge(lambda: ahab.check_room(made.unsigned, container, 0x801), "overwrites image 0 of the container at 0x0")
+
+
+def test_room_beside_others(signed: Forged) -> None:
+    """A container that ends where this one begins; one that reaches into it; an image over all of it."""
+    container = ahab.read_header(signed.unsigned, 0x400)
+    beside = ahab.Container(0, 0, 0x400, 0x87, 0, 0, 0, (), 0x90, None)
+    judge(lambda: ahab.check_room(signed.unsigned, container, 0x400, containers=[beside]), "")
+    into = replace(beside, length=0x401)
+    judge(lambda: ahab.check_room(signed.unsigned, container, 0x400, containers=[into]), "overwrites the one at 0x0")
+    image = ahab.ImageEntry(0, 0x200, 0x1000, 0, 0, 3, 0, bytes(64), bytes(32), 0)
+    over = replace(beside, images=(image,))
+    judge(lambda: ahab.check_room(signed.unsigned, container, 0x400, containers=[over]), "overwrites image 0 of")
+    until = replace(over, images=(replace(image, size=0x200),))
+    judge(lambda: ahab.check_room(signed.unsigned, container, 0x400, containers=[until]), "")
 
 
 def test_images_in_front_do_not_matter() -> None:

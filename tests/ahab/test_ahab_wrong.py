@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from digsigd import ahab
-from digsigd.ahab import build, write
-from tests.helpers.ahab_forge import Edit, Forged, forge, keys_of, srk_of
+from digsigd.ahab import build, digests, write
+from tests.helpers.ahab_forge import KINDS, Edit, Forged, Kind, forge, keys_of, srk_of
+from tests.helpers.blobs import changed_at
 
 # Places in a container with two images: of its block, of the first record.
 BLOCK = 0x110
@@ -135,6 +138,23 @@ def test_flags_of_the_header(version: int, options: dict[str, Any], check: str, 
     refused(forge("p384", version=version, **options), check, match)
 
 
+@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("sgk", [False, True], ids=["srk", "sgk"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_signatures_of_every_kind_count(kind: Kind, sgk: bool, version: int) -> None:
+    """Something else is signed, or the signature is another one: by container and certificate."""
+    signed = forge(kind, version=version, sgk=kind if sgk else None, alone=True)
+    block = signed.container.block
+    assert block is not None
+    places = {8: "signature", block.signature_offset + 8 + 40: "signature"}
+    if block.certificate is not None:
+        places[block.certificate.offset + len(block.certificate.signed) + 8 + 40] = "certificate"
+    for place, check in places.items():
+        with pytest.raises(ahab.VerificationError, match="was not made with this") as raised:
+            signed.verify(changed_at(signed.data, place))
+        assert raised.value.check == check
+
+
 def test_the_other_srks_may_be_revoked() -> None:
     """That is what the mask is for."""
     assert forge(revoke=0xD, number=1).verify().container.revoke_mask == 0xD
@@ -209,7 +229,7 @@ def test_padding_that_is_not_zero(version: int, place: int) -> None:
     signed = forge("p256", version=version, sgk="p521")
     block = signed.container.block
     assert block is not None
-    assert block.padding
+    assert [len(padding) for _, padding in block.padding] == [4, 4]
     for at, padding in block.padding:
         start = signed.offset + at + min(place, len(padding) - 1)
         with pytest.raises(ahab.VerificationError, match="padding: the padding of the container"):
@@ -246,6 +266,10 @@ def test_encrypted_images_need_a_blob(version: int) -> None:
         assert found.encrypted == (1,)
         assert found.notes == ("image 1 is encrypted: what is inside can only be proved by a board with the key",)
     found = encrypted(b"\xca" * 88, version).verify()
+    assert found.container.block is not None
+    blob = found.container.block.blob
+    assert blob is not None
+    assert (blob.flags, blob.size, blob.algorithm, blob.mode, blob.raw) == (0, 0, 0, 0, b"\xca" * 88)
     assert found.notes[0].endswith("the key's blob is still a placeholder")
 
 
@@ -280,6 +304,60 @@ def test_unknown_hashes_of_images(version: int, flags: int) -> None:
     """Numbers that no source names, and those of version 2 in version 0."""
     signed = forge(version=version, edit=put(0x10 + 0x18, struct.pack("<I", flags)))
     refused(signed, "image-hash", "has the unknown")
+
+
+def test_an_image_without_bytes_is_nowhere() -> None:
+    """Its offset does not matter, and others may be there."""
+    for offset in (0, 0x10, 0x8000, 0xFFFFFFFF):
+        images = [
+            ahab.ContainerImage(b"", offset, kind=5),
+            ahab.ContainerImage(b"\1" * 0x400, 0x8000),
+            ahab.ContainerImage(b"", 0x8100),
+        ]
+        assert len(forge(images=images).verify().images) == 3
+
+
+def test_images_may_touch() -> None:
+    """Each other, and the ends of containers: it is the next byte that is another's."""
+    signed = forge("p256", alone=True)
+    end = signed.container.end
+    images = [ahab.ContainerImage(b"\1" * 0x100, end), ahab.ContainerImage(b"\2" * 0x100, end + 0x100)]
+    touching = forge("p256", alone=True, images=images)
+    assert touching.container.end == end
+    touching.verify()
+    before = [ahab.ContainerImage(b"\1" * 0x100, end + 0x100), ahab.ContainerImage(b"\2" * 0x100, end)]
+    forge("p256", alone=True, images=before).verify()
+    other = ahab.Container(end + 0x200, 0, 0x100, 0x87, 0, 0, 0, (), 0x90, None)
+    touching.verify(containers=[other])
+    beside = ahab.Container(end, 0, 0x40, 0x87, 0, 0, 0, (), 0x90, None)
+    forge("p256", alone=True).verify(containers=[beside])
+    second = forge("p256")
+    first = ahab.Container(0, 0, 0x400, 0x87, 0, 0, 0, (), 0x90, None)
+    second.verify(containers=[first])
+    with pytest.raises(ahab.VerificationError, match=r"^room"):
+        second.verify(containers=[replace(first, length=0x401)])
+
+
+def test_a_hash_that_python_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SM3, where OpenSSL was built without it."""
+
+    def missing(name: str, parts: object) -> bytes:
+        raise ValueError(name)
+
+    signed = forge()
+    monkeypatch.setattr(digests, "digest", missing)
+    refused(signed, "image-hash", "the hash sha384 cannot be checked here")
+
+
+def test_a_hash_that_openssl_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SHA-3, where it was built without it."""
+
+    def missing(*_: object) -> None:
+        raise UnsupportedAlgorithm("no")
+
+    signed = forge()
+    monkeypatch.setattr("digsigd.ahab.signature._verify", missing)
+    refused(signed, "signature", "uses the hash sha256, which OpenSSL lacks here")
 
 
 def test_an_image_in_another_container() -> None:

@@ -99,6 +99,7 @@ def test_without_a_chip_the_host_says_what_it_did_not_check(build: Build) -> Non
     done = build.sign("-i", "csf.txt", "-o", "out.bin", DIGSIGN_SOC=None)
     assert done.returncode == 0, done.stderr
     assert "note: the chip is not known" in done.stderr
+    assert "note: set DIGSIGN_SOC to the boards' chip, such as imx93\n" in done.stderr
     refused_soc = build.sign("-i", "csf.txt", "-o", "new.bin", DIGSIGN_SOC="imx6q")
     assert refused_soc.returncode == 1
     assert "no chip with AHAB is called 'imx6q'" in refused_soc.stderr

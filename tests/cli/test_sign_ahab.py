@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from digsigd import ahab
+from digsigd.hab.certificate import load_file
 from digsigd.image.ahab_model import AhabPlan
 from digsigd.image.ahab_plan import plan_ahab
 from digsigd.image.ahab_report import AhabReport, report_ahab
 from tests.helpers import golden
-from tests.helpers.ahab_cases import image, members, tarball
+from tests.helpers.ahab_cases import image, members, packed, tarball
 from tests.helpers.commands import Run
 from tests.helpers.daemons import Daemon
+from tests.helpers.hsm import SoftHsm, provider
 
 KEYS = ("p256", "p384", "p384ca", "p521", "pss2048", "r2048")
 SD, QXP, V2 = "good-93-sd-spl", "good-qxp-spl-sgk", "good-v2-p384"
@@ -199,6 +201,20 @@ def test_versions_and_fuses_that_are_there_are_fine(digsign: Run, daemon: Daemon
         assert value in done.stdout
 
 
+def test_a_chip_whose_fuses_are_not_confirmed(digsign: Run, daemon: Daemon, flash: Path) -> None:
+    """Its file is signed, but no fuse value is told; one that is given has to be a hash of the table."""
+    command = ("sign", "flash.bin", "-o", "out.bin", "--soc", "imx8dxl")
+    done = digsign(*command, **host(daemon))
+    assert done.returncode == 0, done.stderr
+    assert "for i.MX 8DXLite with this SRK table in their fuses" in done.stdout
+    for name in ("fuse_sha256", "fuse_sha512"):
+        done = digsign(*command, "--fuses", fuse_value("p384", name).hex(), **host(daemon))
+        assert done.returncode == 0, done.stderr
+    done = digsign(*command, "--fuses", "7" * 64, **host(daemon))
+    assert done.returncode == 1
+    assert "--fuses says 777" in done.stderr
+
+
 @pytest.mark.parametrize(
     "option", ["--fast-auth", "--load-address=1", "--sdp=1", "--configuration=a", "--fit-fdt=required"]
 )
@@ -275,6 +291,51 @@ def test_names_of_keys_can_be_configured(digsign: Run, daemon: Daemon, flash: Pa
     done = digsign("sign", "flash.bin", "-o", "new.bin", "--soc", "imx8qxp", **host(daemon, "p384ca"))
     assert done.returncode == 1
     assert "sets srk_table, but not srk_certificate" in done.stderr
+
+
+def test_keys_on_a_token_sign(
+    digsign: Run, cst_base: Path, flash: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Their names are configured: the host knows only the SRK table, which is in the tarball."""
+    folder = tmp_path_factory.mktemp("token")
+    hsm = SoftHsm(folder)
+    hsm.init_token("release", "73915")
+    files = members("p384ca")
+    uris = {}
+    for name, number in (("SRK2_sha384_secp384r1_v3_ca", "01"), ("SGK2_1_sha384_secp384r1_v3_usr", "02")):
+        certificate, key = files[f"crts/{name}_crt.pem"], files[f"keys/{name}_key.pem"]
+        hsm.put(
+            "release", "73915", name,
+            id=number, key_pem=key, key_password=b"secret7", certificate=load_file(certificate).der,
+        )  # fmt: skip
+        uris[name[:3]] = f"pkcs11:token=release;object={name};type=cert"
+    (folder / "pin").write_text("73915")
+    (folder / "d").mkdir()
+    config = f"""
+[pkcs11]
+module = "{SoftHsm.MODULE}"
+provider = "{provider(cst_base)}"
+paths = ["{hsm.folder}"]
+[pkcs11.tokens.release]
+pin_file = "{folder}/pin"
+"""
+    daemon = Daemon(folder / "d", cst_base, config, environ=hsm.environ)
+    table = "crts/SRK_1_2_3_4_table.bin"
+    daemon.put_keys("hsm", packed({table: files[table]}))
+    daemon.start()
+    (flash.parent / "digsign.toml").write_text(
+        f'machine = "hsm"\nbackend = "pkcs11"\ncst = "4.0.1"\nsrk_table = "{table}"\nsoc = "imx8qxp"\n'
+        f'srk_certificate = "{uris["SRK"]}"\nsgk_certificate = "{uris["SGK"]}"\n'
+    )
+    for options in (("--sgk",), ()):
+        command = ("sign", "flash.bin", "-o", "out.bin", "--srk", "2", "--server", daemon.url, *options)
+        done = digsign(*command)
+        assert done.returncode == 0, done.stderr
+        report = judged((flash.parent / "out.bin").read_bytes(), "imx8qxp", fuse_value("p384ca", "fuse_sha512"))
+        assert report.holds, report
+        proven = [one.proven for one in report.containers if one.planned.must_sign]
+        assert [(one.srk, one.certificate) for one in proven if one] == [(2, bool(options))] * 2
+    daemon.stop()
 
 
 def test_a_statement_tells_of_each_container(digsign: Run, daemon: Daemon, flash: Path) -> None:

@@ -231,6 +231,17 @@ async def test_an_answer_with_other_keys_is_not_written(
     assert contents(flash.parent) == {"flash.bin": SD}
 
 
+async def test_the_whole_is_judged_at_the_end(
+    host: Daemon, client: MakeClient, flash: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However good each answer was."""
+    unsigned = verify_ahab(flash, soc="imx93")
+    monkeypatch.setattr(module, "_report_file", lambda *_: unsigned)
+    with pytest.raises(AhabVerificationFailed, match=r"so .*out.bin was not written: OEM container at 0x400: signed"):
+        await sign_ahab(client(host.url), flash, flash.parent / "out.bin", soc="imx93", machine="p384")
+    assert contents(flash.parent) == {"flash.bin": SD}
+
+
 async def test_after_a_refusal_nothing_is_written(host: Daemon, client: MakeClient, serve: Serve, flash: Path) -> None:
     """Of the second container, when the first is signed already."""
     first, _ = await signed_by(host, client, flash)

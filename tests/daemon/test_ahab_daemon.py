@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +22,8 @@ from tests.conftest import CST_VERSIONS
 from tests.daemon.test_logs_and_options import check
 from tests.helpers.ahab_cases import description, image, members, packed
 from tests.helpers.ahab_daemons import OFFSET, ahab_daemon, holds, post_ahab
+from tests.helpers.certificates import Authority
+from tests.helpers.daemons import Daemon
 from tests.helpers.hsm import SoftHsm, label, provider
 
 GOOD, SGK = "good-93-sd-spl", "good-qxp-spl-sgk"
@@ -233,13 +237,8 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(tmp_path: Path, cst_b
     """What it has taken of the host is given back: the file, the descriptor, the place among the uploads."""
     daemon = ahab_daemon(tmp_path / "daemon", cst_base, "[upload]\nidle_timeout = 2\nmax_at_once = 1\n").start()
     try:
-        data = large(32)
-        (tmp_path / "flash.bin").write_bytes(data)
-        (tmp_path / "csf.txt").write_text(description(GOOD).replace("0x400 0x490", "0x400 0x510"))
         before = len(daemon.descriptors())
-        client = subprocess.Popen(
-            [sys.executable, "-c", SLOW, daemon.url, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        client = slow_client(daemon, tmp_path)
         try:
             daemon.wait_for_log("the answer was not read for 2 s")
             daemon.wait_for(lambda: len(daemon.descriptors()) <= before, what="its descriptors")
@@ -251,6 +250,78 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(tmp_path: Path, cst_b
         assert daemon.log().count("answered 200") == 1
     finally:
         daemon.stop()
+
+
+def test_a_stop_waits_for_an_answer_that_nobody_reads_no_longer_than_for_others(tmp_path: Path, cst_base: Path) -> None:
+    """And then ends the connection."""
+    daemon = ahab_daemon(tmp_path / "daemon", cst_base, "[daemon]\nshutdown_grace = 1\n").start()
+    client = slow_client(daemon, tmp_path)
+    try:
+        daemon.wait_for_log("verified: SRK 1")
+        began = time.monotonic()
+        daemon.stop()
+        assert time.monotonic() - began < 20
+    finally:
+        client.kill()
+        client.communicate()
+
+
+def test_a_client_that_goes_while_it_is_answered_is_told_in_the_log(tmp_path: Path, cst_base: Path) -> None:
+    """Nothing is left of its request, and nothing is logged as a fault."""
+    daemon = ahab_daemon(tmp_path / "daemon", cst_base).start()
+    try:
+        before = len(daemon.descriptors())
+        client = slow_client(daemon, tmp_path)
+        daemon.wait_for_log("verified: SRK 1")
+        time.sleep(0.2)
+        client.kill()
+        client.communicate()
+        daemon.wait_for_log("the client disconnected")
+        daemon.wait_for(lambda: len(daemon.descriptors()) <= before, what="its descriptors")
+        assert daemon.left_behind() == []
+        assert " error " not in daemon.log()
+    finally:
+        daemon.stop()
+
+
+def test_a_connection_is_used_again_after_a_file(tmp_path: Path, cst_base: Path) -> None:
+    """The next request on it is answered, too; the first was large, and sent over TLS."""
+    folder = tmp_path / "daemon"
+    folder.mkdir()
+    hosts = Authority()
+    certificate, key = hosts.issue("host")
+    (folder / "host.pem").write_bytes(certificate)
+    (folder / "host.key").write_bytes(key)
+    (folder / "host.key").chmod(0o600)
+    (tmp_path / "hosts.pem").write_bytes(hosts.pem)
+    daemon = ahab_daemon(
+        folder, cst_base, '[listen]\n[listen.tls]\ncertificate = "host.pem"\nkey = "host.key"\n'
+    ).start()
+    try:
+        url = daemon.url.replace("http://", "https://")
+        data = large(4)
+        sent = (
+            (data, description(GOOD).replace("0x400 0x490", "0x400 0x510")), (image(GOOD), description(GOOD)),
+        )  # fmt: skip
+        with httpx.Client(verify=ssl.create_default_context(cafile=str(tmp_path / "hosts.pem"))) as client:
+            for original, text in sent:
+                answer = client.post(
+                    f"{url}/sign/imx", data={"machine": "ahab-p384", "cstversion": "4.0.1"},
+                    files={"csf": ("csf.txt", text, "text/plain"), "artifact": ("flash.bin", original)},
+                )  # fmt: skip
+                assert answer.status_code == 200, answer.text
+                holds(answer.content, original, "p384")
+    finally:
+        daemon.stop()
+
+
+def slow_client(daemon: Daemon, folder: Path) -> subprocess.Popen[bytes]:
+    """A client that reads the beginning of a large answer, and then nothing."""
+    (folder / "flash.bin").write_bytes(large(32))
+    (folder / "csf.txt").write_text(description(GOOD).replace("0x400 0x490", "0x400 0x510"))
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW, daemon.url, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
 SLOW = """

@@ -43,6 +43,7 @@ DIGESTS = {"p384": "sha384", "p521": "sha512", "rsa4096": "sha512", "pss4096": "
 _CURVES: dict[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1()}
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512(), "sha3-256": hashes.SHA3_256(),
+    "sha3-384": hashes.SHA3_384(), "sha3-512": hashes.SHA3_512(),
 }  # fmt: skip
 Edit: TypeAlias = Callable[[bytearray], None]
 # DER of the key of a certificate: RFC 8017, A.1 and A.2.3.

@@ -21,6 +21,7 @@ from twisted.internet.task import deferLater
 from digsigd import ahab, csf
 from digsigd.errors import BadTarball, CstFailed, CstTimeout, DigsigError, NoSpace, Refused, VerificationFailed
 from digsigd.hab.certificate import load_file
+from digsigd.signing.cage import LAUNCHER, Launcher
 from digsigd.signing.request import Signed
 from digsigd.signing.rules import MachineRules
 from tests.conftest import CST_VERSIONS
@@ -237,3 +238,15 @@ async def test_a_request_that_is_cancelled_leaves_no_file_open(signer: SignerInT
     with pytest.raises(CancelledError):
         await signing
     assert descriptors() == set()
+
+
+@pytest.mark.parametrize("version", CST_VERSIONS)
+async def test_a_cst_without_a_temporary_file_is_told(
+    signer: SignerInTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """Where there are no namespaces, and the library was not built: a fault of the host."""
+    signer.runner.use(Launcher(LAUNCHER, "ls"))
+    holds(content(await signer.sign(signer.request(description(GOOD), FLASH, version=version))), image(GOOD), "p384")
+    monkeypatch.setattr("digsigd.signing.cage.TMPFILE", tmp_path / "missing")
+    with pytest.raises(CstFailed, match="cannot make a temporary file on this signing host"):
+        await signer.sign(signer.request(description(GOOD), FLASH, version=version))

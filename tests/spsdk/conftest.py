@@ -33,7 +33,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, cst_base: Path) -> Iterator[D
         daemon.put_keys(name, ahab_cases.tarball(name))
     p384 = ahab_cases.members("p384")
     daemon.put_keys("bare", ahab_cases.tarball("p384"))
-    other = {name: data for name, data in ahab_cases.members("p256").items() if "SRK" in name and "crt" in name}
+    other = {name: data for name, data in ahab_cases.members("p256").items() if "SRK" in name}
     other["crts/other_table.bin"] = other.pop(TABLE)
     daemon.put_keys("both", ahab_cases.packed({**p384, **other}))
     daemon.put_keys("v2", ahab_cases.packed({name: data for name, data in p384.items() if name != TABLE}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from contextlib import suppress
 
 import pytest
 
@@ -92,7 +93,8 @@ def test_other_keys_than_oem_s_are_refused(srk_set: int) -> None:
 def test_what_is_in_front_of_or_behind_a_container_is_refused() -> None:
     """One container, up to its signature: not a byte more or less."""
     data = region()
-    for wrong in (data + b"\0", data[:-1], data + bytes(104), b"\0" + data, data[:0x90]):
+    signature = struct.pack("<BHBI", 0, 104, 0xD8, 0) + bytes(96)
+    for wrong in (data + b"\0", data[:-1], data + bytes(104), data + signature, b"\0" + data, data[:0x90]):
         with pytest.raises(ProviderError):
             parse_region(wrong)
 
@@ -133,6 +135,15 @@ def test_every_byte_of_the_table_s_frame_counts() -> None:
     data[0xA0] ^= 1
     with pytest.raises(ProviderError, match="a container with a fault"):
         parse_region(bytes(data))
+
+
+def test_no_byte_of_a_region_causes_an_error_of_another_kind() -> None:
+    """Whatever stands there, it is a region or refused."""
+    data = region(srks=table("p256"), signature=64)
+    for at in range(len(data)):
+        for value in (0, 1, 2, 0x21, 0x22, 0x27, 0x28, 0x7F, 0x80, 0xD1, 0xD2, 0xFF):
+            with suppress(ProviderError):
+                parse_region(data[:at] + bytes([value]) + data[at + 1 :])
 
 
 def test_no_prefix_and_no_tail_of_an_image_is_a_region() -> None:

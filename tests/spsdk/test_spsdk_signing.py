@@ -132,6 +132,13 @@ def test_tables_with_keys_of_several_sizes_need_a_name(provider: MakeProvider) -
     assert provider("both", srk_table="crts/other_table.bin").signature_length == 64
 
 
+def test_each_of_several_tables_has_its_own_certificates(provider: MakeProvider) -> None:
+    """SRK 2 of the container's table, not of the other one."""
+    for keys, length in (("p384", 96), ("p256", 64)):
+        data = region(srks=table(keys), signature=length, index=1)
+        holds(data, provider("both").sign(data))
+
+
 def refused_length(one: Provider) -> str:
     with pytest.raises(ProviderError) as caught:
         _ = one.signature_length

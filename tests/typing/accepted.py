@@ -14,6 +14,8 @@ import digsigd
 import digsigd.client
 from digsigd import CstSettings, DigsigError, KeysSettings, Settings, Signed, SigningRequest, SigningService
 from digsigd.client import (
+    AhabReport,
+    AhabVerificationFailed,
     CertificateInfo,
     ClientError,
     ClientSettings,
@@ -27,13 +29,17 @@ from digsigd.client import (
     ServerRefused,
     ServerUnreachable,
     SignedBlob,
+    SignedContainer,
+    SignedFile,
     SignedPart,
     SigningClient,
     SrkTableInfo,
     VerificationFailed,
     key_names,
     run,
+    sign_ahab,
     sign_image,
+    verify_ahab,
     verify_image,
 )
 from digsigd.record.entry import Entry
@@ -135,6 +141,43 @@ def explain(error: ClientError) -> str:
     elif isinstance(error, ServerUnreachable | ClientSettingsError):
         kind = "not asked"
     return f"{kind}: {error.what} ({error.hint}) {error.request_id}"
+
+
+async def sign_for_ahab(client: SigningClient, found: list[SignedContainer]) -> bytes | None:
+    try:
+        report: AhabReport = await sign_ahab(
+            client,
+            Path("flash.bin"),
+            Path("signed.bin"),
+            soc="imx93",
+            srk=2,
+            sgk=False,
+            sw_version=0,
+            fuse_version=0,
+            names=KeyNames("table", srk_certificate="SRK2_crt.pem"),
+            on_part=found.append,
+        )
+    except AhabVerificationFailed as error:
+        print(error.report.plan.layout, [one.holds for one in error.report.containers])
+        raise
+    return report.fuse_value
+
+
+async def sign_a_file(client: SigningClient, description: bytes) -> str:
+    signed: SignedFile = await client.sign_file(
+        machine="imx93-evk",
+        description=description,
+        artifact=Path("flash.bin"),
+        artifact_name="flash.bin",
+        to=Path("signed.bin"),
+        cst_version="4.0.1",
+        soc_type="mx93",
+    )
+    return signed.request_id
+
+
+def verify_for_ahab(path: Path) -> bool:
+    return verify_ahab(path, soc="imx93", fuse_value=bytes(32)).holds
 
 
 def verify(path: Path) -> bool:
