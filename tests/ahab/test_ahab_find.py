@@ -56,8 +56,10 @@ def test_places_of_a_set() -> None:
     three = file_of((0, header()), (0x400, header(tag=0x82)), (0x800, header()), size=0x4000)
     assert [(one.offset, one.tag) for one in ahab.find(three)] == [(0, 0x87), (0x400, 0x82), (0x800, 0x87)]
     assert places(file_of((0, header()), (0x800, header()), size=0x4000)) == [0, 0x800]
-    # Not a fourth one.
-    assert places(file_of((0, header()), (0xC00, header()), size=0x4000)) == [0]
+    # Up to the third one, even where an image of the first one claims to be; a fourth one only beside images.
+    inside = [(place, header()) for place in (0x400, 0x800, 0xC00)]
+    assert places(file_of((0, header(image=(0x400, 0x1000))), *inside, size=0x4000)) == [0, 0x400, 0x800]
+    assert places(file_of((0, header()), (0xC00, header()), size=0x4000)) == [0, 0xC00]
     assert places(file_of((0x400, header()), size=0x4000)) == [0x400]
     new = [(place, header(2, image=(0x10000 - place, 0x400))) for place in (0, 0x4000, 0x8000)]
     assert places(file_of(*new, size=0x20000)) == [0, 0x4000, 0x8000]
