@@ -12,6 +12,8 @@ from digsigd.ahab.images import check_images
 from digsigd.ahab.model import CHECK_ALL, FAST_BOOT_MASK, INDEX_MASK, REVOKE_MASK, SET_MASK
 from digsigd.errors import Refused
 
+# What fills gaps: imx-mkimage has 00, erased flash ff, NXP's own builds ca.
+_FILLERS = b"\0\xff\xca"
 Containers = tuple[ahab.Container, ...]
 
 
@@ -105,6 +107,21 @@ def placed(
     except ahab.VerificationError as error:
         raise Refused(f"csf: line {line}: {error.what}", line=line, hint=error.hint) from None
     return made
+
+
+def overwritten(before: ahab.Container, made: bytes, data: ahab.Buffer) -> str:
+    """Return a note if a signed container overwrites bytes of the file behind it that fill no gap, else an empty text.
+
+    They belong to no container and no image, as `placed` has checked.
+    """
+    part = data[before.end : before.offset + len(made)]
+    if not (rest := part.lstrip(_FILLERS)):
+        return ""
+    used = before.end + len(part) - len(rest)
+    return (
+        f"the signed container at {before.offset:#x} is longer than before, and has overwritten what was at {used:#x}"
+        " of the file: an older signature, or data that no container covers"
+    )
 
 
 def refused(line: int, what: str, *, hint: str = "") -> Refused:

@@ -19,7 +19,7 @@ from digsigd.csf.cst_files import BLOB, DESCRIPTION, artifact, container
 from digsigd.csf.errors import CsfKeyError
 from digsigd.errors import CstFailed, DigsigError, Refused, VerificationFailed
 from digsigd.keys import Keys
-from digsigd.signing.ahab_containers import check_fuse_versions, check_places, chosen, placed, refused
+from digsigd.signing.ahab_containers import check_fuse_versions, check_places, chosen, overwritten, placed, refused
 from digsigd.signing.ahab_described import check_described
 from digsigd.signing.ahab_keys import (
     UNKNOWN_CHIP,
@@ -81,6 +81,7 @@ class AhabJob(BaseJob):
         self._all: tuple[ahab.Container, ...] = ()
         self._containers: tuple[ahab.Container, ...] = ()
         self._patches: list[Patch] = []
+        self._notes: list[str] = []
 
     def _resolved(self, description: Description) -> Resolved:
         request = self.request
@@ -272,6 +273,8 @@ class AhabJob(BaseJob):
                 # cst may end with exit code 0 although it could not write everything.
                 self.diagnose()
                 raise _not_proven(error) from None
+            if note := overwritten(before, made, Original(file)):
+                self._notes.append(note)
         self._patches.append(Patch(before.offset, made))
 
     def verified(self) -> tuple[Signed, str]:
@@ -298,7 +301,7 @@ class AhabJob(BaseJob):
             self.workdir.remove()
         notes = dict.fromkeys(note for one in results for note in one.notes)
         unknown = () if self._chip is not None else (UNKNOWN_CHIP,)
-        return Signed(b"", (*unknown, *notes), file=answer), "; ".join(map(str, results))
+        return Signed(b"", (*unknown, *self._notes, *notes), file=answer), "; ".join(map(str, results))
 
     def _proven(self, data: Original) -> list[ahab.Verified]:
         """Verify the containers that were signed. Raises `AhabError`."""

@@ -58,7 +58,9 @@ def test_places_of_a_set() -> None:
     assert places(file_of((0, header()), (0x800, header()), size=0x4000)) == [0, 0x800]
     # Each of them once, also without images.
     assert places(file_of((0, header()), (0x400, header()), (0x800, header()), size=0x1000)) == [0, 0x400, 0x800]
-    # A fourth one, between them and their images, is the first of a set of its own.
+    # Up to the third one, even where an image of the first one claims to be; a fourth one only beside images.
+    inside = [(place, header()) for place in (0x400, 0x800, 0xC00)]
+    assert places(file_of((0, header(image=(0x400, 0x1000))), *inside, size=0x4000)) == [0, 0x400, 0x800]
     assert places(file_of((0, header()), (0xC00, header()), size=0x4000)) == [0, 0xC00]
     assert places(file_of((0x400, header()), size=0x4000)) == [0x400]
     new = [(place, header(2, image=(0x10000 - place, 0x400))) for place in (0, 0x4000, 0x8000)]

@@ -220,6 +220,17 @@ def test_a_container_between_images_is_not_overwritten(daemon: Daemon) -> None:
     refused(daemon, "pss2048", text, data, "4.0.1", 422, "overwrites the one at 0x10400")
 
 
+@pytest.mark.parametrize(("place", "noted"), [(0x600, True), (0x6F0, False)])
+def test_data_behind_a_container_do_not_vanish_in_silence(daemon: Daemon, place: int, noted: bool) -> None:
+    """No container covers them, so the file may boot without them: the answer says that they are gone."""
+    data = bytearray(image(GOOD))
+    data[place] = 0x5A
+    answer = post_ahab(daemon, data=bytes(data))
+    assert answer.status_code == 200, answer.text
+    assert ("has overwritten what was at 0x600 of the file" in str(answer.headers)) == noted
+    assert (answer.content[place] == 0x5A) == (not noted)
+
+
 def changed_member(name: str, edit: Callable[[bytes], bytes]) -> bytes:
     """The tarball of P-384 with one file changed."""
     files = dict(members("p384"))
