@@ -55,7 +55,8 @@ def test_the_work_for_ahab_grows_with_the_text_and_no_faster(shape: str) -> None
 )
 def test_no_more_is_read_than_the_header(text: str) -> None:
     """However long the rest is."""
-    ahab.is_ahab(text.encode())
+    # Python 3.13 does not count all of the first time.
+    instructions(lambda: ahab.is_ahab(text.encode()))
     once = instructions(lambda: ahab.is_ahab(text.encode()))
     assert once < 3000
     longer = (text + texts.BASE * 1000).encode()
@@ -66,5 +67,5 @@ def test_no_more_is_read_than_the_header(text: str) -> None:
 def test_a_target_is_not_searched_for_long(line: str) -> None:
     """In a text that is full of lines."""
     few, many = (f"# ahab\n[Header]\n{line * count}".encode() for count in (1024, 8192))
-    ahab.is_ahab(few)
+    instructions(lambda: ahab.is_ahab(few))
     assert instructions(lambda: ahab.is_ahab(many)) < 1.1 * instructions(lambda: ahab.is_ahab(few))
