@@ -52,7 +52,7 @@ class Sending:
 
     async def send(self) -> None:
         """Write the file, after the headers. Returns when all is written; cancelled when the connection is lost."""
-        end = self._clock.callLater(self._longest, self._abort, f"the answer was not read within {self._longest:g} s")
+        end = self._clock.callLater(self._longest, self.abort, f"the answer was not read within {self._longest:g} s")
         self._request.registerProducer(self, True)
         try:
             await self._write_all()
@@ -73,7 +73,7 @@ class Sending:
                 else:
                     data = await self._in_thread(self._file.read, offset, length)
             except DigsigError as error:
-                self._abort(error.for_operator())
+                self.abort(error.for_operator())
                 # What was lost is noticed as the end of the connection, which cancels this.
                 await Deferred()
                 return
@@ -87,7 +87,7 @@ class Sending:
         if self._resumed is None:
             self._resumed = Deferred()
             why = f"the answer was not read for {self._idle:g} s"
-            self._timer = self._clock.callLater(self._idle, self._abort, why)
+            self._timer = self._clock.callLater(self._idle, self.abort, why)
 
     def resumeProducing(self) -> None:
         """Write again."""
@@ -104,7 +104,8 @@ class Sending:
             self._timer.cancel()
         self._timer = None
 
-    def _abort(self, why: str) -> None:
+    def abort(self, why: str) -> None:
+        """Abort the connection, which cancels `send`. `why` is for the log."""
         self.log.error("the connection is aborted: {why}", why=why, **self._who, event="not-sent")
         if self._request.channel is not None:
             self._request.channel.transport.abortConnection()

@@ -71,6 +71,8 @@ class Upload:
         self._signed_at, self._answer_size = 0.0, 0
         # Whether a file is kept for the answer: what the upload has taken of the host is given back after that.
         self._keeps_file = False
+        # The answer on its way, if it is a file.
+        self._sending: Sending | None = None
         self._is_removed = False
         self._room: Reservation | None = None
         # Who it counts for; None until it is counted.
@@ -202,14 +204,21 @@ class Upload:
     async def send(self, request: Any, file: SignedFile) -> None:
         """Write a file as the body of the answer to `request`, and close it. Cancelled if the connection is lost."""
         bounds = self._uploads.bounds
+        self._sending = Sending(
+            request, file, in_thread=self._uploads.in_thread, clock=self._uploads.clock,
+            idle=bounds.idle_timeout, longest=bounds.timeout, who=self.who,
+        )  # fmt: skip
         try:
-            await Sending(
-                request, file, in_thread=self._uploads.in_thread, clock=self._uploads.clock,
-                idle=bounds.idle_timeout, longest=bounds.timeout, who=self.who,
-            ).send()  # fmt: skip
+            await self._sending.send()
         finally:
+            self._sending = None
             file.close()
             self._let_go_of_file()
+
+    def stop_sending(self) -> None:
+        """Abort the answer, if it is a file that is being sent."""
+        if self._sending is not None:
+            self._sending.abort("this signing host is shutting down")
 
     def _let_go_of_file(self) -> None:
         self._keeps_file = False

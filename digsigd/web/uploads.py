@@ -116,9 +116,10 @@ class Uploads:
         self._stopped = True
 
     def end(self) -> None:
-        """End the active uploads: bodies that still arrive are answered, signing is cancelled."""
+        """End the active uploads: bodies that still arrive are answered, signing is cancelled, files not sent on."""
         for upload in list(self._active):
             upload.happened(Event.SHUTDOWN, shutting_down())
+            upload.stop_sending()
 
     def drained(self) -> Deferred[None]:
         """Return a Deferred that fires when no upload is active."""
