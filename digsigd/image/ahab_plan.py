@@ -20,6 +20,8 @@ from digsigd.image.regions import PADDING
 _BUILD = "Sign flash.bin (imx-boot) or a container, as imx-mkimage or U-Boot's binman wrote it."
 # Images that only NXP's containers have: ELE, SECO and V2X firmware. imx-mkimage, imx8qxb0.c; SPSDK, database.yaml.
 _NXP_KINDS = (0x6, 0xB, 0xC, 0xD)
+# Images that the maker of the boards signs: code, data, DCD or OEI.
+_OEM_KINDS = (0x3, 0x4, 0x5)
 # FlexSPI configurations, at the start or behind 1 KiB; the container is behind 4 KiB.
 _FLASH_TAG, _FLASH_TAGS, _BEHIND_FLASH = b"FCFB", (0, 0x400), 0x1000
 # What fills the place between headers and images: imx-mkimage has 00, erased flash ff, NXP's own builds ca.
@@ -73,6 +75,11 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         owner = _owner(one)
         if owner == "NXP" and not one.is_signed:
             wrong.append(f"the container at {one.offset:#x} has NXP's firmware, but is not signed by NXP")
+        if one.srk_set == SrkSet.NXP and all(image.kind in _OEM_KINDS for image in one.images):
+            wrong.append(
+                f"the container at {one.offset:#x} says that NXP has signed it, but it has no firmware of NXP: it needs"
+                " your signature (Source set = OEM)"
+            )
         if one.srk_set not in tuple(SrkSet):
             wrong.append(f"the container at {one.offset:#x} names the SRK set {one.srk_set}, which is unknown")
         planned.append(
@@ -94,7 +101,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         tuple(planned),
         tuple(regions),
         chip,
-        wrong=(*_wrong_file(found), *stray),
+        wrong=(*_wrong_file(found), *_gaps(first_set), *stray),
         notes=tuple(_notes(planned)),
         replaced=tuple(_replaced(planned)),
     )
@@ -218,6 +225,20 @@ def _wrong_file(found: Sequence[Container]) -> Iterator[str]:
     versions = {one.version for one in found}
     if len(versions) > 1:
         yield "its containers have different versions, which no chip boots"
+
+
+def _gaps(first_set: Sequence[Container]) -> Iterator[str]:
+    """Yield which containers the ROM does not find, because the header before them is not one step before.
+
+    imx-mkimage, imx8qxb0.c: CONTAINER_ALIGNMENT.
+    """
+    for before, after in pairwise(first_set):
+        expected = before.offset + before.step
+        if before.end <= after.offset != expected:
+            yield (
+                f"the container at {after.offset:#x} is not where the ROM looks for it, at {expected:#x}: containers of"
+                f" version {before.version} are {before.step:#x} bytes apart"
+            )
 
 
 def _refused(container: Container, images: Sequence[PlannedImage]) -> Iterator[str]:
