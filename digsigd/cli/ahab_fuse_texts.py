@@ -134,6 +134,9 @@ def _unconfirmed(one: FoundTable, chip: AhabChip) -> list[str]:
     """Return what is not certain about these keys on the chip."""
     from digsigd.ahab import Unconfirmed
 
+    if one.table is None:
+        what = f"a fuse file does not say what keys it is of, so it was not checked whether {chip.title} accepts them"
+        return [f"{what}: pass the SRK table"]
     rules = {records[0].name: chip.allows(records[0].algorithm) for records in one.records}
     return [
         f"whether {chip.title} accepts {name} is not confirmed: {rule.why}"

@@ -28,6 +28,10 @@ _FLASH_TAG, _FLASH_TAGS, _BEHIND_FLASH = b"FCFB", (0, 0x400), 0x1000
 _FILLERS = b"\0\xff\xca"
 # SPSDK, ahab_iae.py: containers of version 2 have others too.
 _HASHES_0 = ("sha256", "sha384", "sha512", "sm3")
+# cst's longest blocks, for RSA-4096 with an SGK; in version 2, the distance of the headers.
+_LONGEST_BLOCKS = {0: 0xE78, 2: 0x4000}
+# SD, eMMC and FlexSPI; pages of NAND.
+_SPL_STEPS = (0x400, 0x1000, 0x4000)
 _CHUNK = 1 << 16
 _MOST_FAULTS = 20
 
@@ -102,7 +106,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         tuple(regions),
         chip,
         wrong=(*_wrong_file(found), *_gaps(first_set), *stray),
-        notes=tuple(_notes(planned)),
+        notes=(*_notes(planned), *_place_notes(planned, chip)),
         replaced=tuple(_replaced(planned)),
     )
 
@@ -265,6 +269,30 @@ def _notes(planned: Sequence[PlannedContainer]) -> Iterator[str]:
                 yield f"{image.name} of the {one.name} is of a type that is unknown here"
 
 
+def _place_notes(planned: Sequence[PlannedContainer], chip: AhabChip | None) -> Iterator[str]:
+    """Yield which containers of a boot file are not where its chip or SPL is known to look.
+
+    U-Boot, image-container.c: SPL looks behind the images of the first containers, at a whole KiB, on NAND at a page.
+    """
+    base = planned[0]
+    if base.owner != "NXP":
+        return
+    ours = next((one for one in planned if one.first and one.owner == "OEM"), None)
+    if chip is not None and ours is not None and ours.offset - base.offset != chip.oem_offset:
+        yield (
+            f"the {ours.name} is {ours.offset - base.offset:#x} behind NXP's, where imx-mkimage has it"
+            f" {chip.oem_offset:#x} behind for {chip.title}: check for which chip the file was built"
+        )
+    end = max((image.end for one in planned if one.first for image in one.images), default=0)
+    second = next((one for one in planned if not one.first), None)
+    if ours is not None and second is None:
+        yield "no container follows the images of the first ones: if they have an SPL, it finds no U-Boot in this file"
+    places = {base.offset + -(-(end - base.offset) // step) * step for step in _SPL_STEPS}
+    if second is not None and second.offset not in places:
+        where = " or ".join(f"{place:#x}" for place in sorted(places))
+        yield f"the {second.name} is not at {where}, where SPL looks for it, behind the images of the first containers"
+
+
 def _layout(planned: Sequence[PlannedContainer]) -> str:
     """Return the name of a file: whose containers it has."""
     nxp = sum(one.owner == "NXP" for one in planned)
@@ -302,12 +330,14 @@ def _regions(data: Buffer, planned: Sequence[PlannedContainer]) -> tuple[list[Re
         offset = min(max(region.offset, place), size)
         if offset > place:
             used = used_byte(data, place, offset)
-            leftover = used is not None and any(first <= used < last for first, last in headers)
+            zone = next((last for first, last in headers if used is not None and first <= used < last), None)
+            behind = used_byte(data, zone, offset) if zone is not None else used
+            leftover = used is not None and behind is None
             found.append(Region(place, offset - place, PADDING if used is None else _unknown(leftover)))
-            if used is not None and not leftover:
+            if behind is not None:
                 stray.append(
-                    f"unknown data at {used:#x}: {data[used : used + 8].hex(' ')}. No container covers them, so no"
-                    " signature does"
+                    f"unknown data at {behind:#x}: {data[behind : behind + 8].hex(' ')}. No container covers them, so"
+                    " no signature does"
                 )
         end = min(region.end, size)
         if end > offset:
@@ -322,7 +352,9 @@ def _unknown(leftover: bool) -> str:
 
 def _header_zones(planned: Sequence[PlannedContainer]) -> list[tuple[int, int]]:
     """Return where headers can be: an older, longer signature block leaves bytes there that no board reads."""
-    return [(one.end, one.block + one.room) for one in planned]
+    return [
+        (one.end, one.block + min(one.room, _LONGEST_BLOCKS.get(one.container.version, one.room))) for one in planned
+    ]
 
 
 def used_byte(data: Buffer, start: int, end: int) -> int | None:
