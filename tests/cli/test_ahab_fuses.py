@@ -228,6 +228,15 @@ def test_second_tables_are_compared_and_told_apart(digsign: Digsign, file: Path)
     assert "has several SRK tables" in digsign("fuses", file, "--soc", "mx95-b0").err
 
 
+def test_srks_for_certificates_on_a_chip_without_them_are_told(digsign: Digsign, file: Path) -> None:
+    """No SGK can sign for it, and nobody says that such an SRK can."""
+    file.write_bytes(table_of("p384", ca=True))
+    assert "note: these SRKs have the CA flag" in digsign("fuses", file, "--soc", "mx93").out
+    assert "note: these SRKs" not in digsign("fuses", file, "--soc", "mx8qm").out
+    file.write_bytes(P384)
+    assert "note: these SRKs" not in digsign("fuses", file, "--soc", "mx93").out
+
+
 def test_a_fuse_file_alone_does_not_show_its_keys(digsign: Digsign, file: Path) -> None:
     """RSA with PKCS #1 has a SHA-256, too, and i.MX 93 refuses it: the words come with a note."""
     file.write_bytes(ahab.parse_table(RSA).hash("sha256"))
