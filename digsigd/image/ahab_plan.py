@@ -11,6 +11,7 @@ from digsigd.ahab.images import Digest, hashing
 from digsigd.ahab.model import KINDS
 from digsigd.image.ahab_detect import containers, is_message
 from digsigd.image.ahab_model import AhabPlan, Owner, PlannedContainer, PlannedImage
+from digsigd.image.ahab_places import first_set, gaps, place_notes
 from digsigd.image.appended import find_tag
 from digsigd.image.errors import ImageError
 from digsigd.image.model import Buffer, Region
@@ -30,8 +31,6 @@ _FILLERS = b"\0\xff\xca"
 _HASHES_0 = ("sha256", "sha384", "sha512", "sm3")
 # cst's longest blocks, for RSA-4096 with an SGK; in version 2, the distance of the headers.
 _LONGEST_BLOCKS = {0: 0xE78, 2: 0x4000}
-# SD, eMMC and FlexSPI; pages of NAND.
-_SPL_STEPS = (0x400, 0x1000, 0x4000)
 _CHUNK = 1 << 16
 _MOST_FAULTS = 20
 
@@ -57,7 +56,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
             "the file is the image of a disk", hint="Sign flash.bin (imx-boot) before it is written to it."
         )
     digest = hashing(data)
-    first_set = _first_set(found)
+    first = first_set(found)
     overlaps = list(_overlaps(found))
     ends = sorted(
         [one.offset for one in found]
@@ -92,7 +91,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
                 owner,
                 images,
                 max(room, 0),
-                one in first_set,
+                one in first,
                 key,
                 tuple(wrong[:_MOST_FAULTS]),
                 tuple(_refused(one, images)) if owner == "OEM" else (),
@@ -105,8 +104,8 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         tuple(planned),
         tuple(regions),
         chip,
-        wrong=(*_wrong_file(found), *_gaps(first_set), *stray),
-        notes=(*_notes(planned), *_place_notes(planned, chip)),
+        wrong=(*_wrong_file(found), *gaps(first), *stray),
+        notes=(*_notes(planned), *place_notes(planned, chip)),
         replaced=tuple(_replaced(planned)),
     )
 
@@ -123,20 +122,6 @@ def _owner(container: Container) -> Owner:
         return "OEM"
     first = container.images[0].kind if container.images else 0
     return "NXP" if first in _NXP_KINDS else "OEM"
-
-
-def _first_set(found: Sequence[Container]) -> list[Container]:
-    """Return the containers whose headers are before the images of the first ones."""
-    start: int | None = None
-    first = []
-    for one in found:
-        if start is not None and one.offset >= start:
-            break
-        first.append(one)
-        places = [image.offset for image in _images(one) if image.size]
-        if places:
-            start = min([*places, *([start] if start is not None else [])])
-    return first
 
 
 def _key(data: Buffer, container: Container) -> tuple[str, list[str]]:
@@ -231,20 +216,6 @@ def _wrong_file(found: Sequence[Container]) -> Iterator[str]:
         yield "its containers have different versions, which no chip boots"
 
 
-def _gaps(first_set: Sequence[Container]) -> Iterator[str]:
-    """Yield which containers the ROM does not find, because the header before them is not one step before.
-
-    imx-mkimage, imx8qxb0.c: CONTAINER_ALIGNMENT.
-    """
-    for before, after in pairwise(first_set):
-        expected = before.offset + before.step
-        if before.end <= after.offset != expected:
-            yield (
-                f"the container at {after.offset:#x} is not where the ROM looks for it, at {expected:#x}: containers of"
-                f" version {before.version} are {before.step:#x} bytes apart"
-            )
-
-
 def _refused(container: Container, images: Sequence[PlannedImage]) -> Iterator[str]:
     """Yield why a container is not signed here, although it is right."""
     for image in images:
@@ -267,30 +238,6 @@ def _notes(planned: Sequence[PlannedContainer]) -> Iterator[str]:
         for image in one.images:
             if image.entry.kind not in KINDS:
                 yield f"{image.name} of the {one.name} is of a type that is unknown here"
-
-
-def _place_notes(planned: Sequence[PlannedContainer], chip: AhabChip | None) -> Iterator[str]:
-    """Yield which containers of a boot file are not where its chip or SPL is known to look.
-
-    U-Boot, image-container.c: SPL looks behind the images of the first containers, at a whole KiB, on NAND at a page.
-    """
-    base = planned[0]
-    if base.owner != "NXP":
-        return
-    ours = next((one for one in planned if one.first and one.owner == "OEM"), None)
-    if chip is not None and ours is not None and ours.offset - base.offset != chip.oem_offset:
-        yield (
-            f"the {ours.name} is {ours.offset - base.offset:#x} behind NXP's, where imx-mkimage has it"
-            f" {chip.oem_offset:#x} behind for {chip.title}: check for which chip the file was built"
-        )
-    end = max((image.end for one in planned if one.first for image in one.images), default=0)
-    second = next((one for one in planned if not one.first), None)
-    if ours is not None and second is None:
-        yield "no container follows the images of the first ones: if they have an SPL, it finds no U-Boot in this file"
-    places = {base.offset + -(-(end - base.offset) // step) * step for step in _SPL_STEPS}
-    if second is not None and second.offset not in places:
-        where = " or ".join(f"{place:#x}" for place in sorted(places))
-        yield f"the {second.name} is not at {where}, where SPL looks for it, behind the images of the first containers"
 
 
 def _layout(planned: Sequence[PlannedContainer]) -> str:
