@@ -224,7 +224,7 @@ CHIPS: tuple[AhabChip, ...] = (
     AhabChip(
         "mx95-a0", "i.MX 95 A0/A1", ("mx95-a1", "mx95a0", "mx95a1"), (0,), "sha256", _places(16 * 8, 8),
         rsa=_NO_PKCS1, rsa_pss=True, ecdsa=True, sgk=_NO_SGK, ml_dsa=_NO_ML_DSA, oem_offset=0x800, media=_MEDIA,
-        closed_life_cycle="0x10 to 0x20",
+        closed_life_cycle="0x10 to 0x20", notes=("i.MX 95 B0 has containers of version 2: mx95-b0",),
     ),
     # srktool: SHA-512 for 95 B0 and 943. SPSDK: fuses 128-143, and 448-463 for the second table.
     AhabChip(

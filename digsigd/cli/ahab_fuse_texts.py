@@ -132,14 +132,21 @@ def show_ahab_fuses(one: FoundTable, chip: AhabChip, source: str, again: str, co
 
 def _unconfirmed(one: FoundTable, chip: AhabChip) -> list[str]:
     """Return what is not certain about these keys on the chip."""
-    from digsigd.ahab import Unconfirmed
+    from digsigd.ahab import Refused, Unconfirmed
 
+    if one.table is None:
+        what = f"a fuse file does not say what keys it is of, so it was not checked whether {chip.title} accepts them"
+        return [f"{what}: pass the SRK table"]
     rules = {records[0].name: chip.allows(records[0].algorithm) for records in one.records}
-    return [
+    found = [
         f"whether {chip.title} accepts {name} is not confirmed: {rule.why}"
         for name, rule in rules.items()
         if isinstance(rule, Unconfirmed)
     ]
+    if isinstance(chip.sgk, Refused) and one.records[0][0].is_ca:
+        what = f"these SRKs have the CA flag, for certificates (SGK), which {chip.title} does not accept"
+        found.append(f"{what}: whether it accepts containers that they sign themselves is not confirmed")
+    return found
 
 
 def _show_keys(one: FoundTable, console: Console) -> None:

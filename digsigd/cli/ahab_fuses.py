@@ -93,6 +93,7 @@ def show_or_compare(
 def _compare(one: FoundTable, chip: AhabChip | None, options: argparse.Namespace, source: str, console: Console) -> int:
     """Print whether the other value is the same, word by word. Return the exit code."""
     other = _other(options.compare, chip)
+    _check_second(one, other, options.compare)
     others = other.values(chip)
     wanted = one.values(chip)
     if chip is None:
@@ -103,9 +104,21 @@ def _compare(one: FoundTable, chip: AhabChip | None, options: argparse.Namespace
             f" {len(wanted[0])}",
         )
     code = compare(wanted[0], others[0], places_of(chip), source, console, once=False, as_json=options.json)
-    if len(wanted) > 1 and not options.json:
-        console.say("The fuse value of the second SRK table was not compared.")
+    if one.second is not None and other.second is None and not options.json:
+        console.say("The fuse value of the second SRK table was not compared: --compare has only that of the first.")
     return code
+
+
+def _check_second(one: FoundTable, other: FoundTable, text: str) -> None:
+    """Check that two files with SRK tables have the same second one. Raises `Trouble`."""
+    if other.table is None or one.table is None or one.second == other.second:
+        return
+    which = {one.second, other.second}
+    what = "only one of them has a second SRK table" if None in which else "their second SRK tables differ"
+    raise Trouble(
+        f"--compare {shown(text)}: not the same: {what}",
+        hint="boards with the fuses of one do not boot what the keys of the other sign",
+    )
 
 
 def _compare_hashes(

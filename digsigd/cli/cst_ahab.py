@@ -13,6 +13,7 @@ from digsigd.cli.console import Trouble, shown
 from digsigd.cli.cst_files import NamedKey, SignedFile, identity_of, local_path
 from digsigd.cli.cst_names import digest_of
 from digsigd.client._internal.files import mapped
+from digsigd.client._internal.image_signing.ahab_asked import check_asked
 from digsigd.csf import ahab as language
 from digsigd.csf.members import base_of
 from digsigd.csf.model import Place, Refusable
@@ -28,10 +29,11 @@ class AhabJob:
     """A description for AHAB and the file that it signs.
 
     `names`, `keys` and `source_index` are as in `Job`. `containers` are the offsets of the containers to sign, in the
-    order of the file.
+    order of the file. `description` is what `text` says.
     """
 
     text: bytes
+    description: language.Description
     file: SignedFile
     containers: tuple[int, ...]
     source_index: int
@@ -72,6 +74,7 @@ def ahab_job(text: bytes, max_bytes: int) -> AhabJob:
     index = next((one.source_index for one in description.commands if isinstance(one, language.InstallSrk)), 0)
     return AhabJob(
         text,
+        description,
         SignedFile(local_path(first.file), name),
         tuple(sorted(one.container_offset for one in data)),
         index,
@@ -95,6 +98,8 @@ def _checked(description: language.Description) -> tuple[language.AuthenticateDa
                 *command.mode_place,
                 hint="remove it; to use keys in the host's HSM, pass -b pkcs11 or set DIGSIGN_BACKEND=pkcs11",
             )
+    if not any(isinstance(one, language.InstallSrk) for one in description.commands):
+        raise csf.CsfPolicyError("the description has no [Install SRK], which names the key that signs")
     if not description.data:
         raise csf.CsfPolicyError("the description has no [Authenticate Data], so there is nothing to sign")
     return description.data
@@ -121,9 +126,11 @@ def _proven(before: Buffer, after: Buffer, job: AhabJob, chip: AhabChip | None) 
     containers = [ahab.parse(after, offset) for offset in job.containers]
     for one in containers:
         others = [(other.offset, other.end) for other in containers if other.offset != one.offset]
-        yield ahab.verify(
+        proven = ahab.verify(
             after, one.offset, chip=chip, srk_index=job.source_index, original=_Overlaid(before, after, others)
         )
+        check_asked(ahab.read_header(before, one.offset), one, job.description)
+        yield proven
 
 
 class _Overlaid:

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 _NEXT = """\
   3. Sign an image with `digsign sign`, and boot it on an open board. Before the fuses are burnt, `ahab_status` shows
      0x0287FAD6 (the fuses are not those of the table), and nothing else.
-  4. Only then burn the fuses. `digsign fuses {table} --soc {soc}`
-     shows the words, and what to check before and after.
+  4. Only then burn the fuses. {fuses}
 """
+_FUSES = """\
+`digsign fuses {table} --soc {soc}`
+     shows the words, and what to check before and after."""
+_NO_FUSES = "`digsign` does not know the words for this chip: ask NXP for them."
 _ANY_CHIP = """\
 The fuse value depends on the chip: i.MX 8 and 8X have the SHA-512 of the table, 8ULP, 91, 93 and 95 A0/A1 its SHA-256,
 95 B0, 952 and 94 the SHA-512 of the table of version 2. With --soc, only what the chip uses is made.
@@ -77,8 +80,18 @@ def run_ahab(options: argparse.Namespace, console: Console) -> int:
     tarball_name, table = describe(options, target, rows, pki.table_name(version), pki.ca_files, console)
     console.say("Next:")
     say_lines(console, keeping(options, tarball_name))
-    say_lines(console, _NEXT.format(table=table, soc=chip.name if chip is not None else "CHIP"))
+    say_lines(console, _NEXT.format(fuses=_fuses(table, chip)))
     return 0
+
+
+def _fuses(table: str, chip: AhabChip | None) -> str:
+    """Return how to get the words for the fuses."""
+    from digsigd.ahab import Unconfirmed
+    from digsigd.cli.ahab_fuse_texts import certain_name
+
+    if chip is not None and isinstance(chip.fuse_cell, Unconfirmed):
+        return _NO_FUSES
+    return _FUSES.format(table=table, soc=certain_name(chip) if chip is not None else "CHIP")
 
 
 def _chip(name: str) -> AhabChip:

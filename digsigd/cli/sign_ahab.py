@@ -203,8 +203,8 @@ def _write_descriptions(
         path = folder / f"csf_{file_name(one.name)}.txt"
         description = describe_container(one, names, srk=options.srk, artifact_name=name)
         write_atomically(path, csf.write(description))
-        before = "" if number == 1 else ", with the output of the one before in its place"
-        console.say(f"{shown(str(path))}: cst signs {shown(name)} with it{before}, and writes the whole file")
+        what = shown(name) if number == 1 else f"the output of the run before, renamed to {shown(name)},"
+        console.say(f"{shown(str(path))}: cst signs {what} with it, and writes the whole file")
     return 0
 
 

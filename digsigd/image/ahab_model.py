@@ -159,6 +159,13 @@ class AhabPlan:
         """Everything that is wrong with the file and its containers: a board would not boot it once signed."""
         return (*self.wrong, *(text for one in self.containers for text in one.wrong))
 
+    def _what_to_do(self) -> str:
+        """Return what to do about the faults: another chip than that of the boards is no fault of the build."""
+        if self.chip is None or self.version in self.chip.versions:
+            return _AGAIN
+        other = "".join(f" {note}." for note in self.chip.notes if "version" in note)
+        return f"Check --soc against the marking of the chip.{other}"
+
     def check_signable(self, length: int = 0) -> None:
         """Raise `ImageError` unless all its OEM containers can be signed with blocks of `length` bytes.
 
@@ -166,7 +173,7 @@ class AhabPlan:
         """
         faults = self.faults
         if faults:
-            raise ImageError(_first(faults), hint=_AGAIN)
+            raise ImageError(_first(faults), hint=self._what_to_do())
         if not self.to_sign:
             raise ImageError(
                 "the file has no OEM container, so there is nothing to sign",

@@ -11,6 +11,7 @@ from digsigd.ahab.images import Digest, hashing
 from digsigd.ahab.model import KINDS
 from digsigd.image.ahab_detect import containers, is_message
 from digsigd.image.ahab_model import AhabPlan, Owner, PlannedContainer, PlannedImage
+from digsigd.image.ahab_places import first_set, gaps, place_notes
 from digsigd.image.appended import find_tag
 from digsigd.image.errors import ImageError
 from digsigd.image.model import Buffer, Region
@@ -20,12 +21,16 @@ from digsigd.image.regions import PADDING
 _BUILD = "Sign flash.bin (imx-boot) or a container, as imx-mkimage or U-Boot's binman wrote it."
 # Images that only NXP's containers have: ELE, SECO and V2X firmware. imx-mkimage, imx8qxb0.c; SPSDK, database.yaml.
 _NXP_KINDS = (0x6, 0xB, 0xC, 0xD)
+# Images that the maker of the boards signs: code, data, DCD or OEI.
+_OEM_KINDS = (0x3, 0x4, 0x5)
 # FlexSPI configurations, at the start or behind 1 KiB; the container is behind 4 KiB.
 _FLASH_TAG, _FLASH_TAGS, _BEHIND_FLASH = b"FCFB", (0, 0x400), 0x1000
 # What fills the place between headers and images: imx-mkimage has 00, erased flash ff, NXP's own builds ca.
 _FILLERS = b"\0\xff\xca"
 # SPSDK, ahab_iae.py: containers of version 2 have others too.
 _HASHES_0 = ("sha256", "sha384", "sha512", "sm3")
+# cst's longest blocks, for RSA-4096 with an SGK; in version 2, the distance of the headers.
+_LONGEST_BLOCKS = {0: 0xE78, 2: 0x4000}
 _CHUNK = 1 << 16
 _MOST_FAULTS = 20
 
@@ -51,7 +56,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
             "the file is the image of a disk", hint="Sign flash.bin (imx-boot) before it is written to it."
         )
     digest = hashing(data)
-    first_set = _first_set(found)
+    first = first_set(found)
     overlaps = list(_overlaps(found))
     ends = sorted(
         [one.offset for one in found]
@@ -73,6 +78,11 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         owner = _owner(one)
         if owner == "NXP" and not one.is_signed:
             wrong.append(f"the container at {one.offset:#x} has NXP's firmware, but is not signed by NXP")
+        if one.srk_set == SrkSet.NXP and all(image.kind in _OEM_KINDS for image in one.images):
+            wrong.append(
+                f"the container at {one.offset:#x} says that NXP has signed it, but it has no firmware of NXP: it needs"
+                " your signature (Source set = OEM)"
+            )
         if one.srk_set not in tuple(SrkSet):
             wrong.append(f"the container at {one.offset:#x} names the SRK set {one.srk_set}, which is unknown")
         planned.append(
@@ -81,7 +91,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
                 owner,
                 images,
                 max(room, 0),
-                one in first_set,
+                one in first,
                 key,
                 tuple(wrong[:_MOST_FAULTS]),
                 tuple(_refused(one, images)) if owner == "OEM" else (),
@@ -94,8 +104,8 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         tuple(planned),
         tuple(regions),
         chip,
-        wrong=(*_wrong_file(found), *stray),
-        notes=tuple(_notes(planned)),
+        wrong=(*_wrong_file(found), *gaps(first), *stray),
+        notes=(*_notes(planned), *place_notes(planned, chip)),
         replaced=tuple(_replaced(planned)),
     )
 
@@ -112,20 +122,6 @@ def _owner(container: Container) -> Owner:
         return "OEM"
     first = container.images[0].kind if container.images else 0
     return "NXP" if first in _NXP_KINDS else "OEM"
-
-
-def _first_set(found: Sequence[Container]) -> list[Container]:
-    """Return the containers whose headers are before the images of the first ones."""
-    start: int | None = None
-    first = []
-    for one in found:
-        if start is not None and one.offset >= start:
-            break
-        first.append(one)
-        places = [image.offset for image in _images(one) if image.size]
-        if places:
-            start = min([*places, *([start] if start is not None else [])])
-    return first
 
 
 def _key(data: Buffer, container: Container) -> tuple[str, list[str]]:
@@ -281,12 +277,14 @@ def _regions(data: Buffer, planned: Sequence[PlannedContainer]) -> tuple[list[Re
         offset = min(max(region.offset, place), size)
         if offset > place:
             used = used_byte(data, place, offset)
-            leftover = used is not None and any(first <= used < last for first, last in headers)
+            zone = next((last for first, last in headers if used is not None and first <= used < last), None)
+            behind = used_byte(data, zone, offset) if zone is not None else used
+            leftover = used is not None and behind is None
             found.append(Region(place, offset - place, PADDING if used is None else _unknown(leftover)))
-            if used is not None and not leftover:
+            if behind is not None:
                 stray.append(
-                    f"unknown data at {used:#x}: {data[used : used + 8].hex(' ')}. No container covers them, so no"
-                    " signature does"
+                    f"unknown data at {behind:#x}: {data[behind : behind + 8].hex(' ')}. No container covers them, so"
+                    " no signature does"
                 )
         end = min(region.end, size)
         if end > offset:
@@ -301,7 +299,9 @@ def _unknown(leftover: bool) -> str:
 
 def _header_zones(planned: Sequence[PlannedContainer]) -> list[tuple[int, int]]:
     """Return where headers can be: an older, longer signature block leaves bytes there that no board reads."""
-    return [(one.end, one.block + one.room) for one in planned]
+    return [
+        (one.end, one.block + min(one.room, _LONGEST_BLOCKS.get(one.container.version, one.room))) for one in planned
+    ]
 
 
 def used_byte(data: Buffer, start: int, end: int) -> int | None:

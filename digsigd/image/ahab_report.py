@@ -168,6 +168,8 @@ class _Judge:
         block = one.end - one.block
         detail = f"{proven.bytes_covered:#x} bytes of header and images, block of {block:#x} bytes at {one.block:#x}"
         yield Check("signature", True, detail)
+        if revoked := [f"SRK {n + 1}" for n in range(4) if one.container.revoke_mask >> n & 1]:
+            yield Check("revoke mask", True, f"ahab_commit revokes {', '.join(revoked)} for good")
         for image in one.images:
             secret = ", encrypted" if image.entry.encrypted else ""
             where = f"{image.size:#x} bytes at {image.offset:#x}" if image.size else "loads nothing"

@@ -56,7 +56,7 @@ def parse_region(data: bytes) -> Region:
         raise ProviderError("the container has a certificate (SGK): this signer signs with SRKs alone", hint=_WHOLE)
     if blob:
         raise ProviderError(
-            "the container has a blob, for encrypted images: this signer signs none",
+            "the container has a blob, for encrypted images: they are not signed here",
             hint="remove the blob from SPSDK's configuration, or sign with the keys in files",
         )
     if block_offset + signature != len(data):
@@ -121,4 +121,6 @@ def _header(data: bytes) -> tuple[int, int, int]:
 
 
 def _odd(what: str) -> ProviderError:
-    return ProviderError(f"SPSDK asks for a signature over something else than one container up to it: {what}")
+    return ProviderError(
+        f"SPSDK asks for a signature over something other than one container up to its signature: {what}"
+    )

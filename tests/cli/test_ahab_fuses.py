@@ -10,6 +10,7 @@ import pytest
 
 from digsigd import ahab
 from digsigd.pki import pack
+from tests.helpers.ahab_forge import table_of
 from tests.helpers.ahab_samples import SAMPLES, flash, signed
 from tests.helpers.commands import Digsign
 
@@ -203,3 +204,43 @@ def test_digits_words_and_files_are_compared(digsign: Digsign, file: Path) -> No
     other = file.with_name("other.bin")
     other.write_bytes(RSA)
     assert "different keys" in digsign("fuses", file, "--compare", other).out
+
+
+def test_second_tables_are_compared_and_told_apart(digsign: Digsign, file: Path) -> None:
+    """Boards have fuses for both: the same first table is not enough."""
+    hybrid, alone = table_of("p384", version=2, second="p384"), table_of("p384", version=2)
+    other = file.with_name("other.bin")
+    file.write_bytes(hybrid)
+    for chip in ((), ("--soc", "mx95-b0")):
+        for table, code, words in (
+            (hybrid, 0, ""),
+            (alone, 1, "only one of them has a second SRK table"),
+            (table_of("p384", version=2, second="p521"), 1, "their second SRK tables differ"),
+        ):
+            other.write_bytes(table)
+            ended = digsign("fuses", file, *chip, "--compare", other)
+            assert (ended.code, words in ended.err) == (code, True), ended.err
+    value = ahab.parse_table(hybrid).hash("sha512").hex()
+    assert (
+        "of the second SRK table was not compared" in digsign("fuses", file, "--soc", "mx95-b0", "--compare", value).out
+    )
+    file.write_bytes(pack({"crts/a_table.bin": alone, "crts/b_table.bin": hybrid}))
+    assert "has several SRK tables" in digsign("fuses", file, "--soc", "mx95-b0").err
+
+
+def test_srks_for_certificates_on_a_chip_without_them_are_told(digsign: Digsign, file: Path) -> None:
+    """No SGK can sign for it, and nobody says that such an SRK can."""
+    file.write_bytes(table_of("p384", ca=True))
+    assert "note: these SRKs have the CA flag" in digsign("fuses", file, "--soc", "mx93").out
+    assert "note: these SRKs" not in digsign("fuses", file, "--soc", "mx8qm").out
+    file.write_bytes(P384)
+    assert "note: these SRKs" not in digsign("fuses", file, "--soc", "mx93").out
+
+
+def test_a_fuse_file_alone_does_not_show_its_keys(digsign: Digsign, file: Path) -> None:
+    """RSA with PKCS #1 has a SHA-256, too, and i.MX 93 refuses it: the words come with a note."""
+    file.write_bytes(ahab.parse_table(RSA).hash("sha256"))
+    ended = digsign("fuses", file, "--soc", "mx93")
+    assert "note: a fuse file does not say what keys it is of" in ended.out
+    file.write_bytes(P384)
+    assert "note: a fuse file" not in digsign("fuses", file, "--soc", "mx93").out

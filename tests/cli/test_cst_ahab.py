@@ -268,6 +268,9 @@ def test_a_description_that_signs_nothing(build: Build) -> None:
     """Has no file to send."""
     build.write("csf.txt", description(SD).partition("[Authenticate Data]")[0])
     refused(build, build.sign("-i", "csf.txt", "-o", "out.bin"), "no [Authenticate Data]")
+    header, _, data = description(SD).partition("[Install SRK]")
+    build.write("csf.txt", header + "[Authenticate Data]" + data.partition("[Authenticate Data]")[2])
+    refused(build, build.sign("-i", "csf.txt", "-o", "out.bin"), "no [Install SRK]")
 
 
 @pytest.mark.parametrize(
@@ -321,6 +324,8 @@ def test_an_answer_is_proven_against_the_file_of_now(
     assert proven.srk == 1
     with pytest.raises(Trouble, match="is for SRK 1, not 2"):
         prove_file(build.folder / "out.bin", ahab_job(text.replace(b"index = 0", b"index = 1"), 1 << 20), None)
+    with pytest.raises(Trouble, match="revoke mask 0x0, but 0x4 was asked for"):
+        prove_file(build.folder / "out.bin", ahab_job(text.replace(b"= 0x0\n", b"= 0x4\n", 1), 1 << 20), None)
     with pytest.raises(Trouble, match=r"which i\.MX 95 B0 does not have"):
         prove_file(build.folder / "out.bin", job, ahab.chip("imx95"))
     with pytest.raises(Trouble, match="SRK set none"):

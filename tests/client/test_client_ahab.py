@@ -32,6 +32,8 @@ from tests.client.conftest import MakeClient, Serve
 from tests.client.test_client_answers import answered
 from tests.client.test_client_nasty import OCTETS
 from tests.helpers.ahab_cases import image, members, tarball
+from tests.helpers.ahab_forge import table_of
+from tests.helpers.ahab_samples import all_signed
 from tests.helpers.daemons import Daemon
 from tests.helpers.hostile_servers import answer, nothing, problem, turned, until
 
@@ -227,6 +229,22 @@ async def test_an_answer_with_other_keys_is_not_written(
     first, _ = await signed_by(host, client, flash, machine, srk=srk)
     server = await serve(answer(200, told(), "application/json"), answer(200, first, OCTETS))
     with pytest.raises(AhabVerificationFailed, match=r"not the expected one|is for SRK 3, not 1|fuse|boards have"):
+        await sign_ahab(client(server.url), flash, flash, soc="imx93", machine="p384")
+    assert contents(flash.parent) == {"flash.bin": SD}
+
+
+async def test_an_answer_that_revokes_keys_is_not_written(client: MakeClient, serve: Serve, flash: Path) -> None:
+    """A container that holds, but takes SRKs from the boards for good."""
+    signed = all_signed(SD, skip=0x4000, revoke=0xE)
+    table = table_of("p384")
+    told_keys = json.loads(told())
+    told_keys["ahab_tables"][0] |= {
+        "data": base64.b64encode(table).decode(),
+        "sha256": hashlib.sha256(table).hexdigest(),
+        "sha512": hashlib.sha512(table).hexdigest(),
+    }
+    server = await serve(answer(200, json.dumps(told_keys).encode(), "application/json"), answer(200, signed, OCTETS))
+    with pytest.raises(AhabVerificationFailed, match="revoke mask 0xe, but 0x0 was asked for"):
         await sign_ahab(client(server.url), flash, flash, soc="imx93", machine="p384")
     assert contents(flash.parent) == {"flash.bin": SD}
 

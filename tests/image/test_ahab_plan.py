@@ -199,6 +199,16 @@ def test_what_an_older_block_left_behind_is_harmless() -> None:
     assert "leftovers behind a container" in [one.name for one in plan.regions]
 
 
+def test_what_is_longer_than_any_block_is_no_leftover() -> None:
+    """A FIT behind a container that loads nothing is what SPL could load, and no signature covers it."""
+    end = -(-len(SD) // 0x400) * 0x400
+    last = build_container([ContainerImage(b"", 0x2000)]).ljust(0x400, b"\0")
+    plan = plan_ahab(SD.ljust(end, b"\0") + last + b"\xd0\x0d\xfe\xed".ljust(0xA00, b"x"))
+    assert plan.faults == ()
+    plan = plan_ahab(SD.ljust(end, b"\0") + last + b"\xd0\x0d\xfe\xed".ljust(0x10000, b"x"))
+    assert "unknown data" in plan.faults[0]
+
+
 def test_the_tag_for_uuu_is_known() -> None:
     """Yocto's builds append it."""
     data = made(0)
@@ -248,6 +258,23 @@ def test_containers_of_the_chips_version_only() -> None:
     """i.MX 93 has no containers of version 2."""
     assert plan_ahab(SD, ahab.chip("mx93")).faults == ()
     assert "version 0, but i.MX 95 B0 has containers of version 2" in plan_ahab(SD, ahab.chip("mx95")).faults[0]
+    with pytest.raises(ImageError) as caught:
+        plan_ahab(SD, ahab.chip("mx95")).check_signable()
+    assert caught.value.hint == (
+        "Check --soc against the marking of the chip. i.MX 95 A0 and A1 have containers of version 0: mx95-a0."
+    )
+
+
+def test_containers_in_odd_places_get_a_note() -> None:
+    """Where another chip has them, where SPL does not look, or none for SPL; it is for people to judge."""
+    assert plan_ahab(SD, ahab.chip("mx93")).notes == plan_ahab(QXP, ahab.chip("mx8x")).notes == ()
+    (other,) = plan_ahab(SD, ahab.chip("mx95-a0")).notes
+    assert "is 0x400 behind NXP's, where imx-mkimage has it 0x800 behind for i.MX 95 A0/A1" in other
+    moved = SD[:0x4000] + bytes(0x1000) + SD[0x4000:]
+    (elsewhere,) = plan_ahab(moved).notes
+    assert "the OEM container at 0x5000 is not at 0x4000, where SPL looks for it" in elsewhere
+    assert "finds no U-Boot in this file" in plan_ahab(SD[:0x4000]).notes[0]
+    assert plan_ahab(bytes(0x8000) + SD, ahab.chip("mx93")).notes == ()
 
 
 def test_no_image_is_refused() -> None:

@@ -12,7 +12,7 @@ from digsigd.ahab import ContainerImage, build_container, build_file
 from digsigd.image.ahab_plan import plan_ahab
 from digsigd.image.ahab_report import AhabReport, report_ahab
 from digsigd.image.report import cells_of, verdict_of
-from tests.helpers.ahab_forge import signed_container, table_of
+from tests.helpers.ahab_forge import nxp_container, signed_container, table_of
 from tests.helpers.ahab_samples import all_signed, changed, flash, signed
 
 SD = flash("good-93-sd-spl")
@@ -99,6 +99,35 @@ def test_keys_that_are_not_in_the_fuses_fail() -> None:
         assert [name for name, _ in failing(report)].count("NXP container at 0x0") == 0
     assert judged(BOTH, "mx8qm", fuse_value=right.hash("sha512")).holds
     assert not judged(BOTH, "mx8qm", fuse_value=right.hash("sha256")).holds
+
+
+def test_a_container_of_ours_that_claims_nxps_keys_fails() -> None:
+    """Nobody but NXP has them: a board refuses it, whatever the fuses are."""
+    spl = ahab.find(SD)[2]
+    fake = signed_container(SD[spl.offset : spl.offset + spl.header_length], "p256", srk_set=1)
+    value = ahab.parse_table(table_of("p384")).hash("sha256")
+    report = judged(changed(all_signed(SD, skip=spl.offset), spl.offset, fake), "mx93", fuse_value=value)
+    assert (report.holds, report.meaning) == (False, "refused")
+    assert "says that NXP has signed it" in report.containers[2].checks[0].detail
+
+
+@pytest.mark.parametrize(("place", "holds"), [(0x400, True), (0x800, False), (0x1000, False)])
+def test_a_container_where_the_rom_does_not_look_fails(place: int, holds: bool) -> None:
+    """Behind NXP's at 0 it is at 0x400."""
+    image = ContainerImage(CODE, 0x2000)
+    data = build_file([(0, *nxp_container()), (place, build_container([image]), [image])], 0)
+    report = judged(all_signed(data), "mx93")
+    assert report.holds == holds
+    assert holds or f"{place:#x} is not where the ROM looks for it, at 0x400" in report.checks[0].detail
+
+
+def test_what_is_revoked_is_told() -> None:
+    """It is for good, and not always meant."""
+    report = judged(all_signed(SD, revoke=0x6), "mx93")
+    assert report.holds
+    details = [check.detail for one in report.containers for check in one.checks if check.what == "revoke mask"]
+    assert details == ["ahab_commit revokes SRK 2, SRK 3 for good"] * 2
+    assert "revoke mask" not in [check.what for one in judged(BOTH, "mx93").containers for check in one.checks]
 
 
 def test_containers_with_different_tables_fail() -> None:

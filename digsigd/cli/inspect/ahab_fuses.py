@@ -28,9 +28,16 @@ class FoundTable:
     @property
     def identity(self) -> bytes:
         """What is different for different fuses."""
-        if self.table is None:
-            return self.value or b""
-        return b"".join(self.values())
+        return b"".join((*self.values(), self.second or b""))
+
+    @property
+    def second(self) -> bytes | None:
+        """The fuse value of the second table, a SHA-512 on all chips; None if there is none."""
+        from digsigd.ahab import SrkArray
+
+        if not isinstance(self.table, SrkArray) or len(self.table.tables) < 2:
+            return None
+        return self.table.tables[1].hash("sha512")
 
     def is_for(self, chip: AhabChip) -> bool:
         """Return whether it is of the version that the chip's containers have; a fuse file is of any."""

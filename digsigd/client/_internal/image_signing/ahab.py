@@ -13,6 +13,7 @@ from digsigd.ahab import AhabChip
 from digsigd.client._internal.api import SigningClient
 from digsigd.client._internal.errors import AhabVerificationFailed
 from digsigd.client._internal.files import Replacement, mapped
+from digsigd.client._internal.image_signing.ahab_asked import check_asked
 from digsigd.client._internal.image_signing.ahab_keys import AhabChoice, AhabKeys, chosen_ahab_keys
 from digsigd.client._internal.image_signing.ahab_plan import ahab_chip, check_ahab_plan, describe_container
 from digsigd.client._internal.image_signing.key_names import KeyNames
@@ -65,8 +66,9 @@ async def sign_ahab(
     """Sign all OEM containers of the file `path`, verify it, and write it to `out`, which can be the same file.
 
     NXP's containers are left alone. Each of the others is signed with one request, in the order of the file, also if it
-    is signed already. Of each answer is checked that nothing but the container has changed, and that `soc` accepts it.
-    The whole is verified at the end, written if a closed board would boot it, and the report is returned.
+    is signed already. Each answer is checked: nothing but the container has changed, it says what was asked for and no
+    more, and `soc` accepts it. The whole is verified at the end, written if a closed board would boot it, and the
+    report is returned.
 
     `soc` is the boards' chip, such as "imx93". `srk` is the SRK, 1 to 4; with `sgk` it signs the certificate of an SGK,
     which signs the container. `fuse_value` are the 32 or 64 bytes in the boards' SRK fuses: other keys are refused.
@@ -106,7 +108,7 @@ async def sign_ahab(
                 backend=backend or settings.backend or "ssl",
                 soc_type=chip.name,
             )
-            length, digest = await in_thread(reactor, _checked, now.new, answer.new, one, keys, chip, srk)
+            length, digest = await in_thread(reactor, _checked, now.new, answer.new, one, keys, chip, description)
             now, answer = answer, now
             if on_part is not None:
                 on_part(
@@ -136,7 +138,7 @@ def _plan_file(path: Path, chip: AhabChip) -> AhabPlan:
 
 
 def _checked(
-    before: Path, after: Path, one: PlannedContainer, keys: AhabKeys, chip: AhabChip, srk: int
+    before: Path, after: Path, one: PlannedContainer, keys: AhabKeys, chip: AhabChip, description: csf.Description
 ) -> tuple[int, bytes]:
     """Verify the answer for a container; return the container's length, and the digest of the file."""
     with ExitStack() as stack:
@@ -148,9 +150,10 @@ def _checked(
                 chip=chip,
                 fuse_value=keys.fuse_value,
                 srk_table=keys.srk_table,
-                srk_index=srk - 1,
+                srk_index=description.srk.source_index,
                 original=old,
             )
+            check_asked(one.container, verified.container, description)
         except ahab.AhabError as error:
             raise AhabVerificationFailed(
                 f"the host's answer for the {one.name} fails verification, so nothing was written: {error.summary()}",
