@@ -46,7 +46,12 @@ def test_the_client_loads_nothing_of_the_server(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("part", "may"),
-    [("hab", {"hab"}), ("ahab", {"ahab", "hab"}), ("csf", {"csf", "hab"}), ("image", {"image", "csf", "hab", "ahab"})],
+    [
+        ("hab", {"hab"}),
+        ("ahab", {"ahab", "hab"}),
+        ("csf", {"csf", "hab", "ahab"}),
+        ("image", {"image", "csf", "hab", "ahab"}),
+    ],
 )
 def test_the_pure_parts_load_only_each_other(part: str, may: set[str]) -> None:
     """Downward, and no Twisted: other programs use them without it."""

@@ -13,8 +13,8 @@ from digsigd.cli.console import Trouble, shown
 from digsigd.cli.cst_files import NamedKey, SignedFile, identity_of, local_path
 from digsigd.cli.cst_names import digest_of
 from digsigd.client._internal.files import mapped
-from digsigd.client._internal.image_signing.ahab_asked import check_asked
 from digsigd.csf import ahab as language
+from digsigd.csf.ahab.asked import check_asked
 from digsigd.csf.members import base_of
 from digsigd.csf.model import Place, Refusable
 from digsigd.csf.renaming import renamed

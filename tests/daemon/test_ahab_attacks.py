@@ -381,7 +381,13 @@ def test_a_cst_that_revokes_keys_on_its_own_is_not_believed(tmp_path: Path, cst_
     daemon.start()
     try:
         refused(
-            daemon, "p384", description(GOOD), image(GOOD), "hostile", 500, "flags of the signed container are 0xe02"
+            daemon,
+            "p384",
+            description(GOOD),
+            image(GOOD),
+            "hostile",
+            500,
+            "has the revoke mask 0xe, but 0x0",
         )
     finally:
         daemon.stop()

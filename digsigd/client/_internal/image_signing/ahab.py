@@ -13,13 +13,13 @@ from digsigd.ahab import AhabChip
 from digsigd.client._internal.api import SigningClient
 from digsigd.client._internal.errors import AhabVerificationFailed
 from digsigd.client._internal.files import Replacement, mapped
-from digsigd.client._internal.image_signing.ahab_asked import check_asked
 from digsigd.client._internal.image_signing.ahab_keys import AhabChoice, AhabKeys, chosen_ahab_keys
 from digsigd.client._internal.image_signing.ahab_plan import ahab_chip, check_ahab_plan, describe_container
 from digsigd.client._internal.image_signing.key_names import KeyNames
 from digsigd.client._internal.image_signing.sign import default_name, machine_of
 from digsigd.client._internal.threads import in_thread
 from digsigd.csf import ahab as csf
+from digsigd.csf.ahab.asked import check_asked
 from digsigd.image.ahab_model import AhabPlan, PlannedContainer
 from digsigd.image.ahab_plan import plan_ahab
 from digsigd.image.ahab_report import AhabReport, report_ahab

@@ -9,8 +9,8 @@ import pytest
 
 from digsigd import ahab
 from digsigd.ahab.model import CHECK_ALL
-from digsigd.client._internal.image_signing.ahab_asked import check_asked
 from digsigd.csf.ahab import Description, parse
+from digsigd.csf.ahab.asked import check_asked
 from tests.helpers.ahab_forge import forge
 
 

@@ -1,6 +1,7 @@
-"""For AHAB: check that a signed container says what its description asks for, and nothing more.
+"""Check that a signed container says what its description asks for, and nothing more.
 
-A container can revoke SRKs for good, and its certificate can permit debugging: the signature holds all the same.
+A container can revoke SRKs for good, and its certificate (SGK) can permit debugging: the signature holds all the same.
+So the host does not believe cst, which has read a client's bytes, and the client does not believe the host.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from collections.abc import Sequence
 
 from digsigd import ahab
 from digsigd.ahab import Certificate, Container, VerificationError
+from digsigd.ahab.build import key_of
 from digsigd.ahab.model import CHECK_ALL, FAST_BOOT_MASK, INDEX_MASK, REVOKE_MASK, SET_MASK
-from digsigd.csf.ahab import Description, InstallCertificate
+from digsigd.csf.ahab.model import Description, InstallCertificate
 
 
-def check_asked(before: Container, made: Container, description: Description) -> None:
+def check_asked(before: Container, made: Container, description: Description, certificate: bytes | None = None) -> None:
     """Check flags, certificate and blob of the container `made`; `before` is the same one before it was signed.
 
-    Raises `VerificationError` if anything differs from what `description` asks for. The bits of the flags that no
-    signer writes must be those of `before`: NXP cst, ahab_types.h, AHAB_CNTN_FLAGS.
+    `certificate` is the file, PEM or DER, that [Install Certificate] names, if it is known. The bits of the flags that
+    no signer writes must be those of `before`: NXP cst, ahab_types.h, AHAB_CNTN_FLAGS. Raises `VerificationError` if
+    anything differs from what `description` asks for.
     """
-    at = f"the container at {made.offset:#x}"
+    at = f"the container at {before.offset:#x}"
     srk = description.srk
     written, wanted = SET_MASK | INDEX_MASK | REVOKE_MASK, ahab.SrkSet.OEM | srk.source_index << 4
     if made.version == 2:
@@ -43,6 +46,14 @@ def check_asked(before: Container, made: Container, description: Description) ->
         raise VerificationError("described", f"{at} has {has}, but {wants} was asked for")
     if asked is not None and block.certificate is not None:
         _check_certificate(at, block.certificate, asked)
+        if certificate is not None:
+            _check_key(at, block.certificate, certificate)
+
+
+def _check_key(at: str, found: Certificate, certificate: bytes) -> None:
+    key, record = key_of(certificate, "sha256"), found.record
+    if (record.algorithm, record.size_code, record.crypto) != (key.algorithm, key.size_code, key.parts):
+        raise VerificationError("described", f"the certificate of {at} has another key than the one that is named")
 
 
 def _check_certificate(at: str, found: Certificate, asked: InstallCertificate) -> None:
