@@ -84,7 +84,8 @@ def test_the_state_of_the_host_is_shown(start: Start, pki: TrialPki) -> None:
     url = place(daemon)
     entries = value(scraped(url), "record_entries")
     assert daemon.post(pki).status_code == 200
-    assert value(scraped(url), "record_entries") == entries + 1
+    # At least: daemons of other tests append to the same record.
+    assert value(scraped(url), "record_entries") >= entries + 1
     daemon.wait_for(
         lambda: ("digsigd_certificate_expires_in_seconds", (("machine", MACHINE),)) in scraped(url),
         what="the certificates of a configured machine",
