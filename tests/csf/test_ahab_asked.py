@@ -11,7 +11,7 @@ from digsigd import ahab
 from digsigd.ahab.model import CHECK_ALL
 from digsigd.csf.ahab import Description, parse
 from digsigd.csf.ahab.asked import check_asked
-from tests.helpers.ahab_forge import forge
+from tests.helpers.ahab_forge import certificate_of, forge
 
 
 def asked(srk: str = "Revocations = 0x0", permissions: str | None = None, version: int = 0) -> Description:
@@ -60,3 +60,14 @@ def test_anything_else_is_refused(description: Description, made: dict[str, Any]
     with pytest.raises(ahab.VerificationError, match=words) as caught:
         check(description, **made)
     assert caught.value.check == "described"
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_certificate_has_the_key_that_was_named(version: int) -> None:
+    """If its file is known: another key could sign anything from then on."""
+    description = asked(permissions="Permissions = 0x1", version=version)
+    forged = forge("p256", alone=True, version=version, sgk="p384")
+    before = dataclasses.replace(ahab.read_header(forged.unsigned), flags=0)
+    check_asked(before, forged.container, description, certificate_of("p384", 5))
+    with pytest.raises(ahab.VerificationError, match="another key"):
+        check_asked(before, forged.container, description, certificate_of("p384", 4))
