@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from digsigd.cli.ahab_fuse_texts import ahab_fuse_values, certain_name, places_of, show_ahab_fuses
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.fuse_compare import compare
+from digsigd.cli.fuse_compare import chosen, compare, listed
 from digsigd.cli.fuse_words import NoFuseValueError, value_in
 from digsigd.cli.inspect.ahab_fuses import FoundTable, ahab_tables
 from digsigd.client._internal.files import mapped
@@ -42,22 +42,6 @@ def of_file(path: Path) -> list[FoundTable]:
             return ahab_tables(data)
     except NoFuseValueError as error:
         raise Trouble(f"{path}: {shown(str(error))}", hint=f"run `digsign inspect {path}` to see what it is") from None
-
-
-def chosen(found: list[FoundTable], name: str | None, source: str) -> FoundTable:
-    """Return the only table, or the one called `name`. Raises `Trouble`."""
-    if name is not None:
-        named = [one for one in found if name in {one.of, one.of.rpartition("/")[2]}]
-        if not named:
-            raise Trouble(f"{source} has no SRK table {name!r}", hint=f"it has {_listed(found)}")
-        found = named
-    if len({one.identity for one in found}) > 1:
-        raise Trouble(f"{source} has several SRK tables", hint=f"set --table to one of: {_listed(found)}")
-    return found[0]
-
-
-def _listed(found: list[FoundTable]) -> str:
-    return ", ".join(f"{shown(one.of)!r} ({one.identity.hex()[:16]}...)" for one in found)
 
 
 def show_or_compare(
@@ -146,7 +130,7 @@ def _other(text: str, chip: AhabChip | None) -> FoundTable:
     except NoFuseValueError as error:
         raise Trouble(f"--compare {shown(text)}: {shown(str(error))}") from None
     if len({one.identity for one in found}) > 1:
-        raise Trouble(f"--compare {shown(text)}: several SRK tables found: {_listed(found)}")
+        raise Trouble(f"--compare {shown(text)}: several SRK tables found: {listed(found)}")
     return found[0]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digsigd.cli.console import Console, shown
-from digsigd.cli.reports import check_values, map_of, show_checks
+from digsigd.cli.reports import check_values, show_checks, show_whole
 
 if TYPE_CHECKING:
     from digsigd.image.ahab_model import AhabPlan, PlannedContainer
@@ -59,8 +59,6 @@ def _show_images(one: PlannedContainer, console: Console) -> None:
 
 def show_ahab_report(report: AhabReport, path: Path, console: Console) -> None:
     """Print the checks of each container, those that pass and those that fail, with a map."""
-    from digsigd.image.report import verdict_of
-
     plan = report.plan
     _show_head(plan, path, console)
     for one in report.containers:
@@ -69,17 +67,7 @@ def show_ahab_report(report: AhabReport, path: Path, console: Console) -> None:
         show_checks(one.checks, console)
         for note in one.proven.notes if one.proven else ():
             console.say(f"    note: {shown(note)}")
-    console.say()
-    console.say("The image")
-    show_checks(report.checks, console)
-    console.say()
-    for line in map_of(report, console):
-        console.say(line)
-    for note in plan.notes:
-        console.say(f"note: {shown(note)}")
-    console.say()
-    colour = "good" if report.holds else "bad" if report.fails else "note"
-    console.say(console.coloured(verdict_of(report), colour))
+    show_whole(report, console)
 
 
 def ahab_values(report: AhabReport) -> dict[str, Any]:

@@ -1,17 +1,49 @@
-"""Compare the fuse value of keys with another one, word by word: `digsign fuses --compare`."""
+"""Choose one of the fuse values that were found, and compare it with another: `digsign fuses --compare`."""
 
 from __future__ import annotations
 
 import json
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from digsigd.cli.console import Console
+from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.fuse_texts import place_values
 
 if TYPE_CHECKING:
     from digsigd.image.chips import FuseWord
+
+
+class Found(Protocol):
+    """A fuse value that was found: what it is `of`, and what is different for different fuses."""
+
+    @property
+    def of(self) -> str:
+        """The name of the table or file."""
+
+    @property
+    def identity(self) -> bytes:
+        """What is different for different fuses."""
+
+
+F = TypeVar("F", bound=Found)
+
+
+def chosen(found: Sequence[F], name: str | None, source: str) -> F:
+    """Return the only one, or the one called `name`. Raises `Trouble`."""
+    if name is not None:
+        named = [one for one in found if name in {one.of, one.of.rpartition("/")[2]}]
+        if not named:
+            raise Trouble(f"{source} has no SRK table {name!r}", hint=f"it has {listed(found)}")
+        found = named
+    if len({one.identity for one in found}) > 1:
+        raise Trouble(f"{source} has several SRK tables", hint=f"set --table to one of: {listed(found)}")
+    return found[0]
+
+
+def listed(found: Sequence[Found]) -> str:
+    """Return the names of all, each with the beginning of its value."""
+    return ", ".join(f"{shown(one.of)!r} ({one.identity.hex()[:16]}...)" for one in found)
 
 
 def compare(

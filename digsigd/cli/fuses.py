@@ -10,7 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.fuse_compare import compare
+from digsigd.cli.fuse_compare import chosen, compare, listed
 from digsigd.cli.fuse_texts import as_values, show
 from digsigd.cli.soc import add_any_soc_argument
 from digsigd.client._internal.files import mapped
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if chip is None and options.compare is None:
             raise _which_chip()
         found, source = _of_machine(options, console)
-    value = _chosen(found, options.table, source)
+    value = chosen(found, options.table, source)
     again = source
     if options.table is not None:
         again += f" --table {quote(options.table)}"
@@ -195,22 +195,6 @@ def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[Fus
     return found, f"--machine {machine}"
 
 
-def _chosen(found: list[FuseValue], name: str | None, source: str) -> FuseValue:
-    """Return the only value, or the one called `name`. Raises `Trouble`."""
-    if name is not None:
-        named = [one for one in found if name in {one.of, one.of.rpartition("/")[2]}]
-        if not named:
-            raise Trouble(f"{source} has no SRK table {name!r}", hint=f"it has {_listed(found)}")
-        found = named
-    if len({one.value for one in found}) > 1:
-        raise Trouble(f"{source} has several SRK tables", hint=f"set --table to one of: {_listed(found)}")
-    return found[0]
-
-
-def _listed(found: list[FuseValue]) -> str:
-    return ", ".join(f"{shown(one.of)!r} ({one.value.hex()[:16]}...)" for one in found)
-
-
 def _compare(value: FuseValue, chip: Chip | None, options: argparse.Namespace, source: str, console: Console) -> int:
     """Print whether the other value is the same, word by word. Return the exit code."""
     from digsigd.image.chips import Unconfirmed
@@ -238,7 +222,7 @@ def _other(text: str, chip: Chip | None) -> bytes:
     except NoFuseValueError as error:
         raise Trouble(f"--compare {shown(text)}: {shown(str(error))}") from None
     if len({one.value for one in values}) > 1:
-        raise Trouble(f"--compare {shown(text)}: several SRK tables found: {_listed(values)}")
+        raise Trouble(f"--compare {shown(text)}: several SRK tables found: {listed(values)}")
     return values[0].value
 
 

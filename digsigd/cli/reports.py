@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from digsigd.cli.console import Console, Trouble, shown
 
 if TYPE_CHECKING:
+    from digsigd.image.ahab_report import AhabReport
     from digsigd.image.chips import Chip
     from digsigd.image.model import Buffer, Plan, Signing
     from digsigd.image.report import Drawn
@@ -157,8 +158,6 @@ def covered(plan: Plan, start: int, end: int) -> str:
 
 def show_report(report: Report, path: Path, console: Console) -> None:
     """Print the checks of an image, those that pass and those that fail, with a map."""
-    from digsigd.image.report import verdict_of
-
     plan = report.plan
     console.say(f"{shown(str(path))}: {shown(plan.layout)}{_chip_of(plan)}, {plan.size} bytes")
     for one in report.csfs:
@@ -178,13 +177,20 @@ def show_report(report: Report, path: Path, console: Console) -> None:
             console.say(f"    note: {shown(one.excuse)}")
         for note in one.proven.notes if one.proven else ():
             console.say(f"    note: {shown(note)}")
+    show_whole(report, console)
+
+
+def show_whole(report: Report | AhabReport, console: Console) -> None:
+    """Print what a report says of the whole image: checks, map, notes and verdict."""
+    from digsigd.image.report import verdict_of
+
     console.say()
     console.say("The image")
     show_checks(report.checks, console)
     console.say()
     for line in map_of(report, console):
         console.say(line)
-    for note in plan.notes:
+    for note in report.plan.notes:
         console.say(f"note: {shown(note)}")
     console.say()
     colour = "good" if report.holds else "bad" if report.fails else "note"

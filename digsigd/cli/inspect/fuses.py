@@ -30,6 +30,11 @@ class FuseValue:
     table: SrkTable | None = None
 
     @property
+    def identity(self) -> bytes:
+        """What is different for different fuses."""
+        return self.value
+
+    @property
     def words(self) -> tuple[int, ...]:
         """The eight 32-bit words for U-Boot's `fuse prog` and blhost, in the order of the chip's fuses."""
         return struct.unpack("<8I", self.value)
