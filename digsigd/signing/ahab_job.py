@@ -55,16 +55,25 @@ _SCRATCH = 4 * MOST_WRITTEN
 class AhabJob(BaseJob):
     """The blocking steps of one request for AHAB. Run each in a thread, one after the other, then `close`.
 
-    Raises `Refused` or `BadRequest` if the description names files that are missing or not allowed, or a chip that does
-    not fit, and `BadTarball` if a private key cannot be used.
+    Those of small requests may also run in the reactor's thread: this with `at_once`, `prepare`, and `finish` if it
+    `is_quick`. Raises `Refused` or `BadRequest` if the description names files that are missing or not allowed, or a
+    chip that does not fit, `BadTarball` if a private key cannot be used, and with `at_once` `SlowError` if one must be
+    decrypted first.
     """
 
     made = "container"
 
     def __init__(
-        self, request: SigningRequest, rules: MachineRules, keys: Keys, description: Description, workdir: Workdir
+        self,
+        request: SigningRequest,
+        rules: MachineRules,
+        keys: Keys,
+        description: Description,
+        workdir: Workdir,
+        *,
+        at_once: bool = False,
     ) -> None:
-        super().__init__(request, rules, keys, workdir)
+        super().__init__(request, rules, keys, workdir, at_once=at_once)
         self._description = description
         self._chip = chip_of(request, rules, description.header.container_version)
         with csf_errors():
@@ -108,6 +117,11 @@ class AhabJob(BaseJob):
     def size(self) -> int:
         """The most bytes that a run signs."""
         return MOST_WRITTEN
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether all of it takes about a millisecond, if the request is small: no byte is hashed twice then."""
+        return self.runs == 1
 
     def folder(self, number: int) -> str:
         """Return the folder that run `number`, from 0, has for itself. cst leaves files there after an error."""
@@ -238,13 +252,17 @@ class AhabJob(BaseJob):
         self.workdir.check_space(_SCRATCH)
         self._check_key_files()
 
+    def wrote(self, number: int) -> int:
+        """Return how many bytes run `number` has written of a container, 0 if it wrote none."""
+        return self.workdir.size_of(f"{self.folder(number)}/{BLOB}") or 0
+
     def take(self, number: int, run: CstRun) -> None:
         """Take what run `number` has written, if it reports success, and put it into the container's place.
 
         Raises `CstTimeout`, `CstFailed`, `Refused`, `VerificationFailed`, and what `diagnose` raises.
         """
         output = f"{self.folder(number)}/{BLOB}"
-        wrote = run.exit_code == 0 and bool(self.workdir.size_of(output))
+        wrote = run.exit_code == 0 and bool(self.wrote(number))
         if not wrote:
             self.diagnose()
             if _NO_TEMPORARY in run.output:
@@ -277,11 +295,13 @@ class AhabJob(BaseJob):
                 self._notes.append(note)
         self._patches.append(Patch(before.offset, made))
 
-    def verified(self) -> tuple[Signed, str]:
-        """Prove the whole file as boards would, and return it with a text that says what was proven.
+    def finish(self, run: CstRun, *, at_once: bool = False) -> tuple[Signed, str]:
+        """Take what the last run has written, and prove the whole file as boards would.
 
-        Raises `VerificationFailed`, `DigsigError`. Removes the work directory on success.
+        Returns the file with a text that says what was proven. Raises what `take` raises, and `DigsigError`. Removes
+        the work directory on success; with `at_once` only if cst left nothing in it that would have to be looked for.
         """
+        self.take(self.runs - 1, run)
         with self._reading() as file:
             data = Original(file, self._patches)
             try:
@@ -298,7 +318,7 @@ class AhabJob(BaseJob):
         )
         # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
-            self.workdir.remove()
+            self.workdir.remove_known() if at_once else self.workdir.remove()
         notes = dict.fromkeys(note for one in results for note in one.notes)
         unknown = () if self._chip is not None else (UNKNOWN_CHIP,)
         return Signed(b"", (*unknown, *self._notes, *notes), file=answer), "; ".join(map(str, results))

@@ -28,14 +28,13 @@ from digsigd.signing.key_checks import (
     tables_of,
 )
 from digsigd.signing.private_keys import check_match
+from digsigd.signing.quick import QUICK
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.sums import ChangedError, CheckedFile, Sums, Unchecked, digest_blocks
 from digsigd.signing.workdir import Workdir
 
 _BLOB = f"{RUN}/{BLOB}"
-# In bytes: artifacts of which all is done in about a millisecond, before cst runs and after it.
-QUICK = 128 << 10
 # Four certificates and two signatures have less than half of it.
 _SMALL_BLOB = 16 << 10
 # So many signatures over data are verified in it: one with P-521 takes a millisecond.

@@ -20,11 +20,12 @@ from digsigd.signing.ahab_signing import AhabSigning
 from digsigd.signing.cst import CstRun, CstRunner, Limits, describe
 from digsigd.signing.evidence import ProgramSums
 from digsigd.signing.host import Turns
-from digsigd.signing.job import QUICK, Job
+from digsigd.signing.job import Job
 from digsigd.signing.job_base import MAX_BLOB, BaseJob, csf_errors
 from digsigd.signing.libraries import for_modules
 from digsigd.signing.pkcs11 import MAX_TRACE, Access, Token, Tokens, Way
 from digsigd.signing.private_keys import SlowError
+from digsigd.signing.quick import LONG_TEXT, is_quick
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.threads import InThread
@@ -33,12 +34,6 @@ from digsigd.signing.workdir import Workdir
 
 # The artifact size in bytes from which the digest is computed in parallel to cst, not after it.
 LARGE = 1 << 20
-# The description length in bytes from which all is done in threads, so that other requests need not wait: a hostile one
-# of 16 KiB takes 20 ms to parse.
-LONG_TEXT = 4 << 10
-# The same of a key tarball: files, and bytes in them. NXP's scripts make some 60 files of 200 KiB for four SRKs.
-_FEW_FILES = 256
-_SMALL_KEYS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +183,8 @@ class Signer:
     async def _prepared(
         self, request: SigningRequest, rules: MachineRules, keys: Keys, description: csf.Description, workdir: Workdir
     ) -> tuple[Job, Token | None]:
-        """Find and write the files of a request: in one call in a thread, or at once where that is the faster way.
-
-        Handing a call to a thread and back takes as long as all that is done for a small image.
-        """
-        if (
-            workdir.in_memory
-            and request.backend == "ssl"
-            and request.size <= QUICK
-            and len(request.description) < LONG_TEXT
-            and len(keys.tarball.members) <= _FEW_FILES
-            and sum(map(len, keys.tarball.members.values())) <= _SMALL_KEYS
-            # Files of an embedding program can be anywhere, such as on a file server.
-            and all(one.sums is not None for one in request.artifacts)
-        ):
+        """Find and write the files of a request: in one call in a thread, or at once where that is the faster way."""
+        if is_quick(request, keys, workdir):
             with suppress(SlowError):
                 job = Job(request, rules, keys, description, workdir, at_once=True)
                 job.prepare()

@@ -180,7 +180,7 @@ async def test_a_file_that_grew_since_its_upload_is_not_signed(signer: SignerInT
 
 async def test_an_upload_is_out_of_reach_when_cst_runs(signer: SignerInTest) -> None:
     """Its name is gone, so a cst that was taken over finds nothing to change."""
-    version = signer.put_tool("ls .. > ../listed; ls >> ../listed; cp ../listed /tmp/x 2>/dev/null; exit 1")
+    version = signer.put_tool("ls .. > ../listed; ls >> ../listed; exit 1")
     request, workdir = signer.upload(signer.request(description(GOOD), {"spare.bin": b"x", **FLASH}, version=version))
     with pytest.raises(Refused):
         await signer.signer().sign(request, workdir)

@@ -29,10 +29,11 @@ from digsigd.errors import (
     Refused,
     VerificationFailed,
 )
-from digsigd.signing.job import QUICK, Job
+from digsigd.signing.job import Job
 from digsigd.signing.job_base import MAX_BLOB
+from digsigd.signing.quick import LONG_TEXT, QUICK
 from digsigd.signing.request import Signed
-from digsigd.signing.signer import LARGE, LONG_TEXT, read_description
+from digsigd.signing.signer import LARGE, read_description
 from digsigd.testing import TrialImage, TrialPki
 from tests.conftest import CST_VERSIONS
 from tests.helpers.daemons import MACHINE
