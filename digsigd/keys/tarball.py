@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from digsigd.errors import BadTarball
@@ -30,11 +31,13 @@ class KeyTarball:
     """The regular files of a tarball by name, without a leading `./`. `sha256` is the hash of the tarball, in hex.
 
     `plain_keys` are private keys that were decrypted, by their certificate and key: they are kept as long as the rest.
+    `checked` are results of checks of its files that passed, by all that they depend on besides.
     """
 
     members: dict[str, bytes] = field(repr=False)
     sha256: str
     plain_keys: dict[tuple[str, str], PlainKey] = field(default_factory=dict, repr=False, compare=False)
+    checked: dict[Hashable, object] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_tarball(data: bytes, *, max_bytes: int, max_members: int = 4096) -> KeyTarball:

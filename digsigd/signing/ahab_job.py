@@ -46,6 +46,8 @@ from digsigd.signing.workdir import Workdir
 
 # The length of a container is a number of 16 bits, and cst writes no more than a stub with its container.
 MOST_WRITTEN = 1 << 17
+# Of how many descriptions it is remembered that a tarball's keys are good for them. A machine's builds have a few.
+_MOST_KNOWN = 32
 # What cst says if tmpfile(3) fails.
 _NO_TEMPORARY = b"Cannot create temporary file"
 # What cst writes besides, in bytes: files with the container, which it removes.
@@ -165,16 +167,32 @@ class AhabJob(BaseJob):
             self._descriptor = None
 
     def _check_keys(self) -> None:
+        """Check the keys, unless those of this tarball were found good for such a description before."""
+        plan, known = self._plan, self._tarball.checked
+        asked = (
+            self._description, plan.srk_table, plan.source, plan.certificate, tuple(self._pairs), self._chip,
+            self._rules.fuse_value,
+        )  # fmt: skip
+        table = known.get(asked)
+        if not isinstance(table, ahab.SrkTable | ahab.SrkArray):
+            table = self._checked_table()
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[asked] = table
+        self._table = table
+
+    def _checked_table(self) -> ahab.SrkTable | ahab.SrkArray:
         plan, description = self._plan, self._description
         named = Named(
             plan.srk_table, plan.srk_table_line, plan.source, plan.source_line, plan.certificate, plan.certificate_line
         )
-        table = self._table = table_of(self._members, named)
+        table = table_of(self._members, named)
         check_table(table, named, description, self.request.machine, self._rules.fuse_value, self._chip)
         check_chip(self._chip, table, description)
         check_certificates(table, named, description, self._members)
         for certificate, key in self._pairs:
             check_match(self._tarball, certificate, key)
+        return table
 
     def _take_artifact(self) -> None:
         """Open the file and remove its name, so that nothing that cst does can reach it."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 
 from digsigd import ahab, csf
-from digsigd.errors import CstFailed, Refused, VerificationFailed
+from digsigd.errors import BadTarball, CstFailed, Refused, VerificationFailed
 from digsigd.signing.quick import QUICK
 from digsigd.signing.rules import MachineRules
 from tests.conftest import CST_VERSIONS
 from tests.helpers.ahab_cases import description, image, members, packed
 from tests.helpers.ahab_daemons import holds
+from tests.helpers.daemons import MACHINE
 from tests.helpers.signers import SignerInTest
 from tests.signing.test_ahab_steps import GOOD, content, descriptors
 
@@ -131,3 +133,30 @@ async def test_what_cst_left_is_removed_by_whoever_has_the_directory(signer: Sig
     assert not workdir.removed
     workdir.remove()
     assert not workdir.path.exists()
+
+
+async def test_keys_that_were_found_good_are_so_only_for_the_same_description_and_rules(signer: SignerInTest) -> None:
+    """Another pinned value, another chip, another SRK: they are checked anew, and remembered are few."""
+    store = signer.signer(keep=300)
+
+    async def sign(text: str, soctype: str = "") -> None:
+        request, workdir = signer.upload(replace(signer.request(text, FLASH), soctype=soctype or None))
+        try:
+            content(await store.sign(request, workdir))
+        finally:
+            workdir.remove()
+
+    for _ in range(2):
+        await sign(description(GOOD))
+        signer.rules = MachineRules(csf.Policy(), bytes(32))
+        with pytest.raises(BadTarball, match="has the fuse value"):
+            await sign(description(GOOD))
+        signer.rules = MachineRules(csf.Policy())
+        with pytest.raises(Refused, match="has no containers of version 0"):
+            await sign(description(GOOD), "mx952")
+        with pytest.raises(Refused, match="Source index = 1 is SRK 2"):
+            await sign(description(GOOD).replace("Source index = 0", "Source index = 1"))
+    for number in range(40):
+        await sign(f"{description(GOOD)}\n#{'#' * number}\n".replace("flash.bin", f"{number}/flash.bin"))
+    tarball = (await store._keys.get(MACHINE)).tarball
+    assert 1 <= len(tarball.checked) <= 32
