@@ -28,7 +28,8 @@ from tests.helpers.hsm import SoftHsm, label, provider
 
 GOOD, SGK = "good-93-sd-spl", "good-qxp-spl-sgk"
 TABLE = "crts/SRK_1_2_3_4_table.bin"
-PIN = "73915"
+# Digits alone would stand in some hash or number of a log.
+PIN = "73915-zyx"
 
 
 def with_key(keys: str, name: str) -> tuple[bytes, bytes]:

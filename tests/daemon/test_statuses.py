@@ -465,6 +465,6 @@ def test_a_key_store_in_trouble(start: Start, pki: TrialPki, store: http.server.
     assert daemon.post(pki, machine="nonsense").status_code == 502
     late = daemon.post(pki, machine="silent")
     assert late.status_code == 504
-    assert str(store.server_port) not in late.text
+    assert f":{store.server_port}" not in late.text
     refused = start("[keys]\ntries = 1\n", DIGSIGSERVER_KEYFILE_URI="http://127.0.0.1:1/keys")
     assert refused.post(pki).status_code == 502
