@@ -142,7 +142,7 @@ class Daemon:
 
     def log(self) -> str:
         """What it has logged, with what its thread was still writing when an answer came: it waits for no more."""
-        for _ in range(200):
+        for _ in range(1000):
             if self.process_ended() or not is_busy(self.pid):
                 break
             time.sleep(0.005)
