@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from digsigd import ahab
 from digsigd.ahab import AhabChip, Container, SrkSet, Verified
-from digsigd.image.ahab_model import AhabPlan, PlannedContainer
+from digsigd.image.ahab_model import TRAINING_DATA, AhabPlan, PlannedContainer
 from digsigd.image.model import Buffer
 from digsigd.image.report import STATES, Check, Meaning, Span, spans_between, union
 
@@ -217,6 +217,7 @@ def _spans(plan: AhabPlan, reports: Sequence[ContainerReport]) -> tuple[Span, ..
     )
     used = [(one.offset, one.block - one.offset) for one in plan.containers]
     used += [(image.offset, image.size) for one in plan.containers for image in one.images]
+    used += [(region.offset, region.length) for region in plan.regions if region.name == TRAINING_DATA]
     size = plan.size
     used = [(start, min(length, size - start)) for start, length in used if start < size]
     states = (("secret", secret), ("signed", signed), ("csf", blocks), ("foreign", foreign))
