@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from digsigd import ahab
+from tests.helpers import golden
 from tests.helpers.ahab_cases import image, members, tarball
 from tests.helpers.commands import Run
 from tests.helpers.daemons import Daemon
@@ -103,3 +104,23 @@ def test_the_flags_of_fast_boot_are_those_of_the_container(digsign: Run, daemon:
     assert ahab.parse((tmp_path / "out.bin").read_bytes(), 0).fast_boot == 3
     done = digsign("sign", "flash.bin", "-o", "new.bin", "--soc", "imx95", **host(daemon))
     assert (done.returncode, "the operator can allow it as 'ahab-fast-boot'" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", [("sign", "-o", "out.bin"), ("verify",)])
+def test_a_file_without_a_container_is_not_called_an_image_for_other_chips(
+    digsign: Run, daemon: Daemon, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """U-Boot alone, or a flash.bin whose start is missing: nobody knows what else it is for."""
+    (tmp_path / "u-boot.bin").write_bytes(image(SD)[0x2000:])
+    done = digsign(command[0], "u-boot.bin", *command[1:], "--soc", "imx93", **host(daemon))
+    assert done.returncode == 1
+    assert "u-boot.bin has no AHAB container, which images for the i.MX 93 have\n  pass flash.bin" in done.stderr
+    assert not (tmp_path / "out.bin").exists()
+
+
+def test_a_machine_for_ahab_has_no_keys_for_hab(digsign: Run, daemon: Daemon, tmp_path: Path) -> None:
+    """Another SRK would not help."""
+    (tmp_path / "flash.bin").write_bytes(golden.flash("mm", "nxp-new"))
+    done = digsign("sign", "flash.bin", "-o", "out.bin", **host(daemon))
+    assert done.returncode == 1
+    assert "has no SRK table for HAB; its table is for AHAB\n  check the machine name" in done.stderr
