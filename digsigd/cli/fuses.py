@@ -34,8 +34,9 @@ not burn anything.
 
 --compare takes the fuse value of a board or of another file: 64 hexadecimal digits in the order of the fuse file,
 eight words, any of the files above, or a file with the output of U-Boot's `fuse read`, blhost's `efuse-read-once` or
-nxpele's `read-common-fuse`. Chips whose fuses have a SHA-512 have 128 digits and sixteen words. The exit code is 1 if
-the values differ. --compare needs --soc only for output of these tools.
+nxpele's `read-common-fuse`. Chips whose fuses have a SHA-512 have 128 digits and sixteen words; of two SRK tables
+(ML-DSA), the second is compared if its value is there. The exit code is 1 if the values differ. --compare needs --soc
+only for output of these tools.
 """
 
 

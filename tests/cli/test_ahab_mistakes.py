@@ -124,3 +124,17 @@ def test_a_machine_for_ahab_has_no_keys_for_hab(digsign: Run, daemon: Daemon, tm
     done = digsign("sign", "flash.bin", "-o", "out.bin", **host(daemon))
     assert done.returncode == 1
     assert "has no SRK table for HAB; its table is for AHAB\n  check the machine name" in done.stderr
+
+
+def test_only_a_fuse_value_pins_the_keys(digsign: Run, daemon: Daemon, flash: Path) -> None:
+    """Names in `digsign.toml` only name keys on the host, which may have others: the value of the image is shown."""
+    names = 'srk_table = "crts/SRK_1_2_3_4_table.bin"\nsrk_certificate = "SRK1_sha384_secp384r1_v3_usr_crt.pem"\n'
+    (flash.parent / "digsign.toml").write_text(f'cst = "4.0.1"\n{names}')
+    command = ("sign", "flash.bin", "-o", "out.bin", "--soc", "imx93")
+    done = digsign(*command, **host(daemon))
+    assert (done.returncode, fuse_value("p384", "fuse_sha256").hex() in done.stdout) == (0, True), done.stderr
+    (flash.parent / "out.bin").unlink()
+    done = digsign(*command, "--fuses", fuse_value("p256", "fuse_sha256").hex(), **host(daemon))
+    assert done.returncode == 1
+    assert "so nothing was written" in done.stderr
+    assert not (flash.parent / "out.bin").exists()
