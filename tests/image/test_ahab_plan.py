@@ -10,9 +10,10 @@ from digsigd import ahab
 from digsigd.ahab import ContainerImage, build_container, build_file, place_images
 from digsigd.image.ahab_model import AhabPlan, block_length
 from digsigd.image.ahab_plan import plan_ahab
+from digsigd.image.ahab_report import report_ahab
 from digsigd.image.errors import ImageError
 from tests.helpers.ahab_forge import signed_container
-from tests.helpers.ahab_samples import changed, signed
+from tests.helpers.ahab_samples import all_signed, changed, signed
 
 CODE = bytes(range(256)) * 4
 
@@ -287,6 +288,13 @@ def test_training_data_are_known_and_told_to_be_unsigned() -> None:
     (note,) = plan.notes
     assert "the DDR training data at 0xc400, 0x400 bytes, are covered by no signature" in note
     assert [one.name for one in plan.regions if one.offset == 0xC400] == ["DDR training data"]
+    ready = all_signed(data)
+    report = report_ahab(ready, plan_ahab(ready, ahab.chip("mx95")))
+    assert (report.holds, report.partly) == (True, True)
+    assert report.checks[-1].detail == "but for the DDR training data"
+    assert [(one.offset, one.state, one.must) for one in report.spans if one.offset == 0xC400] == [
+        (0xC400, "open", True)
+    ]
     elsewhere = changed(data, 0x10 + 0x00, (0xC000 + 0x800).to_bytes(4, "little"))
     assert any("unknown data at 0xc400" in text for text in plan_ahab(elsewhere).faults)
 
