@@ -282,6 +282,8 @@ class Job(BaseJob):
         note_artifacts(evidence, self.request.artifacts)
         evidence.blob_sha256, evidence.blob_size = sha256(blob).hexdigest(), len(blob)
         evidence.certificates = tuple(sha256(one).hexdigest() for one in hab.CsfBlob.parse(blob).certificates())
+        if self.token:
+            evidence.token_expires = min((one.not_after.timestamp() for one in result.certificates), default=0.0)
         # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
             self.workdir.remove_known() if at_once else self.workdir.remove()
