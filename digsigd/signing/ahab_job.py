@@ -12,18 +12,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from digsigd import ahab
 from digsigd.csf.ahab import Description, Resolved, resolve, write
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, artifact, container
-from digsigd.csf.errors import CsfKeyError
-from digsigd.errors import CstFailed, DigsigError, Refused, VerificationFailed
+from digsigd.csf.errors import CsfError, CsfKeyError
+from digsigd.errors import BadTarball, CstFailed, DigsigError, Refused, VerificationFailed
 from digsigd.keys import Keys
 from digsigd.signing.ahab_containers import check_fuse_versions, check_places, chosen, overwritten, placed, refused
 from digsigd.signing.ahab_described import check_described
 from digsigd.signing.ahab_keys import (
     UNKNOWN_CHIP,
     Named,
+    certificate_notes,
     check_certificates,
     check_chip,
     check_table,
@@ -37,6 +39,7 @@ from digsigd.signing.cst import CstRun
 from digsigd.signing.evidence import note_artifacts
 from digsigd.signing.job_base import BaseJob, csf_errors
 from digsigd.signing.key_checks import certificate_of, check_key_is_elsewhere
+from digsigd.signing.key_kinds import check_kind
 from digsigd.signing.private_keys import check_match
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
@@ -98,6 +101,9 @@ class AhabJob(BaseJob):
         except CsfKeyError as error:
             check_key_is_elsewhere(error.member, self._members)
             raise
+        except CsfError:
+            check_kind(self._members, request.machine, of_ahab=True)
+            raise
 
     @property
     def runs(self) -> int:
@@ -155,10 +161,15 @@ class AhabJob(BaseJob):
         named = Named(
             plan.srk_table, plan.srk_table_line, plan.source, plan.source_line, plan.certificate, plan.certificate_line
         )
-        table = self._table = table_of(self._members, named)
+        try:
+            table = self._table = table_of(self._members, named)
+        except BadTarball:
+            check_kind(self._members, self.request.machine, of_ahab=True)
+            raise
         check_table(table, named, description, self.request.machine, self._rules.fuse_value, self._chip)
         check_chip(self._chip, table, description)
         check_certificates(table, named, description, self._members)
+        self._notes += certificate_notes(named, self._members, datetime.now(UTC))
         for certificate, key in self._pairs:
             check_match(self._tarball, certificate, key)
 

@@ -27,6 +27,7 @@ from digsigd.signing.key_checks import (
     srk_notes,
     tables_of,
 )
+from digsigd.signing.key_kinds import check_kind
 from digsigd.signing.private_keys import check_match
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
@@ -97,6 +98,9 @@ class Job(BaseJob):
         except csf.CsfKeyError as error:
             check_key_is_elsewhere(error.member, self._members)
             raise
+        except csf.CsfError:
+            check_kind(self._members, request.machine, of_ahab=False)
+            raise
 
     @property
     def is_quick(self) -> bool:
@@ -159,6 +163,7 @@ class Job(BaseJob):
                     line=line,
                     hint=f"SRK tables in the key tarball: {others}",
                 ) from None
+            check_kind(self._members, self.request.machine, of_ahab=False)
             raise BadTarball(f"the SRK table in the key tarball is bad: {error}") from None
         pinned = self._rules.fuse_value
         if pinned is not None and table.fuse_value != pinned:
