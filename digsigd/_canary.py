@@ -149,6 +149,8 @@ class Canary:
                 caller=CALLER, name=CALLER, backend=self._settings.backend,
             )  # fmt: skip
             (await self._direct.sign(request, counted=False)).close()
+            if self._cells is not None and (expires := request.evidence.token_expires):
+                self._cells.token_certificates(self._machine, expires, time.time())
         finally:
             await self._in_thread(workdir.remove)
 

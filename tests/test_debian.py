@@ -9,7 +9,9 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -94,6 +96,21 @@ def test_what_builds_the_package_is_pinned_with_hashes() -> None:
     assert all("--hash=sha256:" in entry for entry in entries.values())
 
 
+def test_the_package_has_an_sbom_of_what_is_below_opt(environment: ModuleType) -> None:
+    """Each package with its version, as an environment has it; the same bytes for the same packages."""
+    site = Path(sysconfig.get_path("purelib"))
+    bom = environment.sbom(site)
+    assert (bom["bomFormat"], bom["specVersion"]) == ("CycloneDX", "1.6")
+    own = bom["metadata"]["component"]
+    assert (own["name"], own["type"], own["version"]) == ("digsigd", "application", version("digsigd"))
+    found = {one["name"]: one for one in bom["components"]}
+    assert found["zope-interface"]["purl"] == f"pkg:pypi/zope-interface@{version('zope.interface')}"
+    assert {"twisted", "cryptography", "klein"} <= found.keys()
+    assert {one["bom-ref"] for one in found.values()} == {one["purl"] for one in found.values()}
+    assert list(found) == sorted(found)
+    assert environment.sbom(site) == bom
+
+
 def test_the_unit_starts_what_the_package_installs(environment: ModuleType) -> None:
     """With the configuration that is its conffile."""
     start = re.findall("^ExecStart=(.*)$", UNIT.read_text(), re.MULTILINE)
@@ -171,6 +188,6 @@ def test_versions_between_releases_are_older_than_the_release() -> None:
     (expression,) = re.findall(r"debian=\$\(sed '(.*)' <<<", (ROOT / "etc/make-deb").read_text())
     made = subprocess.run(["sed", expression], input="0.2.0.dev3+g1234567\n0.2.0rc1\n0.2.0\n", capture_output=True,
                           text=True, check=True).stdout.split()  # fmt: skip
-    ordered = [f"{version}+deb{debian}" for version in made for debian in (12, 13)]
+    ordered = [f"{one}+deb{debian}" for one in made for debian in (12, 13)]
     for older, newer in pairwise(ordered):
         subprocess.run(["dpkg", "--compare-versions", older, "lt", newer], check=True)

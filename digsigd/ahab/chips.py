@@ -219,7 +219,8 @@ CHIPS: tuple[AhabChip, ...] = (
     AhabChip(
         "mx93", "i.MX 93", (), (0,), "sha256", _places(16 * 8, 8),
         rsa=_NO_PKCS1, rsa_pss=True, ecdsa=True, sgk=_NO_SGK, ml_dsa=_NO_ML_DSA, oem_offset=0x400, media=_MEDIA,
-        closed_life_cycle="0x08 to 0x20", notes=("the bank 15 of NXP's guide of 2022 is wrong for it",),
+        closed_life_cycle="0x08 to 0x20",
+        notes=("its SRK words are in bank 16: the bank 15 of NXP's guide of 2022 is wrong",),
     ),
     AhabChip(
         "mx95-a0", "i.MX 95 A0/A1", ("mx95-a1", "mx95a0", "mx95a1"), (0,), "sha256", _places(16 * 8, 8),

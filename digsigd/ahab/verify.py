@@ -197,7 +197,9 @@ def _fuse_hash(srk: SrkTable | SrkArray, chip: AhabChip | None, fuse_value: byte
 def _compare(values: Mapping[str, bytes], expected: bytes, name: str, what: str) -> None:
     if len(expected) != len(values[name]):
         raise VerificationError(
-            "fuse-value", f"a fuse value with {name} has {len(values[name])} bytes, but {len(expected)} are expected"
+            "fuse-value",
+            f"the fuse value that was given has {len(expected)} bytes, but the boards have a {name} of"
+            f" {len(values[name])} bytes",
         )
     if values[name] != expected:
         raise VerificationError(

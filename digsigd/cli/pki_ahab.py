@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 # uboot-imx, doc/imx/ahab/guides: ahab_status before and after the SRK fuses are burnt.
 _NEXT = """\
-  3. Sign an image with `digsign sign`, and boot it on an open board. Before the fuses are burnt, `ahab_status` shows
+  3. Tell the signing host the chip, in its configuration: soc = "{name}" below [machines.MACHINE].
+  4. Sign an image with `digsign sign`, and boot it on an open board. Before the fuses are burnt, `ahab_status` shows
      0x0287FAD6 (the fuses are not those of the table), and nothing else.
-  4. Only then burn the fuses. {fuses}
+  5. Only then burn the fuses. {fuses}
 """
 _FUSES = """\
 `digsign fuses {table} --soc {soc}`
@@ -80,7 +81,7 @@ def run_ahab(options: argparse.Namespace, console: Console) -> int:
     tarball_name, table = describe(options, target, rows, pki.table_name(version), pki.ca_files, console)
     console.say("Next:")
     say_lines(console, keeping(options, tarball_name))
-    say_lines(console, _NEXT.format(fuses=_fuses(table, chip)))
+    say_lines(console, _NEXT.format(name=chip.name if chip is not None else "CHIP", fuses=_fuses(table, chip)))
     return 0
 
 

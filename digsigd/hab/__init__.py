@@ -3,7 +3,7 @@
 from digsigd.hab.csf_blob import CsfBlob, blob_length
 from digsigd.hab.errors import FormatError, HabError, VerificationError
 from digsigd.hab.ivt import Block, File, Ivt, Read, digest_blocks, find_ivts
-from digsigd.hab.keystore import TRIAL, InstalledCertificate, notes_on
+from digsigd.hab.keystore import TRIAL, InstalledCertificate, general_notes_on, notes_on
 from digsigd.hab.layout import Layout, check_layout, check_room
 from digsigd.hab.srk import SrkRecord, SrkTable, build_srk_table
 from digsigd.hab.verify import DataDigest, Verified, subject_of, verify, wanted
@@ -30,6 +30,7 @@ __all__ = [
     "check_room",
     "digest_blocks",
     "find_ivts",
+    "general_notes_on",
     "notes_on",
     "subject_of",
     "verify",

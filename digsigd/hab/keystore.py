@@ -132,11 +132,17 @@ class KeyStore:
 
 def notes_on(installed: Certificate, what: str, now: datetime | None) -> list[str]:
     """Return remarks on a certificate that are not reasons to refuse it. `now` is for those on dates."""
+    notes = general_notes_on(installed, what, now)
+    if _EXTENDED_KEY_USAGE in installed.tbs:
+        notes.append(f"{what} ({installed.name}) has an extended key usage, which some i.MX 6 are reported to refuse")
+    return notes
+
+
+def general_notes_on(installed: Certificate, what: str, now: datetime | None) -> list[str]:
+    """Return the remarks of `notes_on` that do not depend on the boot ROM."""
     whose, notes = f"{what} ({installed.name})", []
     if installed.name.startswith(f"{TRIAL} "):
         notes.append(f"{whose} is of trial keys, which must not be burnt into boards for real use")
-    if _EXTENDED_KEY_USAGE in installed.tbs:
-        notes.append(f"{whose} has an extended key usage, which some i.MX 6 are reported to refuse")
     if now is not None and installed.not_after < now:
         notes.append(f"{whose} expired on {installed.not_after:%Y-%m-%d}")
     if now is not None and installed.not_before > now:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from errno import EACCES
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -94,12 +95,18 @@ class FileSource:
             raise KeyStoreTimeout("the key store did not answer in time", detail=str(self)) from None
 
 
+def _unreadable(error: OSError) -> KeyStoreFailed:
+    """Return the error for a store or a tarball that cannot be read. What to do is for the operator alone."""
+    advice = ": give it to a group of the daemon's user, with mode 0640, folders 0750" if error.errno == EACCES else ""
+    return KeyStoreFailed("the key store cannot be read", detail=f"{error}{advice}")
+
+
 def _machines_in(root: Path) -> list[str]:
     try:
         with os.scandir(root) as entries:
             names = sorted(entry.name for entry in islice(entries, _MOST_MACHINES) if MACHINE.fullmatch(entry.name))
     except OSError as error:
-        raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
+        raise _unreadable(error) from None
     return [name for name in names if os.path.exists(root / name / TARBALL)]  # noqa: PTH110 - thousands of them
 
 
@@ -108,9 +115,9 @@ def _check_root(root: Path) -> None:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise KeyStoreFailed("the key store cannot be read", detail=f"{root} is not a folder")
         if not os.access(root, os.R_OK | os.X_OK):
-            raise KeyStoreFailed("the key store cannot be read", detail=f"{root}: Permission denied")
+            raise _unreadable(PermissionError(EACCES, os.strerror(EACCES), str(root)))
     except OSError as error:
-        raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
+        raise _unreadable(error) from None
 
 
 def _is_unchanged(root: Path, path: Path, machine: str, known: object) -> bool:
@@ -143,7 +150,7 @@ def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) ->
                 detail=str(path),
             ) from None
         except OSError as error:
-            raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
+            raise _unreadable(error) from None
         try:
             _check_place(root, path, machine, descriptor)
             status = os.fstat(descriptor)
@@ -154,7 +161,7 @@ def _read(root: Path, path: Path, machine: str, max_tarball: int, known: Any) ->
             data = _bytes_of(descriptor, path, max_tarball)
             after = os.fstat(descriptor)
         except OSError as error:
-            raise KeyStoreFailed("the key store cannot be read", detail=str(error)) from None
+            raise _unreadable(error) from None
         finally:
             os.close(descriptor)
         if _identity(after) == before and after.st_size == len(data):

@@ -26,7 +26,7 @@ def _problems(kind: type[errors.DigsigError]) -> Iterator[str]:
             yield from _problems(one)
 
 
-# How a request can end: with a blob, with a problem of `digsigd.errors`, without a client, or in another way.
+# How a request can end: with a signature, with a problem of `digsigd.errors`, without a client, or in another way.
 OUTCOMES = ("signed", *sorted(set(_problems(errors.DigsigError))), "gone", OTHER)
 
 
@@ -70,7 +70,7 @@ FAMILIES: dict[str, Family] = {
         _histogram("request_seconds", "Time of a signed request, from its headers to the end of its answer"),
         _histogram("stage_seconds", "Time of one stage of a request", "stage"),
         _counter("received_bytes", "Bytes of the bodies of requests to sign"),
-        _counter("blob_bytes", "Bytes of CSF blobs that were sent"),
+        _counter("blob_bytes", "Bytes of CSF blobs and, for AHAB, of signed files that were sent"),
         _gauge("active_requests", "Requests to sign that are not over, from headers to answer"),
         _gauge("running", "Slots of cst in use"),
         _gauge("waiting", "Requests that wait for a slot of cst"),

@@ -26,7 +26,12 @@ _CELL = 8
 _USED, _FOLDS, _STARTED, _HOST_EXPIRES = range(4)
 _NAMES = 4
 _EXPIRES = _NAMES + MOST_MACHINES * _NAME // _CELL
-_COLUMNS = _EXPIRES + MOST_MACHINES
+# The same of certificates on tokens, which are known from signatures alone, and when a signature had them last.
+_TOKEN_EXPIRES = _EXPIRES + MOST_MACHINES
+_TOKEN_SEEN = _TOKEN_EXPIRES + MOST_MACHINES
+_COLUMNS = _TOKEN_SEEN + MOST_MACHINES
+# For so many seconds, a certificate that ends later does not take the place of one that ends earlier: both sign.
+_BOTH_SIGN = 86400.0
 # Histograms: each stage, then whole requests. Their cells: a count for each bucket, one for more, the sum.
 HISTOGRAMS = (*STAGES, "total")
 WIDTH = len(BUCKETS) + 2
@@ -196,10 +201,20 @@ class Cells:
                     self._unlock()
 
     def set_expires(self, machine: str, when: float) -> None:
-        """Set when the first certificate of a machine's keys expires, as Unix time; 0 if that is not known."""
+        """Set when the first certificate of a machine's tarball expires, as Unix time; 0 if that is not known."""
         number = self.machine(machine)
         if number < MOST_MACHINES:
             self._all[_EXPIRES + number] = when
+
+    def token_certificates(self, machine: str, expires: float, now: float) -> None:
+        """Note when the first certificate from a token expires that a signature has. Times are Unix times."""
+        number = self.machine(machine)
+        if number == MOST_MACHINES:
+            return
+        known, seen = self._all[_TOKEN_EXPIRES + number], self._all[_TOKEN_SEEN + number]
+        if not known or expires <= known or now - seen > _BOTH_SIGN:
+            self._all[_TOKEN_EXPIRES + number] = expires
+            self._all[_TOKEN_SEEN + number] = now
 
     def _learn(self) -> None:
         for number in range(len(self._machines), int(self._all[_USED])):
@@ -270,7 +285,8 @@ class Reading:
 
     def expires(self, machine: int) -> float:
         """Return when the first certificate of a machine expires, as Unix time; 0 if that is not known."""
-        return self._all[_EXPIRES + machine]
+        known = (self._all[_EXPIRES + machine], self._all[_TOKEN_EXPIRES + machine])
+        return min((one for one in known if one), default=0.0)
 
     def shared(self, name: str) -> float:
         """Return one of `SHARED`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Mapping
 
@@ -20,12 +21,20 @@ class Meter:
         self.cells = cells
 
     def request(
-        self, outcome: str, machine: str, seconds: Mapping[str, float], *, received: int = 0, sent: int = 0
+        self,
+        outcome: str,
+        machine: str,
+        seconds: Mapping[str, float],
+        *,
+        received: int = 0,
+        sent: int = 0,
+        token_expires: float = 0.0,
     ) -> None:
         """Count a request that is over. `seconds` are those of its stages, and of the "total".
 
         `outcome` is one of `OUTCOMES`; anything else counts as "other". A machine gets its label when it has signed.
-        The times of whole requests are those of signed ones. `received` and `sent` are the bytes of body and blob.
+        The times of whole requests are those of signed ones. `received` and `sent` are the bytes of body and answer.
+        `token_expires` is when the first certificate from a token in a signature ends, as Unix time; 0 without one.
         """
         cells = self.cells
         number = cells.machine(machine)
@@ -41,6 +50,8 @@ class Meter:
             cells.add("received_bytes", received)
         if sent:
             cells.add("blob_bytes", sent)
+        if token_expires and outcome == _SIGNED:
+            cells.token_certificates(machine, token_expires, time.time())
 
     def token(self, number: int, *, proven: bool, failed: bool) -> None:
         """Note what is known of a token's PIN. `number` is its place in the layout."""

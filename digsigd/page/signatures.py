@@ -47,7 +47,9 @@ def entry_page(frame: Frame, entry: Entry) -> Tag:
         ("Host", cut(values.get("host", ""))),
         ("cst", cut(_inside(values, "cst", "version"))),
         ("Backend", cut(values.get("backend", ""))),
-        ("CSF blob", _file(values.get("blob"))),
+        ("Chip", cut(values.get("soctype", ""))),
+        ("Answer", _file(values.get("blob"))),
+        ("Signed containers", [tags.div(_container(one)) for one in _list(_of(values, "blob"), "containers")]),
         ("Artifacts", [tags.div(_file(one)) for one in _list(values, "artifacts")]),
         ("CSF description", _file(values.get("description"))),
         ("Key tarball", _file(values.get("tarball"))),
@@ -67,7 +69,7 @@ def entry_page(frame: Frame, entry: Entry) -> Tag:
 
 def entry_table(frame: Frame, entries: Sequence[Entry]) -> Tag:
     """Return a table of entries."""
-    heads = ("Time", "Outcome", "Machine", "Caller", "File", "CSF blob")
+    heads = ("Time", "Outcome", "Machine", "Caller", "File", "Answer")
     return table("Decisions", heads, [_row(frame, one) for one in entries])
 
 
@@ -75,7 +77,10 @@ def search(frame: Frame, sha256: str = "") -> Tag:
     """Return the form that asks who signed a file."""
     return tags.form(
         tags.div(
-            tags.label("Who signed this file? SHA-256 of the CSF blob, or of the image as it was sent", for_="sha256"),
+            tags.label(
+                "Who signed this file? SHA-256 of the answer (a CSF blob, for AHAB the file), or of the image as sent",
+                for_="sha256",
+            ),
             tags.input(
                 type="search", id="sha256", name="sha256", value=cut(sha256, 64), maxlength="80", class_="mono",
                 autocomplete="off", spellcheck="false",
@@ -130,9 +135,13 @@ def _time(values: Mapping[str, Any]) -> Flattenable:
         return cut(text, 40)
 
 
-def _inside(values: Mapping[str, Any], table_name: str, name: str) -> Any:
+def _of(values: Mapping[str, Any], table_name: str) -> Mapping[str, Any]:
     inner = values.get(table_name)
-    return inner.get(name, "") if isinstance(inner, dict) else ""
+    return inner if isinstance(inner, dict) else {}
+
+
+def _inside(values: Mapping[str, Any], table_name: str, name: str) -> Any:
+    return _of(values, table_name).get(name, "")
 
 
 def _list(values: Mapping[str, Any], name: str) -> list[Any]:
@@ -171,6 +180,13 @@ def _block(block: Any) -> Flattenable:
         return ""
     address, offset, length, name = block
     return tags.code(f"{address:#x}: {length:#x} bytes at {offset:#x} of {cut(name, 80)}")
+
+
+def _container(container: Any) -> Flattenable:
+    """Return the place of a signed AHAB container in the answer, and its SHA-256."""
+    if not isinstance(container, dict) or not all(isinstance(container.get(one), int) for one in ("offset", "size")):
+        return ""
+    return [f"{container['size']:#x} bytes at {container['offset']:#x} ", _code(container.get("sha256", ""))]
 
 
 def _took(values: Mapping[str, Any]) -> str:

@@ -12,11 +12,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from digsigd import ahab
 from digsigd.csf.ahab import Description, Resolved, resolve, write
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, artifact, container
-from digsigd.csf.errors import CsfKeyError
+from digsigd.csf.errors import CsfError, CsfKeyError
 from digsigd.errors import CstFailed, DigsigError, Refused, VerificationFailed
 from digsigd.keys import Keys
 from digsigd.signing.ahab_containers import check_fuse_versions, check_places, chosen, overwritten, placed, refused
@@ -24,20 +25,18 @@ from digsigd.signing.ahab_described import check_described
 from digsigd.signing.ahab_keys import (
     UNKNOWN_CHIP,
     Named,
-    check_certificates,
-    check_chip,
-    check_table,
+    certificate_notes,
     chip_of,
     fuse_value_of,
     signer_of,
-    table_of,
 )
+from digsigd.signing.ahab_known import checked_table
 from digsigd.signing.ahab_sums import new_hash
 from digsigd.signing.cst import CstRun
 from digsigd.signing.evidence import note_artifacts
 from digsigd.signing.job_base import BaseJob, csf_errors
 from digsigd.signing.key_checks import certificate_of, check_key_is_elsewhere
-from digsigd.signing.private_keys import check_match
+from digsigd.signing.key_kinds import check_kind
 from digsigd.signing.request import Signed, SigningRequest
 from digsigd.signing.rules import MachineRules
 from digsigd.signing.signed_file import Original, Patch, SignedFile, changed, sums_of
@@ -46,8 +45,6 @@ from digsigd.signing.workdir import Workdir
 
 # The length of a container is a number of 16 bits, and cst writes no more than a stub with its container.
 MOST_WRITTEN = 1 << 17
-# Of how many descriptions it is remembered that a tarball's keys are good for them. A machine's builds have a few.
-_MOST_KNOWN = 32
 # What cst says if tmpfile(3) fails.
 _NO_TEMPORARY = b"Cannot create temporary file"
 # What cst writes besides, in bytes: files with the container, which it removes.
@@ -80,6 +77,9 @@ class AhabJob(BaseJob):
         self._chip = chip_of(request, rules, description.header.container_version)
         with csf_errors():
             plan = self._plan = self._resolved(description)
+        self._named = Named(
+            plan.srk_table, plan.srk_table_line, plan.source, plan.source_line, plan.certificate, plan.certificate_line
+        )
         self.token = plan.token or ""
         self._files_needed, self._client_names, self._uris = plan.files, plan.client_names, plan.uris
         self.needs = replace(self.needs, temporary=True)
@@ -108,6 +108,9 @@ class AhabJob(BaseJob):
             )
         except CsfKeyError as error:
             check_key_is_elsewhere(error.member, self._members)
+            raise
+        except CsfError:
+            check_kind(self._members, request.machine, of_ahab=True)
             raise
 
     @property
@@ -167,32 +170,12 @@ class AhabJob(BaseJob):
             self._descriptor = None
 
     def _check_keys(self) -> None:
-        """Check the keys, unless those of this tarball were found good for such a description before."""
-        plan, known = self._plan, self._tarball.checked
-        asked = (
-            self._description, plan.srk_table, plan.source, plan.certificate, tuple(self._pairs), self._chip,
-            self._rules.fuse_value,
+        self._table = checked_table(
+            self._tarball, self._named, self._description, self.request.machine, self._rules.fuse_value, self._chip,
+            self._pairs,
         )  # fmt: skip
-        table = known.get(asked)
-        if not isinstance(table, ahab.SrkTable | ahab.SrkArray):
-            table = self._checked_table()
-            if len(known) >= _MOST_KNOWN:
-                known.clear()
-            known[asked] = table
-        self._table = table
-
-    def _checked_table(self) -> ahab.SrkTable | ahab.SrkArray:
-        plan, description = self._plan, self._description
-        named = Named(
-            plan.srk_table, plan.srk_table_line, plan.source, plan.source_line, plan.certificate, plan.certificate_line
-        )
-        table = table_of(self._members, named)
-        check_table(table, named, description, self.request.machine, self._rules.fuse_value, self._chip)
-        check_chip(self._chip, table, description)
-        check_certificates(table, named, description, self._members)
-        for certificate, key in self._pairs:
-            check_match(self._tarball, certificate, key)
-        return table
+        # Others on another day.
+        self._notes += certificate_notes(self._named, self._members, datetime.now(UTC))
 
     def _take_artifact(self) -> None:
         """Open the file and remove its name, so that nothing that cst does can reach it."""

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
-from digsigd import ahab
+from digsigd import ahab, hab
 from digsigd.ahab.build import SrkKey, key_of, write_data
 from digsigd.ahab.errors import NotConfirmed
 from digsigd.ahab.signature import check_signature
@@ -19,6 +20,7 @@ from digsigd.ahab.srk import RECORDS, SrkArray, SrkData, SrkTable, data_hash, wi
 from digsigd.csf.ahab import Description
 from digsigd.csf.errors import quoted
 from digsigd.errors import BadTarball, Refused
+from digsigd.signing.key_checks import certificate_of
 from digsigd.signing.request import SigningRequest
 from digsigd.signing.rules import MachineRules
 
@@ -198,6 +200,20 @@ def check_certificates(
             key_of(members[named.certificate])
         except ahab.AhabError as error:
             raise BadTarball(f"{named.certificate} in the key tarball: {error}") from None
+
+
+def certificate_notes(named: Named, members: Mapping[str, bytes], now: datetime) -> list[str]:
+    """Return remarks on the certificates that a description names: a container has neither their names nor dates.
+
+    Those on a token are not known. Raises `BadTarball` for a damaged one.
+    """
+    roles = ((named.source, "the certificate of the SRK"), (named.certificate, "the certificate (SGK)"))
+    return [
+        note
+        for member, what in roles
+        if member is not None
+        for note in hab.general_notes_on(certificate_of(members, member), what, now)
+    ]
 
 
 def _check_siblings(table: SrkTable | SrkArray, named: Named, members: Mapping[str, bytes], source: str) -> None:

@@ -91,7 +91,8 @@ class DirectRequests:
         finally:
             if self._meter is not None:
                 times = {**request.evidence.seconds, "total": time.monotonic() - began}
-                self._meter.request(outcome, request.machine, times, sent=sent)
+                expires = request.evidence.token_expires
+                self._meter.request(outcome, request.machine, times, sent=sent, token_expires=expires)
         return signed
 
     async def _sign(self, request: SigningRequest) -> Signed:

@@ -20,8 +20,9 @@ class Evidence:
     Digests are SHA-256, in hexadecimal. `server_id` is this host's own id of the request, beside the client's. `proof`
     is how the caller proved who it is. `blocks` are (address, offset, length, artifact) for each command that signs.
     For AHAB they are the images of each container, `soc` is the chip, and `containers` are the signed containers in the
-    answer: (offset, length, digest); `blob_sha256` and `blob_size` are those of the whole answer. `seconds` says
-    how long the steps took, `ended` when they ended, as nanoseconds of Unix time.
+    answer: (offset, length, digest); `blob_sha256` and `blob_size` are those of the whole answer. `token_expires` is
+    when the first certificate from a token in a CSF blob ends, as Unix time. `seconds` says how long the steps took,
+    `ended` when they ended, as nanoseconds of Unix time.
     """
 
     server_id: str = ""
@@ -39,6 +40,7 @@ class Evidence:
     fuse_value: str = ""
     srk: int | None = None
     certificates: tuple[str, ...] = ()
+    token_expires: float = 0.0
     blocks: tuple[tuple[tuple[int, int, int, str], ...], ...] = ()
     soc: str = ""
     containers: tuple[tuple[int, int, str], ...] = ()

@@ -27,6 +27,7 @@ from digsigd.signing.key_checks import (
     srk_notes,
     tables_of,
 )
+from digsigd.signing.key_kinds import check_kind
 from digsigd.signing.private_keys import check_match
 from digsigd.signing.quick import QUICK
 from digsigd.signing.request import Signed, SigningRequest
@@ -96,6 +97,9 @@ class Job(BaseJob):
         except csf.CsfKeyError as error:
             check_key_is_elsewhere(error.member, self._members)
             raise
+        except csf.CsfError:
+            check_kind(self._members, request.machine, of_ahab=False)
+            raise
 
     @property
     def is_quick(self) -> bool:
@@ -158,6 +162,7 @@ class Job(BaseJob):
                     line=line,
                     hint=f"SRK tables in the key tarball: {others}",
                 ) from None
+            check_kind(self._members, self.request.machine, of_ahab=False)
             raise BadTarball(f"the SRK table in the key tarball is bad: {error}") from None
         pinned = self._rules.fuse_value
         if pinned is not None and table.fuse_value != pinned:
@@ -281,6 +286,8 @@ class Job(BaseJob):
         note_artifacts(evidence, self.request.artifacts)
         evidence.blob_sha256, evidence.blob_size = sha256(blob).hexdigest(), len(blob)
         evidence.certificates = tuple(sha256(one).hexdigest() for one in hab.CsfBlob.parse(blob).certificates())
+        if self.token:
+            evidence.token_expires = min((one.not_after.timestamp() for one in result.certificates), default=0.0)
         # Remove it here to save another call in a thread. If this fails, the owner tries again.
         with suppress(DigsigError):
             self.workdir.remove_known() if at_once else self.workdir.remove()

@@ -197,7 +197,9 @@ class MachineList:
         if rules.keys_sha256 is not None and tarball.sha256 != rules.keys_sha256:
             return Facts(problem="the key tarball is not the one that keys_sha256 pins")
         found = read_facts(tarball, machine, rules.fuse_value, soc=rules.soc)
-        first = min(found.certificates, key=lambda one: one.not_after, default=None)
+        # As for the metric: one of no SRK, such as the CA's, signs nothing that boards look at.
+        mine = [one for one in found.certificates if one.srk is not None] or found.certificates
+        first = min(mine, key=lambda one: one.not_after, default=None)
         kinds = found.kinds
         if first is None:
             return Facts(found.fuse_values[:_MOST], kinds[:_MOST])

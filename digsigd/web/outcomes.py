@@ -27,11 +27,13 @@ class Outcomes:
     ) -> None:
         """Take a request that has ended after `seconds`, with "signed", "gone", or a problem of an error.
 
-        `who` are its log fields. `received` and `sent` are the bytes of its body and of its blob.
+        `who` are its log fields. `received` and `sent` are the bytes of its body and of its answer.
         """
         if self._meter is not None:
             times = {**evidence.seconds, "total": seconds}
-            self._meter.request(outcome, evidence.machine, times, received=received, sent=sent)
+            self._meter.request(
+                outcome, evidence.machine, times, received=received, sent=sent, token_expires=evidence.token_expires
+            )
         if self._spans is not None:
             about: dict[str, str | int] = {
                 "digsigd.outcome": outcome,

@@ -110,7 +110,7 @@ def test_fuse_values_are_those_of_the_chip(name: str) -> None:
     signed.verify(chip=chip, fuse_value=good)
     other = table.hash("sha512" if chip.fuse_hash == "sha256" else "sha256")
     for wrong, match in (
-        (other, f"has {len(good)} bytes, but {len(other)} are expected"),
+        (other, f"given has {len(other)} bytes, but the boards have a {chip.fuse_hash} of {len(good)} bytes"),
         (other[: len(good)].ljust(len(good), b"\0"), "but the boards have"),
         (good[:-1], "bytes, but"),
         (b"", "bytes, but"),
@@ -131,7 +131,7 @@ def test_without_a_chip_the_length_says_which_hash_it_is() -> None:
             if name in names:
                 signed.verify(fuse_value=value)
             else:
-                with pytest.raises(ahab.VerificationError, match="sha512 has 64 bytes, but 32"):
+                with pytest.raises(ahab.VerificationError, match="has 32 bytes, but the boards have a sha512"):
                     signed.verify(fuse_value=value)
             with pytest.raises(ahab.VerificationError, match="fuse-value"):
                 signed.verify(fuse_value=bytes([value[0] ^ 1]) + value[1:])

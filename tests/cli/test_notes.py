@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from digsigd.pki import KeyKind, Pki, Protection, Validity
-from digsigd.testing import TrialPki
+from digsigd.pki_ahab import AhabPki
+from digsigd.testing import TrialAhabImage, TrialAhabPki, TrialImage, TrialPki
 from tests.helpers import golden
+from tests.helpers.ahab_daemons import post_ahab
 from tests.helpers.commands import Run
 from tests.helpers.daemons import MACHINE, Daemon
 
-FAST = "fast-machine"
+FAST, AHAB, UNKNOWN = "fast-machine", "ahab-board", "board-of-any-chip"
 
 
 def keys(*, fast_auth: bool = False) -> TrialPki:
@@ -42,10 +45,23 @@ def fast_pki() -> TrialPki:
 
 
 @pytest.fixture(scope="module")
+def ahab_pki() -> TrialAhabPki:
+    """The same for AHAB, with SGKs."""
+    validity, protection = Validity.of_days(-10), Protection("pass-phrase-of-a-test")
+    return TrialAhabPki(AhabPki.make("p256", validity, protection, sgk=True, prefix="TRIAL ", ca_kind="p256"))
+
+
+@pytest.fixture(scope="module")
 def daemon(
-    tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki, fast_pki: TrialPki
+    tmp_path_factory: pytest.TempPathFactory,
+    cst_base: Path,
+    pki: TrialPki,
+    fast_pki: TrialPki,
+    ahab_pki: TrialAhabPki,
 ) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path_factory.mktemp("notes"), cst_base)
+    daemon = Daemon(tmp_path_factory.mktemp("notes"), cst_base, f'[machines.{AHAB}]\nsoc = "mx8x"\n')
+    for machine in (AHAB, UNKNOWN):
+        daemon.put_keys(machine, ahab_pki.tarball())
     daemon.put_keys(MACHINE, pki.tarball())
     daemon.put_keys(FAST, fast_pki.tarball())
     daemon.start()
@@ -74,6 +90,48 @@ def test_fast_authentication_is_remarked_on(daemon: Daemon, fast_pki: TrialPki) 
     trial, expired = answer.headers.get_list("X-Digsigd-Note")
     assert trial.startswith("the certificate of the SRK (TRIAL SRK1_")
     assert ") expired on 2" in expired
+
+
+def test_ahab_keys_are_remarked_on(daemon: Daemon, ahab_pki: TrialAhabPki, digsign: Run, tmp_path: Path) -> None:
+    """Those of the SRK and of the SGK, although a container has no certificate with a name or a date."""
+    image = TrialAhabImage.of_size(0x20000)
+    text = ahab_pki.csf("flash.bin", *image.containers[0])
+    answer = post_ahab(daemon, text=text, data=image.data, machine=AHAB)
+    assert answer.status_code == 200, answer.text
+    notes = answer.headers.get_list("X-Digsigd-Note")
+    assert len(notes) == 4
+    for words in ("the certificate of the SRK (TRIAL SRK1_", "the certificate (SGK) (TRIAL SGK1_"):
+        assert sum(note.startswith(words) and ") expired on 2" in note for note in notes) == 1, notes
+        assert sum(note.startswith(words) and ") is of trial keys" in note for note in notes) == 1, notes
+    (tmp_path / "flash.bin").write_bytes(image.data)
+    command = ("sign", "flash.bin", "-o", "signed", "--server", daemon.url, "--machine", AHAB, "--soc", "imx8qxp")
+    done = digsign(*command)
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if "(TRIAL SRK1_" in line]
+    assert len(told) == len(set(told)) == 2, done.stderr
+
+
+def test_keys_for_the_other_way_to_boot_are_told(
+    daemon: Daemon, pki: TrialPki, ahab_pki: TrialAhabPki, digsign: Run, tmp_path: Path
+) -> None:
+    """Not that a name or a byte of a table is wrong: that the machine is."""
+    image = TrialAhabImage.of_size(0x20000)
+    text = ahab_pki.csf("flash.bin", *image.containers[0])
+    # With names that the other tarball has not, and with those that it has.
+    there = re.sub(r"\[Install Certificate\][^\[]*", "", text).replace(
+        ahab_pki.certificate(), "crts/SRK1_sha256_2048_65537_v3_ca_crt.pem"
+    )
+    for one in (text, there):
+        answer = post_ahab(daemon, text=one, data=image.data, machine=MACHINE)
+        assert answer.status_code == 422
+        assert f"the description is for AHAB, but the keys of machine '{MACHINE}' are for HAB" in answer.text
+    # The host knows no chip of this one.
+    answer = daemon.post(pki, machine=UNKNOWN)
+    assert answer.status_code == 422
+    assert f"the description is for HAB, but the keys of machine '{UNKNOWN}' are for AHAB" in answer.text
+    (tmp_path / "spl.bin").write_bytes(TrialImage.of_size(0x4000).data)
+    done = digsign("sign", "spl.bin", "-o", "signed", "--server", daemon.url, "--machine", AHAB)
+    assert f"machine '{AHAB}' has no SRK table for HAB; its table is for AHAB" in done.stderr
 
 
 def test_digsign_shows_each_remark_once(daemon: Daemon, digsign: Run, tmp_path: Path) -> None:

@@ -172,7 +172,11 @@ def test_the_record_has_what_was_signed(
             page = httpx.get(f"{daemon.url}/{path}", headers={"Accept": "text/html"})
             assert page.status_code == 200, page.text
             assert "ahab-p384" in page.text
-        assert digest in page.text or digest[:8] in httpx.get(f"{daemon.url}/page/signatures/{number}").text
+        shown = httpx.get(f"{daemon.url}/page/signatures/{number}").text
+        assert digest in shown
+        assert "mx93" in shown
+        raw = answer.content[OFFSET : ahab.parse(answer.content, OFFSET).end]
+        assert f"{len(raw):#x} bytes at {OFFSET:#x} <code>{sha256(raw).hexdigest()}</code>" in shown
     finally:
         daemon.stop()
     assert main(["record", "show", number, "--folder", str(state)]) == 0

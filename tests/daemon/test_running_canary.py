@@ -76,7 +76,7 @@ def test_the_canary_may_have_a_description_of_its_own(start: Start, pki: TrialPk
 
 
 def test_the_canary_signs_with_keys_on_a_token(start: Start, pki: TrialPki, tmp_path: Path) -> None:
-    """And a host whose token is away is not ready."""
+    """And a host whose token is away is not ready. It shows when the certificates on the token expire."""
     hsm = SoftHsm(tmp_path / "hsm")
     hsm.init_token("release", "73915")
     hsm.put_pki("release", "73915", pki)
@@ -85,11 +85,14 @@ def test_the_canary_signs_with_keys_on_a_token(start: Start, pki: TrialPki, tmp_
     text.write_text(hsm.csf(pki, "release", TrialImage.of_size(0x4000).blocks(NAME)))
     daemon = start(
         f'{CANARY}backend = "pkcs11"\ncst_version = "3.4.1"\ncsf = "{text}"\n[pkcs11]\nmodule = "{SoftHsm.MODULE}"\n'
-        f'paths = ["{hsm.folder}"]\n[pkcs11.tokens.release]\npin_file = "{tmp_path / "pin"}"\n',
+        f'paths = ["{hsm.folder}"]\n[pkcs11.tokens.release]\npin_file = "{tmp_path / "pin"}"\n[machines.{MACHINE}]\n',
         **hsm.environ,
     )
     daemon.put_keys(MACHINE, hsm.srk_tarball(pki))
     daemon.wait_for(lambda: is_ready(daemon), what="a ready host")
+    # The tarball has no certificate: those on the token are seen in what they have signed.
+    url = place(daemon)
+    assert value(scraped(url), "certificate_expires_in_seconds", machine=MACHINE) > 3600
     hsm.folder.joinpath("tokens").rename(hsm.folder / "away")
     daemon.wait_for(lambda: not is_ready(daemon), what="a host that is not ready")
     hsm.folder.joinpath("away").rename(hsm.folder / "tokens")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
@@ -49,6 +50,18 @@ class Collector:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.resource: dict[str, str] = {}
 
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Collector]:
+        """A receiver, until the end of `with`."""
+        receiver = cls()
+        thread = Thread(target=receiver.server.serve_forever, daemon=True)
+        thread.start()
+        yield receiver
+        receiver.server.shutdown()
+        receiver.server.server_close()
+        thread.join()
+
     def take(self, sent: ExportTraceServiceRequest) -> None:
         with self._lock:
             for resource in sent.resource_spans:
@@ -67,13 +80,8 @@ class Collector:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    receiver = Collector()
-    thread = Thread(target=receiver.server.serve_forever, daemon=True)
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-    thread.join()
+    with Collector.running() as receiver:
+        yield receiver
 
 
 @pytest.fixture

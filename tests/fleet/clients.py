@@ -16,12 +16,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from digsigd import hab
+from digsigd import ahab, hab
 from digsigd.client import ClientError, ClientSettings, SigningClient, run
-from digsigd.testing import TrialImage
+from digsigd.testing import TrialAhabImage, TrialImage
 
 # Each image is another one: this many bytes of its code are its number.
 _NUMBER = 8
+# Of so many images one is a file for AHAB, with this name.
+_AHAB_EVERY, AHAB_NAME = 5, "flash.bin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Task:
 
     `callers` has a name, a file with a certificate and its key (or ""), and a token (or "") for each kind of client;
     the clients are of these kinds in turn. `code` is the size of an image without its header, in bytes. `srk_table` and
-    `fuse_value` are in hex.
+    `fuse_value` are in hex. Those with `ahab_` are for files with AHAB containers, of which the first is signed.
     """
 
     url: str
@@ -43,7 +45,16 @@ class Task:
     description: str
     srk_table: str
     fuse_value: str
+    ahab_machine: str
+    ahab_description: str
+    ahab_srk_table: str
+    ahab_fuse_value: str
     folder: str
+
+
+def ahab_file_of(number: int) -> TrialAhabImage:
+    """Return the file for AHAB with this number."""
+    return TrialAhabImage.make(number.to_bytes(_NUMBER), b"atf", b"u-boot")
 
 
 def image_of(number: int, code: int) -> TrialImage:
@@ -83,25 +94,47 @@ class _Crowd:
         path = Path(task.folder) / f"client-{number}.bin"
         while self.begun < task.images or not self.released:
             self.begun += 1
-            image = image_of(self.begun, task.code)
+            of_ahab = not self.begun % _AHAB_EVERY
+            image = ahab_file_of(self.begun) if of_ahab else image_of(self.begun, task.code)
             path.write_bytes(image.data)
             result: dict[str, Any] = {"image": self.begun, "caller": caller, "began": time.monotonic()}
             try:
-                signed = await client.sign(
-                    machine=task.machine, description=task.description.encode(), artifact=path,
-                    artifact_name="spl.bin", cst_version="3.4.1",
-                )  # fmt: skip
+                sign = self._sign_ahab if isinstance(image, TrialAhabImage) else self._sign
+                answer, result["record"] = await sign(client, path)
                 result["ended"] = time.monotonic()
-                self._verify(image, signed.blob)
-                result["blob"] = hashlib.sha256(signed.blob).hexdigest()
-                result["record"] = signed.record
-            except (ClientError, hab.HabError) as error:
+                self._verify(image, answer)
+                result["blob"] = hashlib.sha256(answer).hexdigest()
+            except (ClientError, hab.HabError, ahab.AhabError) as error:
                 result["error"] = str(error)
             result["artifact"] = hashlib.sha256(image.data).hexdigest()
             result["retries"], retries[:] = list(retries), []
             print(json.dumps(result), flush=True)  # noqa: T201 - a program
 
-    def _verify(self, image: TrialImage, blob: bytes) -> None:
+    async def _sign(self, client: SigningClient, path: Path) -> tuple[bytes, str]:
+        """Return the answer, and the id of its entry in the record."""
+        task = self.task
+        signed = await client.sign(
+            machine=task.machine, description=task.description.encode(), artifact=path, artifact_name="spl.bin",
+            cst_version="3.4.1",
+        )  # fmt: skip
+        return signed.blob, signed.record
+
+    async def _sign_ahab(self, client: SigningClient, path: Path) -> tuple[bytes, str]:
+        task, to = self.task, path.with_suffix(".signed")
+        to.touch()
+        signed = await client.sign_file(
+            machine=task.ahab_machine, description=task.ahab_description.encode(), artifact=path,
+            artifact_name=AHAB_NAME, to=to, cst_version="3.4.1", soc_type="mx93",
+        )  # fmt: skip
+        return to.read_bytes(), signed.record
+
+    def _verify(self, image: TrialImage | TrialAhabImage, blob: bytes) -> None:
+        if isinstance(image, TrialAhabImage):
+            ahab.verify(
+                blob, image.containers[0][0], srk_table=bytes.fromhex(self.task.ahab_srk_table),
+                fuse_value=bytes.fromhex(self.task.ahab_fuse_value), original=image.data,
+            )  # fmt: skip
+            return
         block = hab.Block(image.address, 0, image.signed_size)
         hab.verify(
             blob, srk_table=bytes.fromhex(self.task.srk_table), expected_blocks=[[block]], source_index=0,

@@ -17,9 +17,9 @@ from digsigd.record.audit import audit
 from digsigd.record.database import Database
 from digsigd.record.keyfile import StateFolder
 from digsigd.record.log import logs_of
-from digsigd.testing import TrialPki
+from digsigd.testing import TrialAhabPki, TrialPki
 from tests.fleet.balancers import HAProxy, der, served_at
-from tests.fleet.clients import Task, description_blocks
+from tests.fleet.clients import AHAB_NAME, Task, ahab_file_of, description_blocks
 from tests.fleet.hosts import Host
 from tests.fleet.processes import cpu_seconds
 from tests.helpers.daemons import TOKEN
@@ -30,6 +30,7 @@ from tests.helpers.s3 import Store
 
 ROOT = Path(__file__).parent.parent.parent
 NEW_VERSION = "999.0.0"
+AHAB_MACHINE = "imx93-evk"
 # What HAProxy counts: requests, retries, those that went to another host, failed connections, answers that broke off.
 COUNTS = ("stot", "wretr", "wredis", "econ", "eresp")
 
@@ -65,6 +66,8 @@ class Fleet:
             self._stack.callback(self.store.stop)
             (folder / "keys.tar.gz").write_bytes(pki.tarball())
             self.store.set_up(folder / "keys.tar.gz")
+            self._ahab_pki = TrialAhabPki.make("p384", versions=(0,))
+            self.store.put(self._ahab_pki.tarball(), AHAB_MACHINE)
             ports = own_ports(size.hosts)
             self.balancer = HAProxy([f"127.0.0.1:{port}" for port in ports])
             self._stack.callback(self.balancer.stop)
@@ -114,6 +117,9 @@ class Fleet:
             clients=self.size.clients, images=self.size.images, code=self.size.code, machine=MACHINE,
             description=self._pki.csf(description_blocks(self.size.code)),
             srk_table=self._pki.srk_table.hex(), fuse_value=self._pki.fuse_value.hex(), folder=str(self.folder),
+            ahab_machine=AHAB_MACHINE,
+            ahab_description=self._ahab_pki.csf(AHAB_NAME, *ahab_file_of(0).containers[0]),
+            ahab_srk_table=self._ahab_pki.srk_table().hex(), ahab_fuse_value=self._ahab_pki.fuse_value().hex(),
         )  # fmt: skip
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from digsigd.testing import TrialPki
 from tests.fleet.crowd import Crowd
 from tests.fleet.figures import figures_of, keep, markdown
-from tests.fleet.fleet import FULL, QUICK, Fleet, Size
+from tests.fleet.fleet import AHAB_MACHINE, FULL, QUICK, Fleet, Size
+from tests.helpers.key_servers import MACHINE
 
 
 @pytest.fixture(
@@ -26,9 +28,14 @@ def size(request: pytest.FixtureRequest) -> Size:
 
 
 def test_every_client_gets_its_signature_and_each_is_recorded_once(
-    tmp_path: Path, cst_base: Path, pki: TrialPki, size: Size, request: pytest.FixtureRequest
+    tmp_path: Path,
+    cst_base: Path,
+    pki: TrialPki,
+    size: Size,
+    request: pytest.FixtureRequest,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever happens to one part of the fleet: each blob verifies, and the record knows whose it is."""
+    """Whatever happens to one part of the fleet: each blob or AHAB file verifies, and the record knows whose it is."""
     with Fleet(tmp_path, cst_base, pki, size) as fleet:
         with Crowd(fleet.task(), tmp_path, size.seconds) as crowd:
             crowd.wait_for(size.gap)
@@ -60,9 +67,8 @@ def test_every_client_gets_its_signature_and_each_is_recorded_once(
             mine = cpu[f"host {size.hosts}"] / len(own) * 1000
             figures["cpu ms of a signature"]["a host, with cst and its health checks"] = round(mine, 2)
             keep(figures, Path(folder))
-            reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-            assert reporter is not None
-            reporter.write_line("\n" + markdown(figures))
+            with capfd.disabled():
+                sys.stdout.write("\n" + markdown(figures))
 
 
 def check(size: Size, results: list[dict[str, Any]], entries: list[dict[str, Any]]) -> None:
@@ -79,5 +85,7 @@ def check(size: Size, results: list[dict[str, Any]], entries: list[dict[str, Any
         assert (entry["entry"], entry["caller"]) == (one["record"], one["caller"])
     # What was signed and not received was asked for again: its answer was lost with the host.
     assert len(signed) - len(results) <= sum(len(one["retries"]) for one in results)
+    # Of HAB and of AHAB.
+    assert {entry["machine"] for entry in signed} == {MACHINE, AHAB_MACHINE}
     # All hosts took part.
     assert {one["number"] for one in signed} == set(range(1, size.hosts + 1))

@@ -69,8 +69,8 @@ class Store:
         assert done.returncode == 0, done.stderr
         self.key_id, self.secret = done.stdout.split()
 
-    def put(self, tarball: bytes) -> None:
-        """Another tarball under the same name."""
+    def put(self, tarball: bytes, machine: str = MACHINE) -> None:
+        """Another tarball under the same name, or that of another machine."""
         import botocore.session
 
         session = botocore.session.Session()
@@ -81,7 +81,7 @@ class Store:
             aws_access_key_id=self.key_id,
             aws_secret_access_key=self.secret,
         )
-        client.put_object(Bucket=BUCKET, Key=OBJECT, Body=tarball)
+        client.put_object(Bucket=BUCKET, Key=OBJECT.replace(MACHINE, machine), Body=tarball)
 
     def stop(self) -> None:
         self._process.terminate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,17 @@ async def test_a_folder_that_hangs_is_given_up(key_folder: KeyFolder) -> None:
     key_folder.clock.advance(5)
     with pytest.raises(KeyStoreTimeout):
         await getting
+
+
+async def test_a_tarball_that_the_daemon_may_not_read(key_folder: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator reads which file it is, and what rights it needs; callers read neither."""
+
+    def refused(path: Path, flags: int) -> int:
+        raise PermissionError(EACCES, os.strerror(EACCES), str(path))
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(KeyStoreFailed) as caught:
+        await key_folder.source.fetch(MACHINE, None)
+    monkeypatch.undo()
+    assert f"'{key_folder.path}': give it to a group of the daemon's user" in caught.value.for_operator()
+    assert caught.value.for_client() == "the key store cannot be read"

@@ -97,6 +97,38 @@ def test_machines_have_the_same_label_in_all_processes(shared: list[Cells]) -> N
     assert ("digsigd_certificate_expires_in_seconds", (("machine", "a"),)) not in samples
 
 
+def test_certificates_on_a_token_expire_as_signatures_have_them() -> None:
+    """The first to end, of a tarball and of a token. A renewed one shows after a day: the old one may still sign."""
+    cells = Cells(Layout(1))
+    cells.label(["a"])
+
+    def expires() -> float:
+        return cells.read().expires(0)
+
+    cells.token_certificates("not-known", 4000.0, 0.0)
+    assert expires() == 0
+    cells.token_certificates("a", 5000.0, 1000.0)
+    assert expires() == 5000
+    cells.token_certificates("a", 4000.0, 1001.0)
+    cells.token_certificates("a", 5000.0, 1002.0)
+    assert expires() == 4000
+    cells.set_expires("a", 3000.0)
+    assert expires() == 3000
+    cells.set_expires("a", 0.0)
+    cells.token_certificates("a", 5000.0, 1001.0 + 86401)
+    assert expires() == 5000
+
+
+def test_only_a_signature_says_what_is_on_a_token() -> None:
+    """Not a request that was refused."""
+    cells = Cells(Layout(1))
+    Meter(cells).request("signed", "a", {})
+    Meter(cells).request("verification-failed", "a", {}, token_expires=time.time() + 60)
+    assert cells.read().expires(0) == 0
+    Meter(cells).request("signed", "a", {}, token_expires=(ends := time.time() + 3600))
+    assert cells.read().expires(0) == ends
+
+
 def test_there_is_an_end_to_labels() -> None:
     """Machines beyond it are others, as those that never signed."""
     cells = Cells(Layout(1))

@@ -219,7 +219,7 @@ def test_a_file_is_found_by_its_sha256(daemon: Daemon, keys: TrialPki) -> None:
     entry = Page(get(daemon, f"/page/signatures/{record}"))
     facts = entry.facts()
     assert facts["Caller"].startswith("build, token ")
-    assert blob in facts["CSF blob"]
+    assert blob in facts["Answer"]
     assert sent in facts["Artifacts"]
     assert facts["SRK"] == "1 of the SRK table"
     unknown = Page(get(daemon, f"/page/signatures?sha256={'0' * 64}"))

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from digsigd import csf
 from digsigd.errors import KeyStoreFailed, NoKeys
 from digsigd.keys.source import Fetched
+from digsigd.pki import Pki, Protection, Validity
 from digsigd.signing.machine_list import PAUSE, Facts, MachineList
 from digsigd.signing.rules import MachineRules
 from digsigd.testing import TrialPki
@@ -208,6 +209,18 @@ def test_the_first_certificate_that_ends_counts(rig: Rig) -> None:
     assert facts.expires is not None
     assert facts.expires - datetime.now(UTC) < timedelta(days=21)
     assert facts.certificate
+
+
+def test_a_certificate_of_no_srk_does_not_count(rig: Rig) -> None:
+    """Such as one of an older PKI that has ended: boards look at no signature below it."""
+    old = Pki.make("p256", Validity.of_days(-10), Protection(None), srks=1, ca_kind="p256")
+    ended = {name: data for name, data in old.ca_files.items() if name.endswith("crt.pem")}
+    assert ended
+    rig.source.tarball = ahab_cases.packed({**TrialPki.make("p256", srks=1).files, **ended})
+    (facts,) = rig.read("m0000")
+    assert facts is not None
+    assert facts.expires is not None
+    assert facts.expires > datetime.now(UTC)
 
 
 def test_keys_for_ahab_are_listed(rig: Rig) -> None:
