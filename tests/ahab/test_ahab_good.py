@@ -63,8 +63,13 @@ def test_rsa_pss_may_have_any_salt(version: int, salt: int) -> None:
     forge("pss2048", version=version, salt=salt, alone=True).verify()
 
 
-@both_containers
-@pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"])
+@pytest.mark.parametrize(
+    ("version", "digest"),
+    [
+        *((version, digest) for version in (0, 2) for digest in ("sha256", "sha384", "sha512")),
+        *((2, digest) for digest in ("sha3-256", "sha3-384", "sha3-512")),
+    ],
+)
 def test_every_hash_of_signatures_holds(version: int, digest: str) -> None:
     """It is that of the signing key's record."""
     found = forge("p384", version=version, digest=digest).verify()
