@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.internet.defer import Deferred
 
 from digsigd.testing import TrialPki
@@ -28,6 +29,11 @@ CST_VERSIONS = ("3.4.1", "4.0.1")
 _SLOW = ("cli", "daemon", "client", "signing")
 # In seconds, below the timeout in pyproject.toml.
 _LONGEST = 240.0
+# Generated examples are the same in every run, and no busy machine fails them. Loaded before test files are read, whose
+# own settings begin with it; `--hypothesis-profile=searching` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("searching", derandomize=False, deadline=None)
+settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from digsigd.testing import TrialImage
 from tests.helpers.hsm import SoftHsm, provider
 from tests.helpers.keys import trial_keys
+from tests.helpers.ports import own_ports
 from tests.helpers.proof import proven
 
 DOCUMENT = Path(__file__).parent.parent / "docs/hsm.md"
@@ -49,8 +49,7 @@ def test_the_steps_lead_to_a_verified_blob(tmp_path: Path, cst_base: Path, versi
         (tmp_path / name).write_bytes(content)
     (tmp_path / "spl.bin").write_bytes(IMAGE.data)
     assert IMAGE.blocks("spl.bin") in COMMANDS
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    (port,) = own_ports(1)
     with (tmp_path / "log").open("wb") as log:
         shell = subprocess.Popen(
             ["sh", "-eu", "-c", commands(version, port)],

@@ -20,6 +20,7 @@ from types import ModuleType
 import pytest
 
 from tests.helpers.libraries import put_libraries
+from tests.helpers.ports import own_ports
 
 ROOT = Path(__file__).parent.parent
 DEADLINE = 120
@@ -69,11 +70,6 @@ def test_the_demonstration_for_ahab_signs_verifies_and_refuses(cst_base: Path) -
         assert "Traceback" not in done.stdout + done.stderr
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def served(cst_base: Path, port: int) -> tuple[subprocess.Popen[str], str]:
     """The demonstration as `make serve` runs it, once it serves, and what it said until then."""
     process = subprocess.Popen(
@@ -98,7 +94,7 @@ def is_refused(port: int) -> bool:
 
 def test_a_served_demonstration_can_be_tried(cst_base: Path) -> None:
     """The command that it prints works as it stands, until Ctrl-C."""
-    port = free_port()
+    (port,) = own_ports(1)
     process, said = served(cst_base, port)
     try:
         found = re.search(r"^ +(curl .*?/sign/imx)$", said, re.DOTALL | re.MULTILINE)
@@ -115,7 +111,7 @@ def test_a_served_demonstration_can_be_tried(cst_base: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_served_demonstration_leaves_no_daemon(cst_base: Path, how: signal.Signals) -> None:
     """However it ends: by `kill`, with its terminal, or without a chance to do anything."""
-    port = free_port()
+    (port,) = own_ports(1)
     process, _ = served(cst_base, port)
     process.send_signal(how)
     rest = process.communicate(timeout=DEADLINE)[0]

@@ -23,11 +23,12 @@ BLOB_TAG = 0x81
 # signatures the board checks, and fast boot. ahab_types.h; SPSDK, ahab_container.py.
 SET_MASK, INDEX_MASK, REVOKE_MASK, CHECK_ALL, FAST_BOOT_MASK = 0x3, 0x30, 0xF00, 0x8000, 0x70000
 
-# imx-mkimage, mkimage_common.h, and SPSDK, database.yaml of the devices: types of images and their cores.
+# imx-mkimage, mkimage_common.h, and SPSDK, database.yaml of the devices: types of images and their cores. The two
+# disagree on 9 and D: IMG_TYPE_RECOVERY and IMG_TYPE_DDR_DUMMY of imx-mkimage since i.MX 95 B0.
 KINDS = {
     3: "code", 4: "data", 5: "DCD or OEI", 6: "SECO or ELE firmware", 7: "provisioning image", 8: "DEK or FCB",
-    9: "provisioning data", 0xB: "V2X primary firmware", 0xC: "V2X secondary firmware", 0xD: "V2X ROM patch",
-    0xE: "V2X dummy",
+    9: "recovery image or provisioning data", 0xA: "fast boot code", 0xB: "V2X primary firmware",
+    0xC: "V2X secondary firmware", 0xD: "V2X ROM patch or DDR data", 0xE: "V2X dummy",
 }  # fmt: skip
 # SPSDK, ahab_data.py, AHABSignHashAlgorithm: for images and for signatures.
 HASHES = {

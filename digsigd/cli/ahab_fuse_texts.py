@@ -59,6 +59,11 @@ def places_of(chip: AhabChip) -> tuple[FuseWord, ...]:
     return _as_places(chip.fuse_words)
 
 
+def second_places_of(chip: AhabChip) -> tuple[FuseWord, ...]:
+    """Return the places of the second table's words, none for a chip without one. Raises `NotConfirmed`."""
+    return _as_places(chip.pqc_fuse_words or ())
+
+
 def sets_of(one: FoundTable, chip: AhabChip) -> list[tuple[str, bytes, tuple[FuseWord, ...]]]:
     """Return what is burnt: for each table what it is, its value, and its places. Raises `AhabError`.
 
@@ -77,7 +82,7 @@ def sets_of(one: FoundTable, chip: AhabChip) -> list[tuple[str, bytes, tuple[Fus
     values = one.values(chip)
     found = [("SRK table", values[0], places)]
     if len(values) > 1:
-        found.append(("second SRK table (ML-DSA)", values[1], _as_places(chip.pqc_fuse_words or ())))
+        found.append(("second SRK table (ML-DSA)", values[1], second_places_of(chip)))
     return found
 
 

@@ -7,15 +7,22 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digsigd.cli.ahab_fuse_texts import ahab_fuse_values, certain_name, places_of, show_ahab_fuses
+from digsigd.cli.ahab_fuse_texts import (
+    ahab_fuse_values,
+    certain_name,
+    places_of,
+    second_places_of,
+    show_ahab_fuses,
+)
 from digsigd.cli.console import Console, Trouble, shown
-from digsigd.cli.fuse_compare import chosen, compare, listed
+from digsigd.cli.fuse_compare import chosen, compare, compared_values, listed
 from digsigd.cli.fuse_words import NoFuseValueError, value_in
 from digsigd.cli.inspect.ahab_fuses import FoundTable, ahab_tables
 from digsigd.client._internal.files import mapped
 
 if TYPE_CHECKING:
     from digsigd.ahab import AhabChip
+    from digsigd.image.chips import FuseWord
 
 _COUNTS = (8, 16)
 _LARGEST_TEXT = 64 << 10
@@ -80,6 +87,11 @@ def _compare(one: FoundTable, chip: AhabChip | None, options: argparse.Namespace
     _check_second(one, other, options.compare)
     others = other.values(chip)
     wanted = one.values(chip)
+    if other.table is None and one.second is not None and others[0] == one.second != wanted[0]:
+        places = None if chip is None else second_places_of(chip)
+        if not options.json:
+            console.say("This is the fuse value of the second SRK table; that of the first was not compared.")
+        return compare(one.second, others[0], places, source, console, once=False, as_json=options.json)
     if chip is None:
         return _compare_hashes(wanted, others, options, source, console)
     if len(others[0]) != len(wanted[0]):
@@ -87,10 +99,45 @@ def _compare(one: FoundTable, chip: AhabChip | None, options: argparse.Namespace
             f"--compare {shown(options.compare)}: it has {len(others[0])} bytes, but the fuses of {chip.title} have"
             f" {len(wanted[0])}",
         )
+    if one.second is None or other.second is not None:
+        return compare(wanted[0], others[0], places_of(chip), source, console, once=False, as_json=options.json)
+    second = _second_in(options.compare, chip)
+    if second is not None and options.json:
+        values = compared_values(wanted[0], others[0], places_of(chip), source)
+        values["second"] = compared_values(one.second, second, second_places_of(chip), source)
+        console.say(json.dumps(values, indent=2))
+        return 0 if (others[0], second) == (wanted[0], one.second) else 1
+    if second is not None:
+        console.say("The first SRK table:")
     code = compare(wanted[0], others[0], places_of(chip), source, console, once=False, as_json=options.json)
-    if one.second is not None and other.second is None and not options.json:
+    if second is not None:
+        console.say("The second SRK table:")
+        return max(
+            code, compare(one.second, second, second_places_of(chip), source, console, once=False, as_json=False)
+        )
+    if not options.json:
         console.say("The fuse value of the second SRK table was not compared: --compare has only that of the first.")
     return code
+
+
+def _second_in(text: str, chip: AhabChip) -> bytes | None:
+    """Return the fuse value of a second table in the output of tools, None if it is not there."""
+    read = []
+
+    def places() -> tuple[FuseWord, ...]:
+        read.append(True)
+        return second_places_of(chip)
+
+    path = Path(text)
+    try:
+        if _is_there(path):
+            with mapped(path) as data:
+                text = _text(data[:_LARGEST_TEXT]) or ""
+        value = value_in(text, places, _COUNTS)
+    except NoFuseValueError:
+        return None
+    # Digits and words have no places: they are the value of one table.
+    return value if read else None
 
 
 def _check_second(one: FoundTable, other: FoundTable, text: str) -> None:

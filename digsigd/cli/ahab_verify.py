@@ -13,7 +13,7 @@ from digsigd.cli.soc import wrong_kind
 from digsigd.client._internal.files import mapped
 
 if TYPE_CHECKING:
-    from digsigd.ahab import SrkArray, SrkTable
+    from digsigd.ahab import AhabChip, SrkArray, SrkTable
     from digsigd.image.model import Buffer
 
 _LARGEST_TABLE = 1 << 16
@@ -41,6 +41,8 @@ def verify_ahab(data: Buffer, options: argparse.Namespace, console: Console) -> 
         raise Trouble(
             f"{options.image} is an AHAB image, but {given[0]} is for HAB images", hint="Leave it out.", code=2
         )
+    if chip is not None and options.fuses is not None:
+        _check_length(options.fuses, chip)
     raw = None
     if options.srk_table is not None:
         raw, table = read_ahab_table(options.srk_table)
@@ -64,6 +66,22 @@ def verify_ahab(data: Buffer, options: argparse.Namespace, console: Console) -> 
         if chip is None and report.holds:
             console.say("Pass --soc to check that the chip supports these keys.")
     return 0 if report.holds else 1
+
+
+def _check_length(fuses: bytes, chip: AhabChip) -> None:
+    """Check that the chip's fuses have a value of this length. Raises `Trouble`."""
+    from digsigd.ahab import NotConfirmed
+
+    try:
+        digits = {"sha256": 64, "sha512": 128}[chip.fuse_hash]
+    except NotConfirmed:
+        return
+    if 2 * len(fuses) != digits:
+        raise Trouble(
+            f"--fuses has {2 * len(fuses)} digits, but {chip.title} has a {chip.fuse_hash} in its fuses:"
+            f" {digits} digits",
+            hint="`digsign fuses --soc` prints the value for a chip",
+        )
 
 
 def read_ahab_table(path: Path) -> tuple[bytes, SrkTable | SrkArray]:

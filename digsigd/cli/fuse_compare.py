@@ -61,26 +61,13 @@ def compare(
     `places` are those of the words, None if they are not known. `once` says that each word is burnt only once.
     """
     same = found == wanted
-    count = len(wanted) // 4
-    pairs = zip(struct.unpack(f"<{count}I", wanted), struct.unpack(f"<{count}I", found), strict=True)
-    words = list(enumerate(pairs))
     if as_json:
-        rows = [
-            {**place_values(number, places), "wanted": f"0x{want:X}", "found": f"0x{has:X}"}
-            for number, (want, has) in words
-        ]
-        values = {
-            "source": source,
-            "fuse_value": wanted.hex(),
-            "compared": found.hex(),
-            "same": same,
-            "words": rows,
-        }
-        console.say(json.dumps(values, indent=2))
+        console.say(json.dumps(compared_values(wanted, found, places, source), indent=2))
         return 0 if same else 1
     if same:
         console.say(console.coloured(f"The same: {wanted.hex()}", "good"))
         return 0
+    words = _words(wanted, found)
     columns = tuple(place_values(0, places))
     console.table(
         (*columns, "wanted", "found", ""),
@@ -98,6 +85,26 @@ def compare(
     else:
         console.say("Not all bits are burnt yet; those that are burnt belong to these keys.")
     return 1
+
+
+def compared_values(wanted: bytes, found: bytes, places: Sequence[FuseWord] | None, source: str) -> dict[str, object]:
+    """Return the comparison as values for JSON."""
+    rows = [
+        {**place_values(number, places), "wanted": f"0x{want:X}", "found": f"0x{has:X}"}
+        for number, (want, has) in _words(wanted, found)
+    ]
+    return {
+        "source": source,
+        "fuse_value": wanted.hex(),
+        "compared": found.hex(),
+        "same": found == wanted,
+        "words": rows,
+    }
+
+
+def _words(wanted: bytes, found: bytes) -> list[tuple[int, tuple[int, int]]]:
+    count = len(wanted) // 4
+    return list(enumerate(zip(struct.unpack(f"<{count}I", wanted), struct.unpack(f"<{count}I", found), strict=True)))
 
 
 def _is_lost(want: int, has: int, once: bool) -> bool:

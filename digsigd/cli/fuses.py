@@ -34,8 +34,9 @@ not burn anything.
 
 --compare takes the fuse value of a board or of another file: 64 hexadecimal digits in the order of the fuse file,
 eight words, any of the files above, or a file with the output of U-Boot's `fuse read`, blhost's `efuse-read-once` or
-nxpele's `read-common-fuse`. Chips whose fuses have a SHA-512 have 128 digits and sixteen words. The exit code is 1 if
-the values differ. --compare needs --soc only for output of these tools.
+nxpele's `read-common-fuse`. Chips whose fuses have a SHA-512 have 128 digits and sixteen words; of two SRK tables
+(ML-DSA), the second is compared if its value is there. The exit code is 1 if the values differ. --compare needs --soc
+only for output of these tools.
 """
 
 
@@ -115,9 +116,16 @@ def _which_chip() -> Trouble:
 
     return Trouble(
         "no chip is given: the SRK fuses of each family are in different places, and burning fuses cannot be undone",
-        hint="set --soc to one of: " + ", ".join(chip.name for chip in CHIPS),
+        hint=f"set --soc to one of: {', '.join(chip.name for chip in CHIPS)}; for AHAB {_ahab_names()}",
         code=2,
     )
+
+
+def _ahab_names() -> str:
+    from digsigd.ahab import CHIPS
+    from digsigd.cli.ahab_fuse_texts import certain_name
+
+    return ", ".join(certain_name(chip) for chip in CHIPS)
 
 
 def _of_file(path: Path, said: Chip | None) -> tuple[list[FuseValue], Chip | None]:
@@ -166,7 +174,10 @@ def _of_ahab_machine(options: argparse.Namespace, console: Console) -> tuple[lis
             )
         found.append(FoundTable(one.name, table))
     if not found:
-        raise Trouble(f"the host has no SRK table of AHAB for {keys.machine}")
+        raise Trouble(
+            f"the host has no SRK table of AHAB for {keys.machine}",
+            hint="check the machine's name, and --soc" if keys.srk_tables else "",
+        )
     return found, f"--machine {keys.machine}"
 
 
@@ -190,6 +201,12 @@ def _of_machine(options: argparse.Namespace, console: Console) -> tuple[list[Fus
                 hint="do not burn anything; ask the operator of the host to check its keys",
             )
         found.append(FuseValue(one.name, table.fuse_value, table))
+    if not found and keys.ahab_tables:
+        raise Trouble(
+            f"the host has SRK tables of AHAB for {machine}, and none of HAB",
+            hint=f"set --soc to the boards' chip, one of: {_ahab_names()}",
+            code=2,
+        )
     if not found:
         raise Trouble(f"the host has no SRK table for {machine}")
     return found, f"--machine {machine}"

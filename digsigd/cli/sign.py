@@ -14,7 +14,7 @@ from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.reports import add_fit_fdt, address, file_name, fuse_value, planned, show_plan, show_report
 from digsigd.cli.server import ask_server
 from digsigd.cli.sign_ahab import add_ahab_arguments, check_options, plan_for, run_ahab
-from digsigd.cli.soc import add_any_soc_argument, wrong_kind
+from digsigd.cli.soc import add_any_soc_argument, without_containers
 from digsigd.client._internal.files import mapped, replacing, write_atomically
 from digsigd.client._internal.settings import add_server_arguments
 
@@ -99,7 +99,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return run_ahab(of_ahab, options, console)
     check_options(options, ahab=False)
     if options.soc is not None and not isinstance(options.soc, Chip):
-        raise wrong_kind(str(options.image), options.soc)
+        with mapped(options.image) as data:
+            raise without_containers(shown(str(options.image)), data, options.soc)
     with mapped(options.image) as data:
         plan = _planned(data, options)
         download = _planned(data, options, sdp=options.sdp) if options.sdp is not None else None

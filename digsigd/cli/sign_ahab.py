@@ -65,9 +65,9 @@ def check_options(options: argparse.Namespace, *, ahab: bool) -> None:
     others = _HAB_OPTIONS if ahab else _AHAB_OPTIONS
     for name, (text, default) in others.items():
         if getattr(options, name) != default:
-            kind, other = ("AHAB", "HAB") if ahab else ("HAB", "AHAB")
+            kind, other = ("an AHAB", "HAB") if ahab else ("a HAB", "AHAB")
             raise Trouble(
-                f"{shown(str(options.image))} is an {kind} image, but {text} is for {other} images",
+                f"{shown(str(options.image))} is {kind} image, but {text} is for {other} images",
                 hint="leave it out",
                 code=2,
             )

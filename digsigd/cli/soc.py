@@ -10,6 +10,7 @@ from digsigd.image.chips import Chip, ChipError, find
 
 if TYPE_CHECKING:
     from digsigd.image.chips.every import AnyChip
+    from digsigd.image.model import Buffer
 
 
 def chip(text: str) -> Chip:
@@ -53,3 +54,19 @@ def wrong_kind(what: str, chip: AnyChip) -> Trouble:
         hint="check which chip the boards have, and which image was built for it",
         code=2,
     )
+
+
+def without_containers(what: str, data: Buffer, chip: AnyChip) -> Trouble:
+    """Return the error for a file without AHAB containers, and a chip that has AHAB."""
+    from digsigd.image.errors import ImageError
+    from digsigd.image.plan import plan
+
+    try:
+        plan(data)
+    except ImageError:
+        return Trouble(
+            f"{what} has no AHAB container, which images for the {chip.title} have",
+            hint="pass flash.bin (imx-boot) or a container, as imx-mkimage or U-Boot's binman wrote it; for an image of"
+            " a chip with HAB4, pass the name of that chip with --soc",
+        )
+    return wrong_kind(what, chip)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from digsigd.cli.console import Console, Trouble, shown
 from digsigd.cli.reports import add_fit_fdt, address, as_values, fuse_value, show_report
-from digsigd.cli.soc import add_any_soc_argument, wrong_kind
+from digsigd.cli.soc import add_any_soc_argument, without_containers
 from digsigd.client._internal.files import mapped
 
 HELP = """Verify a signed image offline, as the boot ROM and then SPL and U-Boot would: the SRK table against the fuses,
@@ -60,7 +60,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if is_ahab(data):
             return verify_ahab(data, options, console)
     if options.soc is not None and not isinstance(options.soc, Chip):
-        raise wrong_kind(str(options.image), options.soc)
+        with mapped(options.image) as data:
+            raise without_containers(shown(str(options.image)), data, options.soc)
     table = None
     if options.srk_table is not None:
         table = _table(options.srk_table)

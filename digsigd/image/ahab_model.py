@@ -11,6 +11,8 @@ from digsigd.image.model import Region
 
 # NXP signs its firmware (ELE, SECO, V2X) itself; everything else is for the maker of the boards (OEM) to sign.
 Owner: TypeAlias = Literal["NXP", "OEM"]
+# The region of data that an entry without a size points at: imx-mkimage's -ddr_dummy and -hold.
+TRAINING_DATA = "DDR training data"
 _AGAIN = "Build the image again."
 _BLOCK_HEADER, _SIGNATURE_HEADER, _TABLE_HEADER, _RECORD_HEADER, _RECORDS = 16, 8, 4, 12, 4
 _ARRAY_HEADER, _RECORD_V2, _DATA_HEADER = 8, 76, 8

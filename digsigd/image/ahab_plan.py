@@ -10,7 +10,7 @@ from digsigd.ahab import AhabChip, Container, SrkSet
 from digsigd.ahab.images import Digest, hashing
 from digsigd.ahab.model import KINDS
 from digsigd.image.ahab_detect import containers, is_message
-from digsigd.image.ahab_model import AhabPlan, Owner, PlannedContainer, PlannedImage
+from digsigd.image.ahab_model import TRAINING_DATA, AhabPlan, Owner, PlannedContainer, PlannedImage
 from digsigd.image.ahab_places import first_set, gaps, place_notes
 from digsigd.image.appended import find_tag
 from digsigd.image.errors import ImageError
@@ -20,8 +20,10 @@ from digsigd.image.regions import PADDING
 
 _BUILD = "Sign flash.bin (imx-boot) or a container, as imx-mkimage or U-Boot's binman wrote it."
 # Images that only NXP's containers have: ELE, SECO and V2X firmware. imx-mkimage, imx8qxb0.c; SPSDK, database.yaml.
-_NXP_KINDS = (0x6, 0xB, 0xC, 0xD)
-# Images that the maker of the boards signs: code, data, DCD or OEI.
+# Not D: in NXP's containers it is a patch of V2X's ROM, in those of i.MX 94, 95 B0 and 952 the place of the DDR's data.
+_NXP_KINDS = (0x6, 0xB, 0xC)
+_DDR_DATA = 0xD
+# Images that only the maker of the boards has: code, data, DCD or OEI.
 _OEM_KINDS = (0x3, 0x4, 0x5)
 # FlexSPI configurations, at the start or behind 1 KiB; the container is behind 4 KiB.
 _FLASH_TAG, _FLASH_TAGS, _BEHIND_FLASH = b"FCFB", (0, 0x400), 0x1000
@@ -78,7 +80,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         owner = _owner(one)
         if owner == "NXP" and not one.is_signed:
             wrong.append(f"the container at {one.offset:#x} has NXP's firmware, but is not signed by NXP")
-        if one.srk_set == SrkSet.NXP and all(image.kind in _OEM_KINDS for image in one.images):
+        if one.srk_set == SrkSet.NXP and not any(image.kind in _NXP_KINDS for image in one.images):
             wrong.append(
                 f"the container at {one.offset:#x} says that NXP has signed it, but it has no firmware of NXP: it needs"
                 " your signature (Source set = OEM)"
@@ -105,7 +107,7 @@ def plan_ahab(data: Buffer, chip: AhabChip | None = None) -> AhabPlan:
         tuple(regions),
         chip,
         wrong=(*_wrong_file(found), *gaps(first), *stray),
-        notes=(*_notes(planned), *place_notes(planned, chip)),
+        notes=(*_notes(planned, regions), *place_notes(planned, chip)),
         replaced=tuple(_replaced(planned)),
     )
 
@@ -233,11 +235,24 @@ def _replaced(planned: Sequence[PlannedContainer]) -> Iterator[str]:
             yield f"the {one.name} is already signed, which signing replaces{by}"
 
 
-def _notes(planned: Sequence[PlannedContainer]) -> Iterator[str]:
+def _notes(planned: Sequence[PlannedContainer], regions: Sequence[Region]) -> Iterator[str]:
     for one in planned:
         for image in one.images:
             if image.entry.kind not in KINDS:
                 yield f"{image.name} of the {one.name} is of a type that is unknown here"
+        if one.container.srk_set == SrkSet.NXP:
+            for image in one.images:
+                if image.entry.kind in _OEM_KINDS and image.size:
+                    yield (
+                        f"the {one.name} has {image.name} beside firmware: no container of NXP is known to have that."
+                        " If it is yours, sign it with Source set = OEM: a board refuses it as it is"
+                    )
+    for region in regions:
+        if region.name == TRAINING_DATA:
+            yield (
+                f"the DDR training data at {region.offset:#x}, {region.length:#x} bytes, are covered by no signature:"
+                " imx-mkimage only reserves their place, and whether the DDR firmware checks them is not known here"
+            )
 
 
 def _layout(planned: Sequence[PlannedContainer]) -> str:
@@ -270,6 +285,7 @@ def _regions(data: Buffer, planned: Sequence[PlannedContainer]) -> tuple[list[Re
     if tag is not None:
         known.append(Region(tag.offset, tag.end - tag.offset, "tag for UUU"))
     headers = _header_zones(planned)
+    reserved = {image.offset for one in planned for image in one.images if image.entry.kind == _DDR_DATA}
     found: list[Region] = []
     stray: list[str] = []
     place = 0
@@ -279,8 +295,10 @@ def _regions(data: Buffer, planned: Sequence[PlannedContainer]) -> tuple[list[Re
             used = used_byte(data, place, offset)
             zone = next((last for first, last in headers if used is not None and first <= used < last), None)
             behind = used_byte(data, zone, offset) if zone is not None else used
-            leftover = used is not None and behind is None
-            found.append(Region(place, offset - place, PADDING if used is None else _unknown(leftover)))
+            name = PADDING if used is None else "leftovers behind a container" if behind is None else "unknown"
+            if behind is not None and place in reserved:
+                name, behind = TRAINING_DATA, None
+            found.append(Region(place, offset - place, name))
             if behind is not None:
                 stray.append(
                     f"unknown data at {behind:#x}: {data[behind : behind + 8].hex(' ')}. No container covers them, so"
@@ -291,10 +309,6 @@ def _regions(data: Buffer, planned: Sequence[PlannedContainer]) -> tuple[list[Re
             found.append(Region(offset, end - offset, region.name))
         place = max(place, end, offset)
     return found, stray[:_MOST_FAULTS]
-
-
-def _unknown(leftover: bool) -> str:
-    return "leftovers behind a container" if leftover else "unknown"
 
 
 def _header_zones(planned: Sequence[PlannedContainer]) -> list[tuple[int, int]]:

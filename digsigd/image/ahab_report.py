@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from digsigd import ahab
 from digsigd.ahab import AhabChip, Container, SrkSet, Verified
-from digsigd.image.ahab_model import AhabPlan, PlannedContainer
+from digsigd.image.ahab_model import TRAINING_DATA, AhabPlan, PlannedContainer
 from digsigd.image.model import Buffer
 from digsigd.image.report import STATES, Check, Meaning, Span, spans_between, union
 
@@ -63,7 +63,7 @@ class AhabReport:
     @property
     def partly(self) -> bool:
         """Whether only boards can check a part of what they run: NXP's keys are in their fuses."""
-        return any(one.planned.owner == "NXP" for one in self.containers)
+        return any(one.planned.owner == "NXP" for one in self.containers) or bool(_training_data(self.plan))
 
     @property
     def encrypted(self) -> bool:
@@ -115,8 +115,15 @@ def report_ahab(
     spans = _spans(plan, reports)
     bare = [one.planned for one in reports if one.proven is None]
     detail = f"not proven: {', '.join(f'{one.name} with {_bytes(one):#x} bytes' for one in bare)}" if bare else ""
+    if not bare and _training_data(plan):
+        detail = f"but for the {TRAINING_DATA}"
     checks.append(Check("all that the board loads is signed", not bare, detail))
     return AhabReport(plan, reports, tuple(checks), spans, values, _fuse_value(plan, values))
+
+
+def _training_data(plan: AhabPlan) -> list[tuple[int, int]]:
+    """Return the offset and the length of data that boards load, and no container covers."""
+    return [(region.offset, region.length) for region in plan.regions if region.name == TRAINING_DATA]
 
 
 def _bytes(one: PlannedContainer) -> int:
@@ -217,6 +224,7 @@ def _spans(plan: AhabPlan, reports: Sequence[ContainerReport]) -> tuple[Span, ..
     )
     used = [(one.offset, one.block - one.offset) for one in plan.containers]
     used += [(image.offset, image.size) for one in plan.containers for image in one.images]
+    used += _training_data(plan)
     size = plan.size
     used = [(start, min(length, size - start)) for start, length in used if start < size]
     states = (("secret", secret), ("signed", signed), ("csf", blocks), ("foreign", foreign))

@@ -11,7 +11,7 @@ import pytest
 from digsigd import ahab
 from tests.helpers.ahab_cst import description, files_of, run_cst
 from tests.helpers.ahab_forge import Kind, forge, table_of
-from tests.helpers.blobs import Signing, changed_at
+from tests.helpers.blobs import Signing, changed_at, written_at
 
 # Where the container and its block are in the files of `forge`: version 0, and version 2.
 OFFSETS = "0x400 0x510"
@@ -102,7 +102,7 @@ def test_foreign_table(signing: Signing, cst: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "check", "match"),
     [
-        (lambda t: t[:0x60] + bytes([t[0x60] ^ 1]) + t[0x61:], "srk-table", "not the expected one"),
+        (lambda t: changed_at(t, 0x60), "srk-table", "not the expected one"),
         (lambda t: t[:1] + struct.pack("<H", len(t) - 4) + t[3:], None, "ends inside a record"),
         (lambda t: t[:1] + struct.pack("<H", len(t) + 4) + t[3:], None, "4 bytes behind its 4 records"),
         (lambda t: t[:16], None, "SRK"),
@@ -127,7 +127,7 @@ def test_image_changed_after_imx_mkimage(signing: Signing, cst: str) -> None:
     for place in (0x2400, 0x27FF, 0x2BFF):
         bench = Bench(signing, cst, before=lambda file, _: changed_at(file, place))  # noqa: B023 - called at once
         refused(bench.run(), 0x400, check="image-hash", match="has the sha384")
-    bench = Bench(signing, cst, before=lambda file, at: file[: at + 0x50] + b"\0" + file[at + 0x51 :])
+    bench = Bench(signing, cst, before=lambda file, at: changed_at(file, at + 0x50))
     refused(bench.run(), 0x400, check="image-hash")
 
 
@@ -155,7 +155,7 @@ def test_absurd_header(signing: Signing, cst: str, place: int, value: bytes, che
     """Cst signs what stands there."""
 
     def before(file: bytes, at: int) -> bytes:
-        return file[: at + place] + value + file[at + place + len(value) :]
+        return written_at(file, at + place, value)
 
     refused(Bench(signing, cst, before=before).run(), 0x400, check=check, match=match)
 

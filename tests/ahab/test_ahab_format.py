@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from digsigd import ahab
 from digsigd.ahab import write
 from tests.helpers.ahab_forge import Forged, forge, table_of
-from tests.helpers.blobs import changed_at
+from tests.helpers.blobs import changed_at, written_at
 
 
 def unsigned(images: int = 1, **options: int) -> bytes:
@@ -88,14 +88,13 @@ def test_the_flags_of_an_image_are_told() -> None:
 )
 def test_bad_headers(place: int, value: int, match: str, offset: int) -> None:
     """What is wrong, and where in the file."""
-    data = bytearray(bytes(0x400) + unsigned() + bytes(0x100))
-    data[0x400 + place] = value
+    data = written_at(bytes(0x400) + unsigned() + bytes(0x100), 0x400 + place, bytes([value]))
     for read in (ahab.read_header, ahab.parse):
         with pytest.raises(ahab.FormatError, match=match) as raised:
-            read(bytes(data), 0x400)
+            read(data, 0x400)
         assert raised.value.offset == 0x400 + offset
         assert raised.value.summary().endswith(f"(at offset {0x400 + offset:#x})")
-    assert [one.offset for one in ahab.find(bytes(data))] == []
+    assert [one.offset for one in ahab.find(data)] == []
 
 
 def test_up_to_32_images() -> None:
@@ -128,8 +127,7 @@ def test_a_signed_message_is_not_a_container() -> None:
 
 def with_block(signed: Forged, place: int, value: bytes) -> bytes:
     """The file with these bytes in the signature block."""
-    start = signed.offset + signed.container.block_offset + place
-    return signed.data[:start] + value + signed.data[start + len(value) :]
+    return written_at(signed.data, signed.offset + signed.container.block_offset + place, value)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +185,6 @@ def test_bad_blocks(place: int, value: bytes, match: str) -> None:
         (0x28, b"\0", "0xe1, not 0x0"),
         (0x28 + 76 + 4, b"\1", "have the number 1, not 0"),
         (0x28 + 76 + 3, b"\0", "tag 0x5d"),
-        (0x28 + 76 + 8, b"\0", "not those whose hash is in the record"),
     ],
 )
 def test_bad_certificates(place: int, value: bytes, match: str) -> None:
@@ -199,6 +196,18 @@ def test_bad_certificates(place: int, value: bytes, match: str) -> None:
     start = block.certificate.offset - block.offset
     with pytest.raises(ahab.FormatError, match=match):
         ahab.parse(with_block(signed, start + place, value), signed.offset)
+
+
+@pytest.mark.parametrize("place", [8, 8 + 31, 8 + 32, 8 + 63], ids=["X", "end of X", "Y", "end of Y"])
+def test_a_certificate_has_the_key_of_its_record(place: int) -> None:
+    """Of its data, any byte of the key counts."""
+    signed = forge("p256", version=2, sgk="p256", number=2)
+    block = signed.container.block
+    assert block is not None
+    assert block.certificate is not None
+    data = changed_at(signed.data, signed.offset + block.certificate.offset + 0x28 + 76 + place)
+    with pytest.raises(ahab.FormatError, match="not those whose hash is in the record"):
+        ahab.parse(data, signed.offset)
 
 
 def test_a_certificate_tells_its_fields() -> None:

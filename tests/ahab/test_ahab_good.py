@@ -63,6 +63,20 @@ def test_rsa_pss_may_have_any_salt(version: int, salt: int) -> None:
     forge("pss2048", version=version, salt=salt, alone=True).verify()
 
 
+@both_containers
+@pytest.mark.parametrize("place", [0, 31, 32, 63], ids=["r", "end of r", "s", "end of s"])
+def test_signatures_with_zeros_at_an_end_hold(version: int, place: int) -> None:
+    """One of 256 has a zero in front of r: both numbers are as long as the curve, whatever they are."""
+    for _ in range(20_000):
+        signed = forge("p256", version=version, alone=True)
+        block = signed.container.block
+        assert block is not None
+        if block.signatures[0][place] == 0:
+            signed.verify()
+            return
+    pytest.fail("none of 20000 signatures has a zero there")
+
+
 @pytest.mark.parametrize(
     ("version", "digest"),
     [

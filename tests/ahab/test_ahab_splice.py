@@ -10,7 +10,7 @@ import pytest
 from digsigd import ahab
 from tests.helpers.ahab_cst import description, files_of, run_cst
 from tests.helpers.ahab_forge import Forged, Kind, forge, signed_container
-from tests.helpers.blobs import Signing, changed_at
+from tests.helpers.blobs import Signing, changed_at, written_at
 
 CST_AND_CONTAINER = [("3.4.1", 0), ("4.0.1", 0), ("4.0.1", 2)]
 
@@ -94,7 +94,7 @@ def test_tag_and_flags_of_what_comes_back() -> None:
     head = ahab.stub(made.unsigned, container)
     output = signed_container(head, "p256", flags=0xFF000000)
     assert ahab.spliced(container, output, made.unsigned) == output
-    output = signed_container(head[:3] + b"\x82" + head[4:], "p256")
+    output = signed_container(written_at(head, 3, b"\x82"), "p256")
     with pytest.raises(ahab.VerificationError, match="header"):
         ahab.spliced(container, output, made.unsigned)
 

@@ -19,7 +19,7 @@ from digsigd import ahab
 from digsigd.ahab import build
 from tests.helpers.ahab_cst import pem
 from tests.helpers.ahab_forge import KINDS, Kind, certificate_of, digest_of, keys_of, private_key, table_of
-from tests.helpers.blobs import Signing
+from tests.helpers.blobs import Signing, written_at
 from tests.helpers.forge import certificate_of as certificate_for
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "ahab"
@@ -227,7 +227,7 @@ def test_bad_tables(place: int, value: bytes, match: str, offset: int) -> None:
     """What is wrong, and where in the table."""
     raw = table_of("p256")
     with pytest.raises(ahab.FormatError, match=match) as raised:
-        ahab.parse_table(raw[:place] + value + raw[place + len(value) :])
+        ahab.parse_table(written_at(raw, place, value))
     assert raised.value.offset == offset
 
 

@@ -13,7 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from digsigd import ahab
 from digsigd.ahab import build, digests, write
 from tests.helpers.ahab_forge import KINDS, Edit, Forged, Kind, forge, keys_of, srk_of
-from tests.helpers.blobs import changed_at
+from tests.helpers.blobs import changed_at, written_at
 
 # Places in a container with two images: of its block, of the first record.
 BLOCK = 0x110
@@ -21,10 +21,10 @@ ARRAY = BLOCK + 0x10
 
 
 def put(place: int, value: bytes) -> Edit:
-    """An edit that writes these bytes."""
+    """An edit that writes these bytes; see `written_at`."""
 
     def edit(data: bytearray) -> None:
-        data[place : place + len(value)] = value
+        data[:] = written_at(bytes(data), place, value)
 
     return edit
 
@@ -239,7 +239,7 @@ def test_padding_that_is_not_zero(version: int, place: int) -> None:
     for at, padding in block.padding:
         start = signed.offset + at + min(place, len(padding) - 1)
         with pytest.raises(ahab.VerificationError, match="padding: the padding of the container"):
-            signed.verify(signed.data[:start] + b"\1" + signed.data[start + 1 :])
+            signed.verify(written_at(signed.data, start, b"\1"))
 
 
 def test_padding_at_the_end_of_a_block() -> None:
@@ -256,8 +256,7 @@ def test_padding_at_the_end_of_a_block() -> None:
 def test_a_certificate_without_srks_is_not_looked_at() -> None:
     """Nothing vouches for it."""
     signed = forge(sgk="p256")
-    place = signed.offset + BLOCK + 6
-    data = signed.data[:place] + b"\0\0" + signed.data[place + 2 :]
+    data = written_at(signed.data, signed.offset + BLOCK + 6, b"\0\0")
     with pytest.raises(ahab.FormatError, match="signature of a signature block is at"):
         signed.verify(data)
 
@@ -317,7 +316,7 @@ def test_the_hash_of_an_encrypted_image_counts() -> None:
     signed = encrypted(blob_of())
     place = signed.offset + 0x8400
     with pytest.raises(ahab.VerificationError, match="image-hash: image 1"):
-        signed.verify(signed.data[:place] + b"\xff" + signed.data[place + 1 :])
+        signed.verify(changed_at(signed.data, place))
 
 
 def test_a_hash_of_another_length() -> None:

@@ -112,7 +112,7 @@ def test_what_ends_soon_is_found(public: Path) -> None:
     text = CALLER
     for number, days in enumerate((-1, 1, 30)):
         end = now + timedelta(days=days)
-        text += f"[[callers.ci.tokens]]\nsha256 = '{number:064x}'\nnot_after = {end:%Y-%m-%dT%XZ}\n"
+        text += f"[[callers.ci.tokens]]\nsha256 = '{number:064x}'\nnot_after = {end:%Y-%m-%dT%H:%M:%SZ}\n"
     one, two = found_in(public, text)
     assert "callers.ci.tokens, number 1: the token has ended" in one
     assert "callers.ci.tokens, number 2: the token ends" in two

@@ -228,6 +228,39 @@ def test_second_tables_are_compared_and_told_apart(digsign: Digsign, file: Path)
     assert "has several SRK tables" in digsign("fuses", file, "--soc", "mx95-b0").err
 
 
+def test_the_value_of_a_second_table_is_known_as_such(digsign: Digsign, file: Path) -> None:
+    """Alone, as digits, or in what U-Boot reads of both banks, of which either can be wrong."""
+    hybrid = table_of("p384", version=2, second="p521")
+    file.write_bytes(hybrid)
+    array = ahab.parse_table(hybrid)
+    assert isinstance(array, ahab.SrkArray)
+    second = array.tables[1].hash("sha512")
+    for chip in ((), ("--soc", "mx95-b0")):
+        alone = digsign("fuses", file, *chip, "--compare", second.hex())
+        assert (alone.code, "is the fuse value of the second SRK table" in alone.out) == (0, True), alone.err
+        values = json.loads(digsign("fuses", file, *chip, "--compare", second.hex(), "--json").out)
+        assert (values["fuse_value"], values["same"]) == (second.hex(), True)
+    saved = file.with_name("saved.txt")
+    first = read_back(hybrid, "sha512", [(16, 0), (17, 0)])
+    for change, code in ((0, 0), (1, 1)):
+        wrong = (int.from_bytes(second, "little") ^ change).to_bytes(64, "little")
+        rows = struct.unpack("<16I", wrong)
+        text = "".join(
+            f"Reading bank {bank}:\n"
+            + "".join(
+                f"Word 0x{word:08x}: " + " ".join(f"{one:08x}" for one in rows[start + word : start + word + 4]) + "\n"
+                for word in (0, 4)
+            )
+            for bank, start in ((56, 0), (57, 8))
+        )
+        saved.write_text(first + text)
+        both = digsign("fuses", file, "--soc", "mx95-b0", "--compare", saved)
+        assert (both.code, "The second SRK table:" in both.out) == (code, True), both.err
+        values = json.loads(digsign("fuses", file, "--soc", "mx95-b0", "--compare", saved, "--json").out)
+        assert (values["same"], values["second"]["same"], len(values["second"]["words"])) == (True, not code, 16)
+        assert digsign("fuses", file, "--soc", "mx95-b0", "--compare", saved, "--json").code == code
+
+
 def test_srks_for_certificates_on_a_chip_without_them_are_told(digsign: Digsign, file: Path) -> None:
     """No SGK can sign for it, and nobody says that such an SRK can."""
     file.write_bytes(table_of("p384", ca=True))

@@ -126,3 +126,10 @@ def test_messages_are_not_verified(digsign: Digsign, image: Path) -> None:
     image.write_bytes(head.ljust(0x4B, b"\0") + b"\x90" + bytes(0x20))
     ended = digsign("verify", image)
     assert (ended.code, "is a signed message" in ended.err) == (1, True)
+
+
+def test_a_fuse_value_of_the_other_hash_is_no_value_of_the_chip(digsign: Digsign, image: Path) -> None:
+    """It was copied from another line; nothing is verified then."""
+    ended = digsign("verify", image, "--soc", "imx93", "--fuses", "00" * 64)
+    assert (ended.code, ended.out) == (1, "")
+    assert "--fuses has 128 digits, but i.MX 93 has a sha256 in its fuses: 64 digits" in ended.err

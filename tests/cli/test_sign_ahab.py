@@ -231,7 +231,7 @@ def test_options_for_ahab_are_not_for_hab(digsign: Run, tmp_path: Path, option: 
     (tmp_path / "flash.bin").write_bytes(golden.flash("mm", "nxp-new"))
     done = digsign("sign", "flash.bin", "-o", "out.bin", option)
     assert done.returncode == 2
-    assert f"is an HAB image, but {option.partition('=')[0]} is for AHAB images" in done.stderr
+    assert f"is a HAB image, but {option.partition('=')[0]} is for AHAB images" in done.stderr
     done = digsign("sign", "flash.bin", "-o", "out.bin", "--soc", "imx93")
     assert done.returncode == 2
     assert "is for chips with HAB4, but --soc names the i.MX 93" in done.stderr

@@ -16,6 +16,7 @@ from digsigd import ahab
 from tests.conftest import CST_VERSIONS
 from tests.helpers.ahab_cases import description, image, members, packed
 from tests.helpers.ahab_daemons import OFFSET, ahab_daemon, holds, post_ahab
+from tests.helpers.blobs import changed_at, written_at
 from tests.helpers.daemons import Daemon
 
 GOOD = "good-93-sd-spl"
@@ -193,6 +194,7 @@ def test_a_file_that_no_board_boots_is_not_signed(daemon: Daemon, name: str, ver
     edit, word = IMAGES[name]
     data = bytearray(image(GOOD))
     edit(data)
+    assert data != image(GOOD)
     refused(daemon, "p384", description(GOOD), bytes(data), version, 422, word)
 
 
@@ -240,15 +242,15 @@ def changed_member(name: str, edit: Callable[[bytes], bytes]) -> bytes:
 
 TARBALLS: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "table-of-several-types": (
-        lambda: changed_member(TABLE, lambda data: data[: 4 + 7] + b"\x80" + data[4 + 8 :]),
+        lambda: changed_member(TABLE, lambda data: written_at(data, 4 + 7, b"\x80")),
         500, "keys of several types",
     ),
     "foreign-table": (lambda: changed_member(TABLE, lambda _: members("p521")[TABLE]), 500, "not that of an SRK"),
-    "corrupt-table": (lambda: changed_member(TABLE, lambda data: data[:200] + b"\0" + data[201:]), 500,
+    "corrupt-table": (lambda: changed_member(TABLE, lambda data: changed_at(data, 200)), 500,
                       "does not have the key of crts/SRK2"),
-    "corrupt-key-1": (lambda: changed_member(TABLE, lambda data: data[:30] + b"\0" + data[31:]), 500,
+    "corrupt-key-1": (lambda: changed_member(TABLE, lambda data: changed_at(data, 30)), 500,
                       "not that of an SRK"),
-    "length-of-table": (lambda: changed_member(TABLE, lambda data: data[:1] + b"\xff" + data[2:]), 422,
+    "length-of-table": (lambda: changed_member(TABLE, lambda data: written_at(data, 1, b"\xff")), 422,
                         "not an SRK table for AHAB"),
     "cut-table": (lambda: changed_member(TABLE, lambda data: data[:16]), 422, "not an SRK table for AHAB"),
     "longer-table": (lambda: changed_member(TABLE, lambda data: data + bytes(8)), 422, "not an SRK table for AHAB"),

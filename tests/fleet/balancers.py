@@ -21,10 +21,10 @@ from typing import Self
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.fleet.ports import own_ports
 from tests.fleet.processes import children
 from tests.helpers.certificates import Authority
 from tests.helpers.daemons import DEADLINE
+from tests.helpers.ports import own_ports
 
 ROOT = Path(__file__).parent.parent.parent
 HAPROXY = ROOT / "etc/haproxy/haproxy.cfg"

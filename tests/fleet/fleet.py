@@ -21,10 +21,10 @@ from digsigd.testing import TrialPki
 from tests.fleet.balancers import HAProxy, der, served_at
 from tests.fleet.clients import Task, description_blocks
 from tests.fleet.hosts import Host
-from tests.fleet.ports import own_ports
 from tests.fleet.processes import cpu_seconds
 from tests.helpers.daemons import TOKEN
 from tests.helpers.key_servers import MACHINE
+from tests.helpers.ports import own_ports
 from tests.helpers.postgres import Postgres
 from tests.helpers.s3 import Store
 

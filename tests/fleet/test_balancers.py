@@ -13,8 +13,8 @@ from digsigd.testing import TrialPki
 from tests.fleet.balancers import HAPROXY, Balancer, HAProxy, Nginx
 from tests.fleet.breaking import Breaking
 from tests.fleet.hosts import Host
-from tests.fleet.ports import own_ports
 from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, TOKEN
+from tests.helpers.ports import own_ports
 
 BOTH = pytest.mark.parametrize("kind", [HAProxy, Nginx], ids=lambda kind: kind.name)
 HEADER = "X-Digsigd-Caller"

@@ -13,9 +13,9 @@ import pytest
 from digsigd.testing import TrialPki
 from tests.fleet.balancers import HAPROXY, HAProxy, Nginx
 from tests.fleet.hosts import Host
-from tests.fleet.ports import own_ports
 from tests.fleet.test_balancers import curl, put_form
 from tests.helpers.daemons import DEADLINE
+from tests.helpers.ports import own_ports
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs/operate/load-balancer.md"
 PROXY, CALLER, CALLER_OF_NGINX, CHECK, DRAIN, READY = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)

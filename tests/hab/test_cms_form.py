@@ -157,6 +157,21 @@ def test_an_ecdsa_signature_is_by_an_ecdsa_key_only() -> None:
     assert not CmsSignature.parse(made.der()).is_by(SIGNER.public_key())
 
 
+@pytest.mark.parametrize("size", [69, 70, 71, 72])
+def test_ecdsa_signatures_of_every_length_hold(size: int) -> None:
+    """The numbers in them are as short as they can be: most have 70 to 72 bytes, one of 512 has 69."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = Made(signature_algorithm=der(0x30, ECDSA))
+    signed = b"\x31" + made.attributes[1:]
+    for _ in range(50_000):
+        signature = key.sign(signed, ec.ECDSA(hashes.SHA256()))
+        if len(signature) == size:
+            made.signature = der(4, signature)
+            assert CmsSignature.parse(made.der()).is_by(key.public_key())
+            return
+    pytest.fail(f"none of 50000 signatures has {size} bytes")
+
+
 @pytest.mark.parametrize(
     "good",
     [

@@ -141,6 +141,16 @@ def changed_at(data: bytes, offset: int, mask: int = 0x01) -> bytes:
     return data[:offset] + bytes([data[offset] ^ mask]) + data[offset + 1 :]
 
 
+def written_at(data: bytes, offset: int, value: bytes) -> bytes:
+    """The same bytes but for these at `offset`, which must be others than what is there.
+
+    What is there must be the same in every run: bytes of keys, hashes and signatures are for `changed_at`.
+    """
+    changed = data[:offset] + value + data[offset + len(value) :]
+    assert changed != data, f"{value.hex()} is what is at {offset:#x} already"
+    return changed
+
+
 def with_image(signed: Signed, image: bytes) -> Signed:
     """The same blob for another image."""
     return replace(signed, image=image)

@@ -25,6 +25,8 @@ DEADLINE = 60.0
 # What a caller may use: everything, of any machine.
 USE = 'backends = ["ssl", "pkcs11"]\ncst_versions = ["*"]\n'
 RIGHTS = 'machines = ["*"]\n' + USE
+# A whole line: of one that is still being written, the port may be cut.
+_LISTENING = re.compile(r"listening on ([0-9.]+:\d+)\b.*\n")
 
 
 # Those that were started and not stopped: a test that fails leaves its own behind.
@@ -100,10 +102,10 @@ class Daemon:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.folder,
             )  # fmt: skip
         RUNNING.add(self)
-        self.wait_for(lambda: re.search(r"listening on \d", self.log()[began:]) or self.process_ended())
+        self.wait_for(lambda: _LISTENING.search(self.log()[began:]) or self.process_ended())
         if self.process_ended():
             raise AssertionError(f"the daemon did not start: {self.log()}")
-        found = re.search(r"listening on ([0-9.]+:\d+)", self.log()[began:])
+        found = _LISTENING.search(self.log()[began:])
         assert found is not None
         self.url = f"http://{found[1]}".replace("0.0.0.0", "127.0.0.1")  # noqa: S104
         return self
@@ -140,7 +142,7 @@ class Daemon:
 
     def log(self) -> str:
         """What it has logged, with what its thread was still writing when an answer came: it waits for no more."""
-        for _ in range(200):
+        for _ in range(1000):
             if self.process_ended() or not is_busy(self.pid):
                 break
             time.sleep(0.005)

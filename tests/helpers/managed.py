@@ -67,7 +67,7 @@ class Managed(Daemon):
         self.wait_for(lambda: self.has_said("READY=1") or self.process_ended(), what="READY=1")
         assert not self.process_ended(), self.log()
         if self.listener is None:
-            found = re.findall(r"listening on ([0-9.]+:\d+)", self.log())
+            found = re.findall(r"listening on ([0-9.]+:\d+)\b.*\n", self.log())
             self.url = f"http://{found[-1]}"
         elif self.listener.family != socket.AF_UNIX:
             host, port = self.listener.getsockname()[:2]

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.helpers.ports import own_ports
 
 
 class Postgres:
@@ -31,9 +32,7 @@ class Postgres:
             nobody = pwd.getpwnam("nobody")
             self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid}
             os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = one.getsockname()[1]
+        (self.port,) = own_ports(1)
         self._server: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", "data", "-U", "digsigd", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
         self.start()

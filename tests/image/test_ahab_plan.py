@@ -10,8 +10,10 @@ from digsigd import ahab
 from digsigd.ahab import ContainerImage, build_container, build_file, place_images
 from digsigd.image.ahab_model import AhabPlan, block_length
 from digsigd.image.ahab_plan import plan_ahab
+from digsigd.image.ahab_report import report_ahab
 from digsigd.image.errors import ImageError
-from tests.helpers.ahab_samples import changed, signed
+from tests.helpers.ahab_forge import signed_container
+from tests.helpers.ahab_samples import all_signed, changed, signed
 
 CODE = bytes(range(256)) * 4
 
@@ -249,9 +251,63 @@ def test_nxps_firmware_alone_is_nothing_to_sign() -> None:
     """Its container is signed, or the file is not as NXP delivers it."""
     alone = NXP + bytes(0x2000 - len(NXP)) + NXP_IMAGE
     assert why_not(alone) == "the file has no OEM container, so there is nothing to sign"
-    for kind in (6, 0xB, 0xC, 0xD):
+    for kind in (6, 0xB, 0xC):
         image = ContainerImage(CODE, 0x2000, kind=kind)
         assert "is not signed by NXP" in why_not(build_file([(0, build_container([image]), (image,))]))
+
+
+def with_ddr_data(between: bytes = bytes(0x400), **options: int) -> bytes:
+    """A container as imx-mkimage and binman make it for i.MX 94, 95 B0 and 952: -ddr_dummy, -oei, -hold, -m33, -dummy.
+
+    The first entry loads nothing: it points behind the OEI, where a place is held for the data of the DDR.
+    """
+    oei = ContainerImage(CODE, 0xC000, kind=5, core=1)
+    code = ContainerImage(CODE, oei.offset + len(CODE) + len(between), kind=3, core=1)
+    images = (
+        ContainerImage(b"", oei.offset + len(CODE), kind=0xD, core=0), oei, code,
+        ContainerImage(b"", code.offset + len(CODE), kind=0xE, core=1),
+    )  # fmt: skip
+    data = build_file([(0, build_container(images, version=2, **options), images)])
+    return changed(data, images[0].offset, between)
+
+
+def test_an_entry_for_the_data_of_the_ddr_is_no_firmware_of_nxp() -> None:
+    """It has the type that V2X's ROM patch has in NXP's containers."""
+    plan = plan_ahab(with_ddr_data(), ahab.chip("mx95"))
+    plan.check_signable()
+    assert [(one.owner, one.must_sign) for one in plan.containers] == [("OEM", True)]
+    assert plan.notes == ()
+    assert "needs your signature (Source set = OEM)" in plan_ahab(with_ddr_data(flags=1)).faults[-1]
+
+
+def test_training_data_are_known_and_told_to_be_unsigned() -> None:
+    """imx-mkimage, -hold SIZE FILE: they are in the file, in no image; anywhere else they are unknown."""
+    data = with_ddr_data(between=b"training".ljust(0x400, b"\0"))
+    plan = plan_ahab(data, ahab.chip("mx95"))
+    plan.check_signable()
+    (note,) = plan.notes
+    assert "the DDR training data at 0xc400, 0x400 bytes, are covered by no signature" in note
+    assert [one.name for one in plan.regions if one.offset == 0xC400] == ["DDR training data"]
+    ready = all_signed(data)
+    report = report_ahab(ready, plan_ahab(ready, ahab.chip("mx95")))
+    assert (report.holds, report.partly) == (True, True)
+    assert report.checks[-1].detail == "but for the DDR training data"
+    assert [(one.offset, one.state, one.must) for one in report.spans if one.offset == 0xC400] == [
+        (0xC400, "open", True)
+    ]
+    elsewhere = changed(data, 0x10 + 0x00, (0xC000 + 0x800).to_bytes(4, "little"))
+    assert any("unknown data at 0xc400" in text for text in plan_ahab(elsewhere).faults)
+
+
+def test_a_container_of_nxp_with_code_gets_a_note() -> None:
+    """No container of NXP is known to mix them; whether the key is NXP's, only the chip knows."""
+    firmware, code = ContainerImage(CODE, 0x2000, kind=6), ContainerImage(CODE, 0x2400)
+    head = signed_container(build_container((firmware, code)), "p384", srk_set=1)
+    plan = plan_ahab(build_file([(0, head, (firmware, code))]))
+    assert plan.containers[0].owner == "NXP"
+    assert "has image 1 (code) beside firmware" in plan.notes[0]
+    head = signed_container(build_container((firmware,)), "p384", srk_set=1)
+    assert plan_ahab(build_file([(0, head, (firmware,))])).notes == ()
 
 
 def test_containers_of_the_chips_version_only() -> None:
@@ -295,7 +351,7 @@ def test_what_is_unknown_is_told() -> None:
     assert "sha3-256, is not one of containers of version 0" in what
     image = ContainerImage(CODE, 0xC000, hash_name="sha3-256")
     plan_ahab(build_file([(0, build_container([image], version=2), (image,))])).check_signable()
-    image = ContainerImage(CODE, 0x2000, kind=0xA)
+    image = ContainerImage(CODE, 0x2000, kind=0xF)
     plan = plan_ahab(build_file([(0, build_container([image]), (image,))]))
     plan.check_signable()
-    assert plan.notes == ("image 0 (type 0xa) of the OEM container at 0x0 is of a type that is unknown here",)
+    assert plan.notes == ("image 0 (type 0xf) of the OEM container at 0x0 is of a type that is unknown here",)

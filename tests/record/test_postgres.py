@@ -104,7 +104,13 @@ async def test_under_load_none_is_lost_and_none_is_there_twice(postgres: Postgre
     await gatherResults(clients)
     # Entries that were given up are looked for, and withdrawn, with the next that is written.
     for number, one in enumerate(recorders):
-        await one.write(Entry.new({"outcome": "signed", "request": f"last-{number}"}))
+        for attempt in range(20):
+            request = f"last-{number}-{attempt}"
+            try:
+                await one.write(Entry.new({"outcome": "signed", "request": request}))
+                break
+            except RecordError:  # a busy machine may take longer than the limit
+                failed.add(request)
         assert one.missing() == []
         await deferToThread(one.stop)
     found = entries(postgres.url)
@@ -128,7 +134,7 @@ def test_a_daemon_signs_only_while_its_record_can_be_written(
     postgres: Postgres, tmp_path: Path, cst_base: Path, pki: TrialPki
 ) -> None:
     """503 and not ready while the server is down, and again 200 without a restart of the daemon."""
-    config = f'[record]\nurl = "{postgres.url}"\ntimeout = 1\n'
+    config = f'[record]\nurl = "{postgres.url}"\ntimeout = 5\n'
     daemon = Daemon(tmp_path, cst_base, config, environ={"STATE_DIRECTORY": str(tmp_path / "state")})
     daemon.put_keys(MACHINE, pki.tarball())
     daemon.start()

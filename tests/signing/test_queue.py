@@ -295,7 +295,7 @@ class AnyLine(RuleBasedStateMachine):
 
     @invariant()
     def the_counts_are_right_and_the_order_is_that_of_arrival(self) -> None:
-        if hasattr(self, "line"):
+        if hasattr(self, "queue"):
             assert self.granted == self.expected
             assert (self.queue.running, self.queue.waiting) == (len(self.inside), len(self.outside))
             assert self.queue.drained().called == (not self.inside and not self.outside)

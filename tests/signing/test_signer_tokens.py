@@ -20,7 +20,7 @@ from tests.helpers.hsm import SoftHsm, provider
 from tests.helpers.proof import proven
 from tests.helpers.signers import SignerInTest, reactor
 
-PIN = 'p "i\\n$7391'
+PIN = 'p "i\\n$7391-zyx'
 IMAGE = TrialImage.of_size(0x4000)
 SPL = {"spl.bin": IMAGE.data}
 # libp11's words after a login that C_Login ended with an error.
@@ -72,8 +72,8 @@ async def test_cst_finds_the_pin_in_a_private_file_alone(signer: SignerInTest, t
     assert f"OPENSSL_CONF={CONFIGURATION}" in told
     assert 'PIN = "***"; 600' in told
     configuration = (signer.workdirs[-1].path / CONFIGURATION).read_text()
-    assert 'PIN = "p \\"i\\\\n\\$7391"' in configuration
-    assert "7391" not in told
+    assert 'PIN = "p \\"i\\\\n\\$7391-zyx"' in configuration
+    assert "7391-zyx" not in told
 
 
 async def test_another_machines_token_is_refused_before_anything_is_written(signer: SignerInTest, text: str) -> None:

@@ -28,8 +28,13 @@ class Store:
         if "down" in {self._how, how}:
             if how == "down":
                 self._stop()
+                # Bound, not listening: connections are refused, and nobody else is given the port.
+                self._kept = socket.socket()
+                self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self._kept.bind(("127.0.0.1", self._port))
             else:
                 self._listen(self._port)
+                self._kept.close()
         self._go_on.set()
         self._go_on = threading.Event()
         self._how = how

@@ -16,6 +16,8 @@ from digsigd.image.ahab_model import AhabPlan, block_length
 
 # The first cst that signs containers of version 2; older ones ignore the version.
 _FOR_VERSION_2 = (4, 0, 0)
+# By their bytes.
+_HASHES = {32: "SHA-256", 64: "SHA-512"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,25 @@ def ahab_key_names(keys: MachineKeys, *, version: int, srk: int, sgk: bool) -> K
     )
     first = [name for base, name in signed if base.upper().startswith(f"SGK{srk}_1_")]
     found = first or [name for _, name in signed]
+    if not found:
+        raise _no_sgk(keys, srk, table)
     name = only(found, f"SGK certificate signed by SRK {srk}", "sgk_certificate", keys)
     return KeyNames(table, srk_certificate=source, sgk_certificate=name)
+
+
+def _no_sgk(keys: MachineKeys, srk: int, table: str) -> ClientError:
+    signers = {
+        one.srk
+        for one in keys.certificates
+        if one.is_in(table) and not one.is_srk and base_of(one.name)[:3].upper() == "SGK"
+    }
+    others = " and ".join(str(number) for number in sorted(number for number in signers if number is not None))
+    return ClientError(
+        f"machine {keys.machine!r} has no SGK certificate signed by SRK {srk}",
+        hint=f"choose another SRK with --srk: there are certificates signed by SRK {others}"
+        if others
+        else "leave out --sgk, so that the SRK signs; or set sgk_certificate and the other names in digsign.toml",
+    )
 
 
 def _checked_names(names: KeyNames, *, sgk: bool) -> KeyNames:
@@ -137,6 +156,12 @@ def _check_table(info: AhabTableInfo, chip: AhabChip, choice: AhabChoice) -> byt
     if given is None:
         return value
     known = {value} if value is not None else {info.sha256, info.sha512}
+    if value is not None and len(given) != len(value):
+        raise ClientError(
+            f"--fuses has {2 * len(given)} digits, but {chip.title} has a {_HASHES[len(value)]} in its fuses, which has"
+            f" {2 * len(value)}",
+            hint="`digsign fuses --soc` prints it; for an SRK table made with the wrong hash, see docs/ahab.md",
+        )
     if given not in known:
         have = " or ".join(sorted(one.hex() for one in known))
         raise ClientError(

@@ -40,7 +40,8 @@ def describe_container(one: PlannedContainer, names: KeyNames, *, srk: int, arti
     """Return the description that signs one container with SRK number `srk`, counted from 1.
 
     With the certificate of an SGK, the SRK signs that, and the SGK the container. Modelled on NXP's examples:
-    uboot-imx, doc/imx/ahab/csf_examples. Nothing is revoked.
+    uboot-imx, doc/imx/ahab/csf_examples. Nothing is revoked. The flags for fast boot and for checking all signatures
+    are those that the container has since it was built (imx-mkimage, -cntr_flags): cst writes them as it is told.
     """
     commands: list[csf.Command] = [
         csf.Header(version=_VERSIONS[one.container.version]),
@@ -50,6 +51,8 @@ def describe_container(one: PlannedContainer, names: KeyNames, *, srk: int, arti
             source_index=srk - 1,
             source_set="OEM",
             revocations=0,
+            check_all_signatures="All" if one.container.check_all else None,
+            fast_boot=one.container.fast_boot or None,
         ),
     ]
     if names.sgk_certificate is not None:

@@ -78,6 +78,11 @@ def key_names(keys: MachineKeys, *, srk: int, fast_auth: bool) -> KeyNames:
     Only the file name of a certificate shows its use, CSF... or IMG..., as NXP's scripts name them (CST User Guide,
     "Generating HAB4 Keys and Certificates"). Raises `ClientError` unless there is exactly one of each.
     """
+    if keys.ahab_tables and not keys.srk_tables:
+        raise ClientError(
+            f"machine {keys.machine!r} has no SRK table for HAB; its table is for AHAB",
+            hint="check the machine name: --machine",
+        )
     table = only([one.name for one in keys.srk_tables], "SRK table", "srk_table", keys)
     of_srk = [one for one in keys.certificates if one.srk == srk and one.is_in(table)]
     if fast_auth:
