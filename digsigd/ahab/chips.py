@@ -93,6 +93,11 @@ class AhabChip:
         """The distance of the containers in a file, in bytes."""
         return 0x4000 if 2 in self.versions else 0x400
 
+    @property
+    def about_versions(self) -> str:
+        """What to do with containers of another version: the name of its other silicon, or an empty text."""
+        return next((note for note in self.notes if "containers of version" in note), "")
+
     def allows(self, algorithm: int) -> Rule:
         """Return the rule for an algorithm of an SRK record."""
         rules = {RSA: self.rsa, RSA_PSS: self.rsa_pss, ECDSA: self.ecdsa, ML_DSA: self.ml_dsa}
@@ -157,7 +162,7 @@ def chip_with(name: str, version: int) -> AhabChip:
 
 
 def _plain(name: str) -> str:
-    folded = "".join(c for c in name.lower() if c.isalnum() or c == "-")
+    folded = "".join(c for c in name.lower() if c.isalnum())
     for prefix in ("imx", "mx"):
         folded = folded.removeprefix(prefix)
     return folded

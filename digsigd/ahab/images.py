@@ -21,7 +21,7 @@ _HASHES_V0 = ("sha256", "sha384", "sha512", "sm3")
 
 
 def check_images(
-    container: Container, size: int, containers: Sequence[Container], digest: Digest, *, has_blob: bool = True
+    container: Container, size: int, containers: Sequence[Container], digest: Digest, *, has_blob: bool
 ) -> tuple[tuple[int, ...], int]:
     """Check the images of a container in a file of `size` bytes, which has these `containers`.
 
@@ -40,17 +40,24 @@ def check_images(
     return encrypted, sum(image.size for image in container.images)
 
 
+def running_hash(name: str, offset: int) -> digests.Running:
+    """Return the hash for an image at `offset` of a file. Raises `VerificationError` for one that Python lacks."""
+    try:
+        return digests.new(name)
+    except ValueError:
+        raise VerificationError(
+            "image-hash", f"the {name} of the image at {offset:#x} cannot be checked here"
+        ) from None
+
+
 def hashing(data: Buffer) -> Digest:
     """Return the function that hashes parts of `data` for `check_images`."""
 
     def digest(name: str, offset: int, length: int) -> bytes:
-        end = offset + length
-        try:
-            return digests.digest(
-                name, (data[place : min(place + _CHUNK, end)] for place in range(offset, end, _CHUNK))
-            )
-        except ValueError:
-            raise VerificationError("image-hash", f"the hash {name} cannot be checked here") from None
+        running, end = running_hash(name, offset), offset + length
+        for place in range(offset, end, _CHUNK):
+            running.update(data[place : min(place + _CHUNK, end)])
+        return running.digest()
 
     return digest
 

@@ -139,10 +139,10 @@ class Certificate:
     signed: bytes = field(repr=False)
     signatures: tuple[bytes, ...] = field(repr=False)
     raw: bytes = field(repr=False)
-    permission_data: bytes = b""
-    permission_data_extension: int = 0
-    fuse_version: int = 0
-    uuid: bytes = b""
+    permission_data: bytes
+    permission_data_extension: int
+    fuse_version: int
+    uuid: bytes
 
     @property
     def may_sign(self) -> bool:

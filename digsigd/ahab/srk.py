@@ -31,6 +31,8 @@ ALGORITHMS = {
     RSA: "RSA", RSA_PSS: "RSA-PSS", ECDSA: "ECDSA", SM2: "SM2", DILITHIUM: "Dilithium", ML_DSA: "ML-DSA",
 }  # fmt: skip
 SIGNATURE_HASHES = {0: "sha256", 1: "sha384", 2: "sha512", 3: "sm3", 4: "sha3-256", 5: "sha3-384", 6: "sha3-512"}
+# Those that containers of version 0 have: SPSDK, spsdk/image/ahab/ahab_data.py.
+HASHES_V0 = (0, 1, 2, 3)
 # Code of a size -> name, and the lengths in bytes of the key's two parts: modulus and exponent, X and Y, the whole key.
 CURVES: dict[int, tuple[type[ec.EllipticCurve], int]] = {
     1: (ec.SECP256R1, 32),
@@ -287,7 +289,7 @@ def parse_data(raw: bytes, start: int) -> SrkData:
     version, length, tag, number, reserved = _DATA.unpack_from(raw, start)
     if (version, tag) != (0, DATA_TAG):
         raise FormatError(f"SRK data begin with version 0 and tag {DATA_TAG:#x}, not {version:#x} and {tag:#x}", start)
-    if length < _DATA.size or start + length > len(raw):
+    if length <= _DATA.size or start + length > len(raw):
         raise FormatError(f"SRK data of {length} bytes do not fit", start + 1)
     if number >= RECORDS or any(reserved):
         raise FormatError(f"SRK data are for the record {number}, reserved bytes {reserved.hex()}", start + 4)

@@ -17,7 +17,7 @@ from digsigd.ahab.model import Buffer, Certificate, Container, ImageEntry, Signa
 from digsigd.ahab.read import parse
 from digsigd.ahab.signature import check_signature
 from digsigd.ahab.splice import check_unchanged
-from digsigd.ahab.srk import DILITHIUM, ML_DSA, SrkArray, SrkRecord, SrkTable, TableV2, parse_table
+from digsigd.ahab.srk import DILITHIUM, HASHES_V0, ML_DSA, SrkArray, SrkRecord, SrkTable, TableV2, parse_table
 
 _SETS = ("none, so it is not signed", "NXP's", "the OEM's", "3, which does not exist")
 
@@ -84,6 +84,7 @@ def verify(
     values, pqc = _check_fuses(srk, chip, fuse_value, pqc_fuse_value, notes)
     records = _check_index(container, tables, srk_index)
     signers = _check_certificate(block.certificate, records, notes)
+    _check_algorithms(container, records, signers, notes)
     _check_rules(chip, records, block.certificate, notes)
     signed = data[offset : offset + container.signed_length]
     for number, (signer, signature) in enumerate(zip(signers, block.signatures, strict=True), 1):
@@ -94,6 +95,8 @@ def verify(
     encrypted, covered = check_images(container, len(data), known, digest or hashing(data), has_blob=not nxp)
     if encrypted:
         notes.append(_about_encrypted(block, encrypted))
+    elif block.blob is not None:
+        notes.append("it has a blob, though no image is encrypted: what is in it is not signed")
     if original is not None:
         check_unchanged(original, data, container)
     return Verified(
@@ -121,7 +124,7 @@ def _check_header(
     if chip is not None and container.version not in chip.versions:
         raise VerificationError(
             "version", f"{at} has the version {container.version}, which {chip.title} does not have",
-            hint=" ".join(chip.notes),
+            hint=chip.about_versions,
         )  # fmt: skip
     if container.srk_set != srk_set:
         raise VerificationError(
@@ -266,12 +269,31 @@ def _check_certificate(
     return certificate.records
 
 
+def _check_algorithms(
+    container: Container, srks: tuple[SrkRecord, ...], signers: tuple[SrkRecord, ...], notes: list[str]
+) -> None:
+    """Check what keys and hashes a container of this version can have: SPSDK, spsdk/image/ahab/ahab_data.py."""
+    for one in (srks[0], signers[0]):
+        if one.algorithm in (ML_DSA, DILITHIUM):
+            raise VerificationError("algorithm", f"{one.name} is for the second SRK table, not for the first")
+    if container.version == 0:
+        for one in (*srks, *signers):
+            if one.hash_code not in HASHES_V0:
+                raise VerificationError(
+                    "algorithm", f"signatures with {one.hash_name} are only in containers of version 2"
+                )
+    for one in srks[1:]:
+        if one.algorithm != ML_DSA:
+            notes.append(
+                f"the second SRK table has {one.name} keys; no source says whether boards accept others than"
+                " ML-DSA there"
+            )
+
+
 def _check_rules(
     chip: AhabChip | None, srks: tuple[SrkRecord, ...], certificate: Certificate | None, notes: list[str]
 ) -> None:
     """Check what the chip's firmware accepts. What is not confirmed is noted."""
-    if srks[0].algorithm in (ML_DSA, DILITHIUM):
-        raise VerificationError("algorithm", f"{srks[0].name} is for the second SRK table, not for the first")
     if chip is None:
         return
     keys = (*srks, *(certificate.records if certificate else ()))

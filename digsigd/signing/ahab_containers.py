@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from digsigd import ahab
+from digsigd.ahab.find import STEP
 from digsigd.ahab.images import check_images
 from digsigd.ahab.model import CHECK_ALL, FAST_BOOT_MASK, INDEX_MASK, REVOKE_MASK, SET_MASK
 from digsigd.errors import Refused
 
 # What fills gaps: imx-mkimage has 00, erased flash ff, NXP's own builds ca.
 _FILLERS = b"\0\xff\xca"
+# All versions of cst write these bits of the flags; the others are left as they are by cst 4.0.1.
+_CLEARED = 0xFFFF
 Containers = tuple[ahab.Container, ...]
 
 
@@ -81,7 +84,7 @@ def check_fuse_versions(containers: Containers, lines: Sequence[int], most: int 
 def check_places(one: ahab.Container, line: int, size: int, containers: Containers, digest: ahab.Digest) -> None:
     """Check places and hashes of a container's images in a file of `size` bytes. Raises `Refused`."""
     try:
-        check_images(one, size, containers, digest)
+        check_images(one, size, containers, digest, has_blob=True)
     except ahab.VerificationError as error:
         raise Refused(f"csf: line {line}: {error.what}", line=line, hint=error.hint) from None
 
@@ -96,17 +99,30 @@ def placed(
     made = ahab.spliced(before, written, data)
     lost = (before.flags ^ ahab.read_header(made).flags) & ~_written_flags(before.version)
     if lost:
-        raise Refused(
+        raise refused(
+            line,
             f"cst {cst_version} changes the bits {lost:#x} of the flags of the container at {before.offset:#x}, which"
             " are not the signature's",
-            line=line,
-            hint="cst 4.0.1 leaves them as they are",
+            hint="make the container without them" if lost & _CLEARED else "cst 4.0.1 leaves them as they are",
         )
     try:
         ahab.check_room(data, before, len(made), containers=containers)
     except ahab.VerificationError as error:
         raise Refused(f"csf: line {line}: {error.what}", line=line, hint=error.hint) from None
     return made
+
+
+def misplaced(one: ahab.Container) -> str:
+    """Return a note if nothing that boots looks for a container in this place, else an empty text.
+
+    Its offset may be another than on the medium, so it is signed all the same.
+    """
+    if one.offset % STEP == 0:
+        return ""
+    return (
+        f"the container at {one.offset:#x} is at no multiple of {STEP:#x} bytes, where boot ROM and SPL look for"
+        " containers"
+    )
 
 
 def overwritten(before: ahab.Container, made: bytes, data: ahab.Buffer) -> str:

@@ -15,12 +15,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from digsigd import ahab
+from digsigd.ahab.images import running_hash
 from digsigd.csf.ahab import Description, Resolved, resolve, write
 from digsigd.csf.cst_files import BLOB, DESCRIPTION, artifact, container
 from digsigd.csf.errors import CsfError, CsfKeyError
 from digsigd.errors import CstFailed, DigsigError, Refused, VerificationFailed
 from digsigd.keys import Keys
-from digsigd.signing.ahab_containers import check_fuse_versions, check_places, chosen, overwritten, placed, refused
+from digsigd.signing.ahab_containers import (
+    check_fuse_versions,
+    check_places,
+    chosen,
+    misplaced,
+    overwritten,
+    placed,
+    refused,
+)
 from digsigd.signing.ahab_described import check_described
 from digsigd.signing.ahab_keys import (
     UNKNOWN_CHIP,
@@ -31,7 +40,6 @@ from digsigd.signing.ahab_keys import (
     signer_of,
 )
 from digsigd.signing.ahab_known import checked_table
-from digsigd.signing.ahab_sums import new_hash
 from digsigd.signing.cst import CstRun
 from digsigd.signing.evidence import note_artifacts
 from digsigd.signing.job_base import BaseJob, csf_errors
@@ -148,6 +156,7 @@ class AhabJob(BaseJob):
             for one, line in zip(self._containers, lines, strict=True):
                 check_places(one, line, file.size, self._all, self._digest)
             stubs = [ahab.stub(data, one) for one in self._containers]
+        self._notes += [note for one in self._containers if (note := misplaced(one))]
         self.workdir.check_space(_SCRATCH * self.runs)
         files = {needed.name: self._content(needed) for needed in self._plan.files}
         folders = dict.fromkeys(name.partition("/")[0] for name in files)
@@ -214,18 +223,13 @@ class AhabJob(BaseJob):
         return self._digests[part]
 
     def _read_digest(self, name: str, offset: int, length: int) -> bytes:
-        try:
-            running = new_hash(name)
-        except ValueError:
-            raise ahab.VerificationError("image-hash", f"the hash {name} cannot be checked here") from None
-        data, end = self._original(), offset + length
+        running, data, end = running_hash(name, offset), self._original(), offset + length
         while offset < end:
             # To the end of a chunk, so that none is compared twice.
             until = min(end, (offset // CHUNK + 1) * CHUNK)
             running.update(data[offset:until])
             offset = until
-        digest: bytes = running.digest()
-        return digest
+        return running.digest()
 
     def _note_what_is_signed(self) -> None:
         """Note what the record says of keys and containers."""

@@ -16,9 +16,10 @@ from digsigd import ahab, hab
 from digsigd.ahab.build import SrkKey, key_of, write_data
 from digsigd.ahab.errors import NotConfirmed
 from digsigd.ahab.signature import check_signature
-from digsigd.ahab.srk import RECORDS, SrkArray, SrkData, SrkTable, data_hash, with_key
+from digsigd.ahab.srk import ARRAY_TAG, RECORDS, TABLE_TAG, SrkArray, SrkData, SrkTable, data_hash, with_key
 from digsigd.csf.ahab import Description
 from digsigd.csf.errors import quoted
+from digsigd.csf.members import CERTIFICATE
 from digsigd.errors import BadTarball, Refused
 from digsigd.signing.key_checks import certificate_of
 from digsigd.signing.request import SigningRequest
@@ -28,6 +29,9 @@ from digsigd.signing.rules import MachineRules
 _SRK_NUMBER = re.compile(r"^SRK[1-4]_")
 # The hashes of fuse values by their length in bytes.
 HASHES = {32: "sha256", 64: "sha512"}
+# The hashes of signatures that cst makes and this host verifies, by the version of the table.
+_HASHES = ("sha256", "sha384", "sha512")
+_HASHES_V2 = (*_HASHES, "sha3-256", "sha3-384", "sha3-512")
 UNKNOWN_CHIP = (
     "the chip is not known: only what holds for all chips was checked; send soctype, or the operator sets soc for the"
     " machine"
@@ -108,19 +112,35 @@ def table_of(members: Mapping[str, bytes], named: Named) -> SrkTable | SrkArray:
     try:
         table = ahab.parse_table(members[named.table])
     except ahab.FormatError as error:
-        if others := ", ".join(sorted(name for name, _ in tables_of(members))):
-            raise _refused(
-                named.table_line,
-                f"{quoted(named.table)} is not an SRK table for AHAB",
-                hint=f"SRK tables for AHAB in the key tarball: {others}",
-            ) from None
-        raise BadTarball(f"the SRK table {named.table} in the key tarball is bad: {error}") from None
+        others = ", ".join(sorted(name for name, _ in tables_of(members)))
+        # Of any other file, the error would tell some bytes.
+        is_one = members[named.table][:1] == bytes([TABLE_TAG]) or members[named.table][3:4] == bytes([ARRAY_TAG])
+        if is_one and not others:
+            raise BadTarball(f"the SRK table {named.table} in the key tarball is bad: {error}") from None
+        raise _refused(
+            named.table_line,
+            f"{quoted(named.table)} is not an SRK table for AHAB{f', or damaged: {error}' if is_one else ''}",
+            hint=f"SRK tables for AHAB in the key tarball: {others or 'none'}",
+        ) from None
     for records in _records_of(table):
         if len({record.type for record in records}) != 1:
             raise BadTarball(
                 f"the SRK table {named.table} in the key tarball has keys of several types, which boards refuse",
                 hint="make it from four certificates of one type with srktool -a",
             )
+    if isinstance(table, SrkArray) and len(table.tables) > 1:
+        raise _refused(
+            named.table_line,
+            f"{quoted(named.table)} has a second SRK table, whose signatures cst cannot make here",
+            hint="name an SRK table without ML-DSA keys",
+        )
+    record = _records_of(table)[0][0]
+    if record.hash_name not in (_HASHES if isinstance(table, SrkTable) else _HASHES_V2):
+        raise BadTarball(
+            f"the SRK table {named.table} in the key tarball is for signatures with {record.hash_name}, which this host"
+            " does not make for it",
+            hint="make it again with srktool -s sha256, sha384 or sha512",
+        )
     return table
 
 
@@ -240,7 +260,7 @@ def check_chip(chip: ahab.AhabChip | None, table: SrkTable | SrkArray, descripti
     if version not in chip.versions:
         raise Refused(
             f"{chip.title} has no containers of version {version}",
-            hint=" ".join(chip.notes),
+            hint=chip.about_versions,
             line=description.header.place[0],
         )
     record = _records_of(table)[0][0]
@@ -327,6 +347,14 @@ def _other_srk(
             f"Source index = {index} is SRK {index + 1}, but {quoted(source)} is the certificate of SRK {found[0] + 1}",
             hint=f"use Source index = {found[0]}, or name the certificate of SRK {index + 1}",
         )
+    for name in members:
+        with suppress(BadTarball):
+            if CERTIFICATE.fullmatch(name) and index in srk_of(table, members[name], name):
+                return _refused(
+                    named.source_line,
+                    f"{quoted(source)} is not the certificate of an SRK of {quoted(named.table)}",
+                    hint=f"that of SRK {index + 1} is {quoted(name)}",
+                )
     for name, other in tables_of(members):
         if name != named.table and type(other) is type(table) and srk_of(other, members[source], source):
             return _refused(

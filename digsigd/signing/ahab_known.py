@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from digsigd import ahab
 from digsigd.csf.ahab import Description
-from digsigd.errors import BadTarball
+from digsigd.errors import BadTarball, Refused
 from digsigd.keys.tarball import KeyTarball
 from digsigd.signing.ahab_keys import Named, check_certificates, check_chip, check_table, table_of
 from digsigd.signing.key_kinds import check_kind
@@ -36,7 +36,7 @@ def checked_table(
         return table
     try:
         table = table_of(tarball.members, named)
-    except BadTarball:
+    except (BadTarball, Refused):
         check_kind(tarball.members, machine, of_ahab=True)
         raise
     check_table(table, named, description, machine, fuse_value, chip)

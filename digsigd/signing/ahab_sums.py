@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from digsigd import ahab, csf
+from digsigd.ahab import digests
 from digsigd.csf.ahab import is_ahab, parse
 from digsigd.csf.members import base_of
 from digsigd.signing import block_sums
@@ -35,11 +34,6 @@ def expected(description: bytes, name: str) -> Sequence[Extents | ContainerSum]:
     return [ContainerSum(place) for place in list(places)[:MOST]]
 
 
-def new_hash(name: str) -> Any:
-    """Return a hash by its name in a container. Raises `ValueError` for one that Python lacks."""
-    return hashlib.new(name.replace("sha3-", "sha3_"))
-
-
 @dataclass(slots=True)
 class _Part:
     """An image: its place in the file, the name of its hash, and the running hash."""
@@ -47,7 +41,7 @@ class _Part:
     offset: int
     length: int
     name: str
-    running: Any = field(repr=False)
+    running: digests.Running = field(repr=False)
 
 
 class ContainerSum:
@@ -113,7 +107,7 @@ class ContainerSum:
             start = self._offset + image.offset
             if image.size and start >= reached:
                 try:
-                    self._rest.append(_Part(start, image.size, image.hash_name, new_hash(image.hash_name)))
+                    self._rest.append(_Part(start, image.size, image.hash_name, digests.new(image.hash_name)))
                 except ValueError:
                     continue
                 reached = start + image.size

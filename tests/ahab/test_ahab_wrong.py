@@ -289,6 +289,15 @@ def test_encrypted_images_need_a_blob(version: int) -> None:
     assert found.notes[0].endswith("the key's blob is still a placeholder")
 
 
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_blob_for_nothing_is_noted(version: int) -> None:
+    """It is not signed, and nobody needs it."""
+    images = [ahab.ContainerImage(b"\1" * 0x400, 0x8000)]
+    (note,) = forge(version=version, images=images, blob=blob_of()).verify().notes
+    assert note == "it has a blob, though no image is encrypted: what is in it is not signed"
+    assert forge(version=version, images=images).verify().notes == ()
+
+
 @pytest.mark.parametrize(
     "blob",
     [
@@ -375,12 +384,12 @@ def test_images_may_touch() -> None:
 def test_a_hash_that_python_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """SM3, where OpenSSL was built without it."""
 
-    def missing(name: str, parts: object) -> bytes:
+    def missing(name: str) -> None:
         raise ValueError(name)
 
     signed = forge()
-    monkeypatch.setattr(digests, "digest", missing)
-    refused(signed, "image-hash", "the hash sha384 cannot be checked here")
+    monkeypatch.setattr(digests, "new", missing)
+    refused(signed, "image-hash", "the sha384 of the image at .* cannot be checked here")
 
 
 def test_a_hash_that_openssl_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:

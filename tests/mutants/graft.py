@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from enum import EnumMeta
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -35,7 +36,11 @@ def graft(module: ModuleType, fresh: ModuleType) -> None:
         old = vars(module).get(name)
         if name.startswith("__") or old is new:
             continue
-        if _is_own(new, module) and isinstance(new, type) and isinstance(old, type):
+        if isinstance(new, EnumMeta) and isinstance(old, EnumMeta):
+            # Members cannot be set.
+            if _is_own(new, module) and repr(list(old)) != repr(list(new)):
+                _constant(name, old, new)
+        elif _is_own(new, module) and isinstance(new, type) and isinstance(old, type):
             _class(old, new)
         elif not _function(old, new) and repr(old) != repr(new):
             _constant(name, old, new)

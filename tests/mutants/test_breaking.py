@@ -169,6 +169,22 @@ def test_of_two_constants_of_one_value_one_is_changed(tmp_path: Path, monkeypatc
         del sys.modules[module.__name__]
 
 
+def test_a_change_of_an_enumeration_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its members cannot be changed, so whoever has imported it gets another one."""
+    source = "from enum import IntEnum\nclass Tag(IntEnum):\n    A = 1\n    B = 2\n"
+    (tmp_path / "digsigd_kinds.py").write_text(source)
+    (tmp_path / "digsigd_uses.py").write_text("from digsigd_kinds import Tag\ndef first(): return int(Tag.A)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    kinds, uses = (importlib.import_module(name) for name in ("digsigd_kinds", "digsigd_uses"))
+    graft(kinds, loaded(kinds, ast.parse(source)))
+    assert uses.first() == 1
+    change = next(one for one in mutants(source) if one.name == "Tag: 1 -> 2")
+    graft(kinds, loaded(kinds, change.tree()))
+    assert uses.first() == 2
+    for name in ("digsigd_kinds", "digsigd_uses"):
+        del sys.modules[name]
+
+
 def test_what_was_noticed_is_known_until_its_function_changes() -> None:
     """Other functions of the module may change, and their lines."""
     texts = {one.where: one.text for one in mutants(SOURCE)}

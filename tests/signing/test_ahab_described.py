@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from digsigd import ahab
-from digsigd.csf.ahab import Description, parse
+from digsigd.csf.ahab import Description, InstallSrk, parse
 from digsigd.errors import Refused
 from digsigd.signing.ahab_described import check_described
 from tests.helpers.ahab_forge import certificate_of, forge
@@ -78,11 +79,48 @@ def test_flags_of_version_2_are_those_of_the_description() -> None:
     wrong(description(version=2), "has the revoke mask", flags=0x10000, revoke=2, before_flags=0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "flags", "left"),
+    [
+        ("Check All Signatures = All\nFast Boot = 0x3", 0x38000, 0),
+        ("Fast Boot = 0x3", 0x30000, 0),
+        ("Fast Boot = 0x3", 0x70000, 0x40000),
+        ("Check All Signatures = All", 0x8000, 0),
+        ("Check All Signatures = All", 0x18000, 0x10000),
+        ("Check All Signatures = Fuse", 0x8000, 0x8000),
+        ("", 0x8000, 0x8000),
+        ("", 0x40000, 0x40000),
+    ],
+)
+def test_flags_that_the_file_brings_along_have_to_be_asked_for(asked: str, flags: int, left: int) -> None:
+    """In version 2, where they mean something: the client is told which, and where to write them."""
+    if not left:
+        check(description(asked, version=2), flags=flags, before_flags=flags)
+        return
+    with pytest.raises(Refused, match=f"line 12: .* have the bits {left:#x} ") as raised:
+        check(description(asked, version=2), flags=flags, before_flags=flags)
+    assert "below [Install SRK]" in raised.value.hint
+    check(description(), flags=flags, before_flags=flags)
+    wrong(description(), "has the flags", srk_set=1, before_flags=1)
+
+
 @pytest.mark.parametrize("version", [0, 2])
 def test_bits_that_no_signer_writes_are_those_of_the_file(version: int) -> None:
     """Such as those of the glitch detector."""
     check(description(version=version), flags=0x300000, before_flags=0x300000)
     wrong(description(version=version), "has the flags", flags=0x300000)
+
+
+@pytest.mark.parametrize(("version", "before"), [(0, 0xF33), (2, 0x78F33)])
+def test_what_a_signer_writes_is_not_that_of_the_file(version: int, before: int) -> None:
+    """Set, index and mask of an earlier signature; the index of this one is the description's."""
+    check(description(version=version), before_flags=before)
+    text = description(version=version)
+    (srk,) = (one for one in text.commands if isinstance(one, InstallSrk))
+    third = Description(tuple(replace(one, source_index=2) if one is srk else one for one in text.commands))
+    check(third, before_flags=before, number=2)
+    wrong(third, "has the flags", number=1)
+    wrong(text, "has the flags", number=2)
 
 
 def test_a_certificate_is_there_if_and_only_if_it_was_asked_for() -> None:

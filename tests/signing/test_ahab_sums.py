@@ -15,6 +15,7 @@ from twisted.python.threadpool import ThreadPool
 
 from digsigd import ahab
 from digsigd.signing.ahab_sums import ContainerSum, expected
+from digsigd.signing.block_sums import LONGEST
 from digsigd.signing.hashing import Hashing
 from tests.helpers.ahab_cases import CASES, description, image
 
@@ -135,3 +136,43 @@ def test_a_stream_takes_them_in_threads(size: int) -> None:
         assert known.sha256 == hashlib.sha256(data).hexdigest()
     finally:
         pool.stop()
+
+
+def test_a_description_for_hab_has_blocks() -> None:
+    """Whichever comes with the file."""
+    text = (
+        b'[Header]\nVersion = 4.3\n[Install SRK]\nFile = "t.bin"\nSource index = 0\n[Install CSFK]\n'
+        b'File = "c_crt.pem"\n[Authenticate CSF]\n[Install Key]\nVerification index = 0\nTarget index = 2\n'
+        b'File = "i_crt.pem"\n[Authenticate Data]\nVerification index = 2\nBlocks = 0x0 0x10 0x400 "flash.bin"\n'
+    )
+    (blocks,) = expected(text, "flash.bin")
+    assert not isinstance(blocks, ContainerSum)
+
+
+def test_a_long_description_is_read_later() -> None:
+    """What comes with the file is not worth the time of the stream."""
+    text = description("good-93-sd-spl").encode()
+    comment = b"#" + b"x" * (LONGEST - len(text) - 2) + b"\n"
+    lines = b"#\n" * (len(comment) // 2)
+    whole = text + lines + b" " * (LONGEST - len(text) - len(lines))
+    assert len(whole) == LONGEST
+    assert [type(one) for one in expected(whole, "flash.bin")] == [ContainerSum]
+    assert list(expected(whole + b" ", "flash.bin")) == []
+
+
+@pytest.mark.parametrize("name", ["sha3-256", "shake128-256", "shake256-512"])
+def test_hashes_of_version_2_are_taken_too(name: str) -> None:
+    """They need not be hashed again."""
+    images = [ahab.ContainerImage(b"\1" * 0x400, 0x8000, hash_name=name)]
+    data = ahab.build_file([(0, ahab.build_container(images, version=2), images)])
+    assert sums(data, 0, pieces(2, 700)) == {(name, 0x8000, 0x400): ahab.read_header(data).images[0].digest}
+
+
+def test_images_right_behind_the_header_are_taken() -> None:
+    """Those too that begin in the piece with the end of the header, in any order, and no empty ones."""
+    images = [ahab.ContainerImage(bytes([n]) * 0x400, place) for n, place in enumerate((0x600, 0x1A0))]
+    images.append(ahab.ContainerImage(b"", 0xA00, kind=5))
+    data = ahab.build_file([(OFFSET, ahab.build_container(images), images)])
+    for first in (0x10, OFFSET + 1, OFFSET + 0x11, OFFSET + 0x19F, OFFSET + 0x1A0, 0x2000):
+        assert sums(data, OFFSET, iter([first, 0x10000])) == images_of(data, OFFSET)
+    assert len(images_of(data, OFFSET)) == 2

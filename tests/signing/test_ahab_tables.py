@@ -7,16 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from digsigd import ahab
 from digsigd.errors import BadTarball
+from digsigd.hab.der import elements
 from digsigd.keys import KeyTarball
+from digsigd.signing import ahab_tables
 from digsigd.signing.ahab_tables import NamedAhabTable
 from digsigd.signing.machine_keys import MAX_CERTIFICATES, MAX_TABLES, MachineKeys, read_facts
 from digsigd.testing import TrialPki
 from tests.helpers.ahab_cases import members
+from tests.helpers.ahab_forge import Kind, certificate_of, keys_of, private_key, table_of, written_der
 from tests.helpers.work import calls
 
 TABLE, TABLE_V2 = "crts/SRK_1_2_3_4_table.bin", "crts/SRK_1_2_3_4_v2_table.bin"
@@ -117,6 +120,41 @@ def test_certificates_with_pss_are_verified() -> None:
     assert {one.name: one.srk for one in facts(files).certificates} == {"SGK3_crt.pem": 3, "SGK5_crt.pem": None}
 
 
+def test_a_certificate_that_no_srk_signed_belongs_to_none() -> None:
+    """Neither with PKCS #1 nor with PSS, whatever kind of keys the SRKs are."""
+    stranger = rsa.generate_private_key(65537, 2048)
+    files = {
+        f"{pss}_crt.pem": issued(stranger, pss=pss).public_bytes(serialization.Encoding.PEM) for pss in (False, True)
+    }
+    srks = [ahab.srk_key(private_key("rsa2048", number).public_key(), "sha256", ca=True) for number in range(4)]
+    other = issued(ed25519.Ed25519PrivateKey.generate())
+    files["ed25519_crt.pem"] = other.public_bytes(serialization.Encoding.PEM)
+    body, _, signature = (one.whole for one in elements(elements(certificate_of("p256"))[0].content))
+    fields = [one.whole for one in elements(elements(body)[0].content)]
+    fields[2] = written_der(0x30, bytes.fromhex("06092a864886f70d01010a") + written_der(0x31, b"\5\0"))
+    damaged = written_der(0x30, written_der(0x30, b"".join(fields)) + fields[2] + signature)
+    files["damaged_crt.der"] = damaged
+    for table in (ahab.build.write_table(srks), members("p384ca")[TABLE]):
+        assert [one.srk for one in facts({**files, "t.bin": table}).certificates] == [None] * 4
+
+
+def test_a_certificate_is_verified_with_eight_srks_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them once, whatever number of tables has it."""
+    tried: list[object] = []
+    monkeypatch.setattr(ahab_tables, "is_signed_by", lambda _, key: tried.append(key))
+    monkeypatch.setattr(ahab_tables, "_is_signed_with_pss", lambda *_: False)
+    stranger = issued(rsa.generate_private_key(65537, 2048)).public_bytes(serialization.Encoding.PEM)
+    kinds: tuple[Kind, ...] = ("p256", "p384", "p521")
+    tables = {f"{n}{kind}.bin": table_of(kind, ca=True) for kind in kinds for n in range(2)}
+    facts({"x_crt.pem": stranger, **tables})
+    assert len(tried) == 8
+    assert len({id(one) for one in tried}) == 8
+    tried.clear()
+    other = ahab.build.write_table(keys_of("p256", ca=True, digest="sha512"))
+    facts({"x_crt.pem": stranger, "a.bin": table_of("p256", ca=True), "b.bin": other})
+    assert len(tried) == 4
+
+
 def test_a_tarball_for_both_tells_both() -> None:
     """Each certificate with the table that it belongs to."""
     pki = TrialPki.make("p256", srks=2)
@@ -183,7 +221,7 @@ def test_of_a_full_tarball_the_work_is_bounded() -> None:
     assert (len(told[0].ahab_tables), len(told[0].certificates)) == (MAX_TABLES, MAX_CERTIFICATES)
 
 
-def issued(by: rsa.RSAPrivateKey, *, pss: bool = False) -> x509.Certificate:
+def issued(by: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, *, pss: bool = False) -> x509.Certificate:
     """A certificate for a key that nobody has."""
     now, name = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an SGK")])
     builder = (
@@ -196,4 +234,6 @@ def issued(by: rsa.RSAPrivateKey, *, pss: bool = False) -> x509.Certificate:
         .not_valid_after(now + timedelta(days=1))
     )
     scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32) if pss else padding.PKCS1v15()
+    if isinstance(by, ed25519.Ed25519PrivateKey):
+        return builder.sign(by, None)
     return builder.sign(by, hashes.SHA256(), rsa_padding=scheme)

@@ -76,6 +76,17 @@ def test_files_are_looked_up_as_spsdk_does(tmp_path: Path, monkeypatch: pytest.M
     assert configured({**LINE, "image": absolute}, [str(one)], {}).image == Path(absolute)
 
 
+def test_secrets_are_looked_up_as_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that no file can have is in no search path."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "token").write_text("a-token\n")
+    monkeypatch.chdir(tmp_path / "other")
+    found = configured({**LINE, "token_file": "token"}, [str(tmp_path)], {})
+    assert found.settings.token == "a-token"
+    name = "x" * 5000
+    assert configured({**LINE, "image": name}, [str(tmp_path)], {}).image == tmp_path / "other" / name
+
+
 @pytest.mark.parametrize("name", ["prehash", "prehashed"])
 def test_digests_cannot_be_asked_for(name: str) -> None:
     """SPSDK's own proxy has this key."""
