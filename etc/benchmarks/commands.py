@@ -66,6 +66,8 @@ def _run(place: Ground, chosen: argparse.Namespace, found: Figures) -> None:
     if not chosen.record and any(case.record == "postgresql" for case in todo):
         raise CaseError("a record in PostgreSQL needs --record URL")
     checkouts = [THIS]
+    if chosen.versus and not (chosen.versus / "digsigd").is_dir():
+        raise CaseError(f"--versus is the folder of another checkout, and {chosen.versus} is none (git worktree add)")
     if chosen.versus:
         checkouts.append(Checkout("other", chosen.versus.absolute()))
     for number, case in enumerate(dict.fromkeys(todo), 1):
