@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,10 +71,16 @@ def test_the_slots_of_a_killed_worker_are_free(with_slow: Callable[..., Daemon],
     found = re.search(r"w(\d) \[\w+\] received", daemon.log())
     assert found is not None
     holds = int(found[1])
-    before = daemon.log().count("received")
-    waiting = [in_background(lambda: daemon.post(pki, cstversion="slow")) for _ in range(8)]
-    daemon.wait_for(lambda: daemon.log_so_far().count("received") == before + 8)
-    others = daemon.log().count(f"w{3 - holds} [") and len(re.findall(rf"w{3 - holds} \[\w+\] received", daemon.log()))
+    waiting: list[tuple[threading.Thread, list[object]]] = []
+
+    def received_by(worker: str) -> int:
+        return len(re.findall(rf"w{worker} \[\w+\] received", daemon.log_so_far()))
+
+    # The kernel says which worker accepts a connection: a few more until the other one has some, too.
+    while len(waiting) < 8 or (not received_by(str(3 - holds)) and len(waiting) < 30):
+        waiting.append(in_background(lambda: daemon.post(pki, cstversion="slow")))
+        daemon.wait_for(lambda: received_by("[12]") == len(waiting) + 1, what="a request more")
+    others = received_by(str(3 - holds))
     assert others > 0
     left = running(slow)
     os.kill(workers(daemon)[holds], signal.SIGKILL)
