@@ -9,7 +9,7 @@ import pytest
 
 from digsigd import ahab
 from digsigd.testing import TrialPki
-from etc.benchmarks import filling, floor, growth, load
+from etc.benchmarks import commands, filling, floor, growth, load
 from etc.benchmarks.cases import AHAB, Case
 from etc.benchmarks.daemon import THIS, Checkout, daemon
 from etc.benchmarks.floor import Floor, FloorError
@@ -97,3 +97,10 @@ def test_machines_share_their_keys(ground: Ground) -> None:
     files = [ground.keys / name / "imxsign/imx-cst-keys.tar.gz" for name in names]
     assert {file.stat().st_ino for file in files} == {files[0].stat().st_ino}
     assert isinstance(ground.pki("p256"), TrialPki)
+
+
+def test_another_checkout_is_a_folder_with_the_project(cst_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A commit's name is none: this checkout would be measured twice."""
+    words = ["--base", str(cst_base), "run", "--cases", "p256,64K", "--versus", "a-commit"]
+    assert commands.main(words) == 1
+    assert "a-commit is none (git worktree add)" in capsys.readouterr().err

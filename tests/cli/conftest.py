@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.ahab_cases import image
 from tests.helpers.commands import Run
 from tests.helpers.preloaded import PreloadedDigsign
 
@@ -30,3 +31,11 @@ def digsign(tmp_path: Path, preloaded: PreloadedDigsign) -> Run:
         return preloaded.run([*map(str, arguments)], tmp_path, {**inherited, "HOME": str(tmp_path), **environ})
 
     return run
+
+
+@pytest.fixture
+def flash(tmp_path: Path) -> Path:
+    """A flash.bin for SD on i.MX 93, alone in its folder: NXP's container at 0, SPL's at 0x400, U-Boot's at 0x4000."""
+    path = tmp_path / "flash.bin"
+    path.write_bytes(image("good-93-sd-spl"))
+    return path

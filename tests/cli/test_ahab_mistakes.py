@@ -9,8 +9,8 @@ import pytest
 
 from digsigd import ahab
 from tests.helpers import golden
-from tests.helpers.ahab_cases import image, members, tarball
-from tests.helpers.commands import Run
+from tests.helpers.ahab_cases import fuse_value, image, tarball
+from tests.helpers.commands import Run, host
 from tests.helpers.daemons import Daemon
 
 SD, V2 = "good-93-sd-spl", "good-v2-p384"
@@ -25,23 +25,6 @@ def daemon(cst_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     yield daemon.start()
     assert daemon.left_behind() == []
     daemon.stop()
-
-
-@pytest.fixture
-def flash(tmp_path: Path) -> Path:
-    """A flash.bin for SD on i.MX 93, alone in its folder."""
-    path = tmp_path / "flash.bin"
-    path.write_bytes(image(SD))
-    return path
-
-
-def host(daemon: Daemon, machine: str = "p384") -> dict[str, str]:
-    return {"DIGSIGN_SERVER": daemon.url, "DIGSIGN_MACHINE": machine}
-
-
-def fuse_value(machine: str, name: str) -> bytes:
-    """As srktool wrote it beside the table."""
-    return members(machine)[f"crts/SRK_1_2_3_4_{name}.bin"]
 
 
 def received(daemon: Daemon) -> int:

@@ -16,8 +16,8 @@ from digsigd.image.ahab_model import AhabPlan
 from digsigd.image.ahab_plan import plan_ahab
 from digsigd.image.ahab_report import AhabReport, report_ahab
 from tests.helpers import golden
-from tests.helpers.ahab_cases import image, members, packed, tarball
-from tests.helpers.commands import Run
+from tests.helpers.ahab_cases import fuse_value, image, members, packed, tarball
+from tests.helpers.commands import Run, host
 from tests.helpers.daemons import Daemon
 from tests.helpers.hsm import SoftHsm, provider
 
@@ -34,23 +34,6 @@ def daemon(cst_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     yield daemon.start()
     assert daemon.left_behind() == []
     daemon.stop()
-
-
-@pytest.fixture
-def flash(tmp_path: Path) -> Path:
-    """A flash.bin for SD on i.MX 93, alone in its folder: NXP's container at 0, SPL's at 0x400, U-Boot's at 0x4000."""
-    path = tmp_path / "flash.bin"
-    path.write_bytes(image(SD))
-    return path
-
-
-def host(daemon: Daemon, machine: str = "p384") -> dict[str, str]:
-    return {"DIGSIGN_SERVER": daemon.url, "DIGSIGN_MACHINE": machine}
-
-
-def fuse_value(machine: str, name: str = "fuse_sha256") -> bytes:
-    """As srktool wrote it beside the table."""
-    return members(machine)[f"crts/SRK_1_2_3_4_{name}.bin"]
 
 
 def judged(data: bytes, soc: str, fuses: bytes) -> AhabReport:

@@ -59,3 +59,8 @@ def packed(files: dict[str, bytes]) -> bytes:
 def files_of(case: str, keys: str) -> dict[str, bytes]:
     """All that cst reads for a case: keys, description and image."""
     return {**members(keys), "csf.txt": description(case).encode(), "flash.bin": image(case)}
+
+
+def fuse_value(keys: str, name: str = "fuse_sha256") -> bytes:
+    """What srktool wrote beside the table of these keys."""
+    return members(keys)[f"crts/SRK_1_2_3_4_{name}.bin"]

@@ -13,6 +13,7 @@ from digsigd.cli.main import main
 from digsigd.hab import SrkTable
 from digsigd.testing import TrialPki
 from digsigd.testing.pki import KeyKind
+from tests.helpers.daemons import Daemon
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,3 +53,8 @@ def as_pki(files: dict[str, bytes], kind: KeyKind, *, fast_auth: bool) -> TrialP
     table = next(data for name, data in files.items() if name.endswith("_table.bin"))
     assert SrkTable.parse(table)
     return TrialPki(files, kind, fast_auth, table)
+
+
+def host(daemon: Daemon, machine: str = "p384") -> dict[str, str]:
+    """The environment that names a daemon and a machine of it."""
+    return {"DIGSIGN_SERVER": daemon.url, "DIGSIGN_MACHINE": machine}
