@@ -103,6 +103,9 @@ def test_ahab_keys_are_remarked_on(daemon: Daemon, ahab_pki: TrialAhabPki, digsi
     for words in ("the certificate of the SRK (TRIAL SRK1_", "the certificate (SGK) (TRIAL SGK1_"):
         assert sum(note.startswith(words) and ") expired on 2" in note for note in notes) == 1, notes
         assert sum(note.startswith(words) and ") is of trial keys" in note for note in notes) == 1, notes
+    # Also once the keys are known to be good.
+    again = post_ahab(daemon, text=text, data=image.data, machine=AHAB)
+    assert again.headers.get_list("X-Digsigd-Note") == notes
     (tmp_path / "flash.bin").write_bytes(image.data)
     command = ("sign", "flash.bin", "-o", "signed", "--server", daemon.url, "--machine", AHAB, "--soc", "imx8qxp")
     done = digsign(*command)
