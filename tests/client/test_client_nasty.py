@@ -17,6 +17,7 @@ from digsigd.client._internal.api import ClientError, ServerFailed, ServerRefuse
 from digsigd.client._internal.retries import Timeouts
 from digsigd.http.connection import HEAD_BYTES
 from tests.client.conftest import MakeClient, Serve
+from tests.helpers.descriptors import open_descriptors
 from tests.helpers.hostile_servers import (
     Connection,
     answer,
@@ -298,13 +299,7 @@ async def test_cancelling_closes_at_once(serve: Serve, client: MakeClient, order
 
 def open_files_of(path: Path) -> list[str]:
     """The descriptors of this process that are of a file."""
-    links = []
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            links.append(str(entry.readlink()))
-        except FileNotFoundError:
-            continue
-    return [link for link in links if link == str(path)]
+    return [one for one in open_descriptors() if one.endswith(f" {path}")]
 
 
 async def test_no_file_is_left_open(serve: Serve, client: MakeClient, order: Order) -> None:

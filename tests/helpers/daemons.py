@@ -22,6 +22,8 @@ from digsigd.testing import TrialImage, TrialPki
 MACHINE = "imx8mm-evk"
 TOKEN = "a-token-of-the-release-team"
 DEADLINE = 60.0
+# One look is not enough: threads are looked at one after the other, and one may wake the next meanwhile.
+QUIET = 4
 # What a caller may use: everything, of any machine.
 USE = 'backends = ["ssl", "pkcs11"]\ncst_versions = ["*"]\n'
 RIGHTS = 'machines = ["*"]\n' + USE
@@ -141,11 +143,14 @@ class Daemon:
             self.process.wait()
 
     def log(self) -> str:
-        """What it has logged, with what its thread was still writing when an answer came: it waits for no more."""
+        """What it has logged, with what was still being written when an answer came: it waits for no more."""
+        quiet, size = 0, -1
         for _ in range(1000):
-            if self.process_ended() or not is_busy(self.pid):
+            if self.process_ended() or quiet == QUIET:
                 break
-            time.sleep(0.005)
+            before, size = size, len(self.log_so_far())
+            quiet = quiet + 1 if size == before and not is_busy(self.pid) else 0
+            time.sleep(0.003)
         return self.log_so_far()
 
     def log_so_far(self) -> str:
@@ -212,9 +217,23 @@ Start = Callable[..., Daemon]
 
 
 def is_busy(pid: int) -> bool:
-    """Whether a thread of a process runs, or would if it had a processor."""
-    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with suppress(OSError):
-            if task.read_text().rpartition(")")[2].split()[0] in "RD":
-                return True
+    """Whether a thread of a daemon or of one of its workers runs, or would if it had a processor."""
+    for process in (pid, *workers_of(pid)):
+        for task in Path(f"/proc/{process}/task").glob("*/stat"):
+            with suppress(OSError):
+                if task.read_text().rpartition(")")[2].split()[0] in "RD":
+                    return True
     return False
+
+
+def workers_of(pid: int) -> list[int]:
+    """The children of a process that run the same program. A tool is started by another one."""
+    found = []
+    with suppress(OSError):
+        program = Path(f"/proc/{pid}/exe").readlink()
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in children.read_text().split():
+                with suppress(OSError):
+                    if Path(f"/proc/{child}/exe").readlink() == program:
+                        found.append(int(child))
+    return found

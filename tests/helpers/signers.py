@@ -29,6 +29,7 @@ from digsigd.signing.tools import CstTools
 from digsigd.signing.workdir import Workdir
 from digsigd.testing import TrialPki
 from tests.helpers.daemons import MACHINE
+from tests.helpers.descriptors import open_descriptors
 
 reactor: Any = installed
 
@@ -127,6 +128,10 @@ class SignerInTest:
             in_digest_thread=self.digest_threads,
             tokens=Tokens(self.tokens, self.access, login_timeout=10),
         )
+
+    def open_artifacts(self) -> set[str]:
+        """Those of its requests that this process has open, with or without a name."""
+        return {one for one in open_descriptors() if f"{self.folder}/" in one and "/artifact" in one}
 
     def workdir(self) -> Workdir:
         path = self.folder / f"work-{len(self.workdirs)}"

@@ -18,7 +18,7 @@ from tests.helpers.ahab_cases import description, image, members, packed
 from tests.helpers.ahab_daemons import holds
 from tests.helpers.daemons import MACHINE
 from tests.helpers.signers import SignerInTest
-from tests.signing.test_ahab_steps import GOOD, content, descriptors
+from tests.signing.test_ahab_steps import GOOD, content
 
 FLASH = {"flash.bin": image(GOOD)}
 # What threads are given for a request: to prepare it, and to take and prove what cst wrote.
@@ -35,7 +35,7 @@ async def signer(tmp_path: Path, cst_base: Path, monkeypatch: pytest.MonkeyPatch
     made.put_tarball(packed(dict(members("p384"))))
     yield made
     made.stop()
-    assert descriptors() == set()
+    assert made.open_artifacts() == set()
 
 
 def steps(signer: SignerInTest) -> list[str]:
@@ -62,7 +62,7 @@ async def test_a_small_upload_needs_no_thread_once_its_key_is_decrypted(signer: 
             await one.sign(request, workdir)
         workdir.remove()
         steps(signer)
-        assert descriptors() == set()
+        assert signer.open_artifacts() == set()
 
 
 async def test_a_bad_small_file_is_refused_without_a_thread(signer: SignerInTest) -> None:
@@ -75,7 +75,7 @@ async def test_a_bad_small_file_is_refused_without_a_thread(signer: SignerInTest
     with pytest.raises(Refused, match="has the sha"):
         await one.sign(*signer.upload(signer.request(description(GOOD), {"flash.bin": bytes(data)})))
     assert steps(signer) == []
-    assert descriptors() == set()
+    assert signer.open_artifacts() == set()
 
 
 @pytest.mark.parametrize("case", ["large", "long", "on disk", "two containers", "many keys"])

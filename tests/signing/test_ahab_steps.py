@@ -51,17 +51,6 @@ def content(signed: Signed) -> bytes:
     return data
 
 
-def descriptors() -> set[str]:
-    """The artifacts that this process has open, with or without a name."""
-    found = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            found.add(f"{entry.name} {entry.readlink()}")
-        except FileNotFoundError:
-            continue
-    return {one for one in found if "/artifact" in one}
-
-
 @pytest.mark.parametrize("version", CST_VERSIONS)
 async def test_a_file_of_the_embedding_program_is_signed(signer: SignerInTest, version: str) -> None:
     """It is copied, and stays as it is; the work directory is gone, and the answer can be read."""
@@ -72,7 +61,7 @@ async def test_a_file_of_the_embedding_program_is_signed(signer: SignerInTest, v
     holds(content(signed), image(GOOD), "p384")
     assert request.artifacts[1].path.read_bytes() == image(GOOD)
     assert set(request.evidence.artifacts) == {"other.bin", "flash.bin"}
-    assert descriptors() == set()
+    assert signer.open_artifacts() == set()
 
 
 @pytest.mark.parametrize("version", CST_VERSIONS)
@@ -113,7 +102,7 @@ async def test_a_cst_that_signs_nothing_is_not_believed(signer: SignerInTest, do
     signer.bounds = replace(signer.bounds, cpu_seconds=1)
     with pytest.raises(kind, match=word):
         await signer.sign(signer.request(description(GOOD), FLASH, version=signer.put_tool(text)))
-    assert descriptors() == set()
+    assert signer.open_artifacts() == set()
     signer.workdirs[-1].remove()
 
 
@@ -166,7 +155,7 @@ async def test_a_file_that_changed_since_its_upload_is_not_signed(signer: Signer
         file.write(b"\xa5\x5a")
     with pytest.raises(VerificationFailed, match="not what was sent"):
         await signer.signer().sign(request, workdir)
-    assert descriptors() == set()
+    assert signer.open_artifacts() == set()
 
 
 async def test_a_file_that_grew_since_its_upload_is_not_signed(signer: SignerInTest) -> None:
@@ -242,11 +231,11 @@ async def test_a_request_that_is_cancelled_leaves_no_file_open(signer: SignerInT
     signing = Deferred.fromCoroutine(signer.sign(signer.request(description(GOOD), FLASH, version=version)))
     while not signer.workdirs or not (signer.workdirs[-1].path / "run/begun").exists():
         await deferLater(reactor, 0.01)
-    assert len(descriptors()) >= 1
+    assert len(signer.open_artifacts()) >= 1
     signing.cancel()
     with pytest.raises(CancelledError):
         await signing
-    assert descriptors() == set()
+    assert signer.open_artifacts() == set()
 
 
 @pytest.mark.parametrize("version", CST_VERSIONS)

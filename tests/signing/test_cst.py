@@ -25,6 +25,7 @@ from digsigd.errors import Busy, CstFailed, CstTimeout
 from digsigd.signing import process
 from digsigd.signing.cst import KEPT_OUTPUT, CstRun, CstRunner, Limits, describe
 from digsigd.signing.process import DRAIN, Excerpt
+from tests.helpers.descriptors import open_descriptors
 
 if TYPE_CHECKING:
     from tests.helpers.tools import ToolFolder
@@ -38,10 +39,6 @@ def clocked() -> tuple[Clock, CstRunner]:
     """A runner with real processes whose deadlines come when the test says so."""
     clock = Clock()
     return clock, CstRunner(reactor, timeout=120, kill_after=5, clock=clock)
-
-
-def open_descriptors() -> list[str]:
-    return sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
 # How a run goes and what it says
@@ -265,7 +262,7 @@ async def test_a_start_that_the_system_refuses_is_told(
     tool_folder: ToolFolder, runner: CstRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No process, no descriptor and no run is left of it."""
-    descriptors = open_descriptors()
+    before = open_descriptors()
 
     def refused(*args: Any, **kwargs: Any) -> int:
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -275,7 +272,7 @@ async def test_a_start_that_the_system_refuses_is_told(
         await tool_folder.run(runner, tool_folder.shell("true"))
     assert "not permitted" in caught.value.detail
     assert runner.running == 0
-    assert open_descriptors() == descriptors
+    assert not open_descriptors() - before
 
 
 # What a run gets to see
@@ -679,7 +676,7 @@ async def test_runs_leave_no_descriptor_and_no_timer(tool_folder: ToolFolder) ->
     runner = CstRunner(reactor, clock=clock)
     tools = [tool_folder.shell(text) for text in ("echo x", "exit 1", "kill -SEGV $$", "exit 127")]
     await tool_folder.run(runner, tools[0])
-    descriptors = open_descriptors()
+    before = open_descriptors()
     for _ in range(5):
         for tool in tools:
             ended = tool_folder.start(runner, tool)
@@ -687,7 +684,7 @@ async def test_runs_leave_no_descriptor_and_no_timer(tool_folder: ToolFolder) ->
         ended = tool_folder.start(runner, tool_folder.shell(FOREVER))
         ended.cancel()
         await tool_folder.over(ended.addErrback(lambda failure: failure.trap(CancelledError)), clock)
-    assert open_descriptors() == descriptors
+    assert not open_descriptors() - before
     assert clock.getDelayedCalls() == []
     assert runner.running == 0
 

@@ -12,6 +12,7 @@ from digsigd.errors import DigsigError, VerificationFailed
 from digsigd.signing.signed_file import Original, Patch, SignedFile, patched, sums_of
 from digsigd.signing.sums import CHUNK, ChangedError, CheckedFile, StreamSum, Sums
 from digsigd.signing.workdir import Workdir
+from tests.helpers.descriptors import open_descriptors
 
 SIZE = 3 * CHUNK + 1000
 PATCHES = (Patch(100, b"first"), Patch(CHUNK - 3, b"across"), Patch(SIZE - 4, b"last"))
@@ -42,8 +43,8 @@ def with_patches(data: bytes) -> bytes:
     return bytes(whole)
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def times_open(file: Path) -> int:
+    return sum(one.endswith(f" {file}") for one in open_descriptors())
 
 
 def signed(file: Path, data: bytes) -> SignedFile:
@@ -109,14 +110,15 @@ def test_a_file_that_shrinks_is_not_sent(file: Path, data: bytes) -> None:
 def test_a_closed_file_is_not_read(file: Path, data: bytes) -> None:
     """Its descriptor may be that of another file by now. It is closed when nobody has it any more, too."""
     answer = signed(file, data)
-    before = descriptors()
+    assert times_open(file) == 1
     answer.close()
+    assert times_open(file) == 0
     with pytest.raises(DigsigError, match="closed"):
         answer.read(0, 1)
     other = signed(file, data)
-    assert descriptors() == before
+    assert times_open(file) == 1
     del other
-    assert descriptors() == before - 1
+    assert times_open(file) == 0
 
 
 def test_a_file_that_is_taken_has_no_name_any_more(tmp_path: Path) -> None:
