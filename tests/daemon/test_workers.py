@@ -380,7 +380,8 @@ def test_a_daemon_in_the_background_has_workers_too(start: Start, pki: TrialPki,
     options = [f"--pidfile={pidfile}", "--logfile=background.log", f"--rundir={tmp_path}"]
     command = [daemon.command()[0], *options, *daemon.command()[3:]]
     subprocess.run(command, env=daemon.environ, cwd=daemon.folder, check=True, timeout=60)
-    daemon.wait_for(lambda: logfile.exists() and "listening on" in logfile.read_text())
+    # A whole line: of one that is still being written, the port may be cut.
+    daemon.wait_for(lambda: logfile.exists() and re.search(r"listening on .*\n", logfile.read_text()))
     found = re.search(r"listening on (\S+)", logfile.read_text())
     assert found is not None
     daemon.url = f"http://{found[1]}"

@@ -16,8 +16,9 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def place(daemon: Daemon) -> str:
     """The URL of a daemon's own endpoint for metrics."""
-    daemon.wait_for_log("metrics at ")
-    found = re.findall(r"metrics at ([0-9.]+:\d+)", daemon.log_so_far())
+    line = re.compile(r"metrics at ([0-9.]+:\d+)\b.*\n")
+    daemon.wait_for(lambda: line.search(daemon.log_so_far()), what="the place of its metrics in the log")
+    found = line.findall(daemon.log_so_far())
     return f"http://{found[-1]}/metrics"
 
 
