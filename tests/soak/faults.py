@@ -169,7 +169,7 @@ class CstHanging(_Cst):
     """It does nothing and ignores TERM."""
 
     does = "trap '' TERM; while :; do sleep 100; done"
-    limits = "timeout = 1\nkill_after = 0.2\n"
+    limits = "timeout = 3\nkill_after = 0.2\n"
     statuses = frozenset({504})
 
 
@@ -184,7 +184,7 @@ class CstSpewing(_Cst):
     """It writes as fast as it can, for ever."""
 
     does = "exec yes 'Error: this line comes again and again'"
-    limits = "timeout = 1\nkill_after = 0.2\n"
+    limits = "timeout = 3\nkill_after = 0.2\n"
     statuses = frozenset({504})
 
 
