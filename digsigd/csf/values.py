@@ -132,11 +132,11 @@ def target() -> Kind:
 
     def read(value: Value) -> str:
         group = value.single()
-        if fold(group[0].text) == "ahab":
-            if group[0].kind == "string":
-                raise value.wrong("write AHAB without quotation marks", group[0])
+        if group[0].kind == "string" and fold(group[0].text) == "ahab":
+            raise value.wrong("write AHAB without quotation marks", group[0])
+        if _keyword(value, group, ("HAB", "AHAB")) == "AHAB":
             raise value.wrong("the description is for AHAB, not for HAB4", group[0])
-        return _keyword(value, group, ("HAB",))
+        return "HAB"
 
     return Kind(read, str)
 

@@ -248,6 +248,16 @@ HAB_WITH_AHAB = {
         'Target = "AHAB"',
         "line 2, column 10: Target: write AHAB without quotation marks",
     ),
+    "a target like AHAB": (
+        "Version = 4.3",
+        "Target = AHAB2",
+        'line 2, column 10: Target: "AHAB2" is not known: did you mean AHAB?',
+    ),
+    "a target in two words": (
+        "Version = 4.3",
+        "Target = A HAB",
+        "line 2, column 10: Target: the description is for AHAB, not for HAB4",
+    ),
 }
 
 
