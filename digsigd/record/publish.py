@@ -30,6 +30,9 @@ _PATIENCE = 10.0
 class Publisher:
     """Publishes the newest checkpoint, at most every `interval` seconds. A failed one is followed by the next.
 
+    One at a time: the next waits until all destinations have the one before, or have failed, so that they get them in
+    order.
+
     `destinations` are file:///PATH, "syslog", and http(s) URLs. Checkpoints of a file are appended, each with an empty
     line behind it.
     """
@@ -43,14 +46,14 @@ class Publisher:
         self._pool = pool
         self._newest = ""
         self._later: IDelayedCall | None = None
+        self._under_way: Deferred[None] | None = None
 
     def offer(self, note: str) -> None:
         """Publish a checkpoint, now or within the interval, unless a newer one comes first."""
         if not self._destinations:
             return
         self._newest = note
-        if self._later is None:
-            self._publish()
+        self._publish()
 
     def stop(self) -> Deferred[None]:
         """Publish what was not published yet. The Deferred fires when that is done, or has failed."""
@@ -58,14 +61,29 @@ class Publisher:
             self._later.cancel()
         self._later = None
         note, self._newest = self._newest, ""
-        return Deferred.fromCoroutine(self._to_all(note))
+        return Deferred.fromCoroutine(self._last(note))
+
+    async def _last(self, note: str) -> None:
+        if self._under_way is not None:
+            await self._under_way
+        await self._to_all(note)
 
     def _publish(self) -> None:
-        self._later = None
+        """Begin with the newest, unless one is under way or the interval is not over: then at the end of both."""
+        if self._later is not None or self._under_way is not None or not self._newest:
+            return
         note, self._newest = self._newest, ""
-        if note:
-            self._later = self._reactor.callLater(self._interval, self._publish)
-            Deferred.fromCoroutine(self._to_all(note))
+        self._later = self._reactor.callLater(self._interval, self._interval_over)
+        self._under_way = Deferred.fromCoroutine(self._to_all(note))
+        self._under_way.addCallback(self._ended)
+
+    def _interval_over(self) -> None:
+        self._later = None
+        self._publish()
+
+    def _ended(self, _: None) -> None:
+        self._under_way = None
+        self._publish()
 
     async def _to_all(self, note: str) -> None:
         if not note:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import subprocess
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
+from typing import Any
 
 import pytest
+from twisted.internet import reactor as installed
+from twisted.internet.task import deferLater
 
 from digsigd.admin.main import main
 from digsigd.record.checkpoint import open_checkpoint
 from digsigd.record.note import VerifierKey
+from digsigd.record.publish import Publisher
 from digsigd.testing import TrialPki
 from tests.helpers.daemons import MACHINE, Daemon
+
+reactor: Any = installed
 
 
 class Witness(BaseHTTPRequestHandler):
@@ -66,3 +72,32 @@ def test_checkpoints_are_appended_to_a_file_and_posted(
     # A record that is gone is not begun anew with the same key.
     assert daemon.post(pki).status_code == 503
     daemon.stop()
+
+
+class SlowWitness(Witness):
+    """Keeps what is posted, and answers only when it may."""
+
+    may_answer: Event
+
+    def do_POST(self) -> None:
+        self.may_answer.wait(60)
+        super().do_POST()
+
+
+async def test_checkpoints_are_published_one_after_the_other() -> None:
+    """Also where one takes longer than the interval: none overtakes another, and a stop waits for the last."""
+    SlowWitness.posted, SlowWitness.may_answer = [], Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SlowWitness)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/add"
+    publisher = Publisher([url], interval=0.01, reactor=reactor, pool=reactor.getThreadPool())
+    for note in ("one", "two", "three"):
+        publisher.offer(note)
+        await deferLater(reactor, 0.05)
+    stopping = publisher.stop()
+    assert not stopping.called
+    SlowWitness.may_answer.set()
+    await stopping
+    server.shutdown()
+    server.server_close()
+    assert SlowWitness.posted == ["one", "three"]
