@@ -9,10 +9,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -321,20 +320,22 @@ def test_the_warning_is_one_and_of_bounded_length(parent: Path) -> None:
     assert [event["names"] for event in events if event.get("event") == "workdir"] == [told]
 
 
-def test_a_daemon_that_is_just_starting_is_not_named(parent: Path) -> None:
+def test_a_daemon_that_is_just_starting_is_not_named(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between making its directory and marking it; the warning would be false a moment later."""
     new = Path(tempfile.mkdtemp(prefix="digsigd-", dir=parent))
     lock = os.open(new, os.O_RDONLY)
+    waited: list[float] = []
 
-    def mark() -> None:
-        time.sleep(leftovers._STARTING / 4)
+    def mark(seconds: float) -> None:
+        waited.append(seconds)
         fcntl.flock(lock, fcntl.LOCK_EX)
         write_mark(lock, new.name)
 
-    thread = threading.Thread(target=mark)
-    thread.start()
+    # The other daemon goes on while this one waits, at the time when the directory was made.
+    made = SimpleNamespace(sleep=mark, time=lambda: new.stat().st_ctime)
+    monkeypatch.setattr(leftovers, "time", made)
     assert started(parent) == ""
-    thread.join()
+    assert waited == [leftovers._STARTING]
     os.close(lock)
 
 
