@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from errno import EACCES
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,30 +82,39 @@ async def test_a_changed_tarball_is_used_by_the_next_request(key_folder: KeyFold
     other = TrialPki.make("p256", srks=1)
     store = key_folder.store()
     before = await store.get(MACHINE)
-    key_folder.put(other.tarball())
+    key_folder.put(other.tarball().ljust(1 << 13, b"\0"))
     assert (await store.get(MACHINE)).tarball.members == other.files
     status = key_folder.path.stat()
     new = key_folder.path.with_name("new")
-    new.write_bytes(TrialPki.make("p256", srks=1).tarball().ljust(status.st_size, b"\0")[: status.st_size + 100])
+    new.write_bytes(TrialPki.make("p256", srks=1).tarball().ljust(1 << 13, b"\0"))
+    assert new.stat().st_size == status.st_size
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
     new.rename(key_folder.path)
     assert (await store.get(MACHINE)).tarball.members not in (before.tarball.members, other.files)
     await store.stop()
 
 
-async def test_a_file_written_just_now_is_read_again(key_folder: KeyFolder, pki: TrialPki) -> None:
+async def test_a_file_written_just_now_is_read_again(
+    key_folder: KeyFolder, pki: TrialPki, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two changes within one tick of the clock cannot be told apart by their times."""
     store = key_folder.store()
     key_folder.path.write_bytes(pki.tarball())
+    status = key_folder.path.stat()
+    now = max(status.st_mtime_ns, status.st_ctime_ns) + 49_000_000
+    monkeypatch.setattr("digsigd.keys.file.time", SimpleNamespace(time_ns=lambda: now, sleep=time.sleep))
     assert (await store.get(MACHINE)).how == "fetched"
-    key_folder.age()
+    now += 2_000_000
     assert (await store.get(MACHINE)).how == "fetched"
     assert (await store.get(MACHINE)).how == "revalidated"
     await store.stop()
 
 
-async def test_half_a_tarball_is_one_that_is_being_written(key_folder: KeyFolder, pki: TrialPki) -> None:
+async def test_half_a_tarball_is_one_that_is_being_written(
+    key_folder: KeyFolder, pki: TrialPki, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In place, with pauses: the store's failure for that moment, wherever it is cut. Later it is a bad tarball."""
+    monkeypatch.setattr("digsigd.keys.file._PAUSE_OF_WRITERS_NS", 600_000_000_000)
     whole = pki.tarball()
     store = key_folder.store()
     await store.get(MACHINE)
