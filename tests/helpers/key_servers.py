@@ -16,6 +16,7 @@ from twisted.web.server import Site
 from digsigd.keys import KeyStore, key_source
 from digsigd.settings import HttpStoreSettings, KeysSettings
 from tests.helpers.certificates import Authority
+from tests.http.clocked import ClockedReactor
 
 reactor: Any = installed
 MACHINE = "imx8mm+evk"
@@ -81,12 +82,24 @@ class KeyServers:
         self._servers.append(server)
         return server
 
-    def store(self, server: Server, *, path: str = "/store", **more: Any) -> KeyStore:
-        settings = KeysSettings(uri=server.root + path, **{"tries": 3, "timeout": 10.0, "idle_timeout": 5.0, **more})
-        source = key_source(settings, reactor=reactor, in_thread=at_once)
+    def store(self, server: Server, *, path: str = "/store", on: Any = reactor, **more: Any) -> KeyStore:
+        """Its times are so long that only what hangs takes them, even on a busy machine."""
+        times = {"timeout": 200.0, "connect_timeout": 60.0, "idle_timeout": 60.0}
+        settings = KeysSettings(uri=server.root + path, **{"tries": 3, **times, **more})
+        source = key_source(settings, reactor=on, in_thread=at_once)
         store = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, max_unpacked=1 << 20)
         self._stores.append(store)
         return store
+
+    async def wait_in_vain(self, server: Server, last: Server | None = None, **more: Any) -> None:
+        """Ask for keys; time passes only when the request has come, to the `last` server of redirects."""
+        asked, time = last or server, ClockedReactor()
+        before = len(asked.seen)
+        getting = Deferred.fromCoroutine(self.store(server, on=time, **more).get(MACHINE))
+        while len(asked.seen) == before:
+            await pause()
+        await time.run_out(getting)
+        await getting
 
     def file(self, name: str, content: bytes | str) -> Path:
         path = self.folder / name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -20,3 +21,11 @@ def own_ports(number: int) -> list[int]:
         if len(found) == number:
             break
     return found
+
+
+@contextmanager
+def refusing_port() -> Iterator[int]:
+    """A port where nobody listens, nor any other program will meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

@@ -55,7 +55,7 @@ class Store:
 
     def _wait_for_address(self) -> str:
         while self._process.poll() is None:
-            if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", self._log.read_text()):
+            if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)\s", self._log.read_text()):
                 return found[1]
         raise AssertionError(f"moto did not start: {self._log.read_text()}")
 

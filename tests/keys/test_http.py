@@ -17,6 +17,7 @@ from digsigd.settings import HttpStoreSettings, KeysSettings, S3StoreSettings, S
 from digsigd.testing import TrialPki
 from tests.helpers.certificates import Authority
 from tests.helpers.key_servers import MACHINE, PATH, KeyServers, Server, at_once, pause, reactor
+from tests.helpers.ports import refusing_port
 
 TOKEN = "the-token-of-this-host"
 
@@ -117,16 +118,17 @@ async def test_a_body_that_breaks_off_is_fetched_again(key_servers: KeyServers, 
     assert len(server.seen) == 2
 
 
-async def test_a_connection_that_is_refused_is_told(key_servers: KeyServers) -> None:
+async def test_a_connection_that_is_refused_is_told(key_servers: KeyServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """After as many tries as allowed."""
     server = await key_servers.server()
-    store = key_servers.store(server, tries=2)
-    await server.port.stopListening()
-    with pytest.raises(KeyStoreFailed, match="refused") as caught:
-        await store.get(MACHINE)
-    assert "127.0.0.1" not in caught.value.for_client()
-    with pytest.raises(KeyStoreFailed):
-        await store.check()
+    with refusing_port() as port:
+        monkeypatch.setattr(Server, "root", f"http://127.0.0.1:{port}")
+        store = key_servers.store(server, tries=2)
+        with pytest.raises(KeyStoreFailed, match="refused") as caught:
+            await store.get(MACHINE)
+        assert "127.0.0.1" not in caught.value.for_client()
+        with pytest.raises(KeyStoreFailed):
+            await store.check()
 
 
 async def test_a_server_that_does_not_answer_is_given_up(key_servers: KeyServers) -> None:
@@ -154,14 +156,14 @@ async def test_a_server_that_does_not_answer_is_given_up(key_servers: KeyServers
 
     for answer in (silent, stalling):
         server.answer = answer
-        with pytest.raises(KeyStoreTimeout):
-            await key_servers.store(server, tries=1, idle_timeout=0.2, connect_timeout=0.2).get(MACHINE)
+        with pytest.raises(KeyStoreTimeout, match="no data for 60 s"):
+            await key_servers.wait_in_vain(server, tries=1)
     server.answer = dripping
     with pytest.raises(KeyStoreTimeout, match="in all"):
         await key_servers.store(server, timeout=0.5).get(MACHINE)
     server.answer = silent
     with pytest.raises(KeyStoreTimeout, match="in all"):
-        await key_servers.store(server, timeout=0.3).get(MACHINE)
+        await key_servers.wait_in_vain(server, timeout=0.3)
     seen = len(server.seen)
     await pause()
     assert len(server.seen) == seen

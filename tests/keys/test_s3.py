@@ -66,7 +66,12 @@ class Access:
 
     def keys(self, uri: str = f"s3://{BUCKET}/release%20keys") -> KeyStore:
         settings = KeysSettings(
-            uri=uri, tries=1, s3=S3StoreSettings(endpoint_url=self._store.url, region="eu-central-1")
+            uri=uri,
+            tries=1,
+            timeout=200,
+            connect_timeout=60,
+            idle_timeout=60,
+            s3=S3StoreSettings(endpoint_url=self._store.url, region="eu-central-1"),
         )
         source = key_source(settings, reactor=reactor, in_thread=at_once)
         made = KeyStore(source, keep=60, clock=reactor, in_thread=at_once, max_unpacked=1 << 20)
