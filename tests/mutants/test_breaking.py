@@ -142,6 +142,7 @@ def test_a_change_of_a_constant_is_seen_in_what_was_built_of_it(
     (tmp_path / "digsigd_user.py").write_text(
         "import digsigd_broken\nBUILT = tuple(map(str.upper, digsigd_broken.TAKEN))"
     )
+    importlib.invalidate_caches()
     user = importlib.import_module("digsigd_user")
     monkeypatch.setitem(sys.modules, "digsigd_user", user)
     assert user.BUILT == ("A", "B")
