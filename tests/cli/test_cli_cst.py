@@ -634,7 +634,7 @@ def test_ctrl_c_leaves_nothing(build: Build) -> None:
             connection.recv(1)
             process.send_signal(signal.SIGINT)
             try:
-                out, err = process.communicate(timeout=30)
+                out, err = process.communicate(timeout=60)
             finally:
                 process.kill()
     assert process.returncode == 130

@@ -144,7 +144,7 @@ def test_a_blob_is_explained(show: Inspect, signing: Signing, kind: KeyKind, fas
     assert over_data["digest"] == hashlib.sha256(IMAGE.data[: IMAGE.signed_size]).hexdigest()
     for told in values["signatures"]:
         when = datetime.strptime(told["signed"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        assert timedelta() <= datetime.now(UTC) - when < timedelta(hours=1)
+        assert timedelta() <= datetime.now(UTC) - when < timedelta(days=1)
         assert told["kind"] == f"{'RSA' if kind[0] == 'r' else 'ECDSA'} with sha256"
     (table,) = parts(values, "srk-table")
     assert [one["CA_flag"] for one in table["SRKs"]] == [not fast] * SRKS[kind]

@@ -249,7 +249,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
         with connection:
             process.send_signal(signal.SIGINT)
             # The host never answers: without the signal it would end after 60 s.
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "digsign: interrupted\n")
 
 

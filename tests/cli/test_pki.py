@@ -339,7 +339,7 @@ def test_ctrl_c_while_keys_are_made_leaves_nothing(tmp_path: Path) -> None:
     assert "making 13 keys" in process.stderr.readline()
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert not names_in(tmp_path)

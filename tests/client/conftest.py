@@ -60,7 +60,7 @@ async def client() -> AsyncIterator[MakeClient]:
         on_retry: Callable[[str], None] | None = None,
         **settings: Any,
     ) -> SigningClient:
-        settings = {"timeout": 60.0, "retries": 0, **settings}
+        settings = {"timeout": 200.0, "retries": 0, **settings}
         one = SigningClient(
             ClientSettings(server=server, **settings),
             reactor=reactor,

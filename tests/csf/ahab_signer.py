@@ -16,7 +16,7 @@ from digsigd.csf import ahab
 from tests.helpers.descriptions import CstRefusedError
 
 SAMPLES = Path(__file__).parents[1] / "samples/ahab"
-_TIMEOUT = 20.0
+_TIMEOUT = 60.0
 
 
 @cache

@@ -13,7 +13,7 @@ from digsigd import csf, hab
 from digsigd.csf import model
 from digsigd.hab import csf_blob as blobs
 
-_TIMEOUT = 20.0
+_TIMEOUT = 60.0
 # HABv4 API Reference Manual: HAB_ENG_*, HAB_CAAM_UNLOCK_*, HAB_SNVS_UNLOCK_*, HAB_OCOTP_UNLOCK_*, HAB_ALG_*.
 ENGINES = {
     None: 0, "ANY": 0, "SCC": 0x03, "RTIC": 0x05, "SAHARA": 0x06, "CSU": 0x0A, "SRTC": 0x0C, "DCP": 0x1B, "CAAM": 0x1D,

@@ -162,7 +162,7 @@ async def turned(seconds: float = 0.02) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so; how long at most only ends a test that would hang."""
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         await turned(0.01)

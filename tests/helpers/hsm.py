@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from digsigd.testing import TrialPki
 
-_TIMEOUT = 30.0
+_TIMEOUT = 60.0
 _SO_PIN = "98765432"
 # Debian has it in the first place; the others are those of other distributions.
 _MODULES = (

@@ -126,7 +126,7 @@ class SignerInTest:
             bounds=self.bounds,
             in_thread=self.threads,
             in_digest_thread=self.digest_threads,
-            tokens=Tokens(self.tokens, self.access, login_timeout=10),
+            tokens=Tokens(self.tokens, self.access, login_timeout=60),
         )
 
     def open_artifacts(self) -> set[str]:
