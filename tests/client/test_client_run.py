@@ -29,9 +29,19 @@ def started(code: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it says until it ends. One that hangs is ended."""
+    try:
+        return process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+
+
 def ended(code: str) -> tuple[int, str, str]:
     process = started(code)
-    out, err = process.communicate(timeout=60)
+    out, err = rest_of(process)
     return process.returncode, out, err
 
 
@@ -107,7 +117,7 @@ def test_a_signal_cancels_and_waits(number: signal.Signals, code: int) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = rest_of(process)
     assert out.splitlines() == ["cancelled", "cleaned up", "finally", "at exit"]
     assert process.returncode == code
     assert ("KeyboardInterrupt" in err) == (number == signal.SIGINT)
@@ -177,7 +187,7 @@ def test_a_second_signal_does_not_wait() -> None:
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "cancelled\n"
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60) == ("interrupted\n", "")
+    assert rest_of(process) == ("interrupted\n", "")
 
 
 def test_a_result_in_spite_of_a_signal_is_none() -> None:
@@ -199,7 +209,7 @@ def test_a_result_in_spite_of_a_signal_is_none() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60) == ("interrupted\n", "")
+    assert rest_of(process) == ("interrupted\n", "")
 
 
 def test_a_thread_that_hangs_holds_nobody() -> None:
@@ -223,14 +233,44 @@ def test_a_thread_that_hangs_holds_nobody() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "hanging\n"
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60) == ("interrupted\n", "")
+    assert rest_of(process) == ("interrupted\n", "")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_is_noticed_that_ends_no_system_call(name: str) -> None:
+    """It comes just before the main thread waits for events, or, as here, in another thread."""
+    code = f"""
+    import signal
+    from threading import Event, get_ident
+
+    def hang():
+        signal.pthread_kill(get_ident(), signal.{name})
+        Event().wait()
+
+    async def work(reactor):
+        await deferToThread(hang)
+
+    try:
+        run(work)
+    except (KeyboardInterrupt, SystemExit) as error:
+        tell(repr(error))
+    """
+    says = "KeyboardInterrupt()" if name == "SIGINT" else "SystemExit(143)"
+    assert ended(code) == (0, says + "\n", "")
 
 
 def test_the_signals_are_as_before_afterwards() -> None:
     """Also where the coroutine failed."""
     code = """
     import signal
-    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
+
+    def now():
+        signals = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
+        wakeup = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(wakeup)
+        return [*signals, wakeup]
+
+    before = now()
 
     async def work(reactor):
         raise ValueError
@@ -238,7 +278,7 @@ def test_the_signals_are_as_before_afterwards() -> None:
     try:
         run(work)
     except ValueError:
-        tell(before == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)])
+        tell(before == now())
     """
     assert ended(code) == (0, "True\n", "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -9,8 +10,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 if TYPE_CHECKING:
     from digsigd.http.reactor import Reactor
@@ -39,14 +42,53 @@ def run(function: Callable[[Reactor], Awaitable[T]]) -> T:
     pool = reactor.getThreadPool()
     pool.threadFactory = partial(Thread, daemon=True)
     before = {number: signal.signal(number, session.signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+    wakeup = _Wakeup()
     try:
+        reactor.addReader(wakeup)
         reactor.callWhenRunning(session.begin)
         reactor.run(installSignalHandlers=False)
     finally:
+        reactor.removeReader(wakeup)
+        wakeup.close()
         for number, handler in before.items():
             signal.signal(number, handler)
     result: T = session.outcome()
     return result
+
+
+@implementer(IReadDescriptor)
+class _Wakeup:
+    """Wakes the reactor at each signal.
+
+    Python runs a handler between two instructions of the main thread. A signal that arrives just before that thread
+    waits for events, or in another thread, ends no system call of it: without this, it would be noticed at the next
+    event.
+    """
+
+    def __init__(self) -> None:
+        self._receiving, self._sending = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._before = signal.set_wakeup_fd(self._sending, warn_on_full_buffer=False)
+
+    def fileno(self) -> int:
+        """Return what is read from."""
+        return self._receiving
+
+    def doRead(self) -> None:
+        """Take the numbers of the signals: their handlers run by themselves."""
+        os.read(self._receiving, 4096)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Do nothing: it is closed when the reactor has ended."""
+
+    def logPrefix(self) -> str:
+        """Return the name of it in Twisted's log."""
+        return "signals"
+
+    def close(self) -> None:
+        """Have signals as before."""
+        signal.set_wakeup_fd(self._before)
+        os.close(self._receiving)
+        os.close(self._sending)
 
 
 class _Session:
