@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import HealthCheck, settings
 from twisted.internet.defer import Deferred
 
 from digsigd.testing import TrialPki
 from tests.helpers import keys
 from tests.helpers.blobs import Signing
-from tests.helpers.daemons import RUNNING
+from tests.helpers.daemons import DEADLINE, RUNNING
 from tests.soak.figures import FIGURES, Figures
 from tests.soak.scale import Scale
 
@@ -52,6 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Give processes that tests start the usual signals, also below `nohup`, and workers a folder for keys."""
     config.stash[FIGURES] = Figures(config.getoption("--soak-folder"))
+    # Without a limit of their own, requests of tests would have httpx's 5 s: a busy machine may take longer.
+    for part in ("connect", "read", "write", "pool"):
+        setattr(DEFAULT_TIMEOUT_CONFIG, part, DEADLINE)
     for one in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(one) == signal.SIG_IGN:
             signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)

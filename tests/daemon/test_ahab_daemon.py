@@ -6,7 +6,6 @@ import os
 import ssl
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -79,7 +78,8 @@ def test_a_canary_signs_with_keys_for_ahab(tmp_path: Path, cst_base: Path) -> No
         daemon.wait_for_log("canary: signed and verified")
         before = len(daemon.descriptors())
         daemon.wait_for(lambda: daemon.log_so_far().count("verified: SRK 1 (ECDSA P-384)") > 5, what="some runs")
-        assert len(daemon.descriptors()) <= before + 3
+        # Not one look: a run that is under way has some.
+        daemon.wait_for(lambda: len(daemon.descriptors()) <= before + 3, what="as few descriptors as before")
         daemon.put_keys("ahab-p384ca", packed({TABLE: members("p384")[TABLE]}))
         daemon.wait_for(lambda: not is_ready(), what="a host that is not ready")
     finally:
@@ -245,7 +245,6 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(tmp_path: Path, cst_b
         before = len(daemon.descriptors())
         client = slow_client(daemon, tmp_path)
         try:
-            daemon.wait_for_log("verified: SRK 1")
             assert post_ahab(daemon).status_code == 503
             daemon.wait_for_log("the answer was not read for 8 s")
             daemon.wait_for(lambda: len(daemon.descriptors()) <= before, what="its descriptors")
@@ -264,7 +263,6 @@ def test_a_stop_waits_for_an_answer_that_nobody_reads_no_longer_than_for_others(
     daemon = ahab_daemon(tmp_path / "daemon", cst_base, "[daemon]\nshutdown_grace = 1\n").start()
     client = slow_client(daemon, tmp_path)
     try:
-        daemon.wait_for_log("verified: SRK 1")
         daemon.stop()
         assert "the connection is aborted: this signing host is shutting down" in daemon.log()
     finally:
@@ -278,8 +276,6 @@ def test_a_client_that_goes_while_it_is_answered_is_told_in_the_log(tmp_path: Pa
     try:
         before = len(daemon.descriptors())
         client = slow_client(daemon, tmp_path)
-        daemon.wait_for_log("verified: SRK 1")
-        time.sleep(0.2)
         client.kill()
         client.communicate()
         daemon.wait_for_log("the client disconnected")
@@ -322,12 +318,15 @@ def test_a_connection_is_used_again_after_a_file(tmp_path: Path, cst_base: Path)
 
 
 def slow_client(daemon: Daemon, folder: Path) -> subprocess.Popen[bytes]:
-    """A client that reads the beginning of a large answer, and then nothing."""
+    """A client that has read the beginning of a large answer, and reads nothing more."""
     (folder / "flash.bin").write_bytes(large(32))
     (folder / "csf.txt").write_text(description(GOOD).replace("0x400 0x490", "0x400 0x510"))
-    return subprocess.Popen(
+    client = subprocess.Popen(
         [sys.executable, "-c", SLOW, daemon.url, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"200\n"
+    return client
 
 
 SLOW = """
@@ -344,5 +343,6 @@ connection = http.client.HTTPConnection(url.hostname, url.port)
 connection.request("POST", "/sign/imx", body + b"--b--\\r\\n", {"Content-Type": "multipart/form-data; boundary=b"})
 answer = connection.getresponse()
 answer.read(1000)
+print(answer.status, flush=True)
 time.sleep(60)
 """

@@ -268,9 +268,12 @@ def test_what_a_crash_leaves_is_removed_by_the_next_start(
     thread, _ = in_background(lambda: daemon.post(pki, cstversion="slow"))
     daemon.wait_for(lambda: running(slow))
     assert daemon.left_behind() != []
+    (orphan,) = running(slow)
     daemon.stop(signal.SIGKILL)
     thread.join()
-    (slow.parent / "go").touch()  # lets the orphan end
+    (slow.parent / "go").touch()
+    # It writes into what is removed. (One that nobody reaps has no program any more.)
+    daemon.wait_for(lambda: not Path(f"/proc/{orphan}/exe").exists(), what="the end of the orphan")
     left = {path.name for path in daemon.workdir.iterdir()}
     assert left
     daemon.start()

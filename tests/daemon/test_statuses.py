@@ -23,21 +23,23 @@ from tests.helpers.daemons import DEADLINE, IMAGE, MACHINE, TOKEN, Daemon, Start
 
 CONFIG = """
 [cst]
-timeout = 5
+timeout = {timeout}
 max_running = 2
 max_waiting = 0
 [cst.versions]
 slow = "{folder}/slow"
+waiting = "{folder}/waiting"
 crashing = "{folder}/crashing"
 silent = "{folder}/silent"
 refusing = "{folder}/refusing"
 wrong = "{folder}/wrong"
 [upload]
 max_artifact = 1_000_000
-idle_timeout = 2
+idle_timeout = {idle}
 """
 TOOLS = {
     "slow": "exec sleep 1000",
+    "waiting": 'while [ ! -e "FOLDER/go" ]; do sleep 0.05; done; echo no good; exit 1',
     "crashing": "kill -SEGV $$",
     "silent": "exit 0",
     "refusing": "echo no good; exit 1",
@@ -48,10 +50,9 @@ TOOLS = {
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("statuses")
-    for name, text in TOOLS.items():
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
-    daemon = Daemon(folder, cst_base, CONFIG.format(folder=folder))
+    put_tools(folder)
+    # What is answered in time is, on a busy machine as well.
+    daemon = Daemon(folder, cst_base, CONFIG.format(folder=folder, timeout=60, idle=60))
     daemon.put_keys(MACHINE, pki.tarball())
     daemon.put_keys("with-garbage", b"no tarball at all")
     daemon.put_keys("with-a-link", tarball_with_a_link())
@@ -90,6 +91,23 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialP
     yield daemon.start()
     daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
     daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPki) -> Iterator[Daemon]:
+    """Limits that a test can wait for."""
+    folder = tmp_path_factory.mktemp("hasty")
+    put_tools(folder)
+    daemon = Daemon(folder, cst_base, CONFIG.format(folder=folder, timeout=5, idle=10))
+    daemon.put_keys(MACHINE, pki.tarball())
+    yield daemon.start()
+    daemon.stop()
+
+
+def put_tools(folder: Path) -> None:
+    for name, text in TOOLS.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text.replace('FOLDER', str(folder))}\n")
+        (folder / name).chmod(0o755)
 
 
 def tarball_with_a_link() -> bytes:
@@ -351,10 +369,15 @@ TABLE = {
 }
 
 
+# Who is told that something took too long.
+LATE = (408, 504)
+
+
 @pytest.mark.parametrize("name", TABLE)
-def test_each_case_has_its_status(daemon: Daemon, pki: TrialPki, name: str) -> None:
+def test_each_case_has_its_status(daemon: Daemon, hasty: Daemon, pki: TrialPki, name: str) -> None:
     """A request of each kind is answered as the table says, with a request id, and leaves nothing behind."""
     row = TABLE[name]
+    daemon = hasty if row.status in LATE else daemon
     answer = row.ask(daemon, pki)
     assert answer.status_code == row.status, answer.text
     assert answer.headers["X-Request-Id"]
@@ -371,9 +394,12 @@ def test_each_case_has_its_status(daemon: Daemon, pki: TrialPki, name: str) -> N
 
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.problem or row.line])
-def test_errors_are_problem_json_where_json_is_asked_for(daemon: Daemon, pki: TrialPki, name: str) -> None:
+def test_errors_are_problem_json_where_json_is_asked_for(
+    daemon: Daemon, hasty: Daemon, pki: TrialPki, name: str
+) -> None:
     """With Accept: application/json an error is an RFC 9457 problem with the request's id."""
     row = TABLE[name]
+    daemon = hasty if row.status in LATE else daemon
     original = httpx.post
 
     def post(*args: object, **kwargs: object) -> httpx.Response:
@@ -400,8 +426,11 @@ def test_errors_are_problem_json_where_json_is_asked_for(daemon: Daemon, pki: Tr
 def test_more_than_can_be_taken_are_sent_away(daemon: Daemon, pki: TrialPki) -> None:
     """While two run and none may wait, a third gets 503 and is told when to try again."""
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: daemon.post(pki, cstversion="slow"), range(3)))
-    assert sorted(answer.status_code for answer in answers) == [503, 504, 504]
+        asked = [pool.submit(daemon.post, pki, cstversion="waiting") for _ in range(3)]
+        daemon.wait_for(lambda: any(one.done() for one in asked), what="an answer")
+        (daemon.folder / "go").touch()
+    answers = [one.result() for one in asked]
+    assert sorted(answer.status_code for answer in answers) == [422, 422, 503]
     busy = next(answer for answer in answers if answer.status_code == 503)
     assert int(busy.headers["Retry-After"]) >= 1
 

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,7 +57,8 @@ def test_so_many_wait(with_slow: Callable[..., Daemon], slow: Path, pki: TrialPk
     refused = [results[0] for _, results in calls if results]
     assert [getattr(one, "status_code", one) for one in refused] == [503] * 7
     assert all(isinstance(one, httpx.Response) and int(one.headers["Retry-After"]) > 0 for one in refused)
-    assert len(running(slow)) == 2
+    # A slot is given before the tool in it says that it runs.
+    daemon.wait_for(lambda: len(running(slow)) == 2)
     (slow.parent / "go").touch()
     for thread, _ in calls:
         thread.join()
@@ -148,9 +150,13 @@ def test_a_rate_is_one_for_the_host(start: Start, pki: TrialPki, tmp_path: Path)
     """Six requests a minute, asked by eight at once of both workers: six are signed, the others 429."""
     (tmp_path / "other").write_text(OTHER)
     daemon = start(CALLERS.format(folder=tmp_path, more="rate = 6\n", rights=RIGHTS) + TWO)
+    began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: daemon.post(pki, headers=bearer(OTHER)).status_code, range(16)))
-    assert sorted(told) == [200] * 6 + [429] * 10
+    # One more for each 10 s that a busy machine takes.
+    more = int((time.monotonic() - began) // 10)
+    assert set(told) == {200, 429}
+    assert 6 <= told.count(200) <= 6 + more
     assert daemon.post(pki, headers=bearer(TOKEN)).status_code == 200
 
 

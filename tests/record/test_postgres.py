@@ -134,7 +134,7 @@ def test_a_daemon_signs_only_while_its_record_can_be_written(
     postgres: Postgres, tmp_path: Path, cst_base: Path, pki: TrialPki
 ) -> None:
     """503 and not ready while the server is down, and again 200 without a restart of the daemon."""
-    config = f'[record]\nurl = "{postgres.url}"\ntimeout = 5\n'
+    config = f'[record]\nurl = "{postgres.url}"\ntimeout = 15\n'
     daemon = Daemon(tmp_path, cst_base, config, environ={"STATE_DIRECTORY": str(tmp_path / "state")})
     daemon.put_keys(MACHINE, pki.tarball())
     daemon.start()

@@ -32,6 +32,9 @@ def test_a_worker_that_is_killed_has_recorded_what_it_answered(
             daemon.wait_for(lambda n=answered: clients.count(200) > n + 5)
             os.kill(workers(daemon)[1 + turn % 2], signal.SIGKILL)
             daemon.wait_for_log("is ready (process", 3 + turn)
+        # By then each of those whose connection has ended has noticed.
+        again = clients.count(200)
+        daemon.wait_for(lambda: clients.count(200) > again + 20)
         reset, answered = clients.reset, clients.count(200)
         daemon.wait_for(lambda: clients.count(200) > answered + 20)
         assert clients.reset == reset

@@ -22,8 +22,8 @@ CONFIG = """
 [listen]
 max_connections = 1500
 [upload]
-idle_timeout = 2
-timeout = 4
+idle_timeout = 10
+timeout = 12
 max_artifact = 5_000_000
 """
 
