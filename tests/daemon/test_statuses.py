@@ -489,7 +489,7 @@ def store() -> Iterator[http.server.ThreadingHTTPServer]:
 def test_a_key_store_in_trouble(start: Start, pki: TrialPki, store: http.server.ThreadingHTTPServer) -> None:
     """A store that fails or sends nonsense is 502, one that does not answer in time 504."""
     uri = f"http://127.0.0.1:{store.server_port}"
-    daemon = start("[keys]\ntimeout = 6\ntries = 2\n", DIGSIGSERVER_KEYFILE_URI=uri)
+    daemon = start("[keys]\ntimeout = 12\ntries = 2\n", DIGSIGSERVER_KEYFILE_URI=uri)
     assert daemon.post(pki, machine="failing").status_code == 502
     assert daemon.post(pki, machine="nonsense").status_code == 502
     late = daemon.post(pki, machine="silent")

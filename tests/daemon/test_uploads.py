@@ -241,7 +241,8 @@ def test_no_host_is_needed_on_a_local_socket(start: Start, tmp_path: Path) -> No
     with daemon.logfile.open("ab") as log:
         process = subprocess.Popen(daemon.command(), stdout=log, stderr=log, env=daemon.environ, cwd=daemon.folder)
     try:
-        daemon.wait_for(path.exists)
+        # Not only the file: it is there before anybody listens.
+        daemon.wait_for_log("listening on", 2)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
             connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")

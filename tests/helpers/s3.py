@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.helpers.key_servers import MACHINE
@@ -55,8 +56,10 @@ class Store:
 
     def _wait_for_address(self) -> str:
         while self._process.poll() is None:
-            if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)\s", self._log.read_text()):
+            # With what follows: of a line that is still being written, the port may be cut.
+            if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)\D", self._log.read_text()):
                 return found[1]
+            time.sleep(0.05)
         raise AssertionError(f"moto did not start: {self._log.read_text()}")
 
     def set_up(self, tarball: Path) -> None:
