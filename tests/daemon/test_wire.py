@@ -115,8 +115,7 @@ def test_headers_that_trickle_are_bounded_in_time(daemon: Daemon) -> None:
 
 def test_a_pipeline_yields_to_other_requests(daemon: Daemon, pki: TrialPki) -> None:
     """While one client has thousands of requests in a row, others have their turns between them."""
-    # So many that signing is over long before, also on a disk that is slow to write the record.
-    count = 40_000
+    count = 20_000
     answered = [0]
 
     def read() -> None:
@@ -134,7 +133,7 @@ def test_a_pipeline_yields_to_other_requests(daemon: Daemon, pki: TrialPki) -> N
         for one in (reading, sending):
             with contextlib.suppress(OSError):
                 one.result()
-    assert 0 < asked < count / 2
+    assert 0 < asked < count / 4
 
 
 @pytest.mark.parametrize("path", ["/sign/imx", "/readyz"])
