@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -53,9 +54,13 @@ def with_slow(start: Start, slow: Path, cst_base: Path) -> Callable[..., Daemon]
 
 
 def running(slow: Path) -> list[int]:
-    """The process ids of tools that run."""
-    found = [int(path.suffix[1:]) for path in slow.parent.glob("running.*")]
-    return [pid for pid in found if Path(f"/proc/{pid}").exists()]
+    """The process ids of tools that run. That of one that was killed may be another program's by now."""
+    found = []
+    for path in slow.parent.glob("running.*"):
+        with contextlib.suppress(OSError):
+            if bytes(slow) in Path(f"/proc/{path.suffix[1:]}/cmdline").read_bytes():
+                found.append(int(path.suffix[1:]))
+    return found
 
 
 def in_background(call: Callable[[], httpx.Response]) -> tuple[threading.Thread, list[object]]:

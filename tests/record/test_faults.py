@@ -78,7 +78,7 @@ async def test_a_full_disk_stops_the_record_until_there_is_room(small_disk: Path
     filling = small_disk / "filling"
     filling.write_bytes(bytes(250 << 10))
     recorder = DatabaseRecorder(
-        record_url(None, StateFolder(small_disk)), folder=StateFolder(small_disk), reactor=the_reactor(), timeout=5.0
+        record_url(None, StateFolder(small_disk)), folder=StateFolder(small_disk), reactor=the_reactor(), timeout=60.0
     )
     recorder.start()
     confirmed: list[str] = []
@@ -102,7 +102,7 @@ async def test_a_read_only_disk_stops_the_record(small_disk: Path) -> None:
     """As long as it is read-only."""
     new_log(small_disk, 3).database.close()
     recorder = DatabaseRecorder(
-        sqlite_url(small_disk / "record.sqlite"), folder=StateFolder(small_disk), reactor=the_reactor(), timeout=5.0
+        sqlite_url(small_disk / "record.sqlite"), folder=StateFolder(small_disk), reactor=the_reactor(), timeout=60.0
     )
     remount(small_disk, "ro")
     recorder.start()
