@@ -22,8 +22,8 @@ CONFIG = """
 [listen]
 max_connections = 1500
 [upload]
-idle_timeout = 10
-timeout = 12
+idle_timeout = 5
+timeout = 6
 max_artifact = 5_000_000
 """
 

@@ -19,7 +19,7 @@ from tests.soak.scale import Scale
 # How many at a time; how long a client waits for an answer, and then for more before it leaves, in seconds. The longest
 # limit of the daemon is that for headers, 10 s.
 _AT_ONCE, _WAIT, _PATIENCE = 48, 30, 0.3
-CONFIG = "[listen]\nmax_connections = 300\n[upload]\nidle_timeout = 10\ntimeout = 10\nmax_artifact = 1_000_000\n"
+CONFIG = "[listen]\nmax_connections = 300\n[upload]\nidle_timeout = 2\ntimeout = 4\nmax_artifact = 1_000_000\n"
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
