@@ -132,9 +132,10 @@ def target() -> Kind:
 
     def read(value: Value) -> str:
         group = value.single()
-        if group[0].kind == "string" and fold(group[0].text) == "ahab":
+        begins = fold(group[0].text) == "ahab"
+        if begins and group[0].kind == "string":
             raise value.wrong("write AHAB without quotation marks", group[0])
-        if _keyword(value, group, ("HAB", "AHAB")) == "AHAB":
+        if begins or _keyword(value, group, ("HAB", "AHAB")) == "AHAB":
             raise value.wrong("the description is for AHAB, not for HAB4", group[0])
         return "HAB"
 
