@@ -101,6 +101,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory, cst_base: Path, pki: TrialPk
     daemon = Daemon(folder, cst_base, CONFIG.format(folder=folder, timeout=5, idle=10))
     daemon.put_keys(MACHINE, pki.tarball())
     yield daemon.start()
+    daemon.wait_for(lambda: daemon.left_behind() == [], what="an empty work directory")
     daemon.stop()
 
 
